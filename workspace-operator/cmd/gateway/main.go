@@ -1,0 +1,65 @@
+// Command gateway is the HTTP server in front of an inference engine: see package kaito.sh/workspace-operator/internal/gateway.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"kaito.sh/workspace-operator/internal/gateway"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	err := run(ctx, os.Args[1:], os.Getenv, os.Stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+	case err != nil:
+		_, _ = fmt.Fprintln(os.Stderr, "gateway:", err) // nowhere is left to say that this failed
+		stop()
+		os.Exit(1) //nolint:gocritic // stop was called by hand
+	}
+}
+
+// run serves until ctx ends and returns nil after a complete drain.
+func run(ctx context.Context, args []string, getenv func(string) string, out io.Writer) (err error) {
+	options, err := parse(args, getenv, out)
+	if err != nil {
+		return err
+	}
+	logger := slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: options.logLevel}))
+	provider, err := gateway.NewTracerProvider(ctx, getenv)
+	if err != nil {
+		return err
+	}
+	given := gateway.Options{Logger: logger}
+	if provider != nil {
+		given.TracerProvider = provider
+		defer func() {
+			// The spans of the last requests: worth a moment, not a hung exit.
+			flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+			defer cancel()
+			if shutdownErr := provider.Shutdown(flush); shutdownErr != nil {
+				logger.Warn("Sending the last spans failed", "error", shutdownErr)
+			}
+		}()
+	}
+	g, err := gateway.New(options.config, given)
+	if err != nil {
+		return fmt.Errorf("%w\nSee --help", err)
+	}
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", options.config.Listen)
+	if err != nil {
+		return fmt.Errorf("listen is %q: %w", options.config.Listen, err)
+	}
+	return g.Serve(ctx, ln)
+}

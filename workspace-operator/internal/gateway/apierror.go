@@ -1,0 +1,115 @@
+package gateway
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// The kinds of error that OpenAI's clients know.
+const (
+	typeInvalidRequest = "invalid_request_error"
+	typeRateLimit      = "rate_limit_error"
+	typeServer         = "server_error"
+)
+
+// apiError is a refusal in OpenAI's error shape. Its message is for the client and is never logged, because it may
+// quote what the client sent.
+type apiError struct {
+	status  int
+	kind    string
+	code    string
+	param   string
+	message string
+	// retryAfter, where not zero, is sent as Retry-After, rounded up to whole seconds.
+	retryAfter time.Duration
+	// header holds one more response header that the status asks for, such as Allow.
+	headerName, headerValue string
+}
+
+func (e *apiError) Error() string {
+	return fmt.Sprintf("%d %s: %s", e.status, e.code, e.message)
+}
+
+type errorBody struct {
+	Error errorDetail `json:"error"`
+}
+
+type errorDetail struct {
+	Message string  `json:"message"`
+	Type    string  `json:"type"`
+	Param   *string `json:"param"`
+	Code    string  `json:"code"`
+}
+
+// write sends e. An error while writing means that the client is gone, which nobody is left to tell.
+func (e *apiError) write(w http.ResponseWriter) {
+	detail := errorDetail{Message: e.message, Type: e.kind, Code: e.code}
+	if e.param != "" {
+		detail.Param = &e.param
+	}
+	if e.retryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(e.retryAfter.Seconds()))))
+	}
+	if e.headerName != "" {
+		w.Header().Set(e.headerName, e.headerValue)
+	}
+	writeJSON(w, e.status, errorBody{Error: detail})
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil { // the values written here are plain structs of strings, which always marshal
+		panic(fmt.Sprintf("marshalling %T: %v", v, err))
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // a failed write means that the client is gone
+}
+
+func invalidRequest(code, param, format string, args ...any) *apiError {
+	return &apiError{status: http.StatusBadRequest, kind: typeInvalidRequest, code: code, param: param, message: fmt.Sprintf(format, args...)}
+}
+
+func bodyTooLarge(limit int64) *apiError {
+	return &apiError{
+		status: http.StatusRequestEntityTooLarge, kind: typeInvalidRequest, code: "request_too_large",
+		message: fmt.Sprintf("The request's body is larger than %d bytes, the most this server takes. Send less, or have --max-body-bytes raised.", limit),
+	}
+}
+
+func unknownPath(path string) *apiError {
+	return &apiError{
+		status: http.StatusNotFound, kind: typeInvalidRequest, code: "unknown_url",
+		message: fmt.Sprintf("Nothing is served at %s. Served are POST /chat and OpenAI's inference calls under /v1, such as /v1/chat/completions.", quote(path)),
+	}
+}
+
+func methodNotAllowed(method, path, allowed string) *apiError {
+	return &apiError{
+		status: http.StatusMethodNotAllowed, kind: typeInvalidRequest, code: "method_not_allowed",
+		message:    fmt.Sprintf("%s is not answered at %s. Use %s.", quote(method), path, allowed),
+		headerName: "Allow", headerValue: allowed,
+	}
+}
+
+func unauthorized() *apiError {
+	return &apiError{
+		status: http.StatusUnauthorized, kind: typeInvalidRequest, code: "invalid_api_key",
+		message:    "This model asks for an API key, and none that it knows was sent. Send it as \"Authorization: Bearer KEY\".",
+		headerName: "WWW-Authenticate", headerValue: "Bearer",
+	}
+}
+
+// quote shows a client what it sent, cut to a length that cannot blow an answer up.
+func quote(s string) string {
+	const most = 80
+	if len(s) > most {
+		s = s[:most] + "…"
+	}
+	return strconv.Quote(s)
+}

@@ -1,0 +1,187 @@
+package gateway
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+)
+
+// engineParams are the sampling parameters of an engine call, by vLLM's names.
+type engineParams map[string]any
+
+// kwarg is one key of generate_kwargs: Hugging Face's generation arguments, which /chat's clients know, and OpenAI's
+// names for those that only it has.
+type kwarg struct {
+	// param is the engine's name; empty where the key has none and only certain values can be honoured.
+	param string
+	// allowed says in words which values are taken.
+	allowed string
+	// parse returns the engine's value; ok is false for a value that is not allowed.
+	parse func(json.RawMessage) (value any, ok bool)
+}
+
+// kwargs maps generate_kwargs to vLLM's sampling parameters. It is read only.
+//
+// Two differ from Hugging Face on purpose. max_length bounds the new tokens alone, not prompt and answer together: a prompt's
+// tokens are not known here, and who asks for 200 wants an answer of 200. min_length likewise.
+var kwargs = map[string]kwarg{
+	"max_length":              integer("max_tokens", 1, math.MaxInt32),
+	"max_new_tokens":          integer("max_tokens", 1, math.MaxInt32),
+	"max_tokens":              integer("max_tokens", 1, math.MaxInt32),
+	"min_length":              integer("min_tokens", 0, math.MaxInt32),
+	"min_new_tokens":          integer("min_tokens", 0, math.MaxInt32),
+	"do_sample":               boolean("do_sample"),
+	"temperature":             number("temperature", 0, 100),
+	"top_k":                   integer("top_k", 0, math.MaxInt32),
+	"top_p":                   number("top_p", math.SmallestNonzeroFloat64, 1),
+	"min_p":                   number("min_p", 0, 1),
+	"repetition_penalty":      number("repetition_penalty", math.SmallestNonzeroFloat64, 100),
+	"presence_penalty":        number("presence_penalty", -2, 2),
+	"frequency_penalty":       number("frequency_penalty", -2, 2),
+	"seed":                    integer("seed", math.MinInt64, math.MaxInt64),
+	"stop":                    texts("stop"),
+	"stop_strings":            texts("stop"),
+	"eos_token_id":            tokens("stop_token_ids"),
+	"skip_special_tokens":     boolean("skip_special_tokens"),
+	"pad_token_id":            {allowed: "a token's number, which has no effect here", parse: tokens("").parse},
+	"num_return_sequences":    only("1, since /chat answers once", 1),
+	"num_beams":               only("1, since the engine has no beam search", 1),
+	"early_stopping":          onlyFalse("false, since the engine has no beam search"),
+	"length_penalty":          only("1, since the engine has no beam search", 1),
+	"typical_p":               only("1, since the engine has no typical sampling", 1),
+	"no_repeat_ngram_size":    only("0, since the engine has no such rule; repetition_penalty comes near it", 0),
+	"renormalize_logits":      onlyFalse("false"),
+	"output_scores":           onlyFalse("false, since /chat answers with text only"),
+	"return_dict_in_generate": onlyFalse("false, since /chat answers with text only"),
+}
+
+// engineParamsOf translates generate_kwargs. The error is an *apiError that names the key.
+func engineParamsOf(given map[string]json.RawMessage) (engineParams, error) {
+	params, from := engineParams{}, map[string]string{}
+	for _, key := range slices.Sorted(maps.Keys(given)) {
+		raw, param := given[key], "generate_kwargs."+key
+		known, ok := kwargs[key]
+		if !ok {
+			return nil, invalidRequest("unknown_parameter", "generate_kwargs."+cut(key), "%s is not a key of generate_kwargs. Allowed are %s.",
+				quote(key), strings.Join(slices.Sorted(maps.Keys(kwargs)), ", "))
+		}
+		if isNull(raw) { // Hugging Face's None: as if it were not there
+			continue
+		}
+		value, ok := known.parse(raw)
+		if !ok {
+			return nil, invalidRequest("invalid_value", param, "%s is %s: it must be %s.", param, quote(string(raw)), known.allowed)
+		}
+		if known.param == "" {
+			continue
+		}
+		if other, taken := from[known.param]; taken {
+			return nil, invalidRequest("invalid_value", param, "generate_kwargs.%s and %s both set the engine's %s: give one of them.", other, param, known.param)
+		}
+		params[known.param], from[known.param] = value, key
+	}
+	if sample, ok := params["do_sample"]; ok {
+		delete(params, "do_sample")
+		if sample == false {
+			// Without sampling the likeliest token is always taken; what shapes the sampling has no effect then.
+			params["temperature"] = 0
+			for _, name := range []string{"top_k", "top_p", "min_p"} {
+				delete(params, name)
+			}
+		}
+	}
+	return params, nil
+}
+
+// cut keeps a client's key from making an error's param long.
+func cut(key string) string {
+	if len(key) > 80 {
+		return key[:80] + "…"
+	}
+	return key
+}
+
+func integer(param string, least, most int64) kwarg {
+	allowed := fmt.Sprintf("an integer from %d", least)
+	switch {
+	case least == math.MinInt64:
+		allowed = "an integer"
+	case most < math.MaxInt32:
+		allowed += fmt.Sprintf(" to %d", most)
+	}
+	return kwarg{param: param, allowed: allowed, parse: func(raw json.RawMessage) (any, bool) {
+		var exact int64
+		if err := json.Unmarshal(raw, &exact); err == nil {
+			return exact, exact >= least && exact <= most
+		}
+		// 200.0 and 2e2 are integers too, to a JSON encoder that knows floats only.
+		var float float64
+		if err := json.Unmarshal(raw, &float); err != nil || float != math.Trunc(float) || math.Abs(float) > math.MaxInt32 {
+			return nil, false
+		}
+		return int64(float), int64(float) >= least && int64(float) <= most
+	}}
+}
+
+func number(param string, least, most float64) kwarg {
+	allowed := fmt.Sprintf("a number from %g to %g", least, most)
+	if least == math.SmallestNonzeroFloat64 {
+		allowed = fmt.Sprintf("a number above 0, up to %g", most)
+	}
+	return kwarg{param: param, allowed: allowed, parse: func(raw json.RawMessage) (any, bool) {
+		var float float64
+		err := json.Unmarshal(raw, &float)
+		return float, err == nil && float >= least && float <= most
+	}}
+}
+
+func boolean(param string) kwarg {
+	return kwarg{param: param, allowed: "true or false", parse: func(raw json.RawMessage) (any, bool) {
+		var b bool
+		err := json.Unmarshal(raw, &b)
+		return b, err == nil
+	}}
+}
+
+func texts(param string) kwarg {
+	return kwarg{param: param, allowed: "a string or a list of strings", parse: func(raw json.RawMessage) (any, bool) {
+		return oneOrMore[string](raw)
+	}}
+}
+
+func tokens(param string) kwarg {
+	return kwarg{param: param, allowed: "a token's number or a list of them", parse: func(raw json.RawMessage) (any, bool) {
+		return oneOrMore[uint32](raw)
+	}}
+}
+
+// oneOrMore reads a T or a list of T as a list.
+func oneOrMore[T any](raw json.RawMessage) ([]T, bool) {
+	var one T
+	if err := json.Unmarshal(raw, &one); err == nil {
+		return []T{one}, true
+	}
+	var more []T
+	err := json.Unmarshal(raw, &more)
+	return more, err == nil
+}
+
+// only takes a number that says what the engine does anyway.
+func only(allowed string, value float64) kwarg {
+	return kwarg{allowed: allowed, parse: func(raw json.RawMessage) (any, bool) {
+		var float float64
+		err := json.Unmarshal(raw, &float)
+		return nil, err == nil && float == value
+	}}
+}
+
+func onlyFalse(allowed string) kwarg {
+	return kwarg{allowed: allowed, parse: func(raw json.RawMessage) (any, bool) {
+		var b bool
+		err := json.Unmarshal(raw, &b)
+		return nil, err == nil && !b
+	}}
+}

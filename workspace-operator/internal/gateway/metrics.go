@@ -1,0 +1,163 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/common/expfmt"
+)
+
+// maxMetricsBytes bounds the engine's page; vLLM's has some hundred kilobytes.
+const maxMetricsBytes = 8 << 20
+
+// ownPrefixes begin the names of the gateway's own metrics; the engine's page cannot bring others of such a name.
+// The list is read only.
+var ownPrefixes = [][]byte{[]byte("kaito_gateway_"), []byte("go_")}
+
+type metrics struct {
+	registry  *prometheus.Registry
+	requests  *prometheus.CounterVec
+	duration  *prometheus.HistogramVec
+	firstByte *prometheus.HistogramVec
+	queueWait prometheus.Histogram
+	cut       *prometheus.CounterVec
+	refusals  *prometheus.CounterVec
+	inFlight  prometheus.Gauge
+	engineUp  prometheus.Gauge
+	reloads   *prometheus.CounterVec
+}
+
+func newMetrics(l *limiter, draining *atomic.Bool) *metrics {
+	name := func(s string) string { return "kaito_gateway_" + s }
+	// From a proxied list of models to a long answer: 1 ms to 10 minutes.
+	buckets := []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600}
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: name("requests_total"), Help: "Requests answered, by route and status; 499 is a client that left before the answer began.",
+		}, []string{"route", "code"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: name("request_duration_seconds"), Help: "Time from a request's headers to its answer's end, the queue included.", Buckets: buckets,
+		}, []string{"route"}),
+		firstByte: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: name("time_to_first_byte_seconds"), Help: "Time from a request's headers to the first byte of its answer's body.", Buckets: buckets,
+		}, []string{"route"}),
+		queueWait: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: name("queue_wait_seconds"), Help: "Time from a request's headers until it had one of the engine's places.", Buckets: buckets,
+		}),
+		cut: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: name("answers_cut_total"), Help: "Answers that ended in their middle, by who ended them: client, engine or deadline.",
+		}, []string{"route", "by"}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: name("refusals_total"), Help: "Requests refused by the gateway itself, by the error's code.",
+		}, []string{"code"}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: name("requests_in_flight"), Help: "Requests being answered or queued.",
+		}),
+		engineUp: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: name("engine_up"), Help: "Whether the engine's metrics could be read for this page.",
+		}),
+		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: name("api_key_reloads_total"), Help: "Attempts to read a changed key file, by result: success or error.",
+		}, []string{"result"}),
+	}
+	m.registry.MustRegister(m.requests, m.duration, m.firstByte, m.queueWait, m.cut, m.refusals, m.inFlight, m.engineUp, m.reloads,
+		collectors.NewGoCollector(),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: name("requests_queued"), Help: "Requests that wait for one of the engine's places.",
+		}, func() float64 { return float64(l.queued.Load()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: name("places_taken"), Help: "Requests that the engine works on.",
+		}, func() float64 { return float64(l.running.Load()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: name("places"), Help: "Requests that the engine may work on at once (--max-concurrent).",
+		}, func() float64 { return float64(l.capacity) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: name("draining"), Help: "Whether the gateway is stopping.",
+		}, func() float64 {
+			if draining.Load() {
+				return 1
+			}
+			return 0
+		}),
+	)
+	return m
+}
+
+func (m *metrics) refused(code string) { m.refusals.WithLabelValues(code).Inc() }
+
+func (m *metrics) keyReload(err error) {
+	result := "success"
+	if err != nil {
+		result = "error"
+	}
+	m.reloads.WithLabelValues(result).Inc()
+}
+
+func (m *metrics) finished(ex *exchange, status int, elapsed time.Duration, cut string) {
+	pattern := ex.route.pattern
+	m.requests.WithLabelValues(pattern, strconv.Itoa(status)).Inc()
+	m.duration.WithLabelValues(pattern).Observe(elapsed.Seconds())
+	if !ex.rec.firstByte.IsZero() {
+		m.firstByte.WithLabelValues(pattern).Observe(ex.rec.firstByte.Sub(ex.start).Seconds())
+	}
+	if cut != "" {
+		m.cut.WithLabelValues(pattern, cut).Inc()
+	}
+}
+
+// serveMetrics puts the gateway's metrics and the engine's on one page. Without the engine's, its own are still there.
+func (g *Gateway) serveMetrics(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), probeTimeout)
+	defer cancel()
+	engine, err := g.get(ctx, "/metrics", maxMetricsBytes)
+	if err != nil {
+		g.metrics.engineUp.Set(0)
+		g.logger.Debug("Leaving the engine's metrics out", "error", err)
+	} else {
+		g.metrics.engineUp.Set(1)
+	}
+	families, err := g.metrics.registry.Gather()
+	if err != nil {
+		g.logger.Error("Gathering the metrics failed", "error", err)
+	}
+	format := expfmt.NewFormat(expfmt.TypeTextPlain)
+	page := &bytes.Buffer{}
+	encoder := expfmt.NewEncoder(page, format)
+	for _, family := range families {
+		if err := encoder.Encode(family); err != nil {
+			g.logger.Error("Encoding a metric failed", "metric", family.GetName(), "error", err)
+		}
+	}
+	appendEngineMetrics(page, engine)
+	w.Header().Set("Content-Type", string(format))
+	w.WriteHeader(http.StatusOK)
+	_, _ = w.Write(page.Bytes()) // a failed write means that the scraper is gone
+}
+
+// appendEngineMetrics copies the engine's page, less what would break the page as a whole: names that are the gateway's,
+// and OpenMetrics' end mark.
+func appendEngineMetrics(page *bytes.Buffer, engine []byte) {
+	for line := range bytes.Lines(engine) {
+		name := line
+		for _, comment := range []string{"# HELP ", "# TYPE "} {
+			name = bytes.TrimPrefix(name, []byte(comment))
+		}
+		skip := bytes.HasPrefix(line, []byte("# EOF"))
+		for _, prefix := range ownPrefixes {
+			skip = skip || bytes.HasPrefix(name, prefix)
+		}
+		if !skip {
+			page.Write(line)
+		}
+	}
+	if n := page.Len(); n > 0 && page.Bytes()[n-1] != '\n' {
+		page.WriteByte('\n')
+	}
+}

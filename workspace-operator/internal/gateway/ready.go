@@ -1,0 +1,114 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"k8s.io/utils/clock"
+)
+
+const (
+	// readyFor is how long one look at the engine stands: short against a probe's period, long against a burst of probes.
+	readyFor = time.Second
+	// probeTimeout bounds one look at the engine, or one fetch of its metrics.
+	probeTimeout = 2 * time.Second
+	// maxProbeBytes bounds what is read of the engine's list of models.
+	maxProbeBytes = 1 << 20
+)
+
+// readiness remembers the last look at the engine. It looks only when asked, and for all who ask at once only once.
+type readiness struct {
+	clock clock.PassiveClock
+	probe func(context.Context) error
+
+	mu     sync.Mutex
+	looked time.Time
+	last   error
+}
+
+func newReadiness(c clock.PassiveClock, probe func(context.Context) error) *readiness {
+	return &readiness{clock: c, probe: probe}
+}
+
+// check returns nil where the engine serves the model, else why it does not.
+func (r *readiness) check(ctx context.Context) error {
+	r.mu.Lock() // those who wait here find the answer of the one who looks, which is bounded by probeTimeout
+	defer r.mu.Unlock()
+	if !r.looked.IsZero() && r.clock.Since(r.looked) < readyFor {
+		return r.last
+	}
+	// The look serves all who wait: it must not end with the one who happened to start it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
+	defer cancel()
+	r.last = r.probe(ctx)
+	r.looked = r.clock.Now()
+	return r.last
+}
+
+func (g *Gateway) serveReady(w http.ResponseWriter, r *http.Request) {
+	err := errors.New("the gateway is stopping")
+	if !g.draining.Load() {
+		err = g.ready.check(r.Context())
+	}
+	if err != nil {
+		(&apiError{status: http.StatusServiceUnavailable, kind: typeServer, code: "not_ready", message: "Not ready: " + err.Error() + "."}).write(w)
+		return
+	}
+	writeJSON(w, http.StatusOK, map[string]string{"status": "ready", "model": g.cfg.Model})
+}
+
+// probeEngine asks the engine whether it is healthy and serves the model.
+func (g *Gateway) probeEngine(ctx context.Context) error {
+	if _, err := g.get(ctx, "/health", maxProbeBytes); err != nil {
+		return err
+	}
+	body, err := g.get(ctx, "/v1/models", maxProbeBytes)
+	if err != nil {
+		return err
+	}
+	var list struct {
+		Data []struct {
+			ID string `json:"id"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(body, &list); err != nil {
+		return errors.New("the engine's /v1/models is not a list of models")
+	}
+	for _, model := range list.Data {
+		if model.ID == g.cfg.Model {
+			return nil
+		}
+	}
+	return fmt.Errorf("the engine does not list model %q", g.cfg.Model)
+}
+
+// get fetches one of the engine's pages, at most limit bytes of it.
+func (g *Gateway) get(ctx context.Context, path string, limit int64) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, g.engine.String()+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	// Prometheus' text format, where there is a choice: two pages of it can stand on one.
+	req.Header.Set("Accept", "application/json, text/plain;version=0.0.4")
+	res, err := g.transport.RoundTrip(req)
+	if err != nil {
+		return nil, fmt.Errorf("the engine's %s cannot be reached: %w", path, err)
+	}
+	defer func() { _ = res.Body.Close() }() // read only
+	body, err := io.ReadAll(io.LimitReader(res.Body, limit+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("the engine's %s cannot be read: %w", path, err)
+	case res.StatusCode != http.StatusOK:
+		return nil, fmt.Errorf("the engine's %s answers with status %d", path, res.StatusCode)
+	case int64(len(body)) > limit:
+		return nil, fmt.Errorf("the engine's %s is larger than %d bytes", path, limit)
+	}
+	return body, nil
+}

@@ -1,0 +1,90 @@
+package gateway
+
+import (
+	"net/http"
+	"strings"
+)
+
+// route is one path that clients can reach. Its pattern is a label of metrics, logs and spans: the set is closed, so
+// that nothing a client sends becomes a label.
+type route struct {
+	pattern string
+	method  string
+	// engineWork says that a request takes one of the engine's places, and waits for one where there is none.
+	engineWork bool
+	// chat says that the gateway answers by itself, with a call of its own to the engine.
+	chat bool
+}
+
+// routes are all paths that reach the engine: OpenAI's inference calls, and the two that vLLM added in the same
+// manner (rerank and score). A path that is not here cannot be reached, whatever the engine listens for.
+// The table is read only.
+var routes = []route{
+	{pattern: "/chat", method: http.MethodPost, engineWork: true, chat: true},
+	{pattern: "/v1/models", method: http.MethodGet},
+	{pattern: "/v1/chat/completions", method: http.MethodPost, engineWork: true},
+	{pattern: "/v1/completions", method: http.MethodPost, engineWork: true},
+	{pattern: "/v1/responses", method: http.MethodPost, engineWork: true},
+	{pattern: "/v1/responses/{id}", method: http.MethodGet},
+	{pattern: "/v1/responses/{id}/cancel", method: http.MethodPost},
+	{pattern: "/v1/messages", method: http.MethodPost, engineWork: true},
+	{pattern: "/v1/messages/count_tokens", method: http.MethodPost},
+	{pattern: "/v1/embeddings", method: http.MethodPost, engineWork: true},
+	{pattern: "/v1/rerank", method: http.MethodPost, engineWork: true},
+	{pattern: "/v1/score", method: http.MethodPost, engineWork: true},
+	{pattern: "/v1/audio/transcriptions", method: http.MethodPost, engineWork: true},
+	{pattern: "/v1/audio/translations", method: http.MethodPost, engineWork: true},
+}
+
+// routeTable finds a route by the exact path. It cleans nothing: a path that needs cleaning is no path of ours.
+type routeTable struct {
+	exact     map[string]*route
+	templates []*route
+}
+
+func newRouteTable() routeTable {
+	t := routeTable{exact: make(map[string]*route, len(routes))}
+	for i := range routes {
+		r := &routes[i]
+		if strings.Contains(r.pattern, "{id}") {
+			t.templates = append(t.templates, r)
+			continue
+		}
+		t.exact[r.pattern] = r
+	}
+	return t
+}
+
+// lookup returns the route of path, or nil.
+func (t routeTable) lookup(path string) *route {
+	if r, ok := t.exact[path]; ok {
+		return r
+	}
+	for _, r := range t.templates {
+		before, after, _ := strings.Cut(r.pattern, "{id}")
+		rest, ok := strings.CutPrefix(path, before)
+		if !ok {
+			continue
+		}
+		if id, ok := strings.CutSuffix(rest, after); ok && isToken(id) {
+			return r
+		}
+	}
+	return nil
+}
+
+// isToken says whether s is a plain identifier: letters, digits, dash and underscore, 1 to 128 of them. Such a string is
+// safe in a path, a header and a log line.
+func isToken(s string) bool {
+	if s == "" || len(s) > 128 {
+		return false
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_':
+		default:
+			return false
+		}
+	}
+	return true
+}
