@@ -1,0 +1,21 @@
+// Command runner fetches models and datasets, packages folders and pushes them: the containers of a tuning job that
+// are not the trainer, and a tool for people.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"k8s.io/utils/clock"
+
+	"kaito.sh/tuning-operator/internal/runner/cli"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := cli.Run(ctx, cli.Env{Args: os.Args[1:], Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Clock: clock.RealClock{}})
+	stop()
+	os.Exit(code)
+}

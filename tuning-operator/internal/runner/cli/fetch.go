@@ -1,0 +1,286 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"kaito.sh/tuning-operator/internal/message"
+	"kaito.sh/tuning-operator/internal/runner/dataset"
+	"kaito.sh/tuning-operator/internal/runner/fault"
+	"kaito.sh/tuning-operator/internal/runner/fetch"
+	"kaito.sh/tuning-operator/internal/runner/netguard"
+	"kaito.sh/tuning-operator/internal/runner/retry"
+)
+
+type fetchFlags struct {
+	common
+	model, modelRevision, modelImage, modelDir, modelName string
+	datasetURLs                                           []string
+	datasetImage, dataset, datasetRevision, datasetDir    string
+	columns                                               dataset.Columns
+	credentials                                           []string
+	checkPush                                             string
+	pushCredentials                                       []string
+	facts                                                 string
+	maxBytes                                              int64
+	parallel                                              int
+}
+
+func fetchCommand(env Env, code *int) *cobra.Command {
+	var f fetchFlags
+	cmd := &cobra.Command{
+		Use:   "fetch",
+		Short: "Bring a base model and a dataset into folders, and look through the dataset",
+		Long: `Fetch brings a base model (from HuggingFace at a pinned revision, or from an OCI image or artifact) and a dataset
+(https URLs, an OCI image, a HuggingFace dataset, or what is in the folder already) into folders, and reads every row
+of the dataset: the first one that can't be trained on is named and nothing is started.
+
+HF_ENDPOINT names a mirror of HuggingFace, HF_TOKEN a token for gated repositories.`,
+		Example: `  runner fetch --model microsoft/Phi-3-mini-128k-instruct --model-dir ./model
+  runner fetch --dataset-url https://example.com/train.parquet --dataset-dir ./data
+  runner fetch --dataset-dir ./data                   # only look through it`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.validate(); err != nil {
+				return err
+			}
+			*code = run(cmd.Context(), env, f.common, message.StepFetch, fault.ReasonFetchFailed, f.work)
+			return nil
+		},
+	}
+	f.register(cmd)
+	fl := cmd.Flags()
+	fl.StringVar(&f.model, "model", "", "HuggingFace id of the base model (organisation/name)")
+	fl.StringVar(&f.modelRevision, "model-revision", "", "branch, tag or commit of the model; empty: main (pinned to the commit it has now)")
+	fl.StringVar(&f.modelImage, "model-image", "", "OCI image or artifact with the base model below /data")
+	fl.StringVar(&f.modelDir, "model-dir", "", "folder for the base model")
+	fl.StringVar(&f.modelName, "model-name", "", "the base model's name in the result, when it comes from an image or a volume")
+	fl.StringArrayVar(&f.datasetURLs, "dataset-url", nil, "https URL of a data file (repeatable)")
+	fl.StringVar(&f.datasetImage, "dataset-image", "", "OCI image or artifact with the dataset below /data")
+	fl.StringVar(&f.dataset, "dataset", "", "HuggingFace id of the dataset")
+	fl.StringVar(&f.datasetRevision, "dataset-revision", "", "branch, tag or commit of the dataset; empty: main")
+	fl.StringVar(&f.datasetDir, "dataset-dir", "", "folder for the dataset; with no dataset source, what is in it is looked through")
+	fl.StringVar(&f.columns.Messages, "messages-column", "", "column with conversations")
+	fl.StringVar(&f.columns.Prompt, "prompt-column", "", "column with prompts")
+	fl.StringVar(&f.columns.Completion, "completion-column", "", "column with completions")
+	fl.StringVar(&f.columns.Text, "text-column", "", "column with plain text")
+	fl.StringArrayVar(&f.credentials, "credentials", nil, "docker config file for pulling images (repeatable)")
+	fl.StringVar(&f.checkPush, "check-push", "", "ask this image's registry whether it may be pushed, before anything is fetched")
+	fl.StringArrayVar(&f.pushCredentials, "push-credentials", nil, "docker config file for --check-push (repeatable)")
+	fl.StringVar(&f.facts, "facts", "", "write what was fetched as JSON to this file, for push")
+	fl.Int64Var(&f.maxBytes, "max-bytes", 0, "most bytes to fetch for the model and for the dataset, each; 0: no limit")
+	fl.IntVar(&f.parallel, "parallel", 8, "range requests a file at the same time")
+	return cmd
+}
+
+func (f *fetchFlags) validate() error {
+	count := func(set ...bool) (n int) {
+		for _, s := range set {
+			if s {
+				n++
+			}
+		}
+		return n
+	}
+	models := count(f.model != "", f.modelImage != "")
+	datasets := count(len(f.datasetURLs) > 0, f.datasetImage != "", f.dataset != "")
+	switch {
+	case models > 1:
+		return fmt.Errorf("--model and --model-image exclude each other")
+	case datasets > 1:
+		return fmt.Errorf("--dataset-url, --dataset-image and --dataset exclude each other")
+	case models == 1 && f.modelDir == "":
+		return fmt.Errorf("--model-dir is needed with a model")
+	case datasets == 1 && f.datasetDir == "":
+		return fmt.Errorf("--dataset-dir is needed with a dataset")
+	case models == 0 && f.datasetDir == "":
+		return fmt.Errorf("nothing to fetch: give --model, --model-image, --dataset-url, --dataset-image, --dataset or --dataset-dir")
+	case f.parallel < 1 || f.parallel > 64:
+		return fmt.Errorf("--parallel is %d, from 1 to 64 is allowed", f.parallel)
+	}
+	return nil
+}
+
+// work goes from what costs least to what costs most: a refused push or a bad row is known before the model is loaded.
+func (f *fetchFlags) work(ctx context.Context, s *session) (message.Result, error) {
+	facts := &message.Fetch{BaseModel: f.modelName}
+	if f.checkPush != "" {
+		client, err := s.registry(f.pushCredentials)
+		if err != nil {
+			return message.Result{}, err
+		}
+		if err := client.CheckPush(ctx, f.checkPush); err != nil {
+			return message.Result{}, err
+		}
+		s.progress.Event("push-allowed", f.checkPush, nil)
+	}
+	if f.datasetDir != "" {
+		if err := f.fetchDataset(ctx, s, facts); err != nil {
+			return message.Result{}, err
+		}
+	}
+	if err := f.fetchModel(ctx, s, facts); err != nil {
+		return message.Result{}, err
+	}
+	if err := writeFacts(f.facts, facts); err != nil {
+		return message.Result{}, err
+	}
+	return message.Result{Fetch: facts}, nil
+}
+
+func (f *fetchFlags) downloader(s *session) *fetch.Downloader {
+	d := &fetch.Downloader{
+		Client: s.env.Transport(netguard.Policy{AllowPrivate: f.allowPrivate, AllowLocal: f.allowPrivate}),
+		Clock:  s.env.Clock, Progress: s.progress, Backoff: retry.Default(), Parallel: f.parallel, AllowHTTP: f.allowPrivate,
+	}
+	d.SetBudget(f.maxBytes)
+	return d
+}
+
+func (f *fetchFlags) hub(s *session) *fetch.Hub {
+	return &fetch.Hub{Endpoint: s.env.Getenv("HF_ENDPOINT"), Token: s.env.Getenv("HF_TOKEN"), Downloader: f.downloader(s)}
+}
+
+func (f *fetchFlags) fetchDataset(ctx context.Context, s *session, facts *message.Fetch) error {
+	if err := f.bringDataset(ctx, s); err != nil {
+		return fmt.Errorf("dataset: %w", err)
+	}
+	report, err := dataset.Inspect(f.datasetDir, f.columns)
+	if err != nil {
+		return err
+	}
+	s.progress.Event("dataset", "looked through", map[string]any{"report": report})
+	facts.DatasetDigest, facts.DatasetFormat, facts.DatasetSchema = report.Digest, string(report.Format), string(report.Schema.Kind)
+	facts.Rows, facts.Bytes = report.Rows, facts.Bytes+report.Bytes
+	facts.TokensP50, facts.TokensP95, facts.TokensMax, facts.TokenRule = report.Tokens.P50, report.Tokens.P95, report.Tokens.Max, report.Tokens.Rule
+	return nil
+}
+
+func (f *fetchFlags) bringDataset(ctx context.Context, s *session) error {
+	switch {
+	case f.datasetImage != "":
+		client, err := s.registry(f.credentials)
+		if err != nil {
+			return err
+		}
+		_, err = client.Pull(ctx, f.datasetImage, f.datasetDir, f.maxBytes)
+		return err
+	case f.dataset != "":
+		hub := f.hub(s)
+		snap, err := hub.Resolve(ctx, fetch.Dataset, f.dataset, f.datasetRevision)
+		if err != nil {
+			return err
+		}
+		files, err := fetch.DatasetFiles(snap)
+		if err != nil {
+			return err
+		}
+		s.progress.Event("pinned", f.dataset, map[string]any{"commit": snap.Commit, "files": len(files)})
+		_, _, err = hub.Download(ctx, fetch.Dataset, snap, files, f.datasetDir)
+		return err
+	case len(f.datasetURLs) > 0:
+		return f.download(ctx, s)
+	}
+	return nil
+}
+
+func (f *fetchFlags) download(ctx context.Context, s *session) error {
+	if err := os.MkdirAll(f.datasetDir, 0o755); err != nil { //nolint:gosec // read by the trainer under another user
+		return fmt.Errorf("creating the dataset's folder: %w", err)
+	}
+	d := f.downloader(s)
+	names, err := fileNames(f.datasetURLs)
+	if err != nil {
+		return err
+	}
+	for i, u := range f.datasetURLs {
+		if _, _, err := d.Get(ctx, fetch.File{URL: u, Path: filepath.Join(f.datasetDir, names[i])}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fileNames gives each URL a file name: its last path element, numbered where two would be the same.
+func fileNames(urls []string) ([]string, error) {
+	seen := map[string]bool{}
+	var out []string
+	for i, raw := range urls {
+		u, err := url.Parse(raw)
+		if err != nil {
+			return nil, fault.Permanent(fault.ReasonSourceInvalid, "dataset url number %d can't be read", i+1) // the error would quote a signature
+		}
+		name := path.Base(u.Path)
+		if name == "." || name == "/" || strings.HasPrefix(name, ".") || strings.ContainsRune(name, filepath.Separator) {
+			name = "data"
+		}
+		if seen[name] {
+			name = fmt.Sprintf("%d-%s", i, name)
+		}
+		seen[name] = true
+		out = append(out, name)
+	}
+	return out, nil
+}
+
+func (f *fetchFlags) fetchModel(ctx context.Context, s *session, facts *message.Fetch) error {
+	switch {
+	case f.model != "":
+		hub := f.hub(s)
+		snap, err := hub.Resolve(ctx, fetch.Model, f.model, f.modelRevision)
+		if err != nil {
+			return err
+		}
+		files, err := fetch.ModelFiles(snap)
+		if err != nil {
+			return err
+		}
+		facts.BaseRevision = snap.Commit
+		if facts.BaseModel == "" {
+			facts.BaseModel = f.model
+		}
+		s.progress.Event("pinned", f.model, map[string]any{"commit": snap.Commit, "files": len(files)})
+		_, n, err := hub.Download(ctx, fetch.Model, snap, files, f.modelDir)
+		facts.Bytes += n
+		return err
+	case f.modelImage != "":
+		client, err := s.registry(f.credentials)
+		if err != nil {
+			return err
+		}
+		pulled, err := client.Pull(ctx, f.modelImage, f.modelDir, f.maxBytes)
+		if err != nil {
+			return err
+		}
+		facts.BaseRevision = pulled.Digest
+		if facts.BaseModel == "" {
+			facts.BaseModel = f.modelImage
+		}
+		for _, n := range pulled.Files {
+			facts.Bytes += n
+		}
+	}
+	return nil
+}
+
+func writeFacts(path string, facts *message.Fetch) error {
+	if path == "" {
+		return nil
+	}
+	raw, err := json.Marshal(facts)
+	if err != nil {
+		return fmt.Errorf("encoding the facts: %w", err)
+	}
+	if err := os.WriteFile(path, raw, 0o644); err != nil { //nolint:gosec // read by push under another user
+		return fmt.Errorf("writing the facts: %w", err)
+	}
+	return nil
+}

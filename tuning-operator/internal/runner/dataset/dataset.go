@@ -1,0 +1,188 @@
+// Package dataset looks through training data before a GPU works on it: can every row be read, has it one of the
+// shapes that the trainer takes, how long are the rows.
+package dataset
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"kaito.sh/tuning-operator/internal/runner/fault"
+)
+
+// Format of a file.
+type Format string
+
+// Formats.
+const (
+	Parquet Format = "parquet"
+	JSONL   Format = "jsonl"
+	JSON    Format = "json"
+	CSV     Format = "csv"
+)
+
+// Columns names the columns to train on; empty ones have TRL's default names.
+type Columns struct {
+	Messages, Prompt, Completion, Text string
+}
+
+// explicit tells whether the user named any.
+func (c Columns) explicit() bool { return c != Columns{} }
+
+// Report is what the preflight found.
+type Report struct {
+	Files  []string `json:"files"`
+	Format Format   `json:"format"`
+	Schema Schema   `json:"schema"`
+	Rows   int64    `json:"rows"`
+	Bytes  int64    `json:"bytes"`
+	// Digest is sha256 over the sorted lines "<sha256 of a file>  <its name>", as sha256sum prints them.
+	Digest string    `json:"digest"`
+	Tokens Histogram `json:"tokens"`
+}
+
+// BadRowError names the first row that can't be trained on.
+type BadRowError struct {
+	File string
+	// Row counts from 1; 0 when the file itself is unreadable.
+	Row int64
+	Why string
+}
+
+func (e *BadRowError) Error() string {
+	if e.Row == 0 {
+		return fmt.Sprintf("dataset file %s: %s", e.File, e.Why)
+	}
+	return fmt.Sprintf("dataset file %s, row %d: %s", e.File, e.Row, e.Why)
+}
+
+func invalid(err error) error {
+	return &fault.Fault{Reason: fault.ReasonDatasetInvalid, Permanent: true, Err: err}
+}
+
+// Inspect reads every row of the data files below dir. All files must have one format and one schema. The error of a
+// dataset that can't be trained on is permanent and holds a *BadRowError where a row is to blame.
+func Inspect(dir string, columns Columns) (Report, error) {
+	names, err := list(dir)
+	if err != nil {
+		return Report{}, err
+	}
+	if len(names) == 0 {
+		return Report{}, invalid(fmt.Errorf("no parquet, jsonl, json or csv file was found in the dataset"))
+	}
+	report := Report{Files: names, Tokens: newHistogram()}
+	sums := sha256.New()
+	for _, name := range names {
+		sum, size, err := digest(filepath.Join(dir, filepath.FromSlash(name)))
+		if err != nil {
+			return Report{}, err
+		}
+		report.Bytes += size
+		// A sha256.Hash never fails to write.
+		_, _ = fmt.Fprintf(sums, "%s  %s\n", sum, name)
+		if err := report.file(dir, name, columns); err != nil {
+			return Report{}, err
+		}
+	}
+	if report.Rows == 0 {
+		return Report{}, invalid(fmt.Errorf("the dataset has no rows (files: %s)", strings.Join(names, ", ")))
+	}
+	report.Tokens.finish()
+	report.Digest = "sha256:" + hex.EncodeToString(sums.Sum(nil))
+	return report, nil
+}
+
+func (r *Report) file(dir, name string, columns Columns) error {
+	path := filepath.Join(dir, filepath.FromSlash(name))
+	format, err := sniff(path)
+	if err != nil {
+		return err
+	}
+	if r.Format == "" {
+		r.Format = format
+	}
+	if format != r.Format {
+		return invalid(&BadRowError{File: name, Why: fmt.Sprintf("it is %s while the files before it are %s; keep one format", format, r.Format)})
+	}
+	err = rows(path, format, func(n int64, row map[string]any) error {
+		if r.Schema.Kind == "" {
+			s, err := detect(row, columns)
+			if err != nil {
+				return &BadRowError{File: name, Row: n, Why: err.Error()}
+			}
+			r.Schema = s
+		}
+		text, err := r.Schema.check(row)
+		if err != nil {
+			return &BadRowError{File: name, Row: n, Why: err.Error()}
+		}
+		r.Rows++
+		r.Tokens.add(text)
+		return nil
+	})
+	var bad *BadRowError
+	var broken *unreadableError
+	switch {
+	case errors.As(err, &bad):
+		return invalid(bad)
+	case errors.As(err, &broken):
+		return invalid(&BadRowError{File: name, Row: broken.row, Why: broken.Error()})
+	}
+	return err
+}
+
+// list finds the data files below a folder. Hidden ones and dataset_infos.json (an index of older HuggingFace
+// datasets) are no data.
+func list(dir string) ([]string, error) {
+	var names []string
+	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if strings.HasPrefix(d.Name(), ".") && p != dir {
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		switch strings.ToLower(filepath.Ext(d.Name())) {
+		case ".parquet", ".jsonl", ".json", ".csv":
+		default:
+			return nil
+		}
+		if d.IsDir() || d.Name() == "dataset_infos.json" || d.Name() == "dataset_info.json" || d.Name() == "state.json" {
+			return nil
+		}
+		rel, err := filepath.Rel(dir, p)
+		if err != nil {
+			return err
+		}
+		names = append(names, filepath.ToSlash(rel))
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing the dataset: %w", err)
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+func digest(path string) (string, int64, error) {
+	in, err := os.Open(path)
+	if err != nil {
+		return "", 0, fmt.Errorf("reading the dataset: %w", err)
+	}
+	defer func() { _ = in.Close() }()
+	h := sha256.New()
+	n, err := in.WriteTo(h)
+	if err != nil {
+		return "", 0, fmt.Errorf("reading the dataset: %w", err)
+	}
+	return hex.EncodeToString(h.Sum(nil)), n, nil
+}

@@ -1,0 +1,229 @@
+package dataset
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/parquet-go/parquet-go"
+)
+
+// maxRowBytes of one JSON line. A row of 64 MiB is some sixteen million tokens: a broken file, not a row.
+const maxRowBytes = 64 << 20
+
+// unreadableError is a file that stops being readable at a row.
+type unreadableError struct {
+	row int64
+	why string
+}
+
+func (e *unreadableError) Error() string { return e.why }
+
+// sniff tells the format by the content; the extension only decides between the two kinds of JSON.
+func sniff(path string) (Format, error) {
+	in, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("reading the dataset: %w", err)
+	}
+	defer func() { _ = in.Close() }()
+	head := make([]byte, 512)
+	n, err := io.ReadFull(in, head)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("reading the dataset: %w", err)
+	}
+	head = bytes.TrimLeft(bytes.TrimPrefix(head[:n], []byte("\xef\xbb\xbf")), " \t\r\n")
+	switch {
+	case bytes.HasPrefix(head, []byte("PAR1")):
+		return Parquet, nil
+	case bytes.HasPrefix(head, []byte("[")):
+		return JSON, nil
+	case bytes.HasPrefix(head, []byte("{")):
+		if strings.EqualFold(filepath.Ext(path), ".json") {
+			return JSON, nil
+		}
+		return JSONL, nil
+	}
+	switch ext := strings.ToLower(filepath.Ext(path)); ext {
+	case ".csv":
+		return CSV, nil
+	case ".parquet":
+		return Parquet, nil
+	case ".json":
+		return JSON, nil
+	}
+	return JSONL, nil
+}
+
+type visit func(n int64, row map[string]any) error
+
+func rows(path string, format Format, each visit) error {
+	in, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("reading the dataset: %w", err)
+	}
+	defer func() { _ = in.Close() }()
+	switch format {
+	case Parquet:
+		return parquetRows(in, each)
+	case JSONL:
+		return jsonLines(in, each)
+	case JSON:
+		return jsonDocument(in, each)
+	case CSV:
+		return csvRows(in, each)
+	}
+	return fmt.Errorf("format %q is unknown", format)
+}
+
+// parquetRows turns the decoder's panics on damaged files into errors: the file came from a user.
+func parquetRows(in *os.File, each visit) (err error) {
+	var n int64
+	defer func() {
+		if p := recover(); p != nil {
+			err = &unreadableError{row: n, why: fmt.Sprintf("damaged parquet file: %v", p)}
+		}
+	}()
+	info, err := in.Stat()
+	if err != nil {
+		return fmt.Errorf("reading the dataset: %w", err)
+	}
+	file, err := parquet.OpenFile(in, info.Size())
+	if err != nil {
+		return &unreadableError{why: fmt.Sprintf("not a whole parquet file: %v", err)}
+	}
+	reader := parquet.NewGenericReader[any](file)
+	defer func() { _ = reader.Close() }()
+	batch := make([]any, 256)
+	for {
+		clear(batch)
+		got, rerr := reader.Read(batch)
+		for _, v := range batch[:got] {
+			n++
+			row, ok := v.(map[string]any)
+			if !ok {
+				return &unreadableError{row: n, why: "not a record"}
+			}
+			if err := each(n, row); err != nil {
+				return err
+			}
+		}
+		if errors.Is(rerr, io.EOF) {
+			return nil
+		}
+		if rerr != nil {
+			return &unreadableError{row: n + 1, why: fmt.Sprintf("damaged parquet file: %v", rerr)}
+		}
+	}
+}
+
+func jsonLines(in io.Reader, each visit) error {
+	scanner := bufio.NewScanner(in)
+	scanner.Buffer(make([]byte, 1<<20), maxRowBytes)
+	var n int64
+	for scanner.Scan() {
+		n++
+		line := bytes.TrimSpace(bytes.TrimPrefix(scanner.Bytes(), []byte("\xef\xbb\xbf")))
+		if len(line) == 0 {
+			continue
+		}
+		var row map[string]any
+		if err := json.Unmarshal(line, &row); err != nil {
+			return &unreadableError{row: n, why: "not a JSON object: " + err.Error()}
+		}
+		if err := each(n, row); err != nil {
+			return err
+		}
+	}
+	if errors.Is(scanner.Err(), bufio.ErrTooLong) {
+		return &unreadableError{row: n + 1, why: fmt.Sprintf("longer than %d MiB", maxRowBytes>>20)}
+	}
+	return scanner.Err()
+}
+
+// jsonDocument reads an array of objects, or objects one after the other.
+func jsonDocument(in io.Reader, each visit) error {
+	buf := bufio.NewReader(in)
+	if bom, err := buf.Peek(3); err == nil && string(bom) == "\xef\xbb\xbf" {
+		_, _ = buf.Discard(3) // just peeked at
+	}
+	dec := json.NewDecoder(buf)
+	array, err := opensArray(buf)
+	if err != nil {
+		return &unreadableError{why: "not JSON: " + err.Error()}
+	}
+	if array {
+		if _, err := dec.Token(); err != nil {
+			return &unreadableError{why: "not JSON: " + err.Error()}
+		}
+	}
+	for n := int64(1); ; n++ {
+		if array && !dec.More() {
+			if _, err := dec.Token(); err != nil {
+				return &unreadableError{row: n, why: "the array does not end: " + err.Error()}
+			}
+			return nil
+		}
+		var row map[string]any
+		if err := dec.Decode(&row); errors.Is(err, io.EOF) && !array {
+			return nil
+		} else if err != nil {
+			return &unreadableError{row: n, why: "not a JSON object: " + err.Error()}
+		}
+		if err := each(n, row); err != nil {
+			return err
+		}
+	}
+}
+
+func opensArray(buf *bufio.Reader) (bool, error) {
+	for {
+		b, err := buf.ReadByte()
+		if err != nil {
+			return false, err
+		}
+		if b == ' ' || b == '\t' || b == '\r' || b == '\n' {
+			continue
+		}
+		return b == '[', buf.UnreadByte()
+	}
+}
+
+func csvRows(in io.Reader, each visit) error {
+	buf := bufio.NewReader(in)
+	if bom, err := buf.Peek(3); err == nil && string(bom) == "\xef\xbb\xbf" {
+		_, _ = buf.Discard(3) // just peeked at
+	}
+	r := csv.NewReader(buf)
+	r.ReuseRecord = true
+	first, err := r.Read()
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	if err != nil {
+		return &unreadableError{why: "not CSV: " + err.Error()}
+	}
+	head := append([]string(nil), first...)
+	for n := int64(1); ; n++ {
+		record, err := r.Read()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return &unreadableError{row: n, why: "not CSV: " + err.Error()}
+		}
+		row := make(map[string]any, len(head))
+		for i, name := range head {
+			row[name] = record[i]
+		}
+		if err := each(n, row); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,180 @@
+package dataset
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Kind of a schema.
+type Kind string
+
+// Kinds, as the trainer's library (TRL's SFTTrainer) takes them.
+const (
+	Messages         Kind = "messages"
+	PromptCompletion Kind = "prompt-completion"
+	Text             Kind = "text"
+)
+
+// Schema is where the training text stands in a row.
+type Schema struct {
+	Kind    Kind    `json:"kind"`
+	Columns Columns `json:"columns"`
+}
+
+// detect takes the columns that the user names, else the first of TRL's shapes that the row has.
+func detect(row map[string]any, c Columns) (Schema, error) {
+	has := func(name string) bool { _, ok := row[name]; return ok }
+	or := func(name, fallback string) string {
+		if name == "" {
+			return fallback
+		}
+		return name
+	}
+	have := "it has the columns " + strings.Join(slices.Sorted(maps.Keys(row)), ", ")
+	if c.explicit() {
+		s := Schema{Columns: c}
+		switch {
+		case c.Messages != "":
+			s.Kind = Messages
+		case c.Prompt != "" || c.Completion != "":
+			s.Kind = PromptCompletion
+			s.Columns.Prompt, s.Columns.Completion = or(c.Prompt, "prompt"), or(c.Completion, "completion")
+		default:
+			s.Kind = Text
+		}
+		for _, name := range s.names() {
+			if !has(name) {
+				return Schema{}, fmt.Errorf("column %q, which DatasetConfig names, is missing; %s", name, have)
+			}
+		}
+		return s, nil
+	}
+	switch {
+	case has("messages"):
+		return Schema{Messages, Columns{Messages: "messages"}}, nil
+	case has("prompt") && has("completion"):
+		return Schema{PromptCompletion, Columns{Prompt: "prompt", Completion: "completion"}}, nil
+	case has("text"):
+		return Schema{Text, Columns{Text: "text"}}, nil
+	}
+	return Schema{}, errors.New(have + "; one of messages, prompt and completion, or text is needed: rename them, " +
+		"or set messages_column, or context_column and response_column, in DatasetConfig")
+}
+
+func (s Schema) names() []string {
+	switch s.Kind {
+	case Messages:
+		return []string{s.Columns.Messages}
+	case PromptCompletion:
+		return []string{s.Columns.Prompt, s.Columns.Completion}
+	case Text:
+		return []string{s.Columns.Text}
+	}
+	return nil
+}
+
+// piece of a row's text; a turn costs the chat template's own tokens.
+type piece struct {
+	text string
+	turn bool
+}
+
+// check returns the row's text, or why it can't be trained on.
+func (s Schema) check(row map[string]any) ([]piece, error) {
+	var out []piece
+	for _, name := range s.names() {
+		v, ok := row[name]
+		if !ok || v == nil {
+			return nil, fmt.Errorf("column %q is missing or null", name)
+		}
+		pieces, err := s.value(name, v)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, pieces...)
+	}
+	return out, nil
+}
+
+func (s Schema) value(name string, v any) ([]piece, error) {
+	if list, ok := v.([]any); ok && s.Kind != Text {
+		return conversation(name, list, s.Kind == Messages)
+	}
+	text, ok := asText(v)
+	if !ok || s.Kind == Messages {
+		want := "text"
+		if s.Kind == Messages {
+			want = "a list of {role, content}"
+		}
+		return nil, fmt.Errorf("column %q is %s, %s is needed", name, describe(v), want)
+	}
+	// An empty completion would train the model to say nothing; an empty prompt is a continuation.
+	if strings.TrimSpace(text) == "" && name != s.Columns.Prompt {
+		return nil, fmt.Errorf("column %q is empty", name)
+	}
+	return []piece{{text: text}}, nil
+}
+
+// roles that chat templates know.
+var roles = []string{"system", "developer", "user", "assistant", "tool"}
+
+func conversation(name string, list []any, whole bool) ([]piece, error) {
+	if len(list) == 0 {
+		return nil, fmt.Errorf("column %q is an empty list", name)
+	}
+	var out []piece
+	answered := false
+	for i, v := range list {
+		turn, ok := v.(map[string]any)
+		if !ok {
+			return nil, fmt.Errorf("%s[%d] is %s, an object with role and content is needed", name, i, describe(v))
+		}
+		role, ok := asText(turn["role"])
+		if !ok || !slices.Contains(roles, role) {
+			return nil, fmt.Errorf("%s[%d].role is %s, one of %s is needed", name, i, describe(turn["role"]), strings.Join(roles, ", "))
+		}
+		content, ok := asText(turn["content"])
+		// A tool call has no content of its own.
+		if _, calls := turn["tool_calls"]; !ok && !(calls && turn["content"] == nil) {
+			return nil, fmt.Errorf("%s[%d].content is %s, text is needed", name, i, describe(turn["content"]))
+		}
+		answered = answered || role == "assistant"
+		out = append(out, piece{text: content, turn: true})
+	}
+	if whole && !answered {
+		return nil, fmt.Errorf("column %q has no turn of the assistant: there is nothing to learn from", name)
+	}
+	return out, nil
+}
+
+func asText(v any) (string, bool) {
+	switch v := v.(type) {
+	case string:
+		return v, true
+	case []byte:
+		return string(v), true
+	}
+	return "", false
+}
+
+func describe(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "missing or null"
+	case string:
+		if len(v) > 40 {
+			return "a text"
+		}
+		return fmt.Sprintf("%q", v)
+	case []any:
+		return "a list"
+	case map[string]any:
+		return "an object"
+	case bool:
+		return "a truth value"
+	}
+	return "a number"
+}

@@ -1,0 +1,177 @@
+package fetch
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"sync"
+
+	"kaito.sh/tuning-operator/internal/runner/fault"
+)
+
+const (
+	partSuffix  = ".part"
+	stateSuffix = ".part.json"
+)
+
+// state is the memory of a download in parts: the bytes in Path.part, and beside them which parts are whole, so that
+// another process can go on.
+type state struct {
+	path string
+	file *os.File
+	mu   sync.Mutex
+	doc  stateDoc
+}
+
+type stateDoc struct {
+	Size      int64  `json:"size"`
+	PartSize  int64  `json:"partSize"`
+	Validator string `json:"validator"`
+	Done      []bool `json:"done"`
+}
+
+// openState continues a download of the same file, or starts one. Without a validator nothing proves that it is the
+// same file, so it starts.
+func openState(f File, src source, partSize int64) (*state, error) {
+	st := &state{path: f.Path, doc: stateDoc{Size: src.size, PartSize: partSize, Validator: src.validator}}
+	count := int((src.size + partSize - 1) / partSize)
+	st.doc.Done = make([]bool, count)
+	if raw, err := os.ReadFile(f.Path + stateSuffix); err == nil {
+		var old stateDoc
+		if json.Unmarshal(raw, &old) == nil && src.validator != "" && old.Validator == src.validator &&
+			old.Size == src.size && old.PartSize == partSize && len(old.Done) == count {
+			st.doc = old
+		}
+	}
+	file, err := os.OpenFile(f.Path+partSuffix, os.O_CREATE|os.O_RDWR, 0o644) //nolint:gosec // read by the trainer under another user
+	if err != nil {
+		return nil, fmt.Errorf("opening the download: %w", err)
+	}
+	// Truncate makes a sparse file of the final size, so that the parts can land in any order; the old one's parts stay.
+	if err := file.Truncate(src.size); err != nil {
+		_ = file.Close()
+		return nil, fmt.Errorf("sizing the download: %w", err)
+	}
+	st.file = file
+	return st, nil
+}
+
+func (s *state) bounds(n int) (from, to int64) {
+	from = int64(n) * s.doc.PartSize
+	return from, min(from+s.doc.PartSize, s.doc.Size) - 1
+}
+
+func (s *state) missing() []int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []int
+	for n, done := range s.doc.Done {
+		if !done {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// have is the number of bytes of whole parts.
+func (s *state) have() int64 {
+	var sum int64
+	for n, done := range s.doc.Done {
+		if done {
+			from, to := s.bounds(n)
+			sum += to - from + 1
+		}
+	}
+	return sum
+}
+
+// done records a whole part. The bytes are synced before the record: a record of bytes that a crash has lost would be
+// a corrupt file that nothing checks when no checksum is known.
+func (s *state) done(n int) error {
+	if err := s.file.Sync(); err != nil {
+		return fmt.Errorf("syncing the download: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.doc.Done[n] = true
+	raw, err := json.Marshal(s.doc)
+	if err != nil {
+		return fmt.Errorf("encoding the download's state: %w", err)
+	}
+	temp := s.path + stateSuffix + ".tmp"
+	if err := os.WriteFile(temp, raw, 0o600); err != nil {
+		return fmt.Errorf("writing the download's state: %w", err)
+	}
+	if err := os.Rename(temp, s.path+stateSuffix); err != nil {
+		return fmt.Errorf("writing the download's state: %w", err)
+	}
+	return nil
+}
+
+func (s *state) close() error {
+	if s.file == nil {
+		return nil
+	}
+	err := s.file.Close()
+	s.file = nil
+	if err != nil {
+		return fmt.Errorf("closing the download: %w", err)
+	}
+	return nil
+}
+
+// finish checks the whole file and gives it its name.
+func (d *Downloader) finish(f File) (int64, string, error) {
+	size, sum, err := digestFile(f.Path + partSuffix)
+	if err != nil {
+		return 0, "", err
+	}
+	if want := strings.ToLower(f.SHA256); want != "" && sum != want {
+		if err := discard(f.Path); err != nil {
+			return 0, "", err
+		}
+		return 0, "", fault.Permanent(fault.ReasonChecksumMismatch, "%s has sha256 %s, expected %s", f.name(), sum, want)
+	}
+	if f.Size > 0 && size != f.Size {
+		return 0, "", fault.Permanent(fault.ReasonChecksumMismatch, "%s has %d bytes, expected %d", f.name(), size, f.Size)
+	}
+	if err := os.Rename(f.Path+partSuffix, f.Path); err != nil {
+		return 0, "", fmt.Errorf("naming the download: %w", err)
+	}
+	if err := remove(f.Path + stateSuffix); err != nil {
+		return 0, "", err
+	}
+	return size, sum, nil
+}
+
+func digestFile(path string) (int64, string, error) {
+	in, err := os.Open(path)
+	if err != nil {
+		return 0, "", fmt.Errorf("checking the download: %w", err)
+	}
+	defer func() { _ = in.Close() }()
+	h := sha256.New()
+	n, err := io.Copy(h, in)
+	if err != nil {
+		return 0, "", fmt.Errorf("checking the download: %w", err)
+	}
+	return n, hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// discard forgets a download in parts.
+func discard(path string) error {
+	return errors.Join(remove(path+partSuffix), remove(path+stateSuffix))
+}
+
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing %s: %w", path, err)
+	}
+	return nil
+}

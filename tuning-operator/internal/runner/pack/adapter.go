@@ -1,0 +1,96 @@
+package pack
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"kaito.sh/tuning-operator/internal/runner/fault"
+)
+
+// The files that make a PEFT adapter, by PEFT's names.
+const (
+	AdapterConfig  = "adapter_config.json"
+	AdapterWeights = "adapter_model.safetensors"
+)
+
+// CheckAdapter refuses a folder that no engine could load: a file missing, a configuration that is no JSON, weights
+// that end before their header says. It is asked before anything is pushed.
+func CheckAdapter(dir string) error {
+	raw, err := os.ReadFile(filepath.Join(dir, AdapterConfig))
+	if err != nil {
+		return missing(err, dir, AdapterConfig)
+	}
+	var config struct {
+		PeftType string `json:"peft_type"`
+	}
+	if err := json.Unmarshal(raw, &config); err != nil || config.PeftType == "" {
+		return fault.Permanent(fault.ReasonOutputInvalid, "%s in %s is no PEFT configuration: peft_type is missing", AdapterConfig, dir)
+	}
+	return checkSafetensors(filepath.Join(dir, AdapterWeights), dir)
+}
+
+func missing(err error, dir, name string) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fault.Permanent(fault.ReasonOutputInvalid, "adapter folder %s has no %s", dir, name)
+	}
+	return fmt.Errorf("reading the adapter: %w", err)
+}
+
+// maxHeaderBytes is the safetensors format's own limit (100 MB).
+const maxHeaderBytes = 100 << 20
+
+// checkSafetensors compares the file's length with its header (https://github.com/huggingface/safetensors#format): eight
+// bytes of header length, the header in JSON with each tensor's offsets, the data.
+func checkSafetensors(path, dir string) error {
+	in, err := os.Open(path)
+	if err != nil {
+		return missing(err, dir, filepath.Base(path))
+	}
+	defer func() { _ = in.Close() }()
+	info, err := in.Stat()
+	if err != nil {
+		return fmt.Errorf("reading the adapter: %w", err)
+	}
+	bad := func(why string) error {
+		return fault.Permanent(fault.ReasonOutputInvalid, "%s is not a whole safetensors file: %s", path, why)
+	}
+	var length uint64
+	if err := binary.Read(in, binary.LittleEndian, &length); err != nil || length > maxHeaderBytes || int64(length)+8 > info.Size() { //nolint:gosec // bounded by maxHeaderBytes
+		return bad("its header is cut off")
+	}
+	raw := make([]byte, length)
+	if _, err := io.ReadFull(in, raw); err != nil {
+		return bad("its header is cut off")
+	}
+	var header map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &header); err != nil {
+		return bad("its header is no JSON")
+	}
+	end, tensors := int64(0), 0
+	for name, entry := range header {
+		if name == "__metadata__" {
+			continue
+		}
+		var t struct {
+			Offsets [2]int64 `json:"data_offsets"`
+		}
+		if err := json.Unmarshal(entry, &t); err != nil {
+			return bad("the entry of " + name + " is unreadable")
+		}
+		tensors++
+		end = max(end, t.Offsets[1])
+	}
+	if tensors == 0 {
+		return bad("it holds no tensor")
+	}
+	if want := 8 + int64(length) + end; want != info.Size() { //nolint:gosec // bounded by maxHeaderBytes
+		return bad(fmt.Sprintf("it has %d bytes, its header describes %d", info.Size(), want))
+	}
+	return nil
+}

@@ -1,0 +1,165 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+	"oras.land/oras-go/v2/errdef"
+	"oras.land/oras-go/v2/registry/remote"
+	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/errcode"
+
+	"kaito.sh/tuning-operator/internal/runner/fault"
+	"kaito.sh/tuning-operator/internal/runner/pack"
+)
+
+const annotationFilepath = pack.AnnotationFilepath
+
+// parallelLayers of one push; registries commonly serve as many uploads of one client.
+const parallelLayers = 4
+
+// CheckReference tells whether a reference can be pushed to at all.
+func CheckReference(ref string) error {
+	parsed, err := Parse(ref)
+	if err != nil {
+		return fault.Permanent(fault.ReasonOutputInvalid, "output %w", err)
+	}
+	if parsed.Reference == "" || parsed.ValidateReferenceAsDigest() == nil {
+		return fault.Permanent(fault.ReasonOutputInvalid, "output image %q must end with a tag (registry/repository:tag): a digest is what the push gives back", ref)
+	}
+	return nil
+}
+
+// CheckPush asks the registry for an upload and gives it back unused: whether these credentials may push is known
+// before a GPU has worked for hours.
+func (c *Client) CheckPush(ctx context.Context, ref string) error {
+	if err := CheckReference(ref); err != nil {
+		return err
+	}
+	parsed, err := Parse(ref)
+	if err != nil {
+		return err
+	}
+	repo, err := c.repository(parsed)
+	if err != nil {
+		return err
+	}
+	err = c.retry(ctx, fault.ReasonOutputDenied, fault.ReasonPushFailed, func(ctx context.Context) error {
+		return c.openUpload(auth.AppendRepositoryScope(ctx, parsed, auth.ActionPull, auth.ActionPush), repo)
+	})
+	if err != nil {
+		return fmt.Errorf("asking whether %s may be pushed: %w", ref, err)
+	}
+	return nil
+}
+
+// openUpload speaks the distribution specification's POST /v2/<name>/blobs/uploads/ and cancels what it opened.
+func (c *Client) openUpload(ctx context.Context, repo *remote.Repository) error {
+	scheme := "https"
+	if c.PlainHTTP {
+		scheme = "http"
+	}
+	base := &url.URL{Scheme: scheme, Host: repo.Reference.Host(), Path: "/v2/" + repo.Reference.Repository + "/blobs/uploads/"}
+	res, err := c.send(ctx, repo, http.MethodPost, base)
+	if err != nil {
+		return err
+	}
+	if res.StatusCode != http.StatusAccepted {
+		return &errcode.ErrorResponse{Method: http.MethodPost, URL: base, StatusCode: res.StatusCode}
+	}
+	if upload, err := base.Parse(res.Header.Get("Location")); err == nil && upload.Host == base.Host {
+		// Registries forget uploads by themselves; this only spares them the wait.
+		_, _ = c.send(ctx, repo, http.MethodDelete, upload)
+	}
+	return nil
+}
+
+func (c *Client) send(ctx context.Context, repo *remote.Repository, method string, to *url.URL) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, to.String(), nil)
+	if err != nil {
+		return nil, fmt.Errorf("asking the registry: %w", err)
+	}
+	res, err := repo.Client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	return res, res.Body.Close()
+}
+
+// Push uploads the image and tags it; what the registry already has is not sent again, so a repeated push costs a few
+// requests. It returns the manifest's digest.
+func (c *Client) Push(ctx context.Context, ref string, img *pack.Image) (string, error) {
+	if err := CheckReference(ref); err != nil {
+		return "", err
+	}
+	parsed, err := Parse(ref)
+	if err != nil {
+		return "", err
+	}
+	repo, err := c.repository(parsed)
+	if err != nil {
+		return "", err
+	}
+	err = c.retry(ctx, fault.ReasonOutputDenied, fault.ReasonPushFailed, func(ctx context.Context) error {
+		return c.pushOnce(ctx, repo, parsed.Reference, img)
+	})
+	if err != nil {
+		return "", fmt.Errorf("pushing %s: %w", ref, err)
+	}
+	return img.Descriptor().Digest.String(), nil
+}
+
+func (c *Client) pushOnce(ctx context.Context, repo *remote.Repository, tag string, img *pack.Image) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(parallelLayers)
+	for _, l := range img.Layers {
+		g.Go(func() error { return c.pushLayer(gctx, repo, l) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if err := pushBytes(ctx, repo, img.ConfigDescriptor(), img.Config); err != nil {
+		return err
+	}
+	return repo.PushReference(ctx, img.Descriptor(), bytes.NewReader(img.Manifest), tag)
+}
+
+func (c *Client) pushLayer(ctx context.Context, repo *remote.Repository, l pack.Layer) error {
+	there, err := repo.Blobs().Exists(ctx, l.Descriptor)
+	if err != nil {
+		return err
+	}
+	c.Progress.Expect(l.Descriptor.Size)
+	if there {
+		c.Progress.Advance(l.Descriptor.Digest.String(), l.Descriptor.Size)
+		return nil
+	}
+	body := l.Open()
+	defer func() { _ = body.Close() }()
+	sent := int64(0)
+	count := func(n int) {
+		sent += int64(n)
+		c.Progress.Advance(l.Descriptor.Digest.String(), int64(n))
+	}
+	err = repo.Blobs().Push(ctx, l.Descriptor, &counted{body, count})
+	if err != nil && !errors.Is(err, errdef.ErrAlreadyExists) {
+		c.Progress.Advance(l.Descriptor.Digest.String(), -sent)
+		c.Progress.Expect(-l.Descriptor.Size)
+		return fmt.Errorf("layer %s: %w", l.Descriptor.Digest, err)
+	}
+	return nil
+}
+
+func pushBytes(ctx context.Context, repo *remote.Repository, desc v1.Descriptor, raw []byte) error {
+	err := repo.Blobs().Push(ctx, desc, bytes.NewReader(raw))
+	if err != nil && !errors.Is(err, errdef.ErrAlreadyExists) {
+		return fmt.Errorf("config %s: %w", desc.Digest, err)
+	}
+	return nil
+}

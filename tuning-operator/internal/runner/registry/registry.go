@@ -1,0 +1,136 @@
+// Package registry speaks to OCI registries for the runner: pulling model and dataset images, pushing adapters.
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"os"
+
+	"k8s.io/utils/clock"
+	"oras.land/oras-go/v2/errdef"
+	ocireg "oras.land/oras-go/v2/registry"
+	"oras.land/oras-go/v2/registry/remote"
+	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/credentials"
+	"oras.land/oras-go/v2/registry/remote/errcode"
+
+	"kaito.sh/tuning-operator/internal/runner/fault"
+	"kaito.sh/tuning-operator/internal/runner/netguard"
+	"kaito.sh/tuning-operator/internal/runner/progress"
+	"kaito.sh/tuning-operator/internal/runner/retry"
+)
+
+// Client of registries.
+type Client struct {
+	HTTP       *http.Client
+	Credential auth.CredentialFunc
+	Clock      clock.Clock
+	Backoff    retry.Backoff
+	Progress   *progress.Reporter
+	// PlainHTTP speaks http to the registry: a local mirror. Never inferred from the name.
+	PlainHTTP bool
+	// AllowLocal accepts a token server on loopback or link-local addresses.
+	AllowLocal bool
+}
+
+// NewHTTP is the registry's HTTP client under a policy.
+func NewHTTP(p netguard.Policy) *http.Client {
+	return &http.Client{Transport: p.Transport(), CheckRedirect: netguard.CheckRedirect}
+}
+
+// Credentials reads docker-config files (the content of a kubernetes.io/dockerconfigjson secret, mounted). The first
+// file that knows a registry wins; none means anonymous. Helpers that a file names are not run: it came from a user.
+func Credentials(paths ...string) (auth.CredentialFunc, error) {
+	var stores []credentials.Store
+	for _, p := range paths {
+		raw, err := os.ReadFile(p)
+		if err != nil {
+			return nil, fault.Transient(fault.ReasonCredentialsInvalid, "reading registry credentials: %w", err)
+		}
+		if !json.Valid(raw) {
+			return nil, fault.Permanent(fault.ReasonCredentialsInvalid, "registry credentials %s are not a docker config (JSON with \"auths\"); "+
+				"create the secret with `kubectl create secret docker-registry`", p)
+		}
+		store, err := credentials.NewMemoryStoreFromDockerConfig(raw)
+		if err != nil {
+			return nil, fault.Permanent(fault.ReasonCredentialsInvalid, "registry credentials %s: %w", p, err)
+		}
+		stores = append(stores, store)
+	}
+	if len(stores) == 0 {
+		return func(context.Context, string) (auth.Credential, error) { return auth.EmptyCredential, nil }, nil
+	}
+	return credentials.Credential(credentials.NewStoreWithFallbacks(stores[0], stores[1:]...)), nil
+}
+
+// Parse reads an image reference; without a registry's name it is refused, as Docker Hub would be a guess.
+func Parse(ref string) (ocireg.Reference, error) {
+	r, err := ocireg.ParseReference(ref)
+	if err != nil {
+		return ocireg.Reference{}, fault.Permanent(fault.ReasonSourceInvalid, "image %q is no reference of the form registry/repository:tag: %w", ref, err)
+	}
+	return r, nil
+}
+
+func (c *Client) repository(ref ocireg.Reference) (*remote.Repository, error) {
+	repo, err := remote.NewRepository(ref.Registry + "/" + ref.Repository)
+	if err != nil {
+		return nil, fault.Permanent(fault.ReasonSourceInvalid, "image %s: %w", ref, err)
+	}
+	client := &auth.Client{Client: c.HTTP, Credential: c.Credential, Cache: auth.NewCache()}
+	client.SetUserAgent("kaito-runner")
+	if c.AllowLocal {
+		client.BlockedRealmPrefixes = []netip.Prefix{}
+	}
+	repo.Client, repo.PlainHTTP = client, c.PlainHTTP
+	return repo, nil
+}
+
+// sortError gives a registry's answer its reason. denied is the reason for a refusal of credentials: who pulls and who
+// pushes are told different things.
+func sortError(err error, denied, other string) error {
+	var f *fault.Fault
+	if err == nil || errors.As(err, &f) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	const remedy = "check that the secret names this registry and may use this repository"
+	switch {
+	case errors.Is(err, auth.ErrBasicCredentialNotFound):
+		return fault.Permanent(denied, "the registry asks for credentials and there are none for it: %w; %s", err, remedy)
+	case errors.Is(err, errdef.ErrNotFound):
+		return fault.Permanent(fault.ReasonSourceNotFound, "not in the registry: %w", err)
+	}
+	var res *errcode.ErrorResponse
+	if !errors.As(err, &res) {
+		return fault.Of(err, other)
+	}
+	switch {
+	case res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusForbidden:
+		return fault.Permanent(denied, "the registry refused the credentials (%d): %w; %s", res.StatusCode, err, remedy)
+	case res.StatusCode == http.StatusNotFound:
+		return fault.Permanent(fault.ReasonSourceNotFound, "not in the registry: %w", err)
+	case res.StatusCode == http.StatusTooManyRequests || res.StatusCode >= 500:
+		return fault.Transient(other, "the registry is busy or broken: %w", err)
+	}
+	return fault.Permanent(other, "the registry refused the request: %w", err)
+}
+
+func (c *Client) retry(ctx context.Context, denied, other string, try func(context.Context) error) error {
+	return retry.Do(ctx, c.Clock, c.Backoff, func(err error) bool { return !fault.Of(err, other).Permanent },
+		func(ctx context.Context) (bool, error) {
+			err := sortError(try(ctx), denied, other)
+			if err != nil && ctx.Err() == nil {
+				c.Progress.Event("retry", err.Error(), nil)
+			}
+			return false, err
+		})
+}
+
+// Reference names an image by digest.
+func Reference(ref ocireg.Reference, digest string) string {
+	return fmt.Sprintf("%s/%s@%s", ref.Registry, ref.Repository, digest)
+}
