@@ -1,0 +1,291 @@
+package azure
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v7"
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/containerservice/armcontainerservice/v6"
+	"k8s.io/utils/clock"
+)
+
+// defaultPoll is how soon an operation is looked at again when Azure gives no Retry-After.
+const defaultPoll = 10 * time.Second
+
+// ARM is the thin layer over the SDK: one method a call, every error classified, every call counted against its limit. No method
+// waits: long operations come back as a Handle.
+type ARM struct {
+	config   Config
+	limits   *Limits
+	metrics  *Metrics
+	clusters *armcontainerservice.ManagedClustersClient
+	pools    *armcontainerservice.AgentPoolsClient
+	machines *armcontainerservice.MachinesClient
+	usages   *armcompute.UsageClient
+}
+
+// NewARM builds the clients; nothing is called yet.
+func NewARM(config Config, c clock.PassiveClock, metrics *Metrics) (*ARM, error) {
+	credential, opts, err := config.armClient()
+	if err != nil {
+		return nil, err
+	}
+	aks, err := armcontainerservice.NewClientFactory(config.SubscriptionID, credential, opts)
+	if err != nil {
+		return nil, fmt.Errorf("building the AKS clients: %w", err)
+	}
+	usages, err := armcompute.NewUsageClient(config.SubscriptionID, credential, opts)
+	if err != nil {
+		return nil, fmt.Errorf("building the compute usage client: %w", err)
+	}
+	return &ARM{
+		config: config, limits: NewLimits(c), metrics: metrics,
+		clusters: aks.NewManagedClustersClient(), pools: aks.NewAgentPoolsClient(), machines: aks.NewMachinesClient(),
+		usages: usages,
+	}, nil
+}
+
+// Spare says whether there is room for reads that can also wait.
+func (a *ARM) Spare() bool { return a.limits.Spare() }
+
+// Cluster reads the managed cluster.
+func (a *ARM) Cluster(ctx context.Context) (Cluster, error) {
+	return invoke(ctx, a, BucketOther, "", "getCluster", func(ctx context.Context) (Cluster, error) {
+		r, err := a.clusters.Get(ctx, a.config.ResourceGroup, a.config.ClusterName, nil)
+		if err != nil {
+			return Cluster{}, notFoundIsCluster(err)
+		}
+		out := Cluster{Location: deref(r.Location)}
+		if p := r.Properties; p != nil {
+			out.NodeResourceGroup = deref(p.NodeResourceGroup)
+			out.ProvisioningState = deref(p.ProvisioningState)
+			if p.PowerState != nil {
+				out.PowerState = string(deref(p.PowerState.Code))
+			}
+		}
+		return out, nil
+	})
+}
+
+// notFoundIsCluster: a GET of the cluster itself that finds nothing is a wrong configuration, whatever its text.
+func notFoundIsCluster(err error) error {
+	if e := Classify(err); e.Class == ClassGone {
+		return &Error{
+			Reason: ReasonClusterNotFound, Class: ClassConfig, Code: e.Code, Status: e.Status, Message: e.Message,
+			Remedy: "check clusterName, resourceGroup and subscriptionID in the operator's config file",
+		}
+	}
+	return err
+}
+
+// Pools lists every agent pool of the cluster, ours or not, without their machines. It fails whole when a page fails.
+func (a *ARM) Pools(ctx context.Context) ([]Pool, error) {
+	var out []Pool
+	pager := a.pools.NewListPager(a.config.ResourceGroup, a.config.ClusterName, nil)
+	for pager.More() {
+		page, err := invoke(ctx, a, BucketOther, "", "listPools", pager.NextPage)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range page.Value {
+			out = append(out, fromAgentPool(p))
+		}
+	}
+	return out, nil
+}
+
+// Machines lists the machines of a pool. It fails whole when a page fails.
+func (a *ARM) Machines(ctx context.Context, pool string) ([]Machine, error) {
+	var out []Machine
+	pager := a.machines.NewListPager(a.config.ResourceGroup, a.config.ClusterName, pool, nil)
+	for pager.More() {
+		page, err := invoke(ctx, a, BucketOther, pool, "listMachines", pager.NextPage)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range page.Value {
+			if m.Properties == nil {
+				continue
+			}
+			// A machine without a resource id is not a VM yet.
+			if id := ProviderID(deref(m.Properties.ResourceID)); id != "" {
+				out = append(out, Machine{Name: deref(m.Name), ProviderID: id})
+			}
+		}
+	}
+	return out, nil
+}
+
+// CreatePool starts making a pool. It fails with a conflict when a pool of that name is there already.
+func (a *ARM) CreatePool(ctx context.Context, name string, spec Spec) (Handle, error) {
+	return a.put(ctx, name, spec.agentPool(), &armcontainerservice.AgentPoolsClientBeginCreateOrUpdateOptions{IfNoneMatch: ptr("*")})
+}
+
+// ResizePool starts changing the count of a pool, on the condition that nobody wrote to it since it was read.
+func (a *ARM) ResizePool(ctx context.Context, pool *Pool, count int) (Handle, error) {
+	opts := &armcontainerservice.AgentPoolsClientBeginCreateOrUpdateOptions{}
+	if pool.ETag != "" {
+		opts.IfMatch = ptr(pool.ETag)
+	}
+	return a.put(ctx, pool.Name, pool.resized(count), opts)
+}
+
+func (a *ARM) put(ctx context.Context, name string, body armcontainerservice.AgentPool, opts *armcontainerservice.AgentPoolsClientBeginCreateOrUpdateOptions) (Handle, error) {
+	return invoke(ctx, a, BucketPoolPut, name, "putPool", func(ctx context.Context) (Handle, error) {
+		poller, err := a.pools.BeginCreateOrUpdate(ctx, a.config.ResourceGroup, a.config.ClusterName, name, body, opts)
+		if err != nil {
+			return Handle{}, err
+		}
+		return handle(OperationPut, name, poller)
+	})
+}
+
+// DeletePool starts deleting a pool with all its machines, on the condition that nobody wrote to it since it was read.
+func (a *ARM) DeletePool(ctx context.Context, pool *Pool) (Handle, error) {
+	opts := &armcontainerservice.AgentPoolsClientBeginDeleteOptions{IgnorePodDisruptionBudget: ptr(true)} // core has drained the nodes
+	if pool.ETag != "" {
+		opts.IfMatch = ptr(pool.ETag)
+	}
+	return invoke(ctx, a, BucketOther, pool.Name, "deletePool", func(ctx context.Context) (Handle, error) {
+		poller, err := a.pools.BeginDelete(ctx, a.config.ResourceGroup, a.config.ClusterName, pool.Name, opts)
+		if err != nil {
+			return Handle{}, err
+		}
+		return handle(OperationDelete, pool.Name, poller)
+	})
+}
+
+// DeleteMachines starts deleting machines of a pool by name.
+func (a *ARM) DeleteMachines(ctx context.Context, pool string, names []string) (Handle, error) {
+	body := armcontainerservice.AgentPoolDeleteMachinesParameter{}
+	for _, n := range names {
+		body.MachineNames = append(body.MachineNames, ptr(n))
+	}
+	return invoke(ctx, a, BucketOther, pool, "deleteMachines", func(ctx context.Context) (Handle, error) {
+		poller, err := a.pools.BeginDeleteMachines(ctx, a.config.ResourceGroup, a.config.ClusterName, pool, body, nil)
+		if err != nil {
+			return Handle{}, err
+		}
+		return handle(OperationDeleteMachines, pool, poller)
+	})
+}
+
+// Abort starts aborting the operation that runs on a pool.
+func (a *ARM) Abort(ctx context.Context, pool string) (Handle, error) {
+	return invoke(ctx, a, BucketOther, pool, "abort", func(ctx context.Context) (Handle, error) {
+		poller, err := a.pools.BeginAbortLatestOperation(ctx, a.config.ResourceGroup, a.config.ClusterName, pool, nil)
+		if err != nil {
+			return Handle{}, err
+		}
+		return handle(OperationAbort, pool, poller)
+	})
+}
+
+// Look looks once at a running operation. An error means that the look failed, not the operation.
+func (a *ARM) Look(ctx context.Context, h Handle) (Progress, error) {
+	return invoke(ctx, a, BucketOperation, h.Pool, "operation", func(ctx context.Context) (Progress, error) {
+		rg, cluster := a.config.ResourceGroup, a.config.ClusterName
+		switch h.Kind {
+		case OperationPut:
+			p, err := a.pools.BeginCreateOrUpdate(ctx, rg, cluster, h.Pool, armcontainerservice.AgentPool{}, &armcontainerservice.AgentPoolsClientBeginCreateOrUpdateOptions{ResumeToken: h.Token})
+			return look(ctx, p, err)
+		case OperationDelete:
+			p, err := a.pools.BeginDelete(ctx, rg, cluster, h.Pool, &armcontainerservice.AgentPoolsClientBeginDeleteOptions{ResumeToken: h.Token})
+			return look(ctx, p, err)
+		case OperationDeleteMachines:
+			p, err := a.pools.BeginDeleteMachines(ctx, rg, cluster, h.Pool, armcontainerservice.AgentPoolDeleteMachinesParameter{}, &armcontainerservice.AgentPoolsClientBeginDeleteMachinesOptions{ResumeToken: h.Token})
+			return look(ctx, p, err)
+		case OperationAbort:
+			p, err := a.pools.BeginAbortLatestOperation(ctx, rg, cluster, h.Pool, &armcontainerservice.AgentPoolsClientBeginAbortLatestOperationOptions{ResumeToken: h.Token})
+			return look(ctx, p, err)
+		default:
+			return Progress{}, fmt.Errorf("operation kind %q is not one of put, delete, deleteMachines, abort", h.Kind)
+		}
+	})
+}
+
+func look[T any](ctx context.Context, poller *runtime.Poller[T], err error) (Progress, error) {
+	if err != nil {
+		return Progress{}, err
+	}
+	response, err := poller.Poll(ctx)
+	if err != nil {
+		// A 404 means that Azure has forgotten the operation: what it did is read from the pool.
+		if Is(Classify(err), ClassGone) {
+			return Progress{Done: true}, nil
+		}
+		return Progress{}, err
+	}
+	if !poller.Done() {
+		next := defaultPoll
+		if after := retryAfter(response.Header); after > 0 {
+			next = after
+		}
+		return Progress{Next: next}, nil
+	}
+	if _, err := poller.Result(ctx); err != nil {
+		return Progress{Done: true, Err: Classify(err)}, nil
+	}
+	return Progress{Done: true}, nil
+}
+
+// handle takes the resume token of an operation that runs; one that is over already has an empty token.
+func handle[T any](kind OperationKind, pool string, poller *runtime.Poller[T]) (Handle, error) {
+	h := Handle{Kind: kind, Pool: pool}
+	if poller.Done() {
+		return h, nil
+	}
+	token, err := poller.ResumeToken()
+	if err != nil {
+		return Handle{}, fmt.Errorf("keeping the operation on pool %s: %w", pool, err)
+	}
+	h.Token = token
+	return h, nil
+}
+
+// Usage is one row of the compute usages of a region, in vCPUs or whole numbers.
+type Usage struct {
+	Name    string
+	Current int64
+	Limit   int64
+}
+
+// Usages lists the subscription's compute usages in a region.
+func (a *ARM) Usages(ctx context.Context, location string) ([]Usage, error) {
+	var out []Usage
+	pager := a.usages.NewListPager(location, nil)
+	for pager.More() {
+		page, err := invoke(ctx, a, BucketOther, "", "listUsages", pager.NextPage)
+		if err != nil {
+			return nil, err
+		}
+		for _, u := range page.Value {
+			if u.Name != nil {
+				out = append(out, Usage{Name: deref(u.Name.Value), Current: int64(deref(u.CurrentValue)), Limit: deref(u.Limit)})
+			}
+		}
+	}
+	return out, nil
+}
+
+// invoke spends a token on fn, classifies its error, counts it, and closes the bucket when Azure throttles.
+func invoke[T any](ctx context.Context, a *ARM, bucket Bucket, pool, verb string, fn func(context.Context) (T, error)) (T, error) {
+	if err := a.limits.Take(bucket, pool); err != nil {
+		var zero T
+		a.metrics.call(verb, AsError(err))
+		return zero, err
+	}
+	out, err := fn(ctx)
+	if err == nil {
+		a.metrics.call(verb, nil)
+		return out, nil
+	}
+	classified := Classify(err)
+	a.metrics.call(verb, classified)
+	if classified.Class == ClassThrottle {
+		a.limits.Block(bucket, pool, classified.RetryAfter)
+	}
+	return out, classified
+}

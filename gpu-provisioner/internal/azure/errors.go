@@ -1,0 +1,269 @@
+package azure
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+)
+
+// Class says what may be done about an error.
+type Class string
+
+const (
+	// ClassCapacity: this size, zone or capacity type cannot be had now; another may. Remembered.
+	ClassCapacity Class = "capacity"
+	// ClassConflict: somebody else is writing; read again and retry.
+	ClassConflict Class = "conflict"
+	// ClassThrottle: too fast; retry after RetryAfter.
+	ClassThrottle Class = "throttle"
+	// ClassGone: what was asked for is not there.
+	ClassGone Class = "gone"
+	// ClassConfig: the operator's configuration or rights are wrong; a person must act, retried slowly.
+	ClassConfig Class = "config"
+	// ClassTerminal: this request will never be accepted as it is.
+	ClassTerminal Class = "terminal"
+	// ClassTransient: Azure or the network failed; the outcome of a write is unknown until ARM is read again.
+	ClassTransient Class = "transient"
+)
+
+// Reasons, as they stand in conditions, events and metrics.
+const (
+	ReasonQuotaExceeded         = "QuotaExceeded"
+	ReasonRegionalQuotaExceeded = "RegionalQuotaExceeded"
+	ReasonSpotQuotaExceeded     = "SpotQuotaExceeded"
+	ReasonSKUNotAvailable       = "SKUNotAvailable"
+	ReasonZonalCapacity         = "ZonalCapacityUnavailable"
+	ReasonCapacityUnavailable   = "CapacityUnavailable"
+	ReasonClusterBusy           = "ClusterBusy"
+	ReasonThrottled             = "Throttled"
+	ReasonNotFound              = "NotFound"
+	ReasonClusterNotFound       = "ClusterNotFound"
+	ReasonIdentityUnauthorized  = "IdentityUnauthorized"
+	ReasonInvalidRequest        = "InvalidRequest"
+	ReasonAzureError            = "AzureError"
+)
+
+// Scope says which offerings an error of class capacity tells about.
+type Scope string
+
+const (
+	ScopeOffering Scope = "offering" // size × zone × capacity type
+	ScopeFamily   Scope = "family"   // every size of the quota family, on-demand
+	ScopeRegion   Scope = "region"   // every size, on-demand
+	ScopeSpot     Scope = "spot"     // every size, spot
+	ScopeSize     Scope = "size"     // the size in every zone, that capacity type
+)
+
+// Error is an error of Azure, classified. Its message is fit for a condition: one line, no request ids.
+type Error struct {
+	Reason  string
+	Class   Class
+	Scope   Scope
+	Code    string // Azure's
+	Status  int    // HTTP status, 0 for a failed operation or a broken connection
+	Message string
+	Remedy  string
+	// RememberFor says how long an offering that failed so is not tried again; zero for every class but capacity.
+	RememberFor time.Duration
+	// RetryAfter is what Azure asked for, or zero.
+	RetryAfter time.Duration
+}
+
+func (e *Error) Error() string {
+	s := e.Message
+	if e.Code != "" && !strings.Contains(s, e.Code) {
+		s = e.Code + ": " + s
+	}
+	return s
+}
+
+// Explain is the message with what to do about it.
+func (e *Error) Explain() string {
+	if e.Remedy == "" || strings.HasPrefix(e.Remedy, "none") {
+		return e.Error()
+	}
+	return strings.TrimSuffix(e.Error(), ".") + ". To fix: " + e.Remedy
+}
+
+// AsError returns the classified error in err's chain, or nil.
+func AsError(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return nil
+}
+
+// Is says whether err is a classified error of the class.
+func Is(err error, class Class) bool {
+	e := AsError(err)
+	return e != nil && e.Class == class
+}
+
+// facts is what a failed call says.
+type facts struct {
+	code       string
+	status     int
+	message    string
+	retryAfter time.Duration
+}
+
+// Classify turns any error of the SDK into a *Error by the table; nil stays nil, a *Error stays itself.
+func Classify(err error) *Error {
+	if err == nil {
+		return nil
+	}
+	if e := AsError(err); e != nil {
+		return e
+	}
+	return classify(read(err))
+}
+
+// read takes an SDK error apart.
+func read(err error) facts {
+	var response *azcore.ResponseError
+	if errors.As(err, &response) {
+		f := facts{code: response.ErrorCode, status: response.StatusCode}
+		if response.RawResponse != nil {
+			f.retryAfter = retryAfter(response.RawResponse.Header)
+			code, message := bodyError(response.RawResponse)
+			f.message = message
+			if f.code == "" || code != "" {
+				f.code = firstOf(code, f.code)
+			}
+		}
+		if f.status < 300 {
+			f.status = 0 // the status poll went well; the operation did not
+		}
+		return f
+	}
+	var authentication *azidentity.AuthenticationFailedError
+	if errors.As(err, &authentication) {
+		f := facts{code: "AuthenticationFailed", status: http.StatusUnauthorized, message: authenticationMessage(authentication)}
+		if authentication.RawResponse != nil && authentication.RawResponse.StatusCode >= 500 {
+			f.status = authentication.RawResponse.StatusCode
+		}
+		return f
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return facts{message: "the request was cut off: " + err.Error()}
+	}
+	return facts{message: oneLine(err.Error())}
+}
+
+// classify finds the first row of the table that matches.
+func classify(f facts) *Error {
+	for i := range table {
+		row := &table[i]
+		match, ok := row.match(f)
+		if !ok {
+			continue
+		}
+		return row.build(f, match)
+	}
+	// What the table does not name is Azure's failure or the network's as long as it was not a plain 4xx.
+	e := &Error{
+		Reason: ReasonAzureError, Class: ClassTransient, Code: f.code, Status: f.status,
+		Message: firstOf(f.message, http.StatusText(f.status), "no message"), RetryAfter: f.retryAfter, Remedy: "none: retried",
+	}
+	return e
+}
+
+type azureBody struct {
+	Error struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+		Details []struct {
+			Code    string `json:"code"`
+			Message string `json:"message"`
+		} `json:"details"`
+	} `json:"error"`
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+// bodyError reads code and message of an error response or of a failed operation's status; the SDK has buffered the body.
+func bodyError(r *http.Response) (code, message string) {
+	if r.Body == nil {
+		return "", ""
+	}
+	raw, err := runtime.Payload(r)
+	if err != nil {
+		return "", ""
+	}
+	var body azureBody
+	if err := json.Unmarshal(raw, &body); err != nil {
+		return "", ""
+	}
+	code, message = firstOf(body.Error.Code, body.Code), firstOf(body.Error.Message, body.Message)
+	// Compute errors come wrapped by AKS now and then: the inner one is what the table knows.
+	if generic[code] && len(body.Error.Details) > 0 {
+		inner := body.Error.Details[0]
+		code, message = firstOf(inner.Code, code), firstOf(inner.Message, message)
+	}
+	return code, oneLine(message)
+}
+
+// generic codes say only that something inside failed.
+var generic = map[string]bool{"DeploymentFailed": true, "VMSSAgentPoolReconciler": true, "CreateVMSSAgentPoolFailed": true, "ReconcileVMSSAgentPoolFailed": true}
+
+func authenticationMessage(err *azidentity.AuthenticationFailedError) string {
+	// The whole text prints the response with its correlation ids; the AADSTS line is the part that helps.
+	if m := aadsts.FindString(err.Error()); m != "" {
+		return oneLine(m)
+	}
+	return "Microsoft Entra did not give a token"
+}
+
+var (
+	aadsts      = regexp.MustCompile(`AADSTS\d+: [^.\r\n"]+`)
+	tracing     = regexp.MustCompile(`(?i)\s*(correlation ?id|trace ?id|timestamp|activity ?id|request ?id)\s*[:=]\s*['"]?[-\w:.]+['"]?\.?`)
+	whitespace  = regexp.MustCompile(`\s+`)
+	secondsText = regexp.MustCompile(`(?i)retry again in (\d+) seconds?`)
+)
+
+// oneLine makes a message that stays the same when the same thing fails again, so that a condition is not rewritten.
+func oneLine(s string) string {
+	s = strings.TrimSpace(whitespace.ReplaceAllString(tracing.ReplaceAllString(s, ""), " "))
+	const limit = 700
+	if len(s) > limit {
+		return s[:limit] + "…"
+	}
+	return s
+}
+
+func retryAfter(h http.Header) time.Duration {
+	for _, name := range []string{"Retry-After-Ms", "X-Ms-Retry-After-Ms"} {
+		if ms, err := strconv.Atoi(h.Get(name)); err == nil && ms > 0 {
+			return time.Duration(ms) * time.Millisecond
+		}
+	}
+	v := h.Get("Retry-After")
+	if s, err := strconv.Atoi(v); err == nil && s > 0 {
+		return time.Duration(s) * time.Second
+	}
+	if at, err := http.ParseTime(v); err == nil {
+		if sent, err := http.ParseTime(h.Get("Date")); err == nil && at.After(sent) {
+			return at.Sub(sent)
+		}
+	}
+	return 0
+}
+
+func firstOf(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}

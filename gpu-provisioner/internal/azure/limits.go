@@ -1,0 +1,112 @@
+package azure
+
+import (
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+	"k8s.io/utils/clock"
+)
+
+// Bucket names one of the limits that AKS documents for its resource provider
+// (https://learn.microsoft.com/azure/aks/quotas-skus-regions#throttling-limits-on-aks-resource-provider-apis).
+type Bucket string
+
+const (
+	// BucketPoolPut holds agent pool PUTs: burst 20, one a minute, for each agent pool.
+	BucketPoolPut Bucket = "agentPoolPut"
+	// BucketOperation holds looks at a running operation: burst 200, two a second, for a subscription.
+	BucketOperation Bucket = "operationStatus"
+	// BucketOther holds all other calls of the AKS resource provider: burst 60, one a second, for a subscription.
+	BucketOther Bucket = "other"
+)
+
+// reserve is what reads of the view leave in BucketOther, so that a long list never holds up a delete.
+const reserve = 10
+
+// Limits keeps the client on this side of the documented limits, and obeys Retry-After. It never waits: a call that has no
+// token fails at once with a Throttled error that says when to come again.
+type Limits struct {
+	clock clock.PassiveClock
+
+	mu        sync.Mutex
+	pools     map[string]*rate.Limiter
+	operation *rate.Limiter
+	other     *rate.Limiter
+	blocked   map[string]time.Time // by bucket and, for PUTs, pool
+}
+
+// NewLimits returns full buckets.
+func NewLimits(c clock.PassiveClock) *Limits {
+	return &Limits{
+		clock:     c,
+		pools:     map[string]*rate.Limiter{},
+		operation: rate.NewLimiter(2, 200),
+		other:     rate.NewLimiter(1, 60),
+		blocked:   map[string]time.Time{},
+	}
+}
+
+// Take takes one token, pool naming the agent pool for BucketPoolPut. The error is a *Error of class throttle.
+func (l *Limits) Take(bucket Bucket, pool string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.clock.Now()
+	if until, ok := l.blocked[blockKey(bucket, pool)]; ok && now.Before(until) {
+		return throttled(until.Sub(now))
+	}
+	limiter := l.limiter(bucket, pool)
+	r := limiter.ReserveN(now, 1)
+	if wait := r.DelayFrom(now); wait > 0 {
+		r.CancelAt(now)
+		return throttled(wait)
+	}
+	return nil
+}
+
+// Spare says whether a read that can also be made later may be made now.
+func (l *Limits) Spare() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.clock.Now()
+	return !now.Before(l.blocked[blockKey(BucketOther, "")]) && l.other.TokensAt(now) >= reserve
+}
+
+// Block closes a bucket for as long as Azure asked for.
+func (l *Limits) Block(bucket Bucket, pool string, d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if until := l.clock.Now().Add(d); until.After(l.blocked[blockKey(bucket, pool)]) {
+		l.blocked[blockKey(bucket, pool)] = until
+	}
+}
+
+func (l *Limits) limiter(bucket Bucket, pool string) *rate.Limiter {
+	switch bucket {
+	case BucketOperation:
+		return l.operation
+	case BucketPoolPut:
+		limiter, ok := l.pools[pool]
+		if !ok {
+			limiter = rate.NewLimiter(rate.Every(time.Minute), 20)
+			l.pools[pool] = limiter
+		}
+		return limiter
+	default:
+		return l.other
+	}
+}
+
+func blockKey(bucket Bucket, pool string) string {
+	if bucket != BucketPoolPut {
+		pool = "" // the other buckets are the subscription's
+	}
+	return string(bucket) + "/" + pool
+}
+
+func throttled(after time.Duration) *Error {
+	return &Error{
+		Reason: ReasonThrottled, Class: ClassThrottle, RetryAfter: after,
+		Message: "the documented rate of Azure's API is used up", Remedy: "none: retried",
+	}
+}

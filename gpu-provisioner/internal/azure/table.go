@@ -1,0 +1,258 @@
+package azure
+
+import (
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// row is one line of the taxonomy: a code and, where the code alone does not tell, a text, lead to a reason and a class.
+type row struct {
+	name   string
+	codes  []string
+	status []int // empty: any, including a failed operation, which has none
+	text   *regexp.Regexp
+	reason string
+	class  Class
+	scope  Scope
+	// remember and remedy see the text's submatches.
+	remember func(q quota) time.Duration
+	remedy   func(q quota) string
+}
+
+// quota holds the figures of a quota message; -1 where the message has none.
+type quota struct {
+	family, location              string
+	limit, usage, needed, minimum int64
+}
+
+// Codes and texts as karpenter-provider-azure's catalogue, Microsoft's documentation of AKS and Compute errors and public threads
+// give them. Order matters: quota, conflict and a bad parameter share codes, and only the text tells which it is.
+var table = []row{
+	{
+		name:   "regional quota",
+		codes:  []string{"QuotaExceeded", "OperationNotAllowed", "ErrCode_InsufficientVCPUQuota"},
+		text:   regexp.MustCompile(`(?i)total regional cores quota|insufficient regional vcpu quota`),
+		reason: ReasonRegionalQuotaExceeded, class: ClassCapacity, scope: ScopeRegion,
+		remember: minutes(10), remedy: regionalRemedy,
+	},
+	{
+		name:   "spot quota",
+		codes:  []string{"QuotaExceeded", "OperationNotAllowed", "ErrCode_InsufficientVCPUQuota"},
+		text:   regexp.MustCompile(`(?i)LowPriorityCores quota|low.?priority cores`),
+		reason: ReasonSpotQuotaExceeded, class: ClassCapacity, scope: ScopeSpot,
+		remember: minutes(10), remedy: spotRemedy,
+	},
+	{
+		name:   "family quota",
+		codes:  []string{"QuotaExceeded", "OperationNotAllowed", "ErrCode_InsufficientVCPUQuota"},
+		text:   regexp.MustCompile(`(?i)cores quota|vcpu quota|exceeding (the )?quota|left regional vcpu`),
+		reason: ReasonQuotaExceeded, class: ClassCapacity, scope: ScopeFamily,
+		remember: func(q quota) time.Duration {
+			if q.limit == 0 {
+				return time.Hour // nothing was ever granted; that takes a support request
+			}
+			return 10 * time.Minute
+		},
+		remedy: familyRemedy,
+	},
+	{
+		name:   "size not available in location",
+		codes:  []string{"SkuNotAvailable"},
+		reason: ReasonSKUNotAvailable, class: ClassCapacity, scope: ScopeSize,
+		remember: nil, // by capacity type, see Remember
+		remedy:   say("choose another size or region"),
+	},
+	{
+		name:   "size not supported for subscription",
+		codes:  []string{"VMSizeNotSupported", "BadRequest"},
+		status: []int{http.StatusBadRequest},
+		text:   regexp.MustCompile(`(?i)virtual machine size:? '?[\w-]+'? is not supported for subscription|vm size .* is not allowed in your subscription`),
+		reason: ReasonSKUNotAvailable, class: ClassCapacity, scope: ScopeSize,
+		remember: func(quota) time.Duration { return 23 * time.Hour }, remedy: say("choose another size or region"),
+	},
+	{
+		name:   "zonal allocation",
+		codes:  []string{"ZonalAllocationFailed", "OverconstrainedZonalAllocationRequest"},
+		reason: ReasonZonalCapacity, class: ClassCapacity, scope: ScopeOffering,
+		remember: minutes(60), remedy: say("none: another zone or regional placement is tried"),
+	},
+	{
+		name:   "allocation",
+		codes:  []string{"AllocationFailed", "OverconstrainedAllocationRequest"},
+		reason: ReasonCapacityUnavailable, class: ClassCapacity, scope: ScopeOffering,
+		remember: minutes(60), remedy: say("allow another size or region, or use a capacity reservation"),
+	},
+	{
+		name:   "another operation in progress",
+		codes:  []string{"OperationNotAllowed", "AnotherOperationInProgress", "Conflict"},
+		status: []int{http.StatusConflict, 0},
+		text:   regexp.MustCompile(`(?i)in progress|aks-pending-operation|preempted by`),
+		reason: ReasonClusterBusy, class: ClassConflict, remedy: say("none: retried"),
+	},
+	{
+		name:   "etag",
+		codes:  []string{"OriginalEtagNotExpect", "PreconditionFailed", "EtagMismatch"},
+		status: []int{http.StatusConflict, http.StatusPreconditionFailed},
+		reason: ReasonClusterBusy, class: ClassConflict, remedy: say("none: retried after a fresh read"),
+	},
+	{
+		name:   "throttled",
+		status: []int{http.StatusTooManyRequests},
+		reason: ReasonThrottled, class: ClassThrottle, remedy: say("none: retried"),
+	},
+	{
+		name:   "throttled inside an operation",
+		codes:  []string{"Throttled", "TooManyRequests"},
+		reason: ReasonThrottled, class: ClassThrottle, remedy: say("none: retried"),
+	},
+	{
+		name:   "cluster or group not found",
+		codes:  []string{"ResourceGroupNotFound", "ParentResourceNotFound", "SubscriptionNotFound"},
+		status: []int{http.StatusNotFound},
+		reason: ReasonClusterNotFound, class: ClassConfig,
+		remedy: say("check clusterName, resourceGroup and subscriptionID in the operator's config file"),
+	},
+	{
+		name:   "cluster itself not found",
+		codes:  []string{"NotFound", "ResourceNotFound"},
+		status: []int{http.StatusNotFound},
+		text:   regexp.MustCompile(`(?i)managedClusters/[^/'"]+['"]? (under resource group|was not found)|managed cluster\b.*not found`),
+		reason: ReasonClusterNotFound, class: ClassConfig,
+		remedy: say("check clusterName, resourceGroup and subscriptionID in the operator's config file"),
+	},
+	{
+		name:   "agent pool not found",
+		codes:  []string{"NotFound", "ResourceNotFound", "AgentPoolNotFound"},
+		status: []int{http.StatusNotFound},
+		reason: ReasonNotFound, class: ClassGone, remedy: say(""),
+	},
+	{
+		name:   "not authorized",
+		codes:  []string{"AuthorizationFailed", "LinkedAuthorizationFailed"},
+		status: []int{http.StatusForbidden},
+		reason: ReasonIdentityUnauthorized, class: ClassConfig,
+		remedy: say(`grant the provisioner's identity its role: az role assignment create --assignee <client id> --role "Azure Kubernetes Service Contributor Role" --scope <the cluster's resource id>`),
+	},
+	{
+		name:   "not authenticated",
+		status: []int{http.StatusUnauthorized},
+		reason: ReasonIdentityUnauthorized, class: ClassConfig,
+		remedy: say("check the workload identity federation: issuer, subject system:serviceaccount:<namespace>:<name> and audience api://AzureADTokenExchange"),
+	},
+	{
+		name:   "invalid request",
+		codes:  []string{"InvalidParameter", "PropertyChangeNotAllowed", "BadRequest", "InvalidTemplate", "InvalidRequestFormat"},
+		status: []int{http.StatusBadRequest},
+		reason: ReasonInvalidRequest, class: ClassTerminal, remedy: say("correct the field that the message names, in the KaitoNodeClass or the claim"),
+	},
+}
+
+// match says whether the row is about f. A failed operation carries no HTTP status of its own.
+func (r *row) match(f facts) (quota, bool) {
+	if len(r.codes) > 0 && !slices.ContainsFunc(r.codes, func(c string) bool { return strings.EqualFold(c, f.code) }) {
+		return quota{}, false
+	}
+	if len(r.status) > 0 && !slices.Contains(r.status, f.status) {
+		return quota{}, false
+	}
+	if r.text != nil && !r.text.MatchString(f.message) {
+		return quota{}, false
+	}
+	return parseQuota(f.message), true
+}
+
+func (r *row) build(f facts, q quota) *Error {
+	e := &Error{
+		Reason: r.reason, Class: r.class, Scope: r.scope, Code: f.code, Status: f.status, Message: f.message,
+		Remedy: r.remedy(q), RetryAfter: f.retryAfter,
+	}
+	if e.Message == "" {
+		e.Message = firstOf(http.StatusText(f.status), r.name)
+	}
+	if r.remember != nil {
+		e.RememberFor = r.remember(q)
+	}
+	if e.Class == ClassThrottle && e.RetryAfter == 0 {
+		e.RetryAfter = 30 * time.Second
+		if m := secondsText.FindStringSubmatch(f.message); m != nil {
+			if s, err := strconv.Atoi(m[1]); err == nil {
+				e.RetryAfter = time.Duration(s) * time.Second
+			}
+		}
+	}
+	return e
+}
+
+// Remember is how long an offering of that capacity type is not tried after the error.
+func (e *Error) Remember(spot bool) time.Duration {
+	if e.Class != ClassCapacity {
+		return 0
+	}
+	if e.RememberFor == 0 && e.Reason == ReasonSKUNotAvailable {
+		if spot {
+			return time.Hour // spot capacity comes and goes within hours
+		}
+		return 23 * time.Hour // offered sizes change by the day
+	}
+	return e.RememberFor
+}
+
+var (
+	familyText   = regexp.MustCompile(`(?i)exceeding approved (.+?) cores quota`)
+	locationText = regexp.MustCompile(`(?i)location: ([\w-]+)`)
+	limitText    = regexp.MustCompile(`(?i)current limit: (\d+)`)
+	usageText    = regexp.MustCompile(`(?i)current usage: (\d+)`)
+	neededText   = regexp.MustCompile(`(?i)additional required: (\d+)`)
+	minimumText  = regexp.MustCompile(`(?i)\(minimum\) new limit required: (\d+)`)
+)
+
+func parseQuota(message string) quota {
+	text := func(re *regexp.Regexp) string {
+		if m := re.FindStringSubmatch(message); m != nil {
+			return m[1]
+		}
+		return ""
+	}
+	number := func(re *regexp.Regexp) int64 {
+		n, err := strconv.ParseInt(text(re), 10, 64)
+		if err != nil {
+			return -1
+		}
+		return n
+	}
+	return quota{
+		family: text(familyText), location: text(locationText),
+		limit: number(limitText), usage: number(usageText), needed: number(neededText), minimum: number(minimumText),
+	}
+}
+
+func minutes(n int) func(quota) time.Duration {
+	return func(quota) time.Duration { return time.Duration(n) * time.Minute }
+}
+
+func say(s string) func(quota) string { return func(quota) string { return s } }
+
+func familyRemedy(q quota) string {
+	return QuotaRemedy(firstOf(q.family, "the size's family"), q.location, q.minimum)
+}
+func regionalRemedy(q quota) string {
+	return QuotaRemedy("cores", q.location, q.minimum)
+}
+func spotRemedy(q quota) string {
+	return QuotaRemedy("lowPriorityCores", q.location, q.minimum) + "; or allow on-demand"
+}
+
+// QuotaRemedy is the command that asks Azure for more vCPUs of a family in a region (az extension quota).
+func QuotaRemedy(family, location string, vcpus int64) string {
+	value := "<vCPUs>"
+	if vcpus >= 0 {
+		value = strconv.FormatInt(vcpus, 10)
+	}
+	return fmt.Sprintf("request %s vCPUs for %s in %s: az quota update --resource-name %s --scope /subscriptions/<subscription>/providers/Microsoft.Compute/locations/%s --limit-object value=%s --resource-type dedicated",
+		value, family, firstOf(location, "<region>"), strings.ReplaceAll(family, " ", ""), firstOf(location, "<region>"), value)
+}

@@ -1,0 +1,162 @@
+// Package offering remembers which offerings (size × zone × capacity type) Azure could not give, for as long as the table of errors
+// says, for every claim.
+package offering
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/utils/clock"
+
+	"kaito.sh/gpu-provisioner/internal/azure"
+)
+
+// Capacity types, as karpenter.sh/capacity-type has them.
+const (
+	OnDemand = "on-demand"
+	Spot     = "spot"
+)
+
+// Offering is what can be had or not.
+type Offering struct {
+	Size string
+	// Family is the size's quota family, "" when unknown.
+	Family string
+	// Zone is a zone's number, "" for regional placement.
+	Zone         string
+	CapacityType string
+}
+
+// Entry is one thing remembered. Size, Family, Zone and CapacityType are those of the offering that failed, as far as its scope
+// goes: "" stands for all.
+type Entry struct {
+	Scope        azure.Scope `json:"scope"`
+	Size         string      `json:"size,omitempty"`
+	Family       string      `json:"family,omitempty"`
+	Zone         string      `json:"zone,omitempty"`
+	CapacityType string      `json:"capacityType"`
+	Reason       string      `json:"reason"`
+	Message      string      `json:"message"`
+	Remedy       string      `json:"remedy,omitempty"`
+	Since        time.Time   `json:"since"`
+	Until        time.Time   `json:"until"`
+}
+
+// Memory is what is known to be unavailable.
+type Memory struct {
+	clock clock.PassiveClock
+
+	mu      sync.Mutex
+	entries map[string]Entry
+}
+
+// NewMemory returns a memory with the entries that an earlier process left.
+func NewMemory(c clock.PassiveClock, entries map[string]Entry) *Memory {
+	m := &Memory{clock: c, entries: map[string]Entry{}}
+	for _, e := range entries {
+		if c.Now().Before(e.Until) {
+			m.entries[e.key()] = e
+		}
+	}
+	return m
+}
+
+// Fail remembers an error of class capacity; every other class is ignored. It says whether something was remembered.
+func (m *Memory) Fail(o Offering, err *azure.Error) (Entry, bool) {
+	d := err.Remember(o.CapacityType == Spot)
+	if d == 0 {
+		return Entry{}, false
+	}
+	e := Entry{Scope: err.Scope, CapacityType: o.CapacityType, Reason: err.Reason, Message: err.Error(), Remedy: err.Remedy, Since: m.clock.Now(), Until: m.clock.Now().Add(d)}
+	switch err.Scope {
+	case azure.ScopeSpot, azure.ScopeRegion:
+	case azure.ScopeFamily:
+		e.Family = o.Family
+		if e.Family == "" {
+			e.Scope, e.Size = azure.ScopeSize, o.Size
+		}
+	case azure.ScopeSize:
+		e.Size = o.Size
+	default:
+		e.Scope, e.Size, e.Zone = azure.ScopeOffering, o.Size, o.Zone
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.entries[e.key()] = e
+	return e, true
+}
+
+// Unavailable says why the offering is not to be tried now; nil: it may be.
+func (m *Memory) Unavailable(o Offering) *azure.Error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, key := range []string{
+		Entry{Scope: azure.ScopeOffering, Size: o.Size, Zone: o.Zone, CapacityType: o.CapacityType}.key(),
+		Entry{Scope: azure.ScopeSize, Size: o.Size, CapacityType: o.CapacityType}.key(),
+		Entry{Scope: azure.ScopeFamily, Family: o.Family, CapacityType: o.CapacityType}.key(),
+		Entry{Scope: azure.ScopeRegion, CapacityType: o.CapacityType}.key(),
+		Entry{Scope: azure.ScopeSpot, CapacityType: o.CapacityType}.key(),
+	} {
+		if e, ok := m.entries[key]; ok && m.clock.Now().Before(e.Until) {
+			return &azure.Error{Reason: e.Reason, Class: azure.ClassCapacity, Scope: e.Scope, Message: e.Message, Remedy: e.Remedy, RememberFor: e.Until.Sub(m.clock.Now())}
+		}
+	}
+	return nil
+}
+
+// Entries returns what is remembered now, sorted, by a key that is fit for a ConfigMap.
+func (m *Memory) Entries() []Entry {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []Entry
+	for key, e := range m.entries {
+		if !m.clock.Now().Before(e.Until) {
+			delete(m.entries, key)
+			continue
+		}
+		out = append(out, e)
+	}
+	slices.SortFunc(out, func(a, b Entry) int { return cmp.Compare(a.key(), b.key()) })
+	return out
+}
+
+// NextExpiry is when the first entry is forgotten; zero when there is none.
+func (m *Memory) NextExpiry() time.Time {
+	var next time.Time
+	for _, e := range m.Entries() {
+		if next.IsZero() || e.Until.Before(next) {
+			next = e.Until
+		}
+	}
+	return next
+}
+
+// key is fit for a key of a ConfigMap's data.
+func (e Entry) key() string {
+	part := func(s, all string) string {
+		s = strings.Map(func(r rune) rune {
+			switch {
+			case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '_', r == '-':
+				return r
+			}
+			return -1
+		}, s)
+		return cmp.Or(s, all)
+	}
+	switch e.Scope {
+	case azure.ScopeRegion, azure.ScopeSpot:
+		return strings.Join([]string{string(e.Scope), part(e.CapacityType, "any")}, ".")
+	case azure.ScopeFamily:
+		return strings.Join([]string{"family", part(e.Family, "any"), part(e.CapacityType, "any")}, ".")
+	case azure.ScopeSize:
+		return strings.Join([]string{"size", part(e.Size, "any"), part(e.CapacityType, "any")}, ".")
+	default:
+		return strings.Join([]string{"offering", part(e.Size, "any"), part(e.Zone, "regional"), part(e.CapacityType, "any")}, ".")
+	}
+}
+
+// Key is the entry's key in the ConfigMap.
+func (e Entry) Key() string { return e.key() }

@@ -1,0 +1,343 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+
+	"kaito.sh/gpu-provisioner/internal/azure"
+	"kaito.sh/gpu-provisioner/internal/offering"
+	"kaito.sh/gpu-provisioner/internal/quota"
+)
+
+// actor is one round of carrying a decision out.
+type actor struct {
+	*Engine
+	view     *azure.View
+	claims   map[string]*karpv1.NodeClaim
+	writable bool // the cluster was seen running, just now
+	checked  bool
+	changed  bool // operations must be saved
+}
+
+// act carries the decision out: first what only touches claims, then the writes to Azure. One failed action does not keep the
+// others back.
+func (e *Engine) act(ctx context.Context, d Decision, view *azure.View, claims map[string]*karpv1.NodeClaim) error {
+	a := &actor{Engine: e, view: view, claims: claims}
+	var errs []error
+	for _, action := range d.Actions {
+		if !Writes(action) {
+			errs = append(errs, a.local(ctx, action))
+		}
+	}
+	for _, action := range d.Actions {
+		if Writes(action) {
+			errs = append(errs, a.write(ctx, action))
+		}
+	}
+	if a.changed {
+		errs = append(errs, Save(ctx, e.Operations, e.operations))
+	}
+	return errors.Join(errs...)
+}
+
+// forget drops operations whose result the view shows.
+func (e *Engine) forget(ctx context.Context, pools []string) {
+	if len(pools) == 0 {
+		return
+	}
+	for _, name := range pools {
+		delete(e.operations, name)
+	}
+	if err := Save(ctx, e.Operations, e.operations); err != nil {
+		// An old token is harmless: looking at it again finds the operation ended.
+		log.FromContext(ctx).Error(err, "Forgetting ended operations")
+	}
+}
+
+func (a *actor) local(ctx context.Context, action Action) error {
+	switch x := action.(type) {
+	case Bind:
+		return a.bind(ctx, x)
+	case Fail:
+		return a.fail(ctx, x.Claim, x.Err)
+	case Lose:
+		return a.lose(ctx, x)
+	case Wait:
+		if nc := a.claims[x.Claim]; nc != nil {
+			a.setWait(nc.UID, x)
+		}
+	}
+	return nil
+}
+
+// bind writes the machine on the claim before anybody launches it. The patch carries the claim's resource version, so that a claim
+// that changed meanwhile is looked at again instead.
+func (a *actor) bind(ctx context.Context, b Bind) error {
+	nc := a.claims[b.Claim]
+	now := a.Clock.Now()
+	err := a.annotate(ctx, nc, map[string]string{AnnotationProviderID: b.ProviderID, AnnotationBoundAt: now.UTC().Format(time.RFC3339)})
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		a.Wake()
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("binding NodeClaim %s to %s: %w", b.Claim, b.ProviderID, err)
+	}
+	a.assigned[nc.UID] = assignment{providerID: b.ProviderID, at: now}
+	log.FromContext(ctx).Info("Bound a machine", "NodeClaim", b.Claim, "providerID", b.ProviderID, "pool", b.Pool)
+	return nil
+}
+
+// fail writes the verdict on the claim; Create reads it, puts it into the status, and only then lets core delete the claim.
+func (a *actor) fail(ctx context.Context, name string, why *azure.Error) error {
+	nc := a.claims[name]
+	err := a.annotate(ctx, nc, map[string]string{AnnotationFailure: Failure{Reason: why.Reason, Message: why.Explain(), Class: why.Class}.encode()})
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		a.Wake()
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("failing NodeClaim %s: %w", name, err)
+	}
+	a.Metrics.failures.WithLabelValues(why.Reason).Inc()
+	a.event(nc, warning, why.Reason, why.Explain())
+	return nil
+}
+
+func (a *actor) annotate(ctx context.Context, nc *karpv1.NodeClaim, annotations map[string]string) error {
+	stored := nc.DeepCopy()
+	if nc.Annotations == nil {
+		nc.Annotations = map[string]string{}
+	}
+	for k, v := range annotations {
+		nc.Annotations[k] = v
+	}
+	return a.Client.Patch(ctx, nc, client.MergeFromWithOptions(stored, client.MergeFromWithOptimisticLock{}))
+}
+
+// lose writes the verdict into the condition that core leaves alone once it is False, then deletes the claim.
+func (a *actor) lose(ctx context.Context, l Lose) error {
+	nc := a.claims[l.Claim]
+	stored := nc.DeepCopy()
+	if nc.StatusConditions().SetFalse(karpv1.ConditionTypeRegistered, l.Reason, l.Message) {
+		err := a.Client.Status().Patch(ctx, nc, client.MergeFromWithOptions(stored, client.MergeFromWithOptimisticLock{}))
+		if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+			a.Wake()
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("writing why NodeClaim %s is given up: %w", l.Claim, err)
+		}
+		a.Metrics.failures.WithLabelValues(l.Reason).Inc()
+		a.event(nc, warning, l.Reason, l.Message)
+	}
+	if err := a.Client.Delete(ctx, nc, client.Preconditions{UID: &nc.UID}); client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) {
+		return fmt.Errorf("giving up NodeClaim %s: %w", l.Claim, err)
+	}
+	return nil
+}
+
+// write carries out one write to Azure. The cluster is looked at first: nothing is written while it is not running.
+func (a *actor) write(ctx context.Context, action Action) error {
+	if !a.ready(ctx) {
+		a.blocked(action)
+		return nil
+	}
+	switch x := action.(type) {
+	case Create:
+		return a.create(ctx, x)
+	case Grow:
+		return a.grow(ctx, x)
+	case Shrink:
+		return a.shrink(ctx, x)
+	case Remove:
+		pool, _ := a.view.Pool(x.Pool)
+		err := a.started(ctx, Operation{Key: pool.Key()}, pool.Name, func() (azure.Handle, error) { return a.Azure.DeletePool(ctx, pool) })
+		if err == nil {
+			a.Metrics.surplus.Add(float64(len(x.Surplus)))
+		}
+		return nil
+	case Reset:
+		pool, _ := a.view.Pool(x.Pool)
+		_ = a.started(ctx, Operation{Key: pool.Key(), Target: x.Count}, pool.Name, func() (azure.Handle, error) { return a.Azure.ResizePool(ctx, pool, x.Count) }) // held and logged
+		return nil
+	case Abort:
+		return a.abort(ctx, x)
+	}
+	return nil
+}
+
+// ready reads the cluster's state once a round.
+func (a *actor) ready(ctx context.Context) bool {
+	if a.checked {
+		return a.writable
+	}
+	a.checked = true
+	cluster, err := a.Cache.Recheck(ctx)
+	if err != nil {
+		log.FromContext(ctx).Error(err, "Checking that the cluster runs")
+		return false
+	}
+	a.writable = cluster.Writable()
+	a.view.Cluster = cluster
+	return a.writable
+}
+
+// ReasonClusterNotRunning is the reason of claims while the cluster is stopped or on the way there or back.
+const ReasonClusterNotRunning = "ClusterNotRunning"
+
+func (a *actor) blocked(action Action) {
+	var names []string
+	switch x := action.(type) {
+	case Create:
+		names = x.Claims
+	case Grow:
+		names = x.Claims
+	}
+	for _, name := range names {
+		if nc := a.claims[name]; nc != nil {
+			a.setWait(nc.UID, Wait{Claim: name, Reason: ReasonClusterNotRunning, Message: fmt.Sprintf(
+				"the cluster is %s (%s); nothing is written until it runs", a.view.Cluster.PowerState, a.view.Cluster.ProvisioningState)})
+		}
+	}
+}
+
+func (a *actor) create(ctx context.Context, c Create) error {
+	info := a.keys[c.Key]
+	fit, err := a.preflight(ctx, info.key, c.Claims)
+	if len(fit) == 0 {
+		return err
+	}
+	_ = a.started(ctx, Operation{Key: c.Key, Target: len(fit)}, c.Pool, func() (azure.Handle, error) {
+		return a.Azure.CreatePool(ctx, c.Pool, info.key.Spec(len(fit)))
+	}) // held and logged
+	return err
+}
+
+func (a *actor) grow(ctx context.Context, g Grow) error {
+	pool, _ := a.view.Pool(g.Pool)
+	fit, err := a.preflight(ctx, a.keys[g.Key].key, g.Claims)
+	if len(fit) == 0 {
+		return err
+	}
+	_ = a.started(ctx, Operation{Key: g.Key, Target: g.From + len(fit)}, g.Pool, func() (azure.Handle, error) {
+		return a.Azure.ResizePool(ctx, pool, g.From+len(fit))
+	}) // held and logged
+	return err
+}
+
+// preflight returns the claims that the quota has room for, the eldest first, and fails the others with the numbers.
+func (a *actor) preflight(ctx context.Context, key Key, claims []string) ([]string, error) {
+	size, _ := a.SizeOf(key.Size)
+	request := quota.Request{
+		Size: key.Size, Family: size.Family, VCPUs: size.VCPUs, Spot: key.CapacityType == offering.Spot,
+		Location: a.view.Cluster.Location, Machines: len(claims),
+	}
+	fit, why, err := a.Preflight.Fit(ctx, request)
+	if err != nil {
+		// Quota that cannot be read is not a reason to refuse; Azure itself will tell.
+		log.FromContext(ctx).Error(err, "Reading the quota")
+		return claims, nil
+	}
+	var errs []error
+	if why != nil {
+		for _, name := range claims[fit:] {
+			errs = append(errs, a.fail(ctx, name, why))
+		}
+	}
+	request.Machines = fit
+	a.Preflight.Took(request)
+	return claims[:fit], errors.Join(errs...)
+}
+
+func (a *actor) shrink(ctx context.Context, s Shrink) error {
+	pool, _ := a.view.Pool(s.Pool)
+	var names []string
+	for _, m := range pool.Machines {
+		if slices.Contains(s.ProviderIDs, m.ProviderID) {
+			names = append(names, m.Name)
+		}
+	}
+	err := a.started(ctx, Operation{Key: pool.Key(), Machines: s.ProviderIDs}, s.Pool, func() (azure.Handle, error) {
+		return a.Azure.DeleteMachines(ctx, s.Pool, names)
+	})
+	if err == nil {
+		a.Metrics.surplus.Add(float64(len(s.Surplus)))
+	}
+	return nil
+}
+
+func (a *actor) abort(ctx context.Context, x Abort) error {
+	op := a.operations[x.Pool]
+	h, err := a.Azure.Abort(ctx, x.Pool)
+	if err != nil {
+		a.hold(x.Pool, azure.Classify(err))
+		log.FromContext(ctx).Error(err, "Aborting an operation that hangs", "pool", x.Pool)
+		return nil
+	}
+	log.FromContext(ctx).Info("Aborting an operation that hangs", "pool", x.Pool, "since", op.Started)
+	op.Handle, op.Aborted, op.NextLook = h, a.Clock.Now(), a.Clock.Now()
+	a.operations[x.Pool] = op
+	a.changed = true
+	a.Cache.Invalidate(x.Pool)
+	return nil
+}
+
+// started makes one write and keeps its operation. A failed write holds the pool, and the key when it was to bring machines, back;
+// whatever happened, the view is read again before anything else is decided about the pool.
+func (a *actor) started(ctx context.Context, op Operation, pool string, write func() (azure.Handle, error)) error {
+	defer a.Cache.Invalidate(pool)
+	logger := log.FromContext(ctx).WithValues("pool", pool, "target", op.Target, "machines", len(op.Machines))
+	h, err := write()
+	if err != nil {
+		failed := azure.Classify(err)
+		logger.Info("A write was refused", "reason", failed.Reason, "class", failed.Class, "message", failed.Error())
+		switch failed.Class {
+		case azure.ClassGone: // what should go is gone
+		case azure.ClassCapacity:
+			a.remember(ctx, op.Key, failed)
+		case azure.ClassConfig, azure.ClassTerminal:
+			a.hold(pool, failed)
+			if op.Target > 0 {
+				a.hold(op.Key, failed)
+			}
+		default:
+			a.hold(pool, failed)
+		}
+		a.Wake()
+		return failed
+	}
+	op.Handle, op.Started = h, a.Clock.Now()
+	op.Of = a.keys[op.Key].key
+	op.NextLook = op.Started.Add(time.Second)
+	a.operations[pool] = op
+	a.changed = true
+	logger.Info("Started an operation", "kind", h.Kind)
+	return nil
+}
+
+// showOfferings writes what is remembered as unavailable where people and the next process can read it, when it changed.
+func (e *Engine) showOfferings(ctx context.Context) {
+	entries := map[string]offering.Entry{}
+	for _, entry := range e.memory.Entries() {
+		entries[entry.Key()] = entry
+	}
+	if maps.Equal(entries, e.shown) {
+		return
+	}
+	if err := Save(ctx, e.Offerings, entries); err != nil {
+		log.FromContext(ctx).Error(err, "Showing unavailable offerings")
+		return
+	}
+	e.shown = entries
+	e.Metrics.showOfferings(entries)
+}

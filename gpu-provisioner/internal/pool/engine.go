@@ -1,0 +1,320 @@
+package pool
+
+import (
+	"context"
+	"maps"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+
+	"kaito.sh/gpu-provisioner/internal/azure"
+	"kaito.sh/gpu-provisioner/internal/offering"
+	"kaito.sh/gpu-provisioner/internal/quota"
+)
+
+// Azure is what the engine writes with; *azure.ARM is one.
+type Azure interface {
+	azure.Reader
+	CreatePool(ctx context.Context, name string, spec azure.Spec) (azure.Handle, error)
+	ResizePool(ctx context.Context, pool *azure.Pool, count int) (azure.Handle, error)
+	DeletePool(ctx context.Context, pool *azure.Pool) (azure.Handle, error)
+	DeleteMachines(ctx context.Context, pool string, names []string) (azure.Handle, error)
+	Abort(ctx context.Context, pool string) (azure.Handle, error)
+	Look(ctx context.Context, h azure.Handle) (azure.Progress, error)
+}
+
+// Size is what the engine needs to know of a VM size.
+type Size struct {
+	VCPUs  int64
+	Family string // quota family
+}
+
+// Intervals are how often ARM is read, by need.
+type Intervals struct {
+	// Active is the age at which the view is renewed while something is going on.
+	Active time.Duration
+	// Idle is the age at which it is renewed while nothing is.
+	Idle time.Duration
+}
+
+// Options make an Engine.
+type Options struct {
+	Client     client.Client // cached reads
+	Operations Records
+	Offerings  Records
+	Azure      Azure
+	Cache      *azure.Cache
+	Preflight  *quota.Preflight
+	Recorder   record.EventRecorder
+	Clock      clock.PassiveClock
+	Metrics    *Metrics
+	Settings   Settings
+	Intervals  Intervals
+	// MaxPerPool is the flag; a node class may lower or raise it for its own pools.
+	MaxPerPool int
+	// Manages says whether a claim is of a node class of ours.
+	Manages func(*karpv1.NodeClaim) bool
+	// ClassOf reads a claim's node class; an error is a reason why the claim is not launched.
+	ClassOf func(context.Context, *karpv1.NodeClaim) (Class, error)
+	// SizeOf knows VM sizes; false for one that is not in the catalogue.
+	SizeOf func(string) (Size, bool)
+}
+
+// Engine keeps the pools in step with the claims. One Pass looks at everything, decides and acts; nothing in it waits. Only one Pass runs at a
+// time; the other methods may be called from anywhere.
+type Engine struct {
+	Options
+	memory *offering.Memory
+	wake   chan struct{}
+
+	// Of the pass alone.
+	operations map[string]Operation
+	holds      map[string]Hold
+	failures   map[string]int // failed writes in a row, by the hold's subject
+	sightings  map[string]Sighting
+	assigned   map[types.UID]assignment
+	keys       map[string]keyInfo // by hash
+	shown      map[string]offering.Entry
+
+	mu       sync.RWMutex
+	waits    map[types.UID]Wait
+	released map[types.UID]time.Time
+}
+
+// assignment is a Bind that the cache of claims may not show yet.
+type assignment struct {
+	providerID string
+	at         time.Time
+}
+
+type keyInfo struct {
+	key Key
+	max int
+}
+
+// NewEngine takes up the operations and the failed offerings that an earlier process left.
+func NewEngine(ctx context.Context, o Options) (*Engine, error) {
+	operations, err := Load[Operation](ctx, o.Operations)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := Load[offering.Entry](ctx, o.Offerings)
+	if err != nil {
+		return nil, err
+	}
+	if len(operations) > 0 {
+		log.FromContext(ctx).Info("Taking up running operations", "count", len(operations))
+	}
+	e := &Engine{
+		Options: o, memory: offering.NewMemory(o.Clock, entries), wake: make(chan struct{}, 1),
+		operations: operations, holds: map[string]Hold{}, failures: map[string]int{}, sightings: map[string]Sighting{},
+		assigned: map[types.UID]assignment{}, keys: map[string]keyInfo{},
+		shown: entries, waits: map[types.UID]Wait{}, released: map[types.UID]time.Time{},
+	}
+	for _, op := range operations {
+		e.keys[op.Key] = keyInfo{key: op.Of}
+	}
+	return e, nil
+}
+
+// Memory is what is known to be unavailable.
+func (e *Engine) Memory() *offering.Memory { return e.memory }
+
+// Wake asks for a pass soon.
+func (e *Engine) Wake() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Woken delivers Wake's requests.
+func (e *Engine) Woken() <-chan struct{} { return e.wake }
+
+// Waiting says what a claim waits for, by the last pass.
+func (e *Engine) Waiting(uid types.UID) (Wait, bool) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	w, ok := e.waits[uid]
+	return w, ok
+}
+
+// Release asks for the claim's machine to be deleted: core has drained the node. It may be called again and again. Core notes it on
+// the claim (InstanceTerminating), so that a restarted process knows.
+func (e *Engine) Release(uid types.UID) {
+	e.mu.Lock()
+	_, known := e.released[uid]
+	if !known {
+		e.released[uid] = e.Clock.Now()
+	}
+	e.mu.Unlock()
+	if !known {
+		e.Wake()
+	}
+}
+
+// Pass looks, decides and acts once. It returns when to come again at the latest.
+func (e *Engine) Pass(ctx context.Context) (time.Duration, error) {
+	e.lookAtOperations(ctx)
+	claims, objects, err := e.observeClaims(ctx)
+	if err != nil {
+		return 0, err
+	}
+	active := e.active(claims)
+	if err := e.refresh(ctx, active); err != nil {
+		return e.refreshFailed(ctx, claims, err)
+	}
+	view, _ := e.Cache.View()
+	decision := Decide(State{
+		Now: e.Clock.Now(), View: view, Claims: claims, Operations: maps.Clone(e.operations), Holds: maps.Clone(e.holds),
+		Sightings: e.sightings, MaxPerPool: e.maxPerPool, Settings: e.Settings,
+	})
+	e.sightings = decision.Sightings
+	e.forget(ctx, decision.Settled)
+	err = e.act(ctx, decision, &view, objects)
+	e.showOfferings(ctx)
+	e.Metrics.observe(&view, claims, e.operations)
+	return e.next(decision, active), err
+}
+
+// refresh renews the view when something asked for it or when it is too old for what is going on.
+func (e *Engine) refresh(ctx context.Context, active bool) error {
+	interval := e.Intervals.Idle
+	if active {
+		interval = e.Intervals.Active
+	}
+	view, lastErr := e.Cache.View()
+	if lastErr == nil && !e.Cache.Stale() && e.Clock.Since(view.At) < interval {
+		return nil
+	}
+	if hold, ok := e.holds[holdRefresh]; ok && e.Clock.Now().Before(hold.Until) {
+		return hold.Err
+	}
+	err := e.Cache.Refresh(ctx, interval)
+	if err != nil {
+		e.hold(holdRefresh, azure.Classify(err))
+		return err
+	}
+	e.release(holdRefresh)
+	return nil
+}
+
+const holdRefresh = "refresh"
+
+// refreshFailed tells every waiting claim why nothing goes on, and leaves everything alone.
+func (e *Engine) refreshFailed(ctx context.Context, claims []Claim, err error) (time.Duration, error) {
+	reason := azure.Classify(err)
+	e.mu.Lock()
+	for i := range claims {
+		if claims[i].waiting() {
+			e.waits[types.UID(claims[i].UID)] = Wait{Claim: claims[i].Name, Reason: reason.Reason, Message: reason.Explain()}
+		}
+	}
+	e.mu.Unlock()
+	log.FromContext(ctx).Error(err, "Reading the cluster's agent pools")
+	hold := e.holds[holdRefresh]
+	return max(time.Second, hold.Until.Sub(e.Clock.Now())), nil
+}
+
+// active says whether something goes on that a look at ARM may move.
+func (e *Engine) active(claims []Claim) bool {
+	if len(e.operations) > 0 || len(e.sightings) > 0 {
+		return true
+	}
+	for i := range claims {
+		c := &claims[i]
+		if c.waiting() || c.Released || (c.ProviderID != "" && !c.Registered && !c.Deleting) {
+			return true
+		}
+	}
+	view, _ := e.Cache.View()
+	for i := range view.Pools {
+		p := &view.Pools[i]
+		if p.Ours() && (!p.Settled() || len(p.Machines) == 0) {
+			return true
+		}
+	}
+	return false
+}
+
+// next is the delay until the pass that must not be later.
+func (e *Engine) next(d Decision, active bool) time.Duration {
+	now := e.Clock.Now()
+	at := now.Add(e.Intervals.Idle)
+	earlier := func(t time.Time) {
+		if !t.IsZero() && t.Before(at) {
+			at = t
+		}
+	}
+	if active || e.active(nil) {
+		earlier(now.Add(e.Intervals.Active))
+	}
+	earlier(d.Next)
+	earlier(e.memory.NextExpiry())
+	if e.Cache.Stale() {
+		earlier(now.Add(time.Second))
+	}
+	for _, op := range e.operations {
+		if op.Ended.IsZero() {
+			earlier(op.NextLook)
+		}
+	}
+	return max(100*time.Millisecond, at.Sub(now))
+}
+
+func (e *Engine) maxPerPool(key string) int {
+	if info, ok := e.keys[key]; ok && info.max > 0 {
+		return info.max
+	}
+	return e.MaxPerPool
+}
+
+// hold keeps writes to a pool or key back after an error; the delay follows the error's class and how often it came in a row.
+func (e *Engine) hold(subject string, err *azure.Error) {
+	e.failures[subject]++
+	e.holds[subject] = Hold{Until: e.Clock.Now().Add(backoff(err, e.failures[subject])), Err: err}
+}
+
+func (e *Engine) release(subject string) {
+	delete(e.holds, subject)
+	delete(e.failures, subject)
+}
+
+// backoff is how long a subject rests after its nth error in a row.
+func backoff(err *azure.Error, n int) time.Duration {
+	exponential := func(first, limit time.Duration) time.Duration {
+		d := first
+		for range min(n-1, 10) {
+			d *= 2
+		}
+		return min(d, limit)
+	}
+	switch err.Class {
+	case azure.ClassThrottle:
+		return max(err.RetryAfter, time.Second)
+	case azure.ClassConflict:
+		return max(err.RetryAfter, exponential(5*time.Second, time.Minute))
+	case azure.ClassConfig:
+		return exponential(15*time.Second, 5*time.Minute) // a person must act
+	case azure.ClassTerminal:
+		return exponential(time.Minute, 10*time.Minute)
+	default:
+		return max(err.RetryAfter, exponential(2*time.Second, 2*time.Minute))
+	}
+}
+
+// event tells a claim's readers; the recorder aggregates repeats.
+func (e *Engine) event(claim *karpv1.NodeClaim, kind, reason, message string) {
+	if claim != nil {
+		e.Recorder.Event(claim, kind, reason, message)
+	}
+}
+
+const warning = corev1.EventTypeWarning

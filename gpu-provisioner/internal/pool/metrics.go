@@ -1,0 +1,110 @@
+package pool
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"kaito.sh/gpu-provisioner/internal/azure"
+	"kaito.sh/gpu-provisioner/internal/offering"
+)
+
+// Metrics are the engine's.
+type Metrics struct {
+	operations *prometheus.HistogramVec
+	running    prometheus.Gauge
+	pools      prometheus.Gauge
+	machines   *prometheus.GaugeVec
+	claims     *prometheus.GaugeVec
+	surplus    prometheus.Counter
+	failures   *prometheus.CounterVec
+	age        prometheus.Gauge
+	offerings  *prometheus.GaugeVec
+}
+
+// NewMetrics registers the metrics.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		operations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "gpu_provisioner_operation_duration_seconds", Help: "How long operations on agent pools took, by kind and outcome: ok, or the reason.",
+			Buckets: []float64{15, 30, 60, 120, 240, 480, 900, 1800},
+		}, []string{"kind", "outcome"}),
+		running:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "gpu_provisioner_operations_running", Help: "Operations on agent pools that run now."}),
+		pools:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "gpu_provisioner_agent_pools", Help: "Agent pools of this operator, by the last view."}),
+		machines: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "gpu_provisioner_machines", Help: "Machines in those pools: claimed by a NodeClaim, or free."}, []string{"state"}),
+		claims:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "gpu_provisioner_claims", Help: "NodeClaims of this operator: waiting for a machine, bound to one, or deleting."}, []string{"state"}),
+		surplus:  prometheus.NewCounter(prometheus.CounterOpts{Name: "gpu_provisioner_surplus_machines_deleted_total", Help: "Machines that were deleted since no claim named them."}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "gpu_provisioner_claim_failures_total", Help: "NodeClaims that were given up, by reason."}, []string{"reason"}),
+		age:      prometheus.NewGauge(prometheus.GaugeOpts{Name: "gpu_provisioner_view_timestamp_seconds", Help: "When the oldest part of the view of Azure was read, in Unix seconds."}),
+	}
+	m.offerings = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "gpu_provisioner_offering_unavailable_until_seconds",
+		Help: "Offerings that are not tried now, and until when, in Unix seconds. An empty label stands for all.",
+	}, []string{"scope", "size", "family", "zone", "capacity_type", "reason"})
+	r.MustRegister(m.operations, m.running, m.pools, m.machines, m.claims, m.surplus, m.failures, m.age, m.offerings)
+	return m
+}
+
+func (m *Metrics) operation(op Operation, err *azure.Error, took time.Duration) {
+	outcome := "ok"
+	switch {
+	case !op.Aborted.IsZero():
+		outcome = ReasonOperationTimedOut
+	case err != nil:
+		outcome = err.Reason
+	}
+	m.operations.WithLabelValues(string(op.Kind), outcome).Observe(took.Seconds())
+}
+
+func (m *Metrics) showOfferings(entries map[string]offering.Entry) {
+	m.offerings.Reset()
+	for _, e := range entries {
+		m.offerings.WithLabelValues(string(e.Scope), e.Size, e.Family, e.Zone, e.CapacityType, e.Reason).Set(float64(e.Until.Unix()))
+	}
+}
+
+func (m *Metrics) observe(view *azure.View, claims []Claim, operations map[string]Operation) {
+	named := map[string]bool{}
+	counts := map[string]float64{"waiting": 0, "bound": 0, "deleting": 0}
+	for i := range claims {
+		c := &claims[i]
+		named[c.ProviderID] = true
+		switch {
+		case c.Deleting:
+			counts["deleting"]++
+		case c.ProviderID != "":
+			counts["bound"]++
+		default:
+			counts["waiting"]++
+		}
+	}
+	for state, n := range counts {
+		m.claims.WithLabelValues(state).Set(n)
+	}
+	pools, claimed, free := 0, 0, 0
+	for i := range view.Pools {
+		p := &view.Pools[i]
+		if !p.Ours() {
+			continue
+		}
+		pools++
+		for _, machine := range p.Machines {
+			if named[machine.ProviderID] {
+				claimed++
+			} else {
+				free++
+			}
+		}
+	}
+	m.pools.Set(float64(pools))
+	m.machines.WithLabelValues("claimed").Set(float64(claimed))
+	m.machines.WithLabelValues("free").Set(float64(free))
+	running := 0
+	for _, op := range operations {
+		if op.Ended.IsZero() {
+			running++
+		}
+	}
+	m.running.Set(float64(running))
+	m.age.Set(float64(view.Oldest.Unix()))
+}
