@@ -1,0 +1,27 @@
+// Package v1beta1 serves the Workspace of v1alpha1, field for field, under the version that KAITO v0.12 writes.
+// +kubebuilder:object:generate=true
+// +groupName=kaito.sh
+package v1beta1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+var (
+	// GroupVersion is the group and version of the objects of this package.
+	GroupVersion = schema.GroupVersion{Group: "kaito.sh", Version: "v1beta1"}
+
+	// SchemeBuilder collects the functions that add this package's types to a scheme.
+	SchemeBuilder = runtime.NewSchemeBuilder(addKnownTypes)
+
+	// AddToScheme adds this package's types to a scheme.
+	AddToScheme = SchemeBuilder.AddToScheme
+)
+
+func addKnownTypes(scheme *runtime.Scheme) error {
+	scheme.AddKnownTypes(GroupVersion, &Workspace{}, &WorkspaceList{})
+	metav1.AddToGroupVersion(scheme, GroupVersion)
+	return nil
+}

@@ -1,0 +1,27 @@
+// Package v1alpha5 holds the Machine, byte-compatible with the one that karpenter-core v0.31 published last.
+// +kubebuilder:object:generate=true
+// +groupName=karpenter.sh
+package v1alpha5
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+var (
+	// GroupVersion is the group and version of the objects of this package.
+	GroupVersion = schema.GroupVersion{Group: "karpenter.sh", Version: "v1alpha5"}
+
+	// SchemeBuilder collects the functions that add this package's types to a scheme.
+	SchemeBuilder = runtime.NewSchemeBuilder(addKnownTypes)
+
+	// AddToScheme adds this package's types to a scheme.
+	AddToScheme = SchemeBuilder.AddToScheme
+)
+
+func addKnownTypes(scheme *runtime.Scheme) error {
+	scheme.AddKnownTypes(GroupVersion, &Machine{}, &MachineList{})
+	metav1.AddToGroupVersion(scheme, GroupVersion)
+	return nil
+}
