@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/utils/clock"
 
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/tuning-operator/internal/message"
 	"kaito.sh/tuning-operator/internal/runner/fault"
 	"kaito.sh/tuning-operator/internal/runner/netguard"
@@ -111,7 +112,7 @@ func (s *session) finish(ctx context.Context, step message.Step, fallback string
 		s.progress.Event("succeeded", "", nil)
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
 		code = message.ExitPreempted
-		result = message.Result{Step: step, Reason: fault.ReasonInterrupted, Message: string(step) + " was stopped from outside"}
+		result = message.Result{Step: step, Reason: tuningv1alpha1.ReasonInterrupted, Message: string(step) + " was stopped from outside"}
 		s.progress.Event("interrupted", result.Message, nil)
 	default:
 		f := fault.Of(err, fallback)

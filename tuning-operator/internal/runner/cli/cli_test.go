@@ -21,9 +21,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"k8s.io/utils/clock"
 
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/tuning-operator/internal/message"
 	"kaito.sh/tuning-operator/internal/runner/cli"
-	"kaito.sh/tuning-operator/internal/runner/fault"
 	"kaito.sh/tuning-operator/internal/runner/netguard"
 )
 
@@ -184,32 +184,32 @@ func TestWhatCannotSucceedSaysSoOnceAndForAll(t *testing.T) {
 		"a bad row": {func(w *world, dir string) []string {
 			w.files["/train.jsonl"] = `{"text":"one"}` + "\n{}"
 			return []string{"fetch", "--allow-private", "--dataset-url", w.URL + "/train.jsonl", "--dataset-dir", dir}
-		}, fault.ReasonDatasetInvalid, message.ExitPermanent, "row 2"},
+		}, tuningv1alpha1.ReasonDatasetInvalid, message.ExitPermanent, "row 2"},
 		"a bad row keeps the model from being fetched": {func(w *world, dir string) []string {
 			w.files["/train.jsonl"] = "{}"
 			w.hold = func(r *http.Request) {
 				assert.NotContains(t, r.URL.Path, "model")
 			}
 			return []string{"fetch", "--allow-private", "--dataset-url", w.URL + "/train.jsonl", "--dataset-dir", dir, "--model", "org/model", "--model-dir", dir}
-		}, fault.ReasonDatasetInvalid, message.ExitPermanent, "row 1"},
+		}, tuningv1alpha1.ReasonDatasetInvalid, message.ExitPermanent, "row 1"},
 		"a loopback source without leave": {func(w *world, dir string) []string {
 			return []string{"fetch", "--dataset-url", w.URL + "/train.jsonl", "--dataset-dir", dir}
-		}, fault.ReasonSourceForbidden, message.ExitPermanent, "127.0.0.1"},
+		}, tuningv1alpha1.ReasonSourceForbidden, message.ExitPermanent, "127.0.0.1"},
 		"a loopback registry without leave": {func(w *world, dir string) []string {
 			return []string{"fetch", "--dataset-image", w.host + "/data:1", "--dataset-dir", dir}
-		}, fault.ReasonSourceForbidden, message.ExitPermanent, "127.0.0.1"},
+		}, tuningv1alpha1.ReasonSourceForbidden, message.ExitPermanent, "127.0.0.1"},
 		"a push that will be refused, before anything is fetched": {func(w *world, dir string) []string {
 			w.hold = func(r *http.Request) { assert.Fail(t, "fetched", r.URL.Path) }
 			return []string{"fetch", "--allow-private", "--dataset-url", w.URL + "/train.jsonl", "--dataset-dir", dir, "--check-push", w.host + "/x:1"}
-		}, fault.ReasonOutputDenied, message.ExitPermanent, "credentials"},
+		}, tuningv1alpha1.ReasonOutputDenied, message.ExitPermanent, "credentials"},
 		"an adapter that is not whole": {func(w *world, dir string) []string {
 			return []string{"push", "--allow-private", "--from", dir, "--to", w.host + "/x:1"}
-		}, fault.ReasonOutputInvalid, message.ExitPermanent, "adapter_config.json"},
+		}, tuningv1alpha1.ReasonOutputInvalid, message.ExitPermanent, "adapter_config.json"},
 		"a secret that is no docker config": {func(w *world, dir string) []string {
 			p := filepath.Join(dir, "secret")
 			_ = os.WriteFile(p, []byte("hunter2"), 0o600)
 			return []string{"push", "--allow-private", "--from", adapter(t), "--to", w.host + "/x:1", "--credentials", p}
-		}, fault.ReasonCredentialsInvalid, message.ExitPermanent, "docker-registry"},
+		}, tuningv1alpha1.ReasonCredentialsInvalid, message.ExitPermanent, "docker-registry"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -229,7 +229,7 @@ func TestInterruptIsNoFailure(t *testing.T) {
 	w.hold = func(r *http.Request) { cancel(); <-r.Context().Done() }
 	o := w.run(t, ctx, nil, "fetch", "--allow-private", "--dataset-url", w.URL+"/train.jsonl", "--dataset-dir", t.TempDir())
 	assert.Equal(t, message.ExitPreempted, o.code)
-	assert.Equal(t, fault.ReasonInterrupted, o.message.Reason)
+	assert.Equal(t, tuningv1alpha1.ReasonInterrupted, o.message.Reason)
 	assert.False(t, o.message.Permanent)
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/tuning-operator/internal/message"
 	"kaito.sh/tuning-operator/internal/runner/dataset"
 	"kaito.sh/tuning-operator/internal/runner/fault"
@@ -52,7 +53,7 @@ HF_ENDPOINT names a mirror of HuggingFace, HF_TOKEN a token for gated repositori
 			if err := f.validate(); err != nil {
 				return err
 			}
-			*code = run(cmd.Context(), env, f.common, message.StepFetch, fault.ReasonFetchFailed, f.work)
+			*code = run(cmd.Context(), env, f.common, message.StepFetch, tuningv1alpha1.ReasonFetchFailed, f.work)
 			return nil
 		},
 	}
@@ -216,7 +217,7 @@ func fileNames(urls []string) ([]string, error) {
 	for i, raw := range urls {
 		u, err := url.Parse(raw)
 		if err != nil {
-			return nil, fault.Permanent(fault.ReasonSourceInvalid, "dataset url number %d can't be read", i+1) // the error would quote a signature
+			return nil, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "dataset url number %d can't be read", i+1) // the error would quote a signature
 		}
 		name := path.Base(u.Path)
 		if name == "." || name == "/" || strings.HasPrefix(name, ".") || strings.ContainsRune(name, filepath.Separator) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/tuning-operator/internal/message"
 	"kaito.sh/tuning-operator/internal/runner/fault"
 	"kaito.sh/tuning-operator/internal/runner/pack"
@@ -40,7 +41,7 @@ same digest. In an indexed job (JOB_COMPLETION_INDEX) only rank 0 pushes.`,
 			if (f.to == "") == (f.toVolume == "") {
 				return fmt.Errorf("exactly one of --to and --to-volume is needed")
 			}
-			*code = run(cmd.Context(), env, f.common, message.StepPush, fault.ReasonPushFailed, f.work)
+			*code = run(cmd.Context(), env, f.common, message.StepPush, tuningv1alpha1.ReasonPushFailed, f.work)
 			return nil
 		},
 	}
@@ -146,7 +147,7 @@ func readJSON(path string, into any) error {
 		return fmt.Errorf("reading %s: %w", path, err)
 	}
 	if err := json.Unmarshal(raw, into); err != nil {
-		return fault.Permanent(fault.ReasonOutputInvalid, "%s is not what an earlier step writes: %w", path, err)
+		return fault.Permanent(tuningv1alpha1.ReasonOutputInvalid, "%s is not what an earlier step writes: %w", path, err)
 	}
 	return nil
 }
@@ -223,7 +224,7 @@ sent again.`,
 		Example: `  runner package --from ./Phi-3-mini-128k-instruct --to myregistry.azurecr.io/models/phi-3-mini:main --credentials ~/.docker/config.json`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			*code = run(cmd.Context(), env, f.common, message.StepPush, fault.ReasonPushFailed, f.work)
+			*code = run(cmd.Context(), env, f.common, message.StepPush, tuningv1alpha1.ReasonPushFailed, f.work)
 			return nil
 		},
 	}

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/tuning-operator/internal/runner/fault"
 )
 
@@ -63,7 +64,7 @@ func (e *BadRowError) Error() string {
 }
 
 func invalid(err error) error {
-	return &fault.Fault{Reason: fault.ReasonDatasetInvalid, Permanent: true, Err: err}
+	return &fault.Fault{Reason: tuningv1alpha1.ReasonDatasetInvalid, Permanent: true, Err: err}
 }
 
 // Inspect reads every row of the data files below dir. All files must have one format and one schema. The error of a

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/tuning-operator/internal/runner/dataset"
 	"kaito.sh/tuning-operator/internal/runner/fault"
 )
@@ -126,7 +127,7 @@ func TestInspectNamesTheFirstBadRow(t *testing.T) {
 			assert.Equal(t, c.row, bad.Row)
 			assert.ErrorContains(t, err, c.says)
 			f := fault.Of(err, "Unsorted")
-			assert.Equal(t, fault.ReasonDatasetInvalid, f.Reason)
+			assert.Equal(t, tuningv1alpha1.ReasonDatasetInvalid, f.Reason)
 			assert.True(t, f.Permanent)
 		})
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"syscall"
 
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/tuning-operator/internal/runner/netguard"
 )
 
@@ -41,9 +42,9 @@ func Of(err error, fallback string) *Fault {
 	var denied *netguard.DeniedError
 	switch {
 	case errors.As(err, &denied):
-		return &Fault{Reason: ReasonSourceForbidden, Permanent: true, Err: err}
+		return &Fault{Reason: tuningv1alpha1.ReasonSourceForbidden, Permanent: true, Err: err}
 	case errors.Is(err, syscall.ENOSPC):
-		return &Fault{Reason: ReasonVolumeFull, Permanent: true, Err: err}
+		return &Fault{Reason: tuningv1alpha1.ReasonVolumeFull, Permanent: true, Err: err}
 	}
 	return &Fault{Reason: fallback, Err: err}
 }
@@ -52,15 +53,15 @@ func Of(err error, fallback string) *Fault {
 func HTTPStatus(status int, url string) error {
 	switch status {
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return Permanent(ReasonSourceDenied, "%s answered %d: the source needs credentials, or these have no access; "+
+		return Permanent(tuningv1alpha1.ReasonSourceDenied, "%s answered %d: the source needs credentials, or these have no access; "+
 			"set accessSecret to a secret with a token that may read it, and accept the model's licence where it has one", url, status)
 	case http.StatusNotFound, http.StatusGone:
-		return Permanent(ReasonSourceNotFound, "%s answered %d: check the name and the revision", url, status)
+		return Permanent(tuningv1alpha1.ReasonSourceNotFound, "%s answered %d: check the name and the revision", url, status)
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
-		return Transient(ReasonSourceUnavailable, "%s answered %d", url, status)
+		return Transient(tuningv1alpha1.ReasonSourceUnavailable, "%s answered %d", url, status)
 	}
 	if status >= 500 {
-		return Transient(ReasonSourceUnavailable, "%s answered %d", url, status)
+		return Transient(tuningv1alpha1.ReasonSourceUnavailable, "%s answered %d", url, status)
 	}
-	return Permanent(ReasonSourceNotFound, "%s answered %d, which is no file", url, status)
+	return Permanent(tuningv1alpha1.ReasonSourceNotFound, "%s answered %d, which is no file", url, status)
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/utils/clock"
 
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/tuning-operator/internal/runner/fault"
 	"kaito.sh/tuning-operator/internal/runner/progress"
 	"kaito.sh/tuning-operator/internal/runner/retry"
@@ -60,7 +61,7 @@ func (d *Downloader) reserve(bytes int64, what string) error {
 		return nil
 	}
 	if bytes > d.left {
-		return fault.Permanent(fault.ReasonSourceTooLarge, "%s needs %d bytes, %d are left of --max-bytes; raise it together with the volume's size", what, bytes, d.left)
+		return fault.Permanent(tuningv1alpha1.ReasonSourceTooLarge, "%s needs %d bytes, %d are left of --max-bytes; raise it together with the volume's size", what, bytes, d.left)
 	}
 	d.left -= bytes
 	return nil
@@ -128,7 +129,7 @@ func (d *Downloader) once(ctx context.Context, f File) (int64, string, error) {
 		return 0, "", err
 	}
 	if f.Size > 0 && src.size >= 0 && src.size != f.Size {
-		return 0, "", fault.Permanent(fault.ReasonChecksumMismatch, "%s has %d bytes, its index says %d", f.name(), src.size, f.Size)
+		return 0, "", fault.Permanent(tuningv1alpha1.ReasonChecksumMismatch, "%s has %d bytes, its index says %d", f.name(), src.size, f.Size)
 	}
 	if src.ranges && src.size > 0 {
 		if err := d.reserve(src.size, f.name()); err != nil {
@@ -152,7 +153,7 @@ func (d *Downloader) checkURL(url string) error {
 		return nil
 	}
 	name, _, _ := strings.Cut(url, "?")
-	return fault.Permanent(fault.ReasonSourceInvalid, "url %q is not https; only https:// is fetched", name)
+	return fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "url %q is not https; only https:// is fetched", name)
 }
 
 // source is what the server said about a file.
@@ -165,7 +166,7 @@ type source struct {
 func (d *Downloader) request(ctx context.Context, f File) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.URL, nil)
 	if err != nil {
-		return nil, fault.Permanent(fault.ReasonSourceInvalid, "url %q: %v", f.name(), err)
+		return nil, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "url %q: %v", f.name(), err)
 	}
 	// A compressed transfer has neither ranges nor the file's own size.
 	req.Header.Set("Accept-Encoding", "identity")
@@ -180,7 +181,7 @@ func retriable(err error) bool {
 	if errors.Is(err, errChanged) || errors.Is(err, context.Canceled) {
 		return false
 	}
-	return !fault.Of(err, fault.ReasonSourceUnavailable).Permanent
+	return !fault.Of(err, tuningv1alpha1.ReasonSourceUnavailable).Permanent
 }
 
 // statusError turns a refusal into a Fault, with the pause that the server asks for.
@@ -249,7 +250,7 @@ func validator(h http.Header) string {
 // parseContentRange reads "bytes 0-0/1234".
 func parseContentRange(v string) (from, to, total int64, err error) {
 	if _, err := fmt.Sscanf(v, "bytes %d-%d/%d", &from, &to, &total); err != nil || from < 0 || to < from || total <= to {
-		return 0, 0, 0, fault.Transient(fault.ReasonSourceUnavailable, "the server sent an unusable Content-Range %q", v)
+		return 0, 0, 0, fault.Transient(tuningv1alpha1.ReasonSourceUnavailable, "the server sent an unusable Content-Range %q", v)
 	}
 	return from, to, total, nil
 }
@@ -322,14 +323,14 @@ func (d *Downloader) span(ctx context.Context, f File, src source, st *state, at
 		return errChanged
 	}
 	if from != *at {
-		return fault.Transient(fault.ReasonSourceUnavailable, "%s: asked for byte %d, got %d", f.name(), *at, from)
+		return fault.Transient(tuningv1alpha1.ReasonSourceUnavailable, "%s: asked for byte %d, got %d", f.name(), *at, from)
 	}
 	n, err := io.Copy(&offsetWriter{st.file, at, func(n int) { d.Progress.Advance(f.name(), int64(n)) }}, io.LimitReader(res.Body, to-*at+1))
 	if err != nil {
 		return fmt.Errorf("%s: %w", f.name(), err)
 	}
 	if *at != to+1 {
-		return fault.Transient(fault.ReasonSourceUnavailable, "%s: the connection ended after %d bytes of a part", f.name(), n)
+		return fault.Transient(tuningv1alpha1.ReasonSourceUnavailable, "%s: the connection ended after %d bytes of a part", f.name(), n)
 	}
 	return nil
 }
@@ -409,7 +410,7 @@ func (d *Downloader) streamOnce(ctx context.Context, f File, src source) (err er
 	}
 	if src.size >= 0 && got != src.size {
 		d.Progress.Advance(f.name(), -got)
-		return fault.Transient(fault.ReasonSourceUnavailable, "%s ended after %d of %d bytes", f.name(), got, src.size)
+		return fault.Transient(tuningv1alpha1.ReasonSourceUnavailable, "%s ended after %d of %d bytes", f.name(), got, src.size)
 	}
 	return nil
 }

@@ -22,6 +22,7 @@ import (
 	"k8s.io/utils/clock"
 	clocktesting "k8s.io/utils/clock/testing"
 
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/shared/test/eventually"
 	"kaito.sh/tuning-operator/internal/runner/fault"
 	"kaito.sh/tuning-operator/internal/runner/fetch"
@@ -279,11 +280,11 @@ func TestGetRefusals(t *testing.T) {
 		says      string
 	}{
 		"a wrong checksum": {origin: &origin{body: body}, file: fetch.File{SHA256: strings.Repeat("0", 64)},
-			reason: fault.ReasonChecksumMismatch, permanent: true, requests: 4, says: hexSum(body)},
+			reason: tuningv1alpha1.ReasonChecksumMismatch, permanent: true, requests: 4, says: hexSum(body)},
 		"another size than the index says": {origin: &origin{body: body}, file: fetch.File{Size: 29_999},
-			reason: fault.ReasonChecksumMismatch, permanent: true, requests: 1, says: "29999"},
+			reason: tuningv1alpha1.ReasonChecksumMismatch, permanent: true, requests: 1, says: "29999"},
 		"more bytes than allowed, before any is transferred": {origin: &origin{body: body}, budget: 29_999,
-			reason: fault.ReasonSourceTooLarge, permanent: true, requests: 1, says: "--max-bytes"},
+			reason: tuningv1alpha1.ReasonSourceTooLarge, permanent: true, requests: 1, says: "--max-bytes"},
 		"more bytes than allowed, of unknown size": {origin: &origin{script: func(_ int, w http.ResponseWriter, _ *http.Request) bool {
 			w.WriteHeader(http.StatusOK)
 			for range 30 {
@@ -291,12 +292,12 @@ func TestGetRefusals(t *testing.T) {
 				_ = http.NewResponseController(w).Flush()
 			}
 			return true
-		}}, budget: 10_000, reason: fault.ReasonSourceTooLarge, permanent: true, requests: 2, says: "--max-bytes"},
-		"not found":              {origin: &origin{script: answer(404)}, reason: fault.ReasonSourceNotFound, permanent: true, requests: 1, says: "404"},
-		"gated":                  {origin: &origin{script: answer(403)}, reason: fault.ReasonSourceDenied, permanent: true, requests: 1, says: "licence"},
-		"down, three times":      {origin: &origin{script: answer(503)}, reason: fault.ReasonSourceUnavailable, requests: 3, says: "503"},
-		"plain http":             {origin: &origin{}, url: "http://example.com/x", reason: fault.ReasonSourceInvalid, permanent: true, says: "https"},
-		"a file on this machine": {origin: &origin{}, url: "file:///etc/passwd", reason: fault.ReasonSourceInvalid, permanent: true, says: "https"},
+		}}, budget: 10_000, reason: tuningv1alpha1.ReasonSourceTooLarge, permanent: true, requests: 2, says: "--max-bytes"},
+		"not found":              {origin: &origin{script: answer(404)}, reason: tuningv1alpha1.ReasonSourceNotFound, permanent: true, requests: 1, says: "404"},
+		"gated":                  {origin: &origin{script: answer(403)}, reason: tuningv1alpha1.ReasonSourceDenied, permanent: true, requests: 1, says: "licence"},
+		"down, three times":      {origin: &origin{script: answer(503)}, reason: tuningv1alpha1.ReasonSourceUnavailable, requests: 3, says: "503"},
+		"plain http":             {origin: &origin{}, url: "http://example.com/x", reason: tuningv1alpha1.ReasonSourceInvalid, permanent: true, says: "https"},
+		"a file on this machine": {origin: &origin{}, url: "file:///etc/passwd", reason: tuningv1alpha1.ReasonSourceInvalid, permanent: true, says: "https"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSetup(t, c.origin)
@@ -328,7 +329,7 @@ func TestLoopbackIsRefusedAtTheDialAndNotRetried(t *testing.T) {
 	_, _, err := s.Get(context.Background(), fetch.File{URL: s.url, Path: s.path})
 	require.Error(t, err)
 	f := fault.Of(err, "Unsorted")
-	assert.Equal(t, fault.ReasonSourceForbidden, f.Reason)
+	assert.Equal(t, tuningv1alpha1.ReasonSourceForbidden, f.Reason)
 	assert.True(t, f.Permanent)
 	assert.Zero(t, o.requests)
 }

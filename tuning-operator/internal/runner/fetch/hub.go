@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/tuning-operator/internal/runner/fault"
 	"kaito.sh/tuning-operator/internal/runner/retry"
 )
@@ -63,7 +64,7 @@ const maxIndexBytes = 64 << 20
 // Resolve pins a revision (a branch, a tag, a commit; empty: main) and lists the files.
 func (h *Hub) Resolve(ctx context.Context, kind Kind, id, revision string) (Snapshot, error) {
 	if !repoID.MatchString(id) {
-		return Snapshot{}, fault.Permanent(fault.ReasonSourceInvalid, "%q is no HuggingFace id; it has the form organisation/name", id)
+		return Snapshot{}, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "%q is no HuggingFace id; it has the form organisation/name", id)
 	}
 	if revision == "" {
 		revision = "main"
@@ -87,7 +88,7 @@ func (h *Hub) Resolve(ctx context.Context, kind Kind, id, revision string) (Snap
 		return Snapshot{}, fmt.Errorf("looking up %s %s at %q: %w", strings.TrimSuffix(string(kind), "s"), id, revision, err)
 	}
 	if !commit.MatchString(doc.SHA) {
-		return Snapshot{}, fault.Permanent(fault.ReasonSourceInvalid, "%s answered for %s without a commit; is HF_ENDPOINT a HuggingFace mirror?", h.endpoint(), id)
+		return Snapshot{}, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "%s answered for %s without a commit; is HF_ENDPOINT a HuggingFace mirror?", h.endpoint(), id)
 	}
 	snap := Snapshot{ID: id, Commit: doc.SHA}
 	for _, s := range doc.Siblings {
@@ -96,7 +97,7 @@ func (h *Hub) Resolve(ctx context.Context, kind Kind, id, revision string) (Snap
 			f.SHA256, f.Size = s.LFS.SHA256, s.LFS.Size
 		}
 		if !filepath.IsLocal(filepath.FromSlash(f.Path)) {
-			return Snapshot{}, fault.Permanent(fault.ReasonSourceInvalid, "%s lists the file %q, which points out of its folder", id, f.Path)
+			return Snapshot{}, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "%s lists the file %q, which points out of its folder", id, f.Path)
 		}
 		snap.Files = append(snap.Files, f)
 	}
@@ -128,7 +129,7 @@ func (h *Hub) get(ctx context.Context, where string, into any) error {
 			return false, d.statusError(res, f)
 		}
 		if err := json.NewDecoder(io.LimitReader(res.Body, maxIndexBytes)).Decode(into); err != nil {
-			return false, fault.Transient(fault.ReasonSourceUnavailable, "%s: unreadable answer: %v", f.name(), err)
+			return false, fault.Transient(tuningv1alpha1.ReasonSourceUnavailable, "%s: unreadable answer: %v", f.name(), err)
 		}
 		return true, nil
 	})
@@ -152,7 +153,7 @@ func ModelFiles(s Snapshot) ([]HubFile, error) {
 		}
 	}
 	if !weights {
-		return nil, fault.Permanent(fault.ReasonSourceInvalid, "%s at %s has no *.safetensors; pickled weights are not loaded because they can run code", s.ID, s.Commit)
+		return nil, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "%s at %s has no *.safetensors; pickled weights are not loaded because they can run code", s.ID, s.Commit)
 	}
 	return out, nil
 }
@@ -171,7 +172,7 @@ func DatasetFiles(s Snapshot) ([]HubFile, error) {
 			return out, nil
 		}
 	}
-	return nil, fault.Permanent(fault.ReasonDatasetInvalid, "dataset %s at %s has no parquet, jsonl, json or csv file", s.ID, s.Commit)
+	return nil, fault.Permanent(tuningv1alpha1.ReasonDatasetInvalid, "dataset %s at %s has no parquet, jsonl, json or csv file", s.ID, s.Commit)
 }
 
 var heldOutName = regexp.MustCompile(`(^|[/_.-])(test|val|validation|dev|eval)([/_.-]|$)`)

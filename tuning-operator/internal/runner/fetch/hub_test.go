@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/tuning-operator/internal/runner/fault"
 	"kaito.sh/tuning-operator/internal/runner/fetch"
 )
@@ -77,11 +78,11 @@ func TestModelIsPinnedToItsCommit(t *testing.T) {
 
 func TestHubRefusals(t *testing.T) {
 	for name, c := range map[string]struct{ id, revision, token, index, reason, says string }{
-		"no token for a gated model":       {id: "org/model", token: "", reason: fault.ReasonSourceDenied, says: "licence"},
-		"a revision that is not there":     {id: "org/model", revision: "no-such", token: "hf_good", reason: fault.ReasonSourceNotFound, says: "no-such"},
-		"an id that climbs":                {id: "../../admin", token: "hf_good", reason: fault.ReasonSourceInvalid, says: "organisation/name"},
-		"a file that points out":           {id: "org/model", token: "hf_good", index: `{"sha":"` + pinned + `","siblings":[{"rfilename":"../../etc/passwd"}]}`, reason: fault.ReasonSourceInvalid, says: "etc/passwd"},
-		"an answer that is no HuggingFace": {id: "org/model", token: "hf_good", index: `{}`, reason: fault.ReasonSourceInvalid, says: "HF_ENDPOINT"},
+		"no token for a gated model":       {id: "org/model", token: "", reason: tuningv1alpha1.ReasonSourceDenied, says: "licence"},
+		"a revision that is not there":     {id: "org/model", revision: "no-such", token: "hf_good", reason: tuningv1alpha1.ReasonSourceNotFound, says: "no-such"},
+		"an id that climbs":                {id: "../../admin", token: "hf_good", reason: tuningv1alpha1.ReasonSourceInvalid, says: "organisation/name"},
+		"a file that points out":           {id: "org/model", token: "hf_good", index: `{"sha":"` + pinned + `","siblings":[{"rfilename":"../../etc/passwd"}]}`, reason: tuningv1alpha1.ReasonSourceInvalid, says: "etc/passwd"},
+		"an answer that is no HuggingFace": {id: "org/model", token: "hf_good", index: `{}`, reason: tuningv1alpha1.ReasonSourceInvalid, says: "HF_ENDPOINT"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSetup(t, hubOrigin(t, nil, c.index))

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/tuning-operator/internal/runner/fault"
 )
 
@@ -136,10 +137,10 @@ func (d *Downloader) finish(f File) (int64, string, error) {
 		if err := discard(f.Path); err != nil {
 			return 0, "", err
 		}
-		return 0, "", fault.Permanent(fault.ReasonChecksumMismatch, "%s has sha256 %s, expected %s", f.name(), sum, want)
+		return 0, "", fault.Permanent(tuningv1alpha1.ReasonChecksumMismatch, "%s has sha256 %s, expected %s", f.name(), sum, want)
 	}
 	if f.Size > 0 && size != f.Size {
-		return 0, "", fault.Permanent(fault.ReasonChecksumMismatch, "%s has %d bytes, expected %d", f.name(), size, f.Size)
+		return 0, "", fault.Permanent(tuningv1alpha1.ReasonChecksumMismatch, "%s has %d bytes, expected %d", f.name(), size, f.Size)
 	}
 	if err := os.Rename(f.Path+partSuffix, f.Path); err != nil {
 		return 0, "", fmt.Errorf("naming the download: %w", err)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/tuning-operator/internal/runner/fault"
 )
 
@@ -30,14 +31,14 @@ func CheckAdapter(dir string) error {
 		PeftType string `json:"peft_type"`
 	}
 	if err := json.Unmarshal(raw, &config); err != nil || config.PeftType == "" {
-		return fault.Permanent(fault.ReasonOutputInvalid, "%s in %s is no PEFT configuration: peft_type is missing", AdapterConfig, dir)
+		return fault.Permanent(tuningv1alpha1.ReasonOutputInvalid, "%s in %s is no PEFT configuration: peft_type is missing", AdapterConfig, dir)
 	}
 	return checkSafetensors(filepath.Join(dir, AdapterWeights), dir)
 }
 
 func missing(err error, dir, name string) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return fault.Permanent(fault.ReasonOutputInvalid, "adapter folder %s has no %s", dir, name)
+		return fault.Permanent(tuningv1alpha1.ReasonOutputInvalid, "adapter folder %s has no %s", dir, name)
 	}
 	return fmt.Errorf("reading the adapter: %w", err)
 }
@@ -58,7 +59,7 @@ func checkSafetensors(path, dir string) error {
 		return fmt.Errorf("reading the adapter: %w", err)
 	}
 	bad := func(why string) error {
-		return fault.Permanent(fault.ReasonOutputInvalid, "%s is not a whole safetensors file: %s", path, why)
+		return fault.Permanent(tuningv1alpha1.ReasonOutputInvalid, "%s is not a whole safetensors file: %s", path, why)
 	}
 	var length uint64
 	if err := binary.Read(in, binary.LittleEndian, &length); err != nil || length > maxHeaderBytes || int64(length)+8 > info.Size() { //nolint:gosec // bounded by maxHeaderBytes

@@ -24,6 +24,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	"github.com/opencontainers/image-spec/specs-go/v1"
 
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/tuning-operator/internal/runner/fault"
 )
 
@@ -77,7 +78,7 @@ func Build(dir string, annotations map[string]string) (*Image, error) {
 		return nil, err
 	}
 	if len(files) == 0 {
-		return nil, fault.Permanent(fault.ReasonOutputInvalid, "folder %s has no files to package", dir)
+		return nil, fault.Permanent(tuningv1alpha1.ReasonOutputInvalid, "folder %s has no files to package", dir)
 	}
 	img := &Image{}
 	for _, group := range split(files) {
@@ -122,7 +123,7 @@ func list(dir string) ([]file, error) {
 			return err
 		}
 		if !info.Mode().IsRegular() {
-			return fault.Permanent(fault.ReasonOutputInvalid, "%s is a %s; only plain files can be packaged", p, info.Mode().Type())
+			return fault.Permanent(tuningv1alpha1.ReasonOutputInvalid, "%s is a %s; only plain files can be packaged", p, info.Mode().Type())
 		}
 		rel, err := filepath.Rel(dir, p)
 		if err != nil {
@@ -223,7 +224,7 @@ func writeFile(tw *tar.Writer, f file) error {
 	}
 	n, err := io.Copy(tw, in)
 	if errors.Is(err, tar.ErrWriteTooLong) || (err == nil && n != f.size) {
-		return fault.Transient(fault.ReasonOutputInvalid, "%s changed while it was being packaged", f.name)
+		return fault.Transient(tuningv1alpha1.ReasonOutputInvalid, "%s changed while it was being packaged", f.name)
 	}
 	if err != nil {
 		return fmt.Errorf("packaging %s: %w", f.name, err)

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/tuning-operator/internal/runner/fault"
 	"kaito.sh/tuning-operator/internal/runner/pack"
 )
@@ -170,7 +171,7 @@ func TestCheckAdapter(t *testing.T) {
 			}
 			require.ErrorContains(t, err, c.says)
 			f := fault.Of(err, "Unsorted")
-			assert.Equal(t, fault.ReasonOutputInvalid, f.Reason)
+			assert.Equal(t, tuningv1alpha1.ReasonOutputInvalid, f.Reason)
 			assert.True(t, f.Permanent)
 		})
 	}

@@ -18,6 +18,7 @@ import (
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/registry/remote"
 
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/tuning-operator/internal/runner/fault"
 )
 
@@ -45,14 +46,14 @@ func (c *Client) Pull(ctx context.Context, ref, into string, maxBytes int64) (Pu
 		return Pulled{}, err
 	}
 	if parsed.Reference == "" {
-		return Pulled{}, fault.Permanent(fault.ReasonSourceInvalid, "image %q has neither tag nor digest", ref)
+		return Pulled{}, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "image %q has neither tag nor digest", ref)
 	}
 	repo, err := c.repository(parsed)
 	if err != nil {
 		return Pulled{}, err
 	}
 	var out Pulled
-	err = c.retry(ctx, fault.ReasonSourceDenied, fault.ReasonSourceUnavailable, func(ctx context.Context) error {
+	err = c.retry(ctx, tuningv1alpha1.ReasonSourceDenied, tuningv1alpha1.ReasonSourceUnavailable, func(ctx context.Context) error {
 		manifest, desc, err := c.manifest(ctx, repo, parsed.Reference)
 		if err != nil {
 			return err
@@ -71,7 +72,7 @@ func (c *Client) Pull(ctx context.Context, ref, into string, maxBytes int64) (Pu
 		return Pulled{}, fmt.Errorf("pulling %s: %w", ref, err)
 	}
 	if len(out.Files) == 0 {
-		return Pulled{}, fault.Permanent(fault.ReasonSourceInvalid, "image %s has no files below /%s", ref, ImageDataRoot)
+		return Pulled{}, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "image %s has no files below /%s", ref, ImageDataRoot)
 	}
 	return out, nil
 }
@@ -83,7 +84,7 @@ func (c *Client) manifest(ctx context.Context, repo *remote.Repository, ref stri
 	}
 	for depth := 0; ; depth++ {
 		if desc.Size > maxManifestBytes || depth > 2 {
-			return v1.Manifest{}, desc, fault.Permanent(fault.ReasonSourceInvalid, "manifest %s is too large or too deeply nested", desc.Digest)
+			return v1.Manifest{}, desc, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "manifest %s is too large or too deeply nested", desc.Digest)
 		}
 		raw, err := content.FetchAll(ctx, repo, desc)
 		if err != nil {
@@ -94,7 +95,7 @@ func (c *Client) manifest(ctx context.Context, repo *remote.Repository, ref stri
 			Manifests []v1.Descriptor `json:"manifests"`
 		}
 		if err := json.Unmarshal(raw, &doc); err != nil {
-			return v1.Manifest{}, desc, fault.Permanent(fault.ReasonSourceInvalid, "manifest %s: %w", desc.Digest, err)
+			return v1.Manifest{}, desc, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "manifest %s: %w", desc.Digest, err)
 		}
 		if len(doc.Manifests) == 0 {
 			return doc.Manifest, desc, nil
@@ -116,7 +117,7 @@ func platform(of []v1.Descriptor) (v1.Descriptor, error) {
 	if len(of) == 1 {
 		return of[0], nil
 	}
-	return v1.Descriptor{}, fault.Permanent(fault.ReasonSourceInvalid, "the image has no linux/amd64 variant")
+	return v1.Descriptor{}, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "the image has no linux/amd64 variant")
 }
 
 func (c *Client) layer(ctx context.Context, repo *remote.Repository, layer v1.Descriptor, u *unpacker) error {
@@ -135,7 +136,7 @@ func (c *Client) layer(ctx context.Context, repo *remote.Repository, layer v1.De
 		return err
 	}
 	if err := verified.Verify(); err != nil {
-		return fault.Transient(fault.ReasonChecksumMismatch, "%s: %w", layer.Digest, err)
+		return fault.Transient(tuningv1alpha1.ReasonChecksumMismatch, "%s: %w", layer.Digest, err)
 	}
 	return nil
 }
@@ -166,7 +167,7 @@ func (u *unpacker) layer(r io.Reader, layer v1.Descriptor) error {
 	case strings.HasSuffix(layer.MediaType, "+gzip"), strings.HasSuffix(layer.MediaType, ".gzip"):
 		gz, err := gzip.NewReader(r)
 		if err != nil {
-			return fault.Permanent(fault.ReasonSourceInvalid, "not gzip: %w", err)
+			return fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "not gzip: %w", err)
 		}
 		defer func() { _ = gz.Close() }()
 		return u.tar(gz)
@@ -174,7 +175,7 @@ func (u *unpacker) layer(r io.Reader, layer v1.Descriptor) error {
 		// 128 MiB is the window that the zstd format's decoders are asked to support; more is refused.
 		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
 		if err != nil {
-			return fault.Permanent(fault.ReasonSourceInvalid, "not zstd: %w", err)
+			return fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "not zstd: %w", err)
 		}
 		defer z.Close()
 		return u.tar(z)
@@ -230,11 +231,11 @@ func below(name string) (string, bool) {
 func (u *unpacker) file(name string, size int64, r io.Reader) error {
 	local := filepath.FromSlash(name)
 	if !filepath.IsLocal(local) {
-		return fault.Permanent(fault.ReasonSourceInvalid, "the image has the file %q, which points out of its folder", name)
+		return fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "the image has the file %q, which points out of its folder", name)
 	}
 	if u.bounded {
 		if size > u.left {
-			return fault.Permanent(fault.ReasonSourceTooLarge, "%s needs %d bytes, %d are left of --max-bytes; raise it together with the volume's size", name, size, u.left)
+			return fault.Permanent(tuningv1alpha1.ReasonSourceTooLarge, "%s needs %d bytes, %d are left of --max-bytes; raise it together with the volume's size", name, size, u.left)
 		}
 		u.left -= size
 	}
@@ -254,7 +255,7 @@ func (u *unpacker) file(name string, size int64, r io.Reader) error {
 		return fmt.Errorf("writing %s: %w", name, err)
 	}
 	if n != size {
-		return fault.Transient(fault.ReasonSourceUnavailable, "%s ended after %d of %d bytes", name, n, size)
+		return fault.Transient(tuningv1alpha1.ReasonSourceUnavailable, "%s ended after %d of %d bytes", name, n, size)
 	}
 	u.files[name], u.fresh[name] = size, true
 	return nil

@@ -15,6 +15,7 @@ import (
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/errcode"
 
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/tuning-operator/internal/runner/fault"
 	"kaito.sh/tuning-operator/internal/runner/pack"
 )
@@ -28,10 +29,10 @@ const parallelLayers = 4
 func CheckReference(ref string) error {
 	parsed, err := Parse(ref)
 	if err != nil {
-		return fault.Permanent(fault.ReasonOutputInvalid, "output %w", err)
+		return fault.Permanent(tuningv1alpha1.ReasonOutputInvalid, "output %w", err)
 	}
 	if parsed.Reference == "" || parsed.ValidateReferenceAsDigest() == nil {
-		return fault.Permanent(fault.ReasonOutputInvalid, "output image %q must end with a tag (registry/repository:tag): a digest is what the push gives back", ref)
+		return fault.Permanent(tuningv1alpha1.ReasonOutputInvalid, "output image %q must end with a tag (registry/repository:tag): a digest is what the push gives back", ref)
 	}
 	return nil
 }
@@ -50,7 +51,7 @@ func (c *Client) CheckPush(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	err = c.retry(ctx, fault.ReasonOutputDenied, fault.ReasonPushFailed, func(ctx context.Context) error {
+	err = c.retry(ctx, tuningv1alpha1.ReasonOutputDenied, tuningv1alpha1.ReasonPushFailed, func(ctx context.Context) error {
 		return c.openUpload(auth.AppendRepositoryScope(ctx, parsed, auth.ActionPull, auth.ActionPush), repo)
 	})
 	if err != nil {
@@ -106,7 +107,7 @@ func (c *Client) Push(ctx context.Context, ref string, img *pack.Image) (string,
 	if err != nil {
 		return "", err
 	}
-	err = c.retry(ctx, fault.ReasonOutputDenied, fault.ReasonPushFailed, func(ctx context.Context) error {
+	err = c.retry(ctx, tuningv1alpha1.ReasonOutputDenied, tuningv1alpha1.ReasonPushFailed, func(ctx context.Context) error {
 		return c.pushOnce(ctx, repo, parsed.Reference, img)
 	})
 	if err != nil {

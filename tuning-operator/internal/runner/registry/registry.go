@@ -18,6 +18,7 @@ import (
 	"oras.land/oras-go/v2/registry/remote/credentials"
 	"oras.land/oras-go/v2/registry/remote/errcode"
 
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/tuning-operator/internal/runner/fault"
 	"kaito.sh/tuning-operator/internal/runner/netguard"
 	"kaito.sh/tuning-operator/internal/runner/progress"
@@ -49,15 +50,15 @@ func Credentials(paths ...string) (auth.CredentialFunc, error) {
 	for _, p := range paths {
 		raw, err := os.ReadFile(p)
 		if err != nil {
-			return nil, fault.Transient(fault.ReasonCredentialsInvalid, "reading registry credentials: %w", err)
+			return nil, fault.Transient(tuningv1alpha1.ReasonCredentialsInvalid, "reading registry credentials: %w", err)
 		}
 		if !json.Valid(raw) {
-			return nil, fault.Permanent(fault.ReasonCredentialsInvalid, "registry credentials %s are not a docker config (JSON with \"auths\"); "+
+			return nil, fault.Permanent(tuningv1alpha1.ReasonCredentialsInvalid, "registry credentials %s are not a docker config (JSON with \"auths\"); "+
 				"create the secret with `kubectl create secret docker-registry`", p)
 		}
 		store, err := credentials.NewMemoryStoreFromDockerConfig(raw)
 		if err != nil {
-			return nil, fault.Permanent(fault.ReasonCredentialsInvalid, "registry credentials %s: %w", p, err)
+			return nil, fault.Permanent(tuningv1alpha1.ReasonCredentialsInvalid, "registry credentials %s: %w", p, err)
 		}
 		stores = append(stores, store)
 	}
@@ -71,7 +72,7 @@ func Credentials(paths ...string) (auth.CredentialFunc, error) {
 func Parse(ref string) (ocireg.Reference, error) {
 	r, err := ocireg.ParseReference(ref)
 	if err != nil {
-		return ocireg.Reference{}, fault.Permanent(fault.ReasonSourceInvalid, "image %q is no reference of the form registry/repository:tag: %w", ref, err)
+		return ocireg.Reference{}, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "image %q is no reference of the form registry/repository:tag: %w", ref, err)
 	}
 	return r, nil
 }
@@ -79,7 +80,7 @@ func Parse(ref string) (ocireg.Reference, error) {
 func (c *Client) repository(ref ocireg.Reference) (*remote.Repository, error) {
 	repo, err := remote.NewRepository(ref.Registry + "/" + ref.Repository)
 	if err != nil {
-		return nil, fault.Permanent(fault.ReasonSourceInvalid, "image %s: %w", ref, err)
+		return nil, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "image %s: %w", ref, err)
 	}
 	client := &auth.Client{Client: c.HTTP, Credential: c.Credential, Cache: auth.NewCache()}
 	client.SetUserAgent("kaito-runner")
@@ -102,7 +103,7 @@ func sortError(err error, denied, other string) error {
 	case errors.Is(err, auth.ErrBasicCredentialNotFound):
 		return fault.Permanent(denied, "the registry asks for credentials and there are none for it: %w; %s", err, remedy)
 	case errors.Is(err, errdef.ErrNotFound):
-		return fault.Permanent(fault.ReasonSourceNotFound, "not in the registry: %w", err)
+		return fault.Permanent(tuningv1alpha1.ReasonSourceNotFound, "not in the registry: %w", err)
 	}
 	var res *errcode.ErrorResponse
 	if !errors.As(err, &res) {
@@ -112,7 +113,7 @@ func sortError(err error, denied, other string) error {
 	case res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusForbidden:
 		return fault.Permanent(denied, "the registry refused the credentials (%d): %w; %s", res.StatusCode, err, remedy)
 	case res.StatusCode == http.StatusNotFound:
-		return fault.Permanent(fault.ReasonSourceNotFound, "not in the registry: %w", err)
+		return fault.Permanent(tuningv1alpha1.ReasonSourceNotFound, "not in the registry: %w", err)
 	case res.StatusCode == http.StatusTooManyRequests || res.StatusCode >= 500:
 		return fault.Transient(other, "the registry is busy or broken: %w", err)
 	}

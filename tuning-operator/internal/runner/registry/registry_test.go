@@ -32,6 +32,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"k8s.io/utils/clock"
 
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/tuning-operator/internal/runner/fault"
 	"kaito.sh/tuning-operator/internal/runner/netguard"
 	"kaito.sh/tuning-operator/internal/runner/pack"
@@ -193,13 +194,13 @@ func TestPushRefusals(t *testing.T) {
 		reason    string
 		permanent bool
 	}{
-		"no credentials":                  {config: func(*server) string { return "" }, reason: fault.ReasonOutputDenied, permanent: true},
-		"credentials of another registry": {config: func(*server) string { return `{"auths":{"other.azurecr.io":{"auth":"cm9ib3Q6czNjcmV0"}}}` }, reason: fault.ReasonOutputDenied, permanent: true},
-		"a wrong password":                {config: wrong, reason: fault.ReasonOutputDenied, permanent: true},
-		"a registry that is down":         {status: 503, reason: fault.ReasonPushFailed},
-		"a digest as destination":         {ref: "/x@sha256:" + strings.Repeat("a", 64), reason: fault.ReasonOutputInvalid, permanent: true},
-		"no tag":                          {ref: "/x", reason: fault.ReasonOutputInvalid, permanent: true},
-		"no reference":                    {ref: "/UPPER case:1", reason: fault.ReasonOutputInvalid, permanent: true},
+		"no credentials":                  {config: func(*server) string { return "" }, reason: tuningv1alpha1.ReasonOutputDenied, permanent: true},
+		"credentials of another registry": {config: func(*server) string { return `{"auths":{"other.azurecr.io":{"auth":"cm9ib3Q6czNjcmV0"}}}` }, reason: tuningv1alpha1.ReasonOutputDenied, permanent: true},
+		"a wrong password":                {config: wrong, reason: tuningv1alpha1.ReasonOutputDenied, permanent: true},
+		"a registry that is down":         {status: 503, reason: tuningv1alpha1.ReasonPushFailed},
+		"a digest as destination":         {ref: "/x@sha256:" + strings.Repeat("a", 64), reason: tuningv1alpha1.ReasonOutputInvalid, permanent: true},
+		"no tag":                          {ref: "/x", reason: tuningv1alpha1.ReasonOutputInvalid, permanent: true},
+		"no reference":                    {ref: "/UPPER case:1", reason: tuningv1alpha1.ReasonOutputInvalid, permanent: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newServer(t)
@@ -388,12 +389,12 @@ func TestPullRefusals(t *testing.T) {
 		noAuth   bool
 		reason   string
 	}{
-		"more than is allowed":    {layers: []entry{{name: "data/a", body: "12345"}, {name: "data/b", body: "12345"}}, maxBytes: 9, reason: fault.ReasonSourceTooLarge},
-		"nothing below /data":     {layers: []entry{{name: "etc/x", body: "1"}}, reason: fault.ReasonSourceInvalid},
-		"links only":              {layers: []entry{{name: "data/a", kind: tar.TypeSymlink, link: "/etc/passwd"}}, reason: fault.ReasonSourceInvalid},
-		"a tag that is not there": {ref: "/x:none", layers: []entry{{name: "data/a", body: "1"}}, reason: fault.ReasonSourceNotFound},
-		"no credentials":          {noAuth: true, layers: []entry{{name: "data/a", body: "1"}}, reason: fault.ReasonSourceDenied},
-		"no tag":                  {ref: "/x", layers: []entry{{name: "data/a", body: "1"}}, reason: fault.ReasonSourceInvalid},
+		"more than is allowed":    {layers: []entry{{name: "data/a", body: "12345"}, {name: "data/b", body: "12345"}}, maxBytes: 9, reason: tuningv1alpha1.ReasonSourceTooLarge},
+		"nothing below /data":     {layers: []entry{{name: "etc/x", body: "1"}}, reason: tuningv1alpha1.ReasonSourceInvalid},
+		"links only":              {layers: []entry{{name: "data/a", kind: tar.TypeSymlink, link: "/etc/passwd"}}, reason: tuningv1alpha1.ReasonSourceInvalid},
+		"a tag that is not there": {ref: "/x:none", layers: []entry{{name: "data/a", body: "1"}}, reason: tuningv1alpha1.ReasonSourceNotFound},
+		"no credentials":          {noAuth: true, layers: []entry{{name: "data/a", body: "1"}}, reason: tuningv1alpha1.ReasonSourceDenied},
+		"no tag":                  {ref: "/x", layers: []entry{{name: "data/a", body: "1"}}, reason: tuningv1alpha1.ReasonSourceInvalid},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newServer(t)

@@ -1,0 +1,312 @@
+package training
+
+import (
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+)
+
+func build(method string, in sectionMap) (Config, error) {
+	c := Config{Version: Version, Method: method, Model: map[string]any{}, Lora: map[string]any{}, Trainer: map[string]any{}}
+	steps := []func(sectionMap) error{c.quantization, c.model, c.lora, c.arguments, c.collator, c.dataset}
+	for _, step := range steps {
+		if err := step(in); err != nil {
+			return Config{}, err
+		}
+	}
+	slices.Sort(c.Notes)
+	return c, nil
+}
+
+func (c *Config) note(section, key, why string) {
+	c.Notes = append(c.Notes, section+"."+key+" "+why)
+}
+
+// truth reads a boolean key; YAML's other spellings have been read by the YAML reader, a quoted one is an error.
+func truth(in sectionMap, section, key string) (value, set bool, err error) {
+	v, ok := in[section][key]
+	if !ok || v == nil {
+		return false, false, nil
+	}
+	b, ok := v.(bool)
+	if !ok {
+		return false, true, &ConfigError{Key: section + "." + key, Why: fmt.Sprintf("is %v, true or false is needed", v)}
+	}
+	return b, true, nil
+}
+
+func text(in sectionMap, section, key string) (string, error) {
+	v, ok := in[section][key]
+	if !ok || v == nil {
+		return "", nil
+	}
+	s, ok := v.(string)
+	if !ok {
+		return "", &ConfigError{Key: section + "." + key, Why: fmt.Sprintf("is %v, text is needed", v)}
+	}
+	return s, nil
+}
+
+func number(in sectionMap, section, key string) (float64, bool, error) {
+	v, ok := in[section][key]
+	if !ok || v == nil {
+		return 0, false, nil
+	}
+	f, ok := v.(float64)
+	if !ok {
+		return 0, true, &ConfigError{Key: section + "." + key, Why: fmt.Sprintf("is %v, a number is needed", v)}
+	}
+	return f, true, nil
+}
+
+func (c *Config) quantization(in sectionMap) error {
+	four, _, err := truth(in, sectionQuantization, "load_in_4bit")
+	if err != nil {
+		return err
+	}
+	eight, _, err := truth(in, sectionQuantization, "load_in_8bit")
+	if err != nil {
+		return err
+	}
+	const key4, both = sectionQuantization + ".load_in_4bit", sectionQuantization + ".load_in_4bit and load_in_8bit"
+	switch {
+	case four && eight:
+		return &ConfigError{Key: both, Contradiction: true, Why: "are both true; keep one"}
+	case c.Method == QLoRA && !four && !eight:
+		return &ConfigError{Key: both, Contradiction: true, Why: "are both off, but the method is qlora; set one of them to true, or use method lora"}
+	case c.Method == LoRA && (four || eight):
+		key := key4
+		if eight {
+			key = sectionQuantization + ".load_in_8bit"
+		}
+		return &ConfigError{Key: key, Contradiction: true, Why: "is true, but the method is lora; use method qlora, or leave it out"}
+	}
+	if method, err := text(in, sectionQuantization, "quant_method"); err != nil {
+		return err
+	} else if method != "" && method != "bitsandbytes" {
+		return &ConfigError{Key: sectionQuantization + ".quant_method", Why: fmt.Sprintf("is %q; only bitsandbytes can be trained with", method)}
+	}
+	if c.Method == QLoRA {
+		c.Quantization = maps.Clone(in[sectionQuantization])
+		delete(c.Quantization, "quant_method")
+	}
+	return nil
+}
+
+// fixedModel are keys whose value follows from the job.
+var fixedModel = map[string]string{
+	"pretrained_model_name_or_path": "is not used: the model is the one that the job names",
+	"revision":                      "is not used: the job pins the revision",
+	"cache_dir":                     "is not used: the model is in the pod before training starts",
+	"local_files_only":              "is not used: the trainer never downloads",
+	"force_download":                "is not used: the trainer never downloads",
+	"resume_download":               "is not used: the trainer never downloads",
+	"proxies":                       "is not used: the trainer never downloads",
+	"device_map":                    "is not used: the trainer places one replica on each GPU",
+}
+
+func (c *Config) model(in sectionMap) (err error) {
+	for _, key := range []string{"load_in_4bit", "load_in_8bit"} {
+		on, _, err := truth(in, sectionModel, key)
+		if err != nil {
+			return err
+		}
+		if on {
+			return &ConfigError{Key: sectionModel + "." + key, Why: "quantization belongs into QuantizationConfig." + key}
+		}
+	}
+	if c.ChatTemplate, err = text(in, sectionModel, "chat_template"); err != nil {
+		return err
+	}
+	for key, v := range in[sectionModel] {
+		switch why, fixed := fixedModel[key]; {
+		case fixed:
+			c.note(sectionModel, key, why)
+		case key == "chat_template", key == "load_in_4bit", key == "load_in_8bit":
+		default:
+			c.Model[key] = v
+		}
+	}
+	return nil
+}
+
+func (c *Config) lora(in sectionMap) error {
+	maps.Copy(c.Lora, in[sectionLora])
+	if r, set, err := number(in, sectionLora, "r"); err != nil {
+		return err
+	} else if set && (r < 1 || r != float64(int64(r))) {
+		return &ConfigError{Key: sectionLora + ".r", Why: fmt.Sprintf("is %v, a whole number from 1 is needed", r)}
+	}
+	if d, set, err := number(in, sectionLora, "lora_dropout"); err != nil {
+		return err
+	} else if set && (d < 0 || d >= 1) {
+		return &ConfigError{Key: sectionLora + ".lora_dropout", Why: fmt.Sprintf("is %v, from 0 to below 1 is allowed", d)}
+	}
+	if _, set := c.Lora["target_modules"]; !set {
+		c.Lora["target_modules"] = "all-linear"
+	}
+	if _, set := c.Lora["task_type"]; !set {
+		c.Lora["task_type"] = "CAUSAL_LM"
+	}
+	return nil
+}
+
+// renamed are arguments that newer libraries call by another name.
+var renamed = map[string]string{
+	"max_seq_length":      "max_length",
+	"evaluation_strategy": "eval_strategy",
+	"no_cuda":             "use_cpu",
+}
+
+// fixedArguments are keys whose value follows from the job.
+var fixedArguments = map[string]string{
+	"output_dir":             "is not used: adapters go to the job's output, checkpoints to its checkpoint volume",
+	"overwrite_output_dir":   "is not used: checkpoints are resumed from",
+	"resume_from_checkpoint": "is not used: the last whole checkpoint is resumed from",
+	"save_strategy":          "is not used: spec.checkpoint says when checkpoints are written",
+	"save_steps":             "is not used: spec.checkpoint says when checkpoints are written",
+	"save_total_limit":       "is not used: spec.checkpoint says how many checkpoints are kept",
+	"logging_dir":            "is not used: progress is in the job's status",
+	"report_to":              "is not used: progress is in the job's status",
+	"push_to_hub":            "is not used: adapters go to the job's output",
+	"local_rank":             "is not used: the launcher sets it",
+	"dataset_text_field":     "is not used: DatasetConfig names the columns",
+	"load_best_model_at_end": "is not used: it needs evaluation at every checkpoint",
+	"remove_unused_columns":  "is not used: the trainer keeps the columns it needs",
+	"hub_token":              "is not used: adapters go to the job's output",
+	"push_to_hub_token":      "is not used: adapters go to the job's output",
+}
+
+// defaults where the library's own would not do: KAITO's templates and transformers' TrainingArguments, whose meaning
+// KAITO's users know, and a logging interval that lets progress be seen.
+var defaults = map[string]any{
+	"per_device_train_batch_size": float64(1),
+	"learning_rate":               5e-5,
+	"num_train_epochs":            float64(3),
+	"logging_steps":               float64(5),
+	"ddp_find_unused_parameters":  false,
+}
+
+func (c *Config) arguments(in sectionMap) error {
+	maps.Copy(c.Trainer, defaults)
+	given := in[sectionArguments]
+	for key, v := range given {
+		if why, fixed := fixedArguments[key]; fixed {
+			c.note(sectionArguments, key, why)
+			continue
+		}
+		if to, ok := renamed[key]; ok {
+			if _, also := given[to]; also {
+				return &ConfigError{Key: sectionArguments + "." + key, Contradiction: true, Why: "and " + to + " mean the same; keep " + to}
+			}
+			key = to
+		}
+		c.Trainer[key] = v
+	}
+	half, _, err := truth(in, sectionArguments, "fp16")
+	if err != nil {
+		return err
+	}
+	brain, _, err := truth(in, sectionArguments, "bf16")
+	if err != nil {
+		return err
+	}
+	if half && brain {
+		return &ConfigError{Key: sectionArguments + ".fp16 and bf16", Contradiction: true, Why: "are both true; keep one"}
+	}
+	for _, key := range []string{"num_train_epochs", "learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "logging_steps"} {
+		if n, set, err := number(in, sectionArguments, key); err != nil {
+			return err
+		} else if set && n <= 0 {
+			return &ConfigError{Key: sectionArguments + "." + key, Why: fmt.Sprintf("is %v, more than 0 is needed", n)}
+		}
+	}
+	return nil
+}
+
+func (c *Config) collator(in sectionMap) error {
+	for key, v := range in[sectionCollator] {
+		switch key {
+		case "mlm", "mlm_probability", "mask_replace_prob", "random_replace_prob", "return_tensors", "tf_experimental_compile", "tokenizer":
+			// KAITO's template sets mlm to show that it can be set; causal models are not trained by masking.
+			c.note(sectionCollator, key, "is not used: these models are trained on the next token")
+		default:
+			if _, also := c.Trainer[key]; also {
+				return &ConfigError{Key: sectionCollator + "." + key, Contradiction: true, Why: "is set in TrainingArguments too; keep one"}
+			}
+			c.Trainer[key] = v
+		}
+	}
+	return nil
+}
+
+func (c *Config) dataset(in sectionMap) (err error) {
+	d := Dataset{Shuffle: true, Seed: 42, TrainFraction: 1} // KAITO's shuffle_seed, and its templates' split
+	known := []string{"messages_column", "context_column", "response_column", "dataset_path", "dataset_extension", "shuffle_dataset", "shuffle_seed", "train_test_split"}
+	for _, key := range slices.Sorted(maps.Keys(in[sectionDataset])) {
+		if !slices.Contains(known, key) {
+			return &ConfigError{Key: sectionDataset + "." + key, Why: "is unknown; there are " + strings.Join(known, ", ")}
+		}
+	}
+	if d.MessagesColumn, err = text(in, sectionDataset, "messages_column"); err != nil {
+		return err
+	}
+	context, err := text(in, sectionDataset, "context_column")
+	if err != nil {
+		return err
+	}
+	response, err := text(in, sectionDataset, "response_column")
+	if err != nil {
+		return err
+	}
+	switch {
+	case d.MessagesColumn != "" && context != "":
+		return &ConfigError{Key: sectionDataset + ".messages_column and context_column", Contradiction: true, Why: "name two shapes of data; keep one"}
+	case d.MessagesColumn != "":
+	case context != "" && response == "":
+		return &ConfigError{Key: sectionDataset + ".context_column", Why: "needs response_column beside it"}
+	case context != "":
+		d.PromptColumn, d.CompletionColumn = context, response
+	case response != "":
+		d.TextColumn = response
+	}
+	if err := c.datasetPath(in, &d); err != nil {
+		return err
+	}
+	if shuffle, set, err := truth(in, sectionDataset, "shuffle_dataset"); err != nil {
+		return err
+	} else if set {
+		d.Shuffle = shuffle
+	}
+	if seed, set, err := number(in, sectionDataset, "shuffle_seed"); err != nil {
+		return err
+	} else if set {
+		d.Seed = int64(seed)
+	}
+	if f, set, err := number(in, sectionDataset, "train_test_split"); err != nil {
+		return err
+	} else if set {
+		if f <= 0 || f > 1 {
+			return &ConfigError{Key: sectionDataset + ".train_test_split", Why: fmt.Sprintf("is %v, from above 0 to 1 is allowed", f)}
+		}
+		d.TrainFraction = f
+	}
+	c.Dataset = d
+	return nil
+}
+
+// datasetPath is one file or folder of the input, by its path below /data as in KAITO.
+func (c *Config) datasetPath(in sectionMap, d *Dataset) error {
+	p, err := text(in, sectionDataset, "dataset_path")
+	if err != nil || p == "" {
+		return err
+	}
+	clean := strings.TrimPrefix(strings.TrimPrefix(path.Clean("/"+p), "/data/"), "/")
+	if strings.Contains(p, "..") || clean == "" {
+		return &ConfigError{Key: sectionDataset + ".dataset_path", Why: fmt.Sprintf("is %q, a path inside the dataset is needed", p)}
+	}
+	d.Path = clean
+	return nil
+}

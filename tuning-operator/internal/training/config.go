@@ -1,0 +1,165 @@
+// Package training turns KAITO's training_config.yaml into what the trainer takes: the keyword arguments of
+// transformers' from_pretrained, BitsAndBytesConfig, PEFT's LoraConfig and TRL's SFTConfig. Keys that it does not know
+// are passed on, as those libraries know more than a list here could; what contradicts itself is refused here, before
+// a GPU is asked for.
+package training
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+)
+
+// Version of the document that the trainer reads.
+const Version = 1
+
+// Methods.
+const (
+	LoRA  = "lora"
+	QLoRA = "qlora"
+)
+
+// Sections of training_config.yaml, by KAITO's names.
+const (
+	sectionModel        = "ModelConfig"
+	sectionQuantization = "QuantizationConfig"
+	sectionLora         = "LoraConfig"
+	sectionArguments    = "TrainingArguments"
+	sectionCollator     = "DataCollator"
+	sectionDataset      = "DatasetConfig"
+)
+
+var sections = []string{sectionModel, sectionQuantization, sectionLora, sectionArguments, sectionCollator, sectionDataset}
+
+// MaxBytes of a configuration: it travels in the Job's pod template.
+const MaxBytes = 128 << 10
+
+// ConfigError is a configuration that can't be trained with.
+type ConfigError struct {
+	// Key is the section and key at fault, or the section alone.
+	Key string
+	Why string
+	// Contradiction: each part alone would be valid.
+	Contradiction bool
+}
+
+func (e *ConfigError) Error() string {
+	if e.Key == "" {
+		return "training configuration: " + e.Why
+	}
+	return "training configuration: " + e.Key + ": " + e.Why
+}
+
+// Config is the trainer's configuration. Its JSON is the same bytes for the same input.
+type Config struct {
+	Version      int            `json:"version"`
+	Method       string         `json:"method"`
+	Model        map[string]any `json:"model,omitempty"`
+	ChatTemplate string         `json:"chatTemplate,omitempty"`
+	Quantization map[string]any `json:"quantization,omitempty"`
+	Lora         map[string]any `json:"lora"`
+	Trainer      map[string]any `json:"trainer"`
+	Dataset      Dataset        `json:"dataset"`
+
+	// Notes are for the user: keys that were accepted and mean nothing here, and why.
+	Notes []string `json:"-"`
+}
+
+// Dataset says which columns to train on and how.
+type Dataset struct {
+	MessagesColumn   string  `json:"messagesColumn,omitempty"`
+	PromptColumn     string  `json:"promptColumn,omitempty"`
+	CompletionColumn string  `json:"completionColumn,omitempty"`
+	TextColumn       string  `json:"textColumn,omitempty"`
+	Path             string  `json:"path,omitempty"`
+	Shuffle          bool    `json:"shuffle"`
+	Seed             int64   `json:"seed"`
+	TrainFraction    float64 `json:"trainFraction"`
+}
+
+// JSON renders the document for the trainer.
+func (c Config) JSON() (string, error) {
+	raw, err := json.Marshal(c)
+	if err != nil {
+		return "", fmt.Errorf("encoding the training configuration: %w", err)
+	}
+	return string(raw), nil
+}
+
+type sectionMap map[string]map[string]any
+
+// Parse reads a training_config.yaml (empty: KAITO's defaults for the method) and lays the overrides over it: section
+// by section, key by key. Its error is a *ConfigError.
+func Parse(method, text string, overrides map[string]map[string]any) (Config, error) {
+	method = strings.ToLower(method)
+	if method != LoRA && method != QLoRA {
+		return Config{}, &ConfigError{Why: fmt.Sprintf("method %q is unknown; lora and qlora are supported", method)}
+	}
+	in, err := read(text)
+	if err != nil {
+		return Config{}, err
+	}
+	if err := known(overrides, "overrides."); err != nil {
+		return Config{}, err
+	}
+	if strings.TrimSpace(text) == "" && method == QLoRA {
+		// The values of KAITO's qlora-params-template.
+		in[sectionQuantization] = map[string]any{"load_in_4bit": true, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "bfloat16", "bnb_4bit_use_double_quant": true}
+	}
+	for section, keys := range overrides {
+		if in[section] == nil {
+			in[section] = map[string]any{}
+		}
+		maps.Copy(in[section], keys)
+	}
+	return build(method, in)
+}
+
+func read(text string) (sectionMap, error) {
+	if len(text) > MaxBytes {
+		return nil, &ConfigError{Why: fmt.Sprintf("it has %d bytes, at most %d are allowed", len(text), MaxBytes)}
+	}
+	var doc map[string]any
+	if err := yaml.UnmarshalStrict([]byte(text), &doc); err != nil {
+		return nil, &ConfigError{Why: "not readable as YAML: " + err.Error()}
+	}
+	if inner, ok := doc["training_config"]; ok {
+		if len(doc) != 1 {
+			return nil, &ConfigError{Why: "training_config must be the only key of the document; " + list(doc)}
+		}
+		m, ok := inner.(map[string]any)
+		if !ok && inner != nil {
+			return nil, &ConfigError{Key: "training_config", Why: "must hold the sections " + strings.Join(sections, ", ")}
+		}
+		doc = m
+	}
+	out := sectionMap{}
+	for name, v := range doc {
+		keys, ok := v.(map[string]any)
+		if !ok && v != nil {
+			return nil, &ConfigError{Key: name, Why: "must be a section with keys"}
+		}
+		if keys == nil {
+			keys = map[string]any{}
+		}
+		out[name] = keys
+	}
+	return out, known(out, "")
+}
+
+func list(doc map[string]any) string {
+	return "there are " + strings.Join(slices.Sorted(maps.Keys(doc)), ", ")
+}
+
+func known(m map[string]map[string]any, prefix string) error {
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		if !slices.Contains(sections, name) {
+			return &ConfigError{Key: prefix + name, Why: "is no section; there are " + strings.Join(sections, ", ")}
+		}
+	}
+	return nil
+}
