@@ -1,0 +1,114 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+)
+
+// startControllers starts, side by side, what works on the API, and waits until each has shown that it does.
+func (c *Cluster) startControllers(ctx context.Context) error {
+	var waits []func() error
+	if c.options.ControllerManager {
+		wait, err := c.startControllerManager(ctx)
+		if err != nil {
+			return err
+		}
+		waits = append(waits, wait)
+	}
+	if c.options.Scheduler {
+		if err := c.startScheduler(); err != nil {
+			return err
+		}
+	}
+	if c.options.KWOK {
+		wait, err := c.startKWOK(ctx)
+		if err != nil {
+			return err
+		}
+		waits = append(waits, wait)
+	}
+	for _, wait := range waits {
+		if err := wait(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Cluster) startControllerManager(ctx context.Context) (wait func() error, err error) {
+	kubeconfig, err := c.componentKubeconfig("kube-controller-manager", "system:kube-controller-manager")
+	if err != nil {
+		return nil, err
+	}
+	manager, err := c.run("kube-controller-manager", 2, append([]string{
+		"--kubeconfig=" + kubeconfig,
+		"--secure-port=0", // its health shows in what it does, so it needs no port
+		"--leader-elect=false",
+		// Each controller under its own name, so that the audit log tells them apart.
+		"--use-service-account-credentials=true",
+		"--service-account-private-key-file=" + c.file("service-account.key"),
+		"--root-ca-file=" + c.file("ca.crt"),
+		// The default of 20 a second is felt when a test makes many objects at once.
+		"--kube-api-qps=500", "--kube-api-burst=1000",
+	}, c.options.ControllerManagerArgs...)...)
+	if err != nil {
+		return nil, err
+	}
+	client, err := kubernetes.NewForConfig(c.admin)
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		return until(ctx, "the controller manager to make the default service account", []*process{manager}, func() (bool, error) {
+			_, err := client.CoreV1().ServiceAccounts(metav1.NamespaceDefault).Get(ctx, "default", metav1.GetOptions{})
+			if apierrors.IsNotFound(err) || ctx.Err() != nil {
+				return false, nil
+			}
+			return err == nil, err
+		})
+	}, nil
+}
+
+func (c *Cluster) startScheduler() error {
+	kubeconfig, err := c.componentKubeconfig("kube-scheduler", "system:kube-scheduler")
+	if err != nil {
+		return err
+	}
+	_, err = c.run("kube-scheduler", 2, append([]string{
+		"--kubeconfig=" + kubeconfig,
+		"--secure-port=0",
+		"--leader-elect=false",
+		"--kube-api-qps=500", "--kube-api-burst=1000",
+	}, c.options.SchedulerArgs...)...)
+	return err
+}
+
+func (c *Cluster) startKWOK(ctx context.Context) (wait func() error, err error) {
+	if err := c.options.KWOKConfig.write(c.file("kwok.yaml")); err != nil {
+		return nil, err
+	}
+	// Every right: KWOK stands for kubelets, whose rights the node authorizer would grant node by node.
+	kubeconfig, err := c.componentKubeconfig("kwok", "kwok", "system:masters")
+	if err != nil {
+		return nil, err
+	}
+	kwok, err := c.run("kwok", 2,
+		"--kubeconfig="+kubeconfig,
+		"--config="+c.file("kwok.yaml"),
+		"--manage-nodes-with-annotation-selector="+SimulatedNodeAnnotation+"="+SimulatedNodeValue,
+		"--server-address="+address(c.kwokPort), "--node-ip="+loopback, fmt.Sprintf("--node-port=%d", c.kwokPort),
+		"--tls-cert-file="+c.file("kwok.crt"), "--tls-private-key-file="+c.file("kwok.key"),
+		"--cidr=10.244.0.0/16",
+		fmt.Sprintf("--node-lease-duration-seconds=%d", c.options.KWOKConfig.leaseSeconds()),
+	)
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		return c.untilServing(ctx, "https://"+address(c.kwokPort)+"/healthz", kwok)
+	}, nil
+}

@@ -1,0 +1,118 @@
+package cluster
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+
+	"sigs.k8s.io/yaml"
+)
+
+const (
+	// SimulatedNodeAnnotation with SimulatedNodeValue on a Node has KWOK act as its kubelet: it keeps the node Ready by
+	// its lease and plays its pods. Capacity, allocatable and addresses stay what the node's creator set.
+	SimulatedNodeAnnotation = "kwok.x-k8s.io/node"
+	SimulatedNodeValue      = "fake"
+
+	// NotReadyAnnotation on a simulated Node makes it not Ready, with the annotation's value as the message, until the
+	// annotation is removed.
+	NotReadyAnnotation = "sim.kaito.sh/not-ready"
+)
+
+// KWOKConfig says what the simulated nodes' kubelet answers.
+type KWOKConfig struct {
+	// Forwards say where port-forward (and the API server's proxy to pods, by way of it) ends.
+	Forwards []Forward
+	// Logs say what `kubectl logs` shows.
+	Logs []Logs
+	// LeaseSeconds is the length of a node's lease, 40 when zero as with a real kubelet; it is renewed after a quarter.
+	LeaseSeconds uint
+}
+
+// Forward sends connections to a port of simulated pods to a local server.
+type Forward struct {
+	// Namespaces and Pods (by name) restrict it; empty means all. The first Forward that matches pod and port is used.
+	Namespaces, Pods []string
+	// Port is the pod's; zero means every port.
+	Port int32
+	// Target is the local server's host:port.
+	Target string
+}
+
+// Logs are what simulated containers are said to have printed.
+type Logs struct {
+	// Namespaces, Pods and Containers (by name) restrict it; empty means all.
+	Namespaces, Pods, Containers []string
+	// File holds lines in the CRI log format: "2026-01-02T15:04:05.000000000Z stdout F text".
+	File string
+}
+
+func (k KWOKConfig) leaseSeconds() uint {
+	if k.LeaseSeconds == 0 {
+		return 40
+	}
+	return k.LeaseSeconds
+}
+
+// write renders KWOK's configuration file.
+func (k KWOKConfig) write(file string) error {
+	documents := stages()
+	for i, forward := range k.Forwards {
+		document, err := forward.document(fmt.Sprintf("forward-%d", i))
+		if err != nil {
+			return err
+		}
+		documents = append(documents, document)
+	}
+	for i, logs := range k.Logs {
+		documents = append(documents, logs.document(fmt.Sprintf("logs-%d", i)))
+	}
+	var content bytes.Buffer
+	for _, document := range documents {
+		text, err := yaml.Marshal(document)
+		if err != nil {
+			return fmt.Errorf("rendering KWOK's configuration: %w", err)
+		}
+		content.WriteString("---\n")
+		content.Write(text)
+	}
+	return os.WriteFile(file, content.Bytes(), 0o600)
+}
+
+// object is an object of KWOK's API, whose Go types are not required by this module.
+type object map[string]any
+
+func kwokObject(kind, name string, spec object) object {
+	return object{"apiVersion": "kwok.x-k8s.io/v1alpha1", "kind": kind, "metadata": object{"name": name}, "spec": spec}
+}
+
+func selector(namespaces, names []string) object {
+	return object{"matchNamespaces": namespaces, "matchNames": names}
+}
+
+func (f Forward) document(name string) (object, error) {
+	host, portText, err := net.SplitHostPort(f.Target)
+	if err != nil {
+		return nil, fmt.Errorf("the target %q of the forward of port %d must be host:port: %w", f.Target, f.Port, err)
+	}
+	port, err := strconv.ParseUint(portText, 10, 16)
+	if err != nil {
+		return nil, fmt.Errorf("the target %q of the forward of port %d must end in a port from 1 to 65535: %w", f.Target, f.Port, err)
+	}
+	forward := object{"target": object{"address": host, "port": port}}
+	if f.Port != 0 {
+		forward["ports"] = []int32{f.Port}
+	}
+	return kwokObject("ClusterPortForward", name, object{
+		"selector": selector(f.Namespaces, f.Pods), "forwards": []object{forward},
+	}), nil
+}
+
+func (l Logs) document(name string) object {
+	return kwokObject("ClusterLogs", name, object{
+		"selector": selector(l.Namespaces, l.Pods),
+		"logs":     []object{{"containers": l.Containers, "logsFile": l.File, "follow": true}},
+	})
+}

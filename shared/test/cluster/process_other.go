@@ -1,0 +1,11 @@
+//go:build !linux
+
+package cluster
+
+import "syscall"
+
+// childAttributes puts a child into a process group of its own, so that Ctrl-C in a terminal reaches only us and we end
+// the children in order. Only Linux can also end a child with its parent.
+func childAttributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true}
+}

@@ -1,0 +1,201 @@
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+)
+
+const (
+	loopback = "127.0.0.1"
+	// Ports come from below the range that Linux hands out to outgoing connections (32768 and up), which could
+	// otherwise take one between its choice and its use.
+	lowestPort, highestPort = 20000, 32000
+	// readyTick is how often a starting component is asked; a tenth of a second would be felt in a three second start.
+	readyTick = 25 * time.Millisecond
+)
+
+// auditPolicy logs who did what to what, once it is done, and leaves out health checks, which nobody counts.
+const auditPolicy = `apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+omitManagedFields: true
+rules:
+- level: None
+  nonResourceURLs: ["/healthz*", "/livez*", "/readyz*", "/metrics", "/openapi/*", "/version"]
+- level: Metadata
+`
+
+func (c *Cluster) writeCertificates(context.Context) error {
+	now := time.Now()
+	var err error
+	if c.ca, err = newAuthority(now); err != nil {
+		return err
+	}
+	private, public, err := newServiceAccountKey()
+	if err != nil {
+		return err
+	}
+	for name, content := range map[string][]byte{
+		"ca.crt": c.ca.pem, "service-account.key": private, "service-account.pub": public, "audit-policy.yaml": []byte(auditPolicy),
+	} {
+		if err := os.WriteFile(c.file(name), content, 0o600); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{"kube-apiserver", "kwok"} {
+		pair, err := c.ca.server(now, name)
+		if err != nil {
+			return err
+		}
+		if err := pair.write(c.dir.path, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startServers starts etcd and the API server side by side; the latter waits for the former.
+func (c *Cluster) startServers(ctx context.Context) error {
+	ports, err := freePorts(4)
+	if err != nil {
+		return err
+	}
+	etcd, peers := "http://"+address(ports[0]), "http://"+address(ports[1])
+	c.server, c.kwokPort = address(ports[2]), ports[3]
+	if c.admin, err = c.userConfig("kubernetes-admin", "system:masters"); err != nil {
+		return err
+	}
+	if err := c.writeKubeconfig(c.admin, "kubernetes-admin", "", c.Kubeconfig()); err != nil {
+		return err
+	}
+	store, err := c.run("etcd", 0,
+		"--data-dir="+c.file("etcd"),
+		"--listen-client-urls="+etcd, "--advertise-client-urls="+etcd,
+		"--listen-peer-urls="+peers, "--initial-advertise-peer-urls="+peers, "--initial-cluster=default="+peers,
+		"--log-level=warn",
+		"--unsafe-no-fsync", // the data dies with the cluster, and disks of build machines are slow
+	)
+	if err != nil {
+		return err
+	}
+	server, err := c.run("kube-apiserver", 1, append(c.apiServerArguments(etcd, ports[2]), c.options.APIServerArgs...)...)
+	if err != nil {
+		return err
+	}
+	return c.untilServing(ctx, "https://"+c.server+"/readyz", server, store)
+}
+
+func (c *Cluster) apiServerArguments(etcd string, port int) []string {
+	arguments := []string{
+		"--etcd-servers=" + etcd,
+		"--bind-address=" + loopback, "--advertise-address=" + loopback, "--secure-port=" + strconv.Itoa(port),
+		// Loopback is not allowed in the endpoints of the service "kubernetes", which nothing here uses.
+		"--endpoint-reconciler-type=none",
+		"--tls-cert-file=" + c.file("kube-apiserver.crt"), "--tls-private-key-file=" + c.file("kube-apiserver.key"),
+		"--client-ca-file=" + c.file("ca.crt"),
+		"--authorization-mode=RBAC",
+		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+		"--service-account-signing-key-file=" + c.file("service-account.key"),
+		"--service-account-key-file=" + c.file("service-account.pub"),
+		"--service-cluster-ip-range=10.96.0.0/16",
+		"--allow-privileged=true",
+		"--audit-policy-file=" + c.file("audit-policy.yaml"),
+		"--audit-log-path=" + c.AuditLog(),
+		"--audit-log-maxsize=0", // a log that rotates could not be counted
+		"--kubelet-certificate-authority=" + c.file("ca.crt"),
+		// KWOK answers for every simulated node, whatever address the node is given: see the stage node-initialize.
+		"--kubelet-preferred-address-types=InternalDNS,InternalIP",
+	}
+	if !c.options.ControllerManager {
+		arguments = append(arguments, "--disable-admission-plugins=ServiceAccount")
+	}
+	return arguments
+}
+
+// run starts a component and enters it into a layer of the order in which Stop ends them.
+func (c *Cluster) run(name string, layer int, arguments ...string) (*process, error) {
+	p, err := c.launcher.start(c.dir.path, name, c.binaries[name], arguments...)
+	if err != nil {
+		return nil, err
+	}
+	for len(c.layers) <= layer {
+		c.layers = append(c.layers, nil)
+	}
+	c.layers[layer] = append(c.layers[layer], p)
+	return p, nil
+}
+
+// untilServing asks the address until it answers 200, and gives up when one of the processes ends.
+func (c *Cluster) untilServing(ctx context.Context, url string, processes ...*process) error {
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(c.ca.pem)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}
+	defer transport.CloseIdleConnections()
+	return until(ctx, url+" to answer", processes, func() (bool, error) {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return false, err
+		}
+		response, err := transport.RoundTrip(request)
+		if err != nil {
+			return false, nil // not listening yet
+		}
+		return response.StatusCode == http.StatusOK, response.Body.Close()
+	})
+}
+
+// until calls done until it says so, the context ends or one of the processes does.
+func until(ctx context.Context, what string, processes []*process, done func() (bool, error)) error {
+	ticker := time.NewTicker(readyTick)
+	defer ticker.Stop()
+	for {
+		if yes, err := done(); yes || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			failures := []error{fmt.Errorf("waiting for %s: %w", what, context.Cause(ctx))}
+			for _, p := range processes {
+				failures = append(failures, fmt.Errorf("the last log lines of %s:\n%s", p.name, p.tail()))
+			}
+			return errors.Join(failures...)
+		case <-ticker.C:
+		}
+		for _, p := range processes {
+			if err := p.died(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func address(port int) string { return net.JoinHostPort(loopback, strconv.Itoa(port)) }
+
+// freePorts returns distinct ports that nothing listens on now.
+func freePorts(count int) ([]int, error) {
+	var ports []int
+	var lastError error
+	for tries := 0; len(ports) < count && tries < 1000; tries++ {
+		port := lowestPort + rand.IntN(highestPort-lowestPort)
+		listener, err := net.Listen("tcp", address(port))
+		if err != nil {
+			lastError = err
+			continue
+		}
+		defer func() { _ = listener.Close() }() // held until all are found, so that they differ
+		ports = append(ports, port)
+	}
+	if len(ports) < count {
+		return nil, fmt.Errorf("no %d free ports between %d and %d on %s: %w", count, lowestPort, highestPort, loopback, lastError)
+	}
+	return ports, nil
+}

@@ -1,0 +1,149 @@
+package cluster
+
+import (
+	_ "embed"
+	"strings"
+)
+
+// The life of a simulated pod, as KWOK stages. A stage waits for a predicate on the pod (jq), then for a while, then
+// patches the status. At most one predicate holds at a time, for KWOK would choose among several by chance. What
+// happens is decided by the pod's OutcomeAnnotation and nothing else:
+//
+//	            ┌─► wait ─┐ (a container may not start)
+//	Pending ────┤         ├─► init-run ⇄ init-end ─► ready ─► Running ─► complete (Job) ─► Succeeded | Failed
+//	            └─────────┘                                      └─► crash ⇄ recover (other pods)
+//	deleted: terminate ─► delete
+//
+// All stages share one status template (status.tmpl), told apart by $mode.
+
+//go:embed status.tmpl
+var statusTemplate string
+
+//go:embed node.tmpl
+var nodeTemplate string
+
+// definitions are jq functions of a pod.
+//
+//   - outcome: the parsed annotation, or an empty object.
+//   - step: the name of the first run-to-completion init container that has not succeeded yet, or null.
+//   - state(name): a container's current state.
+//   - held: the reason for which the container that is due may not start, or null.
+//   - due: the init container that is due, or null, when it may start.
+//   - crashing: the main containers that are to crash-loop.
+const definitions = `
+def outcome: .metadata.annotations["sim.kaito.sh/outcome"] // "{}" | fromjson;
+def statuses: (.status.initContainerStatuses[]?, .status.containerStatuses[]?);
+def state($name): first(statuses | select(.name == $name) | .state) // {};
+def step: . as $pod
+  | first(.spec.initContainers[]? | select(.restartPolicy != "Always") | .name
+      | select(. as $name | $pod | state($name) | .terminated.exitCode != 0)) // null;
+def held: outcome as $outcome | step as $step
+  | if $step then $outcome[$step].waiting
+    else first(.spec.containers[].name as $name | $outcome[$name].waiting | select(.)) // null end;
+def due: if held then null else step end;
+def is_job: .metadata.labels["batch.kubernetes.io/job-name"] != null;
+def crashing: outcome as $outcome | [.spec.containers[].name | select(($outcome[.].exitCode // 0) != 0)];
+def alive($phase): .metadata.deletionTimestamp == null and (.status.phase // "Pending") == $phase;
+`
+
+// stage is one Stage of KWOK. Its when and after are jq; after yields a duration.
+type stage struct {
+	name, kind  string
+	when, after string
+	steps       []object
+}
+
+func stages() []object {
+	var documents []object
+	for _, s := range append(podStages(), nodeStages()...) {
+		documents = append(documents, s.document())
+	}
+	return documents
+}
+
+func podStages() []stage {
+	pod := func(mode, when, after string) stage {
+		return stage{name: "pod-" + mode, kind: "Pod", when: definitions + when, after: after, steps: []object{status(mode)}}
+	}
+	malformed := stage{
+		name: "pod-malformed", kind: "Pod",
+		when: `.metadata.deletionTimestamp == null
+			and (.metadata.annotations["sim.kaito.sh/outcome"] // "{}" | try (fromjson | type) catch "none") != "object"`,
+		steps: []object{{"event": object{
+			"type": "Warning", "reason": "MalformedOutcome",
+			"message": `the annotation sim.kaito.sh/outcome must be a JSON object of container names`,
+		}}},
+	}
+	remove := stage{
+		name: "pod-delete", kind: "Pod",
+		when:  `.metadata.deletionTimestamp != null and (.status.phase == "Succeeded" or .status.phase == "Failed")`,
+		steps: []object{{"delete": true}},
+	}
+	return []stage{
+		malformed,
+		pod("wait", `alive("Pending") and held and (held as $reason | any(statuses; .state.waiting.reason == $reason) | not)`, ""),
+		pod("init-run", `alive("Pending") and due and (due as $name | state($name)
+			| (.running or .terminated or .waiting.reason == "CrashLoopBackOff") | not)`, ""),
+		pod("init-end", `alive("Pending") and due and (due as $name | state($name).running)`,
+			`outcome[due].after // "100ms"`),
+		pod("init-recover", `alive("Pending") and due and (due as $name
+			| state($name).waiting.reason == "CrashLoopBackOff" and (outcome[$name].exitCode // 0) == 0)`, ""),
+		pod("ready", `alive("Pending") and (held | not) and (step | not)`, ""),
+		pod("complete", `alive("Running") and is_job`,
+			`outcome as $outcome | first(.spec.containers[].name | $outcome[.].after | select(.)) // "500ms"`),
+		pod("crash", `alive("Running") and (is_job | not) and any(crashing[] as $name | state($name); .running)`,
+			`outcome as $outcome | first(crashing[] | $outcome[.].after | select(.)) // "0s"`),
+		pod("recover", `alive("Running") and (is_job | not)
+			and (any(crashing[] as $name | state($name); .running) | not)
+			and (crashing as $crashing | any(.status.containerStatuses[]?; .state.waiting and (.name as $name | $crashing | index($name) | not)))`, ""),
+		pod("terminate", `.metadata.deletionTimestamp != null and ((.status.phase // "Pending") | . == "Pending" or . == "Running")`, ""),
+		remove,
+	}
+}
+
+// status is the patch of a pod's status that the mode stands for.
+func status(mode string) object {
+	return object{"patch": object{
+		"subresource": "status", "root": "status", "type": "strategic",
+		"template": `{{- $mode := "` + mode + `" -}}` + "\n" + statusTemplate,
+	}}
+}
+
+func nodeStages() []stage {
+	const ready = `any(.status.conditions[]?; .type == "Ready" and .status == "True")`
+	node := func(name, when string) stage {
+		return stage{name: name, kind: "Node", when: `.metadata.deletionTimestamp == null and ` + when, steps: []object{
+			{"patch": object{"subresource": "status", "root": "status", "type": "strategic", "template": nodeTemplate}},
+		}}
+	}
+	const notReady = `.metadata.annotations["` + NotReadyAnnotation + `"]`
+	return []stage{
+		// Where the kubelet listens, too: whoever made the node Ready, or wrote its addresses anew, did not know it.
+		node("node-initialize", notReady+` == null and ((`+ready+` and .status.daemonEndpoints.kubeletEndpoint.Port
+			and any(.status.addresses[]?; .address == "localhost")) | not)`),
+		node("node-not-ready", notReady+` != null and `+ready),
+	}
+}
+
+func (s stage) document() object {
+	spec := object{
+		"resourceRef": object{"apiGroup": "v1", "kind": s.kind},
+		"selector": object{"matchExpressions": []object{
+			{"jq": object{"key": truth(s.when), "operator": "In", "values": []string{"true"}}},
+		}},
+		"steps": s.steps,
+	}
+	if s.after != "" {
+		spec["delay"] = object{"durationFrom": object{"jq": object{"expression": strings.TrimSpace(definitions + s.after)}}}
+	}
+	return kwokObject("Stage", s.name, spec)
+}
+
+// truth makes the predicate's result text, the one type that KWOK compares without surprises.
+func truth(predicate string) string {
+	head, body := "", predicate
+	if strings.HasPrefix(predicate, definitions) {
+		head, body = definitions, strings.TrimPrefix(predicate, definitions)
+	}
+	return strings.TrimSpace(head + `if (` + body + `) then "true" else "false" end`)
+}
