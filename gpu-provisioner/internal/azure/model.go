@@ -9,10 +9,10 @@ import (
 )
 
 // Tags that mark an agent pool as this operator's. A pool without both is never written to or deleted.
-// Azure forbids / in the name of a tag.
+// Azure forbids / in the name of a tag. KaitoNodeClass keeps users' tags out of the prefix kaito.sh.
 const (
-	TagManagedBy   = "kaito-managed-by"
-	TagPoolKey     = "kaito-pool-key"
+	TagManagedBy   = "kaito.sh_managed-by"
+	TagPoolKey     = "kaito.sh_pool-key"
 	ManagedByValue = "gpu-provisioner"
 )
 

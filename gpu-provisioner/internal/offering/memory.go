@@ -53,15 +53,20 @@ type Memory struct {
 	entries map[string]Entry
 }
 
-// NewMemory returns a memory with the entries that an earlier process left.
-func NewMemory(c clock.PassiveClock, entries map[string]Entry) *Memory {
-	m := &Memory{clock: c, entries: map[string]Entry{}}
+// NewMemory returns an empty memory.
+func NewMemory(c clock.PassiveClock) *Memory {
+	return &Memory{clock: c, entries: map[string]Entry{}}
+}
+
+// Restore takes over the entries that an earlier process left, as far as they still hold.
+func (m *Memory) Restore(entries map[string]Entry) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for _, e := range entries {
-		if c.Now().Before(e.Until) {
+		if m.clock.Now().Before(e.Until) {
 			m.entries[e.key()] = e
 		}
 	}
-	return m
 }
 
 // Fail remembers an error of class capacity; every other class is ignored. It says whether something was remembered.

@@ -75,6 +75,7 @@ type Engine struct {
 	wake   chan struct{}
 
 	// Of the pass alone.
+	loaded     bool
 	operations map[string]Operation
 	holds      map[string]Hold
 	failures   map[string]int // failed writes in a row, by the hold's subject
@@ -99,29 +100,40 @@ type keyInfo struct {
 	max int
 }
 
-// NewEngine takes up the operations and the failed offerings that an earlier process left.
-func NewEngine(ctx context.Context, o Options) (*Engine, error) {
-	operations, err := Load[Operation](ctx, o.Operations)
-	if err != nil {
-		return nil, err
+// NewEngine returns an engine that has not looked at anything yet.
+func NewEngine(o Options) *Engine {
+	return &Engine{
+		Options: o, memory: offering.NewMemory(o.Clock), wake: make(chan struct{}, 1),
+		operations: map[string]Operation{}, holds: map[string]Hold{}, failures: map[string]int{}, sightings: map[string]Sighting{},
+		assigned: map[types.UID]assignment{}, keys: map[string]keyInfo{}, shown: map[string]offering.Entry{},
+		waits: map[types.UID]Wait{}, released: map[types.UID]time.Time{},
 	}
-	entries, err := Load[offering.Entry](ctx, o.Offerings)
+}
+
+// load takes up the operations and the failed offerings that an earlier process left. It runs with the first pass and not at the
+// start, when another replica may still be leading.
+func (e *Engine) load(ctx context.Context) error {
+	if e.loaded {
+		return nil
+	}
+	operations, err := Load[Operation](ctx, e.Operations)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	entries, err := Load[offering.Entry](ctx, e.Offerings)
+	if err != nil {
+		return err
 	}
 	if len(operations) > 0 {
 		log.FromContext(ctx).Info("Taking up running operations", "count", len(operations))
 	}
-	e := &Engine{
-		Options: o, memory: offering.NewMemory(o.Clock, entries), wake: make(chan struct{}, 1),
-		operations: operations, holds: map[string]Hold{}, failures: map[string]int{}, sightings: map[string]Sighting{},
-		assigned: map[types.UID]assignment{}, keys: map[string]keyInfo{},
-		shown: entries, waits: map[types.UID]Wait{}, released: map[types.UID]time.Time{},
-	}
 	for _, op := range operations {
 		e.keys[op.Key] = keyInfo{key: op.Of}
 	}
-	return e, nil
+	e.operations, e.shown, e.loaded = operations, entries, true
+	e.memory.Restore(entries)
+	e.Metrics.showOfferings(entries)
+	return nil
 }
 
 // Memory is what is known to be unavailable.
@@ -162,6 +174,9 @@ func (e *Engine) Release(uid types.UID) {
 
 // Pass looks, decides and acts once. It returns when to come again at the latest.
 func (e *Engine) Pass(ctx context.Context) (time.Duration, error) {
+	if err := e.load(ctx); err != nil {
+		return 0, err
+	}
 	e.lookAtOperations(ctx)
 	claims, objects, err := e.observeClaims(ctx)
 	if err != nil {

@@ -121,7 +121,7 @@ func Placements(claim *karpv1.NodeClaim, class Class, location string) ([]Key, e
 		return nil, err
 	}
 	base := Key{
-		ImageFamily: class.ImageFamily, OSDiskSizeGiB: class.OSDiskSizeGiB, OSDiskType: class.OSDiskType,
+		ImageFamily: class.ImageFamily, OSDiskSizeGiB: osDisk(claim, class), OSDiskType: class.OSDiskType,
 		InstallGPUDriver: class.InstallGPUDriver, MIGProfile: migProfile(claim, requirements), Taints: taints(claim.Spec.Taints),
 		NodeClass: class.Name, SubnetID: class.SubnetID, Tags: class.Tags, SpotMaxPrice: class.SpotMaxPrice, MaxPods: class.MaxPods,
 		CapacityReservationGroupID: class.CapacityReservationGroupID,
@@ -211,6 +211,19 @@ func migProfile(claim *karpv1.NodeClaim, requirements scheduling.Requirements) s
 		}
 	}
 	return ""
+}
+
+// minOSDiskGiB leaves room for an engine's image of 20 GiB or so beside the system.
+const minOSDiskGiB = 128
+
+// osDisk is the class's size, or what the claim's ephemeral-storage asks for.
+func osDisk(claim *karpv1.NodeClaim, class Class) int32 {
+	if class.OSDiskSizeGiB > 0 {
+		return class.OSDiskSizeGiB
+	}
+	asked := claim.Spec.Resources.Requests[corev1.ResourceEphemeralStorage]
+	const gib = 1 << 30
+	return int32(min(max(minOSDiskGiB, (asked.Value()+gib-1)/gib), 4095))
 }
 
 // taints in AKS's notation, sorted, so that their order in the claim does not make another pool.

@@ -16,6 +16,9 @@ import (
 // OperationsConfigMap keeps the resume tokens of running operations, in the operator's own namespace.
 const OperationsConfigMap = "gpu-provisioner-operations"
 
+// OfferingsConfigMap shows, to people, to the CLI and to the next process, what is remembered as unavailable.
+const OfferingsConfigMap = "gpu-provisioner-offerings"
+
 // Records keeps a small map of JSON values in a ConfigMap.
 type Records struct {
 	// Reader must not be a cache: it is read once, at the start, when writes of an earlier process must be seen.
