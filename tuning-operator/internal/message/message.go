@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 	"unicode/utf8"
 )
 
@@ -82,6 +83,18 @@ type Train struct {
 	TokensPerSecond *float64 `json:"tokensPerSecond,omitempty"`
 	// ElapsedSeconds of this attempt's training loop.
 	ElapsedSeconds float64 `json:"elapsedSeconds,omitempty"`
+}
+
+// Line is one line of progress: what the runner and the trainer print, what a running step answers at GET /progress, and
+// what the annotation tuning.kaito.sh/progress holds. Of the runner's lines only what the controller reads is here.
+type Line struct {
+	Time time.Time `json:"time"`
+	Step Step      `json:"step"`
+	// Bytes and TotalBytes are the runner's; TotalBytes is 0 while it is unknown.
+	Bytes      int64 `json:"bytes,omitempty"`
+	TotalBytes int64 `json:"totalBytes,omitempty"`
+	// Train is the trainer's.
+	Train *Train `json:"train,omitempty"`
 }
 
 // Push is where the adapter went.

@@ -23,16 +23,16 @@ import (
 
 type fetchFlags struct {
 	common
-	model, modelRevision, modelImage, modelDir, modelName string
-	datasetURLs                                           []string
-	datasetImage, dataset, datasetRevision, datasetDir    string
-	columns                                               dataset.Columns
-	credentials                                           []string
-	checkPush                                             string
-	pushCredentials                                       []string
-	facts                                                 string
-	maxBytes                                              int64
-	parallel                                              int
+	model, modelRevision, modelImage, modelDir, modelName           string
+	datasetURLs                                                     []string
+	datasetImage, dataset, datasetRevision, datasetDir, datasetPath string
+	columns                                                         dataset.Columns
+	credentials                                                     []string
+	checkPush                                                       string
+	pushCredentials                                                 []string
+	facts                                                           string
+	maxBytes                                                        int64
+	parallel                                                        int
 }
 
 func fetchCommand(env Env, code *int) *cobra.Command {
@@ -69,6 +69,7 @@ HF_ENDPOINT names a mirror of HuggingFace, HF_TOKEN a token for gated repositori
 	fl.StringVar(&f.dataset, "dataset", "", "HuggingFace id of the dataset")
 	fl.StringVar(&f.datasetRevision, "dataset-revision", "", "branch, tag or commit of the dataset; empty: main")
 	fl.StringVar(&f.datasetDir, "dataset-dir", "", "folder for the dataset; with no dataset source, what is in it is looked through")
+	fl.StringVar(&f.datasetPath, "dataset-path", "", "file or folder of the dataset to look through; empty: all of it")
 	fl.StringVar(&f.columns.Messages, "messages-column", "", "column with conversations")
 	fl.StringVar(&f.columns.Prompt, "prompt-column", "", "column with prompts")
 	fl.StringVar(&f.columns.Completion, "completion-column", "", "column with completions")
@@ -154,7 +155,7 @@ func (f *fetchFlags) fetchDataset(ctx context.Context, s *session, facts *messag
 	if err := f.bringDataset(ctx, s); err != nil {
 		return fmt.Errorf("dataset: %w", err)
 	}
-	report, err := dataset.Inspect(f.datasetDir, f.columns)
+	report, err := dataset.Inspect(f.datasetDir, f.datasetPath, f.columns)
 	if err != nil {
 		return err
 	}

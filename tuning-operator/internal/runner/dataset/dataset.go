@@ -67,10 +67,10 @@ func invalid(err error) error {
 	return &fault.Fault{Reason: tuningv1alpha1.ReasonDatasetInvalid, Permanent: true, Err: err}
 }
 
-// Inspect reads every row of the data files below dir. All files must have one format and one schema. The error of a
+// Inspect reads every row of the data files below dir, or below the file or folder that path names in it. All files must have one format and one schema. The error of a
 // dataset that can't be trained on is permanent and holds a *BadRowError where a row is to blame.
-func Inspect(dir string, columns Columns) (Report, error) {
-	names, err := list(dir)
+func Inspect(dir, path string, columns Columns) (Report, error) {
+	names, err := list(dir, path)
 	if err != nil {
 		return Report{}, err
 	}
@@ -140,9 +140,16 @@ func (r *Report) file(dir, name string, columns Columns) error {
 
 // list finds the data files below a folder. Hidden ones and dataset_infos.json (an index of older HuggingFace
 // datasets) are no data.
-func list(dir string) ([]string, error) {
+func list(dir, path string) ([]string, error) {
 	var names []string
-	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+	start := filepath.Join(dir, filepath.FromSlash(path))
+	if !filepath.IsLocal(filepath.Join(".", filepath.FromSlash(path))) {
+		return nil, invalid(fmt.Errorf("dataset path %q points out of the dataset", path))
+	}
+	if _, err := os.Stat(start); errors.Is(err, fs.ErrNotExist) {
+		return nil, invalid(fmt.Errorf("there is no %q in the dataset", path))
+	}
+	err := filepath.WalkDir(start, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}

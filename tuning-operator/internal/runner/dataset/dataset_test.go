@@ -79,7 +79,7 @@ func TestInspectAccepts(t *testing.T) {
 		"several files":                  {map[string]string{"a.jsonl": `{"text":"a"}`, "sub/b.jsonl": `{"text":"b"}`, "README.md": "x", ".cache/c.jsonl": "junk", "dataset_infos.json": "{}"}, dataset.Columns{}, dataset.JSONL, dataset.Text, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r, err := dataset.Inspect(write(t, c.files), c.columns)
+			r, err := dataset.Inspect(write(t, c.files), "", c.columns)
 			require.NoError(t, err)
 			assert.Equal(t, c.format, r.Format)
 			assert.Equal(t, c.kind, r.Schema.Kind)
@@ -120,7 +120,7 @@ func TestInspectNamesTheFirstBadRow(t *testing.T) {
 		"files of two schemas":             {map[string]string{"a.jsonl": `{"text":"a"}`, "b.jsonl": `{"prompt":"p","completion":"c"}`}, dataset.Columns{}, 1, `"text" is missing`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := dataset.Inspect(write(t, c.files), c.columns)
+			_, err := dataset.Inspect(write(t, c.files), "", c.columns)
 			require.Error(t, err)
 			var bad *dataset.BadRowError
 			require.ErrorAs(t, err, &bad)
@@ -141,15 +141,30 @@ func TestInspectRefusesNothingness(t *testing.T) {
 		"an empty array": {"a.json": "[]"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := dataset.Inspect(write(t, files), dataset.Columns{})
+			_, err := dataset.Inspect(write(t, files), "", dataset.Columns{})
 			require.Error(t, err)
 			assert.True(t, fault.Of(err, "").Permanent)
 		})
 	}
 }
 
+func TestInspectOfAPathInTheDataset(t *testing.T) {
+	dir := write(t, map[string]string{"a.jsonl": `{"text":"a"}`, "sub/b.jsonl": `{"prompt":"p","completion":"c"}`})
+	for path, kind := range map[string]dataset.Kind{"a.jsonl": dataset.Text, "sub": dataset.PromptCompletion, "sub/b.jsonl": dataset.PromptCompletion} {
+		r, err := dataset.Inspect(dir, path, dataset.Columns{})
+		require.NoError(t, err, path)
+		assert.Equal(t, kind, r.Schema.Kind)
+		assert.Len(t, r.Files, 1)
+	}
+	for path, says := range map[string]string{"none.jsonl": "no \"none.jsonl\"", "../x": "points out"} {
+		_, err := dataset.Inspect(dir, path, dataset.Columns{})
+		require.ErrorContains(t, err, says)
+		assert.True(t, fault.Of(err, "").Permanent)
+	}
+}
+
 func TestDigestIsSha256sumOfItsFiles(t *testing.T) {
-	r, err := dataset.Inspect(write(t, map[string]string{"b.jsonl": `{"text":"b"}`, "a.jsonl": `{"text":"a"}`}), dataset.Columns{})
+	r, err := dataset.Inspect(write(t, map[string]string{"b.jsonl": `{"text":"b"}`, "a.jsonl": `{"text":"a"}`}), "", dataset.Columns{})
 	require.NoError(t, err)
 	sum := func(s string) string { h := sha256.Sum256([]byte(s)); return hex.EncodeToString(h[:]) }
 	want := sum(fmt.Sprintf("%s  a.jsonl\n%s  b.jsonl\n", sum(`{"text":"a"}`), sum(`{"text":"b"}`)))
@@ -159,7 +174,7 @@ func TestDigestIsSha256sumOfItsFiles(t *testing.T) {
 func TestTokenEstimate(t *testing.T) {
 	line := func(s string) string { return fmt.Sprintf("{\"text\":%q}\n", s) }
 	body := line("abcd") + line("abcde") + line("日本") + line(strings.Repeat("a", 4*200)) + line(strings.Repeat("b", 4*200_000))
-	r, err := dataset.Inspect(write(t, map[string]string{"a.jsonl": body}), dataset.Columns{})
+	r, err := dataset.Inspect(write(t, map[string]string{"a.jsonl": body}), "", dataset.Columns{})
 	require.NoError(t, err)
 	assert.Equal(t, dataset.Rule, r.Tokens.Rule)
 	assert.EqualValues(t, 1+2+2+200+200_000, r.Tokens.Sum)
@@ -186,7 +201,7 @@ func TestInspectNeverPanicsOnBytes(t *testing.T) {
 		dir, err := os.MkdirTemp(t.TempDir(), "")
 		require.NoError(r, err)
 		require.NoError(r, os.WriteFile(filepath.Join(dir, name), raw, 0o600))
-		if _, err := dataset.Inspect(dir, dataset.Columns{}); err != nil {
+		if _, err := dataset.Inspect(dir, "", dataset.Columns{}); err != nil {
 			assert.True(r, fault.Of(err, "").Permanent, "a damaged file stays damaged: %v", err)
 		}
 	})

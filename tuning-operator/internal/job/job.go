@@ -1,0 +1,231 @@
+// Package job renders a TuningJob into the objects that run it. It is a pure function: the same input gives the same
+// names and the same bytes, which is what makes a repeated creation harmless.
+//
+// The pod's containers run one after the other: fetch (brings model and data, checks the data, asks the registry
+// whether the adapter may be pushed), train, push. The first two are init containers, so a failure in any of them ends
+// the pod with its GPU; nothing waits beside a failed step. Each leaves its result in its termination message.
+package job
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
+
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/tuning-operator/internal/message"
+	"kaito.sh/tuning-operator/internal/training"
+)
+
+// Names of the containers.
+const (
+	Fetch = string(message.StepFetch)
+	Train = string(message.StepTrain)
+	Push  = string(message.StepPush)
+)
+
+// Labels and annotations.
+const (
+	// LabelTuningJob holds the Job's name on everything of a TuningJob.
+	LabelTuningJob = "tuning.kaito.sh/job"
+	// AnnotationTuningJob holds the TuningJob's name on its pods: a name may be too long for a label.
+	AnnotationTuningJob = "tuning.kaito.sh/tuning-job"
+	// LabelManaged and its value mark what this operator makes; nothing else is watched.
+	LabelManaged = "app.kubernetes.io/managed-by"
+	// AnnotationProgress, on a pod, holds a progress line (see the README): for trainers without the HTTP endpoint.
+	AnnotationProgress = "tuning.kaito.sh/progress"
+	// LabelQueue is Kueue's; with it Kueue decides when the Job runs.
+	LabelQueue    = "kueue.x-k8s.io/queue-name"
+	labelPriority = "kueue.x-k8s.io/priority-class"
+	labelName     = "app.kubernetes.io/name"
+)
+
+const (
+	// RendezvousPort is where the ranks of several nodes meet: torch's default.
+	RendezvousPort = 29500
+	// ProgressPort is where the running step serves GET /progress.
+	ProgressPort = 9400
+
+	defaultBackoffLimit    = 3
+	defaultCheckpointSteps = 100
+	defaultCheckpointKeep  = 2
+	// graceSeconds is what the trainer has on SIGTERM to finish its step and write a checkpoint.
+	graceSeconds = 120
+	// user is distroless images' nonroot.
+	user = 65532
+)
+
+// Options are the operator's.
+type Options struct {
+	RunnerImage  string
+	TrainerImage string
+	// AllowPrivateSources lets inputs be fetched from private addresses.
+	AllowPrivateSources bool
+	// HFEndpoint is a mirror of HuggingFace; empty: HuggingFace.
+	HFEndpoint string
+	// CheckpointSize of the claim that is made when the TuningJob names no volume, a quantity.
+	CheckpointSize string
+}
+
+// Model is the base model, resolved.
+type Model struct {
+	// ID on HuggingFace; what adapters say they belong to.
+	ID       string
+	Revision string
+}
+
+// Claim says what to do about checkpoints when the TuningJob names no volume.
+type Claim struct {
+	// Make a claim of the job's own; false: the pod's own disk.
+	Make bool
+	// Class of the claim; empty: the cluster's default.
+	Class string
+}
+
+// Input is everything that the objects depend on.
+type Input struct {
+	TuningJob *tuningv1alpha1.TuningJob
+	Model     Model
+	Config    training.Config
+	Claim     Claim
+	Options   Options
+}
+
+// Objects of one TuningJob. Service and Claim are nil where they are not needed.
+type Objects struct {
+	Job     *batchv1.Job
+	Service *corev1.Service
+	Claim   *corev1.PersistentVolumeClaim
+}
+
+// Name of the Job: the TuningJob's, unless it can't be a host name's part.
+func Name(tj *tuningv1alpha1.TuningJob) string { return childName(tj.Name, "") }
+
+// ServiceName of the headless Service that ranks find each other by. A Workspace's client Service may have the plain name.
+func ServiceName(tj *tuningv1alpha1.TuningJob) string { return childName(tj.Name, "-ranks") }
+
+// ClaimName of the job's own checkpoint volume.
+func ClaimName(tj *tuningv1alpha1.TuningJob) string { return childName(tj.Name, "-checkpoints") }
+
+// maxName leaves room for an index within the 63 characters of a host name.
+const maxName = 58
+
+func childName(name, suffix string) string {
+	plain := strings.ReplaceAll(name, ".", "-")
+	if plain == name && len(name)+len(suffix) <= maxName {
+		return name + suffix
+	}
+	sum := sha256.Sum256([]byte(name))
+	hash := "-" + hex.EncodeToString(sum[:4])
+	return strings.TrimRight(plain[:min(len(plain), maxName-len(suffix)-len(hash))], "-") + hash + suffix
+}
+
+func labels(tj *tuningv1alpha1.TuningJob) map[string]string {
+	return map[string]string{LabelTuningJob: Name(tj), labelName: "tuning-job", LabelManaged: tuningv1alpha1.FieldManager}
+}
+
+func nodes(tj *tuningv1alpha1.TuningJob) int32 { return ptr.Deref(tj.Spec.Resources.Nodes, 1) }
+
+func gpus(tj *tuningv1alpha1.TuningJob) int32 { return ptr.Deref(tj.Spec.Resources.GPUsPerNode, 1) }
+
+// Queued tells whether Kueue decides when the Job runs.
+func Queued(tj *tuningv1alpha1.TuningJob) bool { return tj.Labels[LabelQueue] != "" }
+
+// OwnClaim tells whether the job's checkpoints could go to a claim of its own: one pod, and no volume named. Several
+// pods would need a volume that all of them can write, which a cluster's default class rarely gives.
+func OwnClaim(tj *tuningv1alpha1.TuningJob) bool {
+	return tj.Spec.Checkpoint.VolumeSource == nil && nodes(tj) == 1
+}
+
+// Build renders the objects. Owner references are the caller's.
+func Build(in Input) (Objects, error) {
+	tj := in.TuningJob
+	config, err := in.Config.JSON()
+	if err != nil {
+		return Objects{}, err
+	}
+	out := Objects{Job: &batchv1.Job{
+		TypeMeta:   metav1.TypeMeta{APIVersion: batchv1.SchemeGroupVersion.String(), Kind: "Job"},
+		ObjectMeta: metav1.ObjectMeta{Name: Name(tj), Namespace: tj.Namespace, Labels: labels(tj)},
+		Spec: batchv1.JobSpec{
+			Parallelism: ptr.To(nodes(tj)),
+			Completions: ptr.To(nodes(tj)),
+			// All ranks fall when one does, so a retry of the group costs as many failures as there are ranks.
+			BackoffLimit:          ptr.To(ptr.Deref(tj.Spec.BackoffLimit, defaultBackoffLimit) * nodes(tj)),
+			ActiveDeadlineSeconds: tj.Spec.ActiveDeadlineSeconds,
+			CompletionMode:        ptr.To(batchv1.IndexedCompletion),
+			// Kueue takes only Jobs that are born suspended, and starts them itself.
+			Suspend:              ptr.To(Queued(tj)),
+			PodReplacementPolicy: ptr.To(batchv1.Failed),
+			PodFailurePolicy:     failurePolicy(),
+			Template:             template(in, config),
+		},
+	}}
+	for _, key := range []string{LabelQueue, labelPriority} {
+		if v := tj.Labels[key]; v != "" {
+			out.Job.Labels[key] = v
+		}
+	}
+	if nodes(tj) > 1 {
+		out.Service = service(tj)
+	}
+	if in.Claim.Make && OwnClaim(tj) {
+		out.Claim, err = claim(in)
+	}
+	return out, err
+}
+
+// failurePolicy: what came from outside is not counted, what would fail the same way again ends the job, the rest is
+// retried up to the backoff limit.
+func failurePolicy() *batchv1.PodFailurePolicy {
+	exit := func(action batchv1.PodFailurePolicyAction, code int32) batchv1.PodFailurePolicyRule {
+		return batchv1.PodFailurePolicyRule{Action: action, OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{
+			Operator: batchv1.PodFailurePolicyOnExitCodesOpIn, Values: []int32{code},
+		}}
+	}
+	return &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{
+		{Action: batchv1.PodFailurePolicyActionIgnore, OnPodConditions: []batchv1.PodFailurePolicyOnPodConditionsPattern{
+			{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue},
+		}},
+		exit(batchv1.PodFailurePolicyActionIgnore, message.ExitPreempted),
+		exit(batchv1.PodFailurePolicyActionFailJob, message.ExitPermanent),
+	}}
+}
+
+func service(tj *tuningv1alpha1.TuningJob) *corev1.Service {
+	return &corev1.Service{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
+		ObjectMeta: metav1.ObjectMeta{Name: ServiceName(tj), Namespace: tj.Namespace, Labels: labels(tj)},
+		Spec: corev1.ServiceSpec{
+			ClusterIP: corev1.ClusterIPNone,
+			Selector:  map[string]string{LabelTuningJob: Name(tj)},
+			// The trainer is an init container: its pod is not ready while it looks for its peers.
+			PublishNotReadyAddresses: true,
+			Ports:                    []corev1.ServicePort{{Name: "rendezvous", Port: RendezvousPort, TargetPort: intstr.FromInt32(RendezvousPort)}},
+		},
+	}
+}
+
+func claim(in Input) (*corev1.PersistentVolumeClaim, error) {
+	size, err := quantity(in.Options.CheckpointSize)
+	if err != nil {
+		return nil, err
+	}
+	pvc := &corev1.PersistentVolumeClaim{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"},
+		ObjectMeta: metav1.ObjectMeta{Name: ClaimName(in.TuningJob), Namespace: in.TuningJob.Namespace, Labels: labels(in.TuningJob)},
+		Spec: corev1.PersistentVolumeClaimSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: size}},
+		},
+	}
+	if in.Claim.Class != "" {
+		pvc.Spec.StorageClassName = ptr.To(in.Claim.Class)
+	}
+	return pvc, nil
+}

@@ -1,0 +1,204 @@
+package job
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+)
+
+// Paths in the containers.
+const (
+	workDir        = "/work"
+	modelDir       = workDir + "/model"
+	dataDir        = workDir + "/data"
+	adapterDir     = workDir + "/adapter"
+	factsFile      = workDir + "/facts.json"
+	trainFile      = workDir + "/train.json"
+	checkpointDir  = "/checkpoints"
+	outputDir      = "/output"
+	secretsDir     = "/credentials"
+	terminationLog = "/dev/termination-log"
+)
+
+// Names of the volumes.
+const (
+	volumeWork       = "work"
+	volumeTemp       = "tmp"
+	volumeShared     = "shm"
+	volumeCheckpoint = "checkpoints"
+	volumeModel      = "model"
+	volumeData       = "data"
+	volumeOutput     = "output"
+)
+
+func quantity(s string) (resource.Quantity, error) {
+	q, err := resource.ParseQuantity(s)
+	if err != nil {
+		return q, fmt.Errorf("checkpoint size %q: %w", s, err)
+	}
+	return q, nil
+}
+
+func template(in Input, config string) corev1.PodTemplateSpec {
+	tj := in.TuningJob
+	pod := corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Labels: labels(tj), Annotations: map[string]string{AnnotationTuningJob: tj.Name}},
+		Spec: corev1.PodSpec{
+			RestartPolicy: corev1.RestartPolicyNever,
+			// Nothing in the pod talks to the API server: results are termination messages.
+			AutomountServiceAccountToken:  ptr.To(false),
+			EnableServiceLinks:            ptr.To(false),
+			TerminationGracePeriodSeconds: ptr.To[int64](graceSeconds),
+			SecurityContext: &corev1.PodSecurityContext{
+				RunAsNonRoot: ptr.To(true), RunAsUser: ptr.To[int64](user), RunAsGroup: ptr.To[int64](user), FSGroup: ptr.To[int64](user),
+				FSGroupChangePolicy: ptr.To(corev1.FSGroupChangeOnRootMismatch),
+				SeccompProfile:      &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+			},
+			NodeSelector:   nodeSelector(tj),
+			Tolerations:    tolerations(tj),
+			Volumes:        volumes(in),
+			InitContainers: []corev1.Container{fetchContainer(in), trainContainer(in, config)},
+			Containers:     []corev1.Container{pushContainer(in)},
+		},
+	}
+	if nodes(tj) > 1 {
+		pod.Spec.Subdomain = ServiceName(tj)
+		pod.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{
+			RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{
+				LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{LabelTuningJob: Name(tj)}},
+				TopologyKey:   corev1.LabelHostname,
+			}},
+		}}
+	}
+	return pod
+}
+
+func nodeSelector(tj *tuningv1alpha1.TuningJob) map[string]string {
+	out := maps.Clone(tj.Spec.Resources.NodeSelector)
+	if t := tj.Spec.Resources.InstanceType; t != "" {
+		if out == nil {
+			out = map[string]string{}
+		}
+		out[corev1.LabelInstanceTypeStable] = t
+	}
+	return out
+}
+
+func tolerations(tj *tuningv1alpha1.TuningJob) []corev1.Toleration {
+	gpu := corev1.Toleration{Key: "sku", Operator: corev1.TolerationOpEqual, Value: "gpu", Effect: corev1.TaintEffectNoSchedule}
+	return append([]corev1.Toleration{gpu}, tj.Spec.Resources.Tolerations...)
+}
+
+// secretMount is one docker config, mounted as a file.
+type secretMount struct{ secret, volume string }
+
+func (s secretMount) file() string { return secretsDir + "/" + s.volume + "/config.json" }
+
+// pullSecrets of the input and of the model's image, each once, in order.
+func pullSecrets(tj *tuningv1alpha1.TuningJob) []secretMount {
+	names := slices.Clone(tj.Spec.Input.ImagePullSecrets)
+	if tj.Spec.Model.Source != nil {
+		names = append(names, tj.Spec.Model.Source.ImagePullSecrets...)
+	}
+	var out []secretMount
+	seen := map[string]bool{}
+	for _, n := range names {
+		if n != "" && !seen[n] {
+			seen[n] = true
+			out = append(out, secretMount{secret: n, volume: "pull-" + strconv.Itoa(len(out))})
+		}
+	}
+	return out
+}
+
+func pushSecret(tj *tuningv1alpha1.TuningJob) []secretMount {
+	if tj.Spec.Output.Image == "" || tj.Spec.Output.ImagePushSecret == "" {
+		return nil
+	}
+	return []secretMount{{secret: tj.Spec.Output.ImagePushSecret, volume: "push"}}
+}
+
+func volumes(in Input) []corev1.Volume {
+	tj := in.TuningJob
+	empty := func(name string) corev1.Volume {
+		return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}
+	}
+	out := []corev1.Volume{empty(volumeWork), empty(volumeTemp), {Name: volumeCheckpoint, VolumeSource: checkpointSource(in)}}
+	if parallel(tj) {
+		// NCCL and data loaders pass tensors through shared memory; a container's own /dev/shm has 64 MiB.
+		out = append(out, corev1.Volume{Name: volumeShared, VolumeSource: corev1.VolumeSource{
+			EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory, SizeLimit: ptr.To(resource.MustParse("8Gi"))},
+		}})
+	}
+	if s := tj.Spec.Model.Source; s != nil && s.VolumeSource != nil {
+		out = append(out, corev1.Volume{Name: volumeModel, VolumeSource: *s.VolumeSource.DeepCopy()})
+	}
+	if s := tj.Spec.Input.VolumeSource; s != nil {
+		out = append(out, corev1.Volume{Name: volumeData, VolumeSource: *s.DeepCopy()})
+	}
+	if s := tj.Spec.Output.VolumeSource; s != nil {
+		out = append(out, corev1.Volume{Name: volumeOutput, VolumeSource: *s.DeepCopy()})
+	}
+	for _, s := range append(pullSecrets(tj), pushSecret(tj)...) {
+		out = append(out, corev1.Volume{Name: s.volume, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
+			SecretName: s.secret,
+			Items:      []corev1.KeyToPath{{Key: corev1.DockerConfigJsonKey, Path: "config.json"}},
+			// Optional, so that a missing secret shows as a container that can't be configured (see requireSecret), which
+			// the pod's status says, and not as a mount that fails, which only an event says.
+			Optional: ptr.To(true),
+		}}})
+	}
+	return out
+}
+
+func checkpointSource(in Input) corev1.VolumeSource {
+	tj := in.TuningJob
+	switch {
+	case tj.Spec.Checkpoint.VolumeSource != nil:
+		return *tj.Spec.Checkpoint.VolumeSource.DeepCopy()
+	case in.Claim.Make && OwnClaim(tj):
+		return corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: ClaimName(tj)}}
+	}
+	return corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}
+}
+
+// parallel tells whether more than one process trains.
+func parallel(tj *tuningv1alpha1.TuningJob) bool { return gpus(tj) > 1 || nodes(tj) > 1 }
+
+func mount(name, path string, readOnly bool) corev1.VolumeMount {
+	return corev1.VolumeMount{Name: name, MountPath: path, ReadOnly: readOnly}
+}
+
+func hardened() *corev1.SecurityContext {
+	return &corev1.SecurityContext{
+		AllowPrivilegeEscalation: ptr.To(false),
+		ReadOnlyRootFilesystem:   ptr.To(true),
+		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+	}
+}
+
+func container(name, image string) corev1.Container {
+	return corev1.Container{
+		Name: name, Image: image, ImagePullPolicy: corev1.PullIfNotPresent,
+		TerminationMessagePath: terminationLog,
+		// A step that dies without writing a message leaves the end of its log.
+		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
+		SecurityContext:          hardened(),
+		VolumeMounts:             []corev1.VolumeMount{mount(volumeWork, workDir, false), mount(volumeTemp, "/tmp", false)},
+	}
+}
+
+func small(cpu, memory, limit string) corev1.ResourceRequirements {
+	return corev1.ResourceRequirements{
+		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory)},
+		Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse(limit)},
+	}
+}
