@@ -1,0 +1,339 @@
+package pool
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"kaito.sh/gpu-provisioner/internal/azure"
+)
+
+// simulation is a cluster in memory: claims that come and go, an Azure that works, fails in part or wholly, and a process that
+// forgets everything now and then. Decide is run over it again and again, and the invariants are checked after every step.
+type simulation struct {
+	now        time.Time
+	pools      map[string]*simPool
+	claims     map[string]*Claim
+	operations map[string]Operation
+	holds      map[string]Hold
+	sightings  map[string]Sighting
+	max        int
+	serial     int
+	created    int // machines ever
+}
+
+type simPool struct {
+	key      string
+	state    string
+	count    int
+	machines []azure.Machine
+	foreign  bool
+	// what the running operation will do
+	target   int
+	remove   []string
+	deleting bool
+}
+
+var simSettings = Settings{
+	Gather: time.Second, Patience: 2 * time.Minute, Grace: time.Minute, OperationTimeout: 30 * time.Minute, JoinTimeout: 10 * time.Minute, MaxPools: 100,
+}
+
+func (s *simulation) view() azure.View {
+	v := azure.View{At: s.now, Oldest: s.now, Complete: true, Cluster: azure.Cluster{PowerState: "Running"}}
+	for _, name := range slices.Sorted(maps.Keys(s.pools)) {
+		p := s.pools[name]
+		tags := map[string]string{azure.TagManagedBy: azure.ManagedByValue, azure.TagPoolKey: p.key}
+		if p.foreign {
+			tags = nil
+		}
+		v.Pools = append(v.Pools, azure.Pool{Name: name, State: p.state, Count: p.count, Tags: tags, Machines: slices.Clone(p.machines), MachinesAt: s.now})
+	}
+	return v
+}
+
+func (s *simulation) state() State {
+	st := State{
+		Now: s.now, View: s.view(), Operations: maps.Clone(s.operations), Holds: s.holds, Sightings: s.sightings,
+		MaxPerPool: func(string) int { return s.max }, Settings: simSettings,
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.claims)) {
+		st.Claims = append(st.Claims, *s.claims[name])
+	}
+	return st
+}
+
+// pass decides and carries everything out, except that the process may die after any number of actions.
+func (s *simulation) pass(t require.TestingT, survive int) {
+	d := Decide(s.state())
+	s.sightings = d.Sightings
+	for _, name := range d.Settled {
+		delete(s.operations, name)
+	}
+	for i, action := range d.Actions {
+		if i == survive {
+			s.forget()
+			return
+		}
+		s.do(t, action)
+	}
+}
+
+// forget is the process dying: what is not in Azure or on the claims is gone.
+func (s *simulation) forget() {
+	s.operations, s.sightings, s.holds = map[string]Operation{}, map[string]Sighting{}, map[string]Hold{}
+}
+
+func (s *simulation) do(t require.TestingT, action Action) {
+	switch x := action.(type) {
+	case Bind:
+		s.claims[x.Claim].ProviderID, s.claims[x.Claim].Bound = x.ProviderID, s.now
+	case Create:
+		require.NotContains(t, s.pools, x.Pool, "a pool that exists is not made again")
+		require.LessOrEqual(t, len(x.Claims), s.max)
+		s.pools[x.Pool] = &simPool{key: x.Key, state: "Creating", count: len(x.Claims), target: len(x.Claims)}
+		s.start(x.Pool, Operation{Key: x.Key, Target: len(x.Claims), Handle: azure.Handle{Kind: azure.OperationPut}})
+	case Grow:
+		p := s.writable(t, x.Pool)
+		require.Equal(t, len(p.machines), x.From, "a count is only ever raised from what is there")
+		require.LessOrEqual(t, x.From+len(x.Claims), s.max)
+		p.state, p.count, p.target = "Scaling", x.From+len(x.Claims), x.From+len(x.Claims)
+		s.start(x.Pool, Operation{Key: p.key, Target: p.target, Handle: azure.Handle{Kind: azure.OperationPut}})
+	case Reset:
+		p := s.writable(t, x.Pool)
+		require.GreaterOrEqual(t, x.Count, len(p.machines), "a count is never lowered below the machines that are there")
+		p.state, p.count, p.target = "Scaling", x.Count, x.Count
+		s.start(x.Pool, Operation{Key: p.key, Target: x.Count, Handle: azure.Handle{Kind: azure.OperationPut}})
+	case Shrink:
+		p := s.writable(t, x.Pool)
+		for _, id := range x.ProviderIDs {
+			s.mayGo(t, id)
+		}
+		p.state, p.remove = "Deleting machines", x.ProviderIDs
+		s.start(x.Pool, Operation{Key: p.key, Machines: x.ProviderIDs, Handle: azure.Handle{Kind: azure.OperationDeleteMachines}})
+	case Remove:
+		p := s.writable(t, x.Pool)
+		for _, m := range p.machines {
+			s.mayGo(t, m.ProviderID)
+		}
+		p.state, p.deleting = azure.StateDeleting, true
+		s.start(x.Pool, Operation{Key: p.key, Handle: azure.Handle{Kind: azure.OperationDelete}})
+	case Fail, Lose:
+		name := fmt.Sprint(action)
+		switch x := action.(type) {
+		case Fail:
+			name = x.Claim
+		case Lose:
+			name = x.Claim
+		}
+		s.delete(name)
+	}
+}
+
+func (s *simulation) writable(t require.TestingT, pool string) *simPool {
+	p := s.pools[pool]
+	require.NotNil(t, p)
+	require.False(t, p.foreign, "I4: a pool that is not ours is never written to")
+	require.True(t, p.state == azure.StateSucceeded || p.state == azure.StateFailed, "one operation a pool")
+	return p
+}
+
+// mayGo: a machine is deleted only when core released it, or when nobody names it.
+func (s *simulation) mayGo(t require.TestingT, id string) {
+	for _, c := range s.claims {
+		if c.ProviderID == id {
+			require.True(t, c.Released, "machine %s of claim %s was deleted under it", id, c.Name)
+		}
+	}
+}
+
+func (s *simulation) start(pool string, op Operation) {
+	op.Started, op.Pool = s.now, pool
+	s.operations[pool] = op
+}
+
+// finish ends the operation of a pool; arrive is how many of the machines it was to bring do come.
+func (s *simulation) finish(pool string, arrive int) {
+	p := s.pools[pool]
+	switch {
+	case p.deleting:
+		delete(s.pools, pool)
+	case len(p.remove) > 0:
+		p.machines = slices.DeleteFunc(p.machines, func(m azure.Machine) bool { return slices.Contains(p.remove, m.ProviderID) })
+		p.count, p.remove, p.state = len(p.machines), nil, azure.StateSucceeded
+	default:
+		p.state = azure.StateSucceeded
+		for len(p.machines) < p.target {
+			if arrive == 0 {
+				p.state = azure.StateFailed
+				break
+			}
+			arrive--
+			s.created++
+			p.machines = append(p.machines, azure.Machine{Name: fmt.Sprint(s.created), ProviderID: machineID(pool, s.created)})
+		}
+	}
+	if op, ok := s.operations[pool]; ok {
+		op.Ended = s.now
+		s.operations[pool] = op
+	}
+	s.now = s.now.Add(time.Second)
+}
+
+func (s *simulation) add(key string) {
+	s.serial++
+	name := fmt.Sprintf("c%03d", s.serial)
+	s.claims[name] = &Claim{Name: name, UID: name, Created: s.now, Keys: []string{key}, Target: key}
+}
+
+// delete is what core does: a claim without a machine goes at once, one with a machine when the machine has gone.
+func (s *simulation) delete(name string) {
+	c := s.claims[name]
+	if c == nil {
+		return
+	}
+	if c.ProviderID == "" {
+		delete(s.claims, name)
+		return
+	}
+	c.Deleting, c.Released = true, true
+}
+
+// reap is core seeing that a machine has gone.
+func (s *simulation) reap() {
+	there := map[string]bool{}
+	for _, p := range s.pools {
+		for _, m := range p.machines {
+			there[m.ProviderID] = true
+		}
+	}
+	for name, c := range s.claims {
+		if c.Deleting && !there[c.ProviderID] {
+			delete(s.claims, name)
+		}
+	}
+}
+
+func (s *simulation) check(t require.TestingT) {
+	owner := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(s.claims)) {
+		if id := s.claims[name].ProviderID; id != "" {
+			require.Empty(t, owner[id], "I2: %s and %s name the same machine %s", owner[id], name, id)
+			owner[id] = name
+		}
+	}
+	require.Equal(t, 3, s.pools["userpool"].count, "I4")
+	require.Len(t, s.pools["userpool"].machines, 3, "I4")
+}
+
+func (s *simulation) running() []string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(s.pools)) {
+		if p := s.pools[name]; p.state != azure.StateSucceeded && p.state != azure.StateFailed {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+func TestInvariantsHoldWhateverAzureDoesAndWheneverTheProcessDies(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := &simulation{now: start, pools: map[string]*simPool{}, claims: map[string]*Claim{}, max: rapid.IntRange(1, 4).Draw(t, "max")}
+		s.forget()
+		s.pools["userpool"] = &simPool{foreign: true, state: azure.StateSucceeded, count: 3}
+		for i := range 3 {
+			s.pools["userpool"].machines = append(s.pools["userpool"].machines, azure.Machine{Name: fmt.Sprint(i), ProviderID: machineID("userpool", i)})
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"a claim comes": func(t *rapid.T) { s.add(rapid.SampledFrom([]string{keyA, keyB}).Draw(t, "key")) },
+			"a claim goes": func(t *rapid.T) {
+				if names := slices.Sorted(maps.Keys(s.claims)); len(names) > 0 {
+					s.delete(rapid.SampledFrom(names).Draw(t, "claim"))
+				}
+			},
+			"a node joins": func(t *rapid.T) {
+				for _, c := range s.claims {
+					c.Registered = c.Registered || c.ProviderID != ""
+				}
+			},
+			"an operation ends": func(t *rapid.T) {
+				if names := s.running(); len(names) > 0 {
+					s.finish(rapid.SampledFrom(names).Draw(t, "pool"), rapid.IntRange(0, 5).Draw(t, "arrive"))
+				}
+			},
+			"a machine vanishes": func(t *rapid.T) {
+				for _, name := range slices.Sorted(maps.Keys(s.pools)) {
+					if p := s.pools[name]; !p.foreign && len(p.machines) > 0 && p.state == azure.StateSucceeded {
+						p.machines = p.machines[1:]
+						return
+					}
+				}
+			},
+			"somebody deletes a pool": func(t *rapid.T) {
+				for _, name := range slices.Sorted(maps.Keys(s.pools)) {
+					if p := s.pools[name]; !p.foreign && p.state == azure.StateSucceeded {
+						delete(s.pools, name)
+						return
+					}
+				}
+			},
+			"the process dies": func(t *rapid.T) { s.forget() },
+			"time goes by": func(t *rapid.T) {
+				s.now = s.now.Add(time.Duration(rapid.IntRange(1, 90).Draw(t, "seconds")) * time.Second)
+			},
+			"": func(t *rapid.T) {
+				s.pass(t, rapid.IntRange(0, 30).Draw(t, "survive"))
+				s.reap()
+				s.check(t)
+			},
+		})
+		// I3: with no claims left, no pool of ours is left, within a bounded number of steps.
+		for name := range s.claims {
+			s.delete(name)
+		}
+		for range 12 {
+			s.now = s.now.Add(time.Minute)
+			s.reap()
+			s.pass(t, -1)
+			for _, name := range s.running() {
+				s.finish(name, 5)
+			}
+			s.check(t)
+		}
+		s.reap()
+		require.Empty(t, s.claims, "I3: claims that do not go")
+		require.Len(t, s.pools, 1, "I3: pools that are left: %v", slices.Collect(maps.Keys(s.pools)))
+	})
+}
+
+func TestEveryClaimGetsItsMachineWhenAzureWorks(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := &simulation{now: start, pools: map[string]*simPool{}, claims: map[string]*Claim{}, max: rapid.IntRange(1, 5).Draw(t, "max")}
+		s.forget()
+		n := rapid.IntRange(1, 20).Draw(t, "claims")
+		for range n {
+			s.add(rapid.SampledFrom([]string{keyA, keyB}).Draw(t, "key"))
+			s.now = s.now.Add(time.Duration(rapid.IntRange(0, 30).Draw(t, "gap")) * time.Second)
+			s.pass(t, -1)
+		}
+		for range 20 {
+			s.now = s.now.Add(time.Minute)
+			s.pass(t, -1)
+			for _, name := range s.running() {
+				s.finish(name, 100)
+			}
+			for _, c := range s.claims {
+				c.Registered = c.Registered || c.ProviderID != ""
+			}
+		}
+		require.Len(t, s.claims, n)
+		for _, c := range s.claims {
+			require.NotEmpty(t, c.ProviderID, "claim %s got no machine", c.Name)
+		}
+		require.Equal(t, n, s.created, "not one machine too many")
+	})
+}
