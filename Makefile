@@ -1,0 +1,18 @@
+# Everything a user or a developer does starts here; `make help` lists it. The rules are in hack/make, a topic a file.
+SHELL := /usr/bin/env bash -o pipefail
+.SHELLFLAGS := -ec
+.DEFAULT_GOAL := help
+
+ROOT := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
+LOCALBIN := $(ROOT)/bin
+
+OPERATORS := workspace-operator gpu-provisioner tuning-operator
+# In the order of their imports.
+MODULES := shared/api shared $(OPERATORS) e2e hack/devcluster
+
+include $(sort $(wildcard $(ROOT)/hack/make/root-*.mk))
+include $(ROOT)/hack/make/controlplane.mk
+
+.PHONY: help
+help: ## List what can be made.
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-zA-Z0-9_-]+:.*## / {printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -1,0 +1,24 @@
+##@ Generated code and manifests
+
+KARPENTER_CRDS := $(ROOT)/gpu-provisioner/config/karpenter-crds
+
+.PHONY: generate
+generate: $(CONTROLLER_GEN) ## Generate deepcopy code.
+	@cd $(ROOT)/shared/api && GOWORK=off $(CONTROLLER_GEN) object paths=./...
+
+.PHONY: manifests
+manifests: $(CONTROLLER_GEN) ## Generate CRDs and RBAC, and copy them to where kustomize reads them.
+	@cd $(ROOT)/shared/api && GOWORK=off $(CONTROLLER_GEN) crd:maxDescLen=400 paths=./... output:crd:dir=crds
+	@for o in $(OPERATORS); do $(MAKE) --no-print-directory -C $(ROOT)/$$o manifests; done
+	@# Karpenter's own CRDs, unedited: a component of their own, since a cluster may have them already.
+	@dir=$$(cd $(ROOT)/gpu-provisioner && go list -m -f '{{.Dir}}' sigs.k8s.io/karpenter); \
+	  for crd in nodeclaims nodepools; do install -m 644 $$dir/pkg/apis/crds/karpenter.sh_$$crd.yaml $(KARPENTER_CRDS)/; done
+
+.PHONY: fmt
+fmt: $(GOLANGCI_LINT) ## Format the code.
+	@for m in $(MODULES); do (cd $(ROOT)/$$m && $(GOLANGCI_LINT) fmt --config $(ROOT)/.golangci.yml ./...); done
+
+.PHONY: tidy
+tidy: ## Tidy every module.
+	@for m in $(MODULES); do (cd $(ROOT)/$$m && GOWORK=off go mod tidy); done
+	@cd $(ROOT) && go work sync
