@@ -147,6 +147,7 @@ func (g *Gateway) answerChat(w http.ResponseWriter, r *http.Request, chat *chatR
 	call.Header.Set("Content-Type", "application/json")
 	call.Header.Set("Accept", "application/json")
 	call.Header.Set("X-Request-Id", exchangeOf(ctx).requestID)
+	repeatable(call)
 	res, err := g.transport.RoundTrip(call)
 	if err != nil {
 		return g.engineFailure(ctx, err)

@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 	"k8s.io/utils/clock"
 )
@@ -90,17 +88,6 @@ func New(cfg Config, opts Options) (*Gateway, error) {
 	}
 	g.proxy = g.newProxy()
 	return g, nil
-}
-
-// trace puts a server span around each inference request and a client span around its call to the engine.
-func (g *Gateway) trace(tp trace.TracerProvider) {
-	options := []otelhttp.Option{
-		otelhttp.WithTracerProvider(tp),
-		otelhttp.WithPropagators(propagation.TraceContext{}),
-		otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method + " " + r.Pattern }),
-	}
-	g.inference = otelhttp.NewHandler(g.inference, "gateway", options...)
-	g.transport = otelhttp.NewTransport(g.transport, options...)
 }
 
 // Drain makes /readyz say no, and asks clients to come back on another connection, from now on.

@@ -45,6 +45,8 @@ type fixture struct {
 
 	mu   sync.Mutex
 	seen []seen
+	// page is the engine's /metrics, which is not noted among the requests; without one the engine has none.
+	page string
 }
 
 // start serves a gateway in front of engine, whose requests are noted. The clock stands still; the configuration is the
@@ -53,6 +55,15 @@ func start(t *testing.T, engine http.HandlerFunc, changes ...func(*Config)) *fix
 	t.Helper()
 	f := &fixture{clock: testingclock.NewFakeClock(epoch), logs: &lockedBuffer{}}
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/metrics" {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if f.page == "" {
+				w.WriteHeader(http.StatusNotFound)
+			}
+			_, _ = io.WriteString(w, f.page)
+			return
+		}
 		body, _ := io.ReadAll(r.Body) // a body that breaks off is noted as far as it came
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		f.mu.Lock()

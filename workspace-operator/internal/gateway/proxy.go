@@ -55,6 +55,7 @@ func (g *Gateway) newProxy() *httputil.ReverseProxy {
 			p.Out.Header.Del("Upgrade")
 			p.Out.Header.Del("Connection")
 			p.Out.Header.Set("X-Request-Id", ex.requestID)
+			repeatable(p.Out)
 		},
 		ModifyResponse: func(res *http.Response) error {
 			if res.StatusCode == http.StatusSwitchingProtocols {
@@ -71,6 +72,15 @@ func (g *Gateway) newProxy() *httputil.ReverseProxy {
 				refusal.write(w)
 			}
 		},
+	}
+}
+
+// repeatable lets the transport send a call once more where a kept-alive connection turns out to be closed before the first
+// byte of an answer. A POST is not repeated otherwise; but inference changes nothing, and a client of ours should
+// not see how we keep connections. net/http does not send a header that has no value.
+func repeatable(call *http.Request) {
+	if _, given := call.Header["Idempotency-Key"]; !given {
+		call.Header["Idempotency-Key"] = nil
 	}
 }
 

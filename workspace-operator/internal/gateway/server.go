@@ -32,12 +32,13 @@ func (g *Gateway) Serve(ctx context.Context, ln net.Listener) error {
 	case <-ctx.Done():
 	}
 
+	delay := g.clock.After(g.cfg.DrainDelay)
 	g.Drain()
 	g.logger.Info("Draining", "delay", g.cfg.DrainDelay, "timeout", g.cfg.DrainTimeout)
 	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.cfg.DrainTimeout)
 	defer cancel()
 	select {
-	case <-g.clock.After(g.cfg.DrainDelay):
+	case <-delay:
 	case err := <-failed:
 		return fmt.Errorf("serving on %s: %w", ln.Addr(), err)
 	}

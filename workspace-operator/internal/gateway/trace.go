@@ -3,11 +3,17 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // NewTracerProvider returns a provider that sends spans to where OpenTelemetry's own environment variables say
@@ -26,4 +32,53 @@ func NewTracerProvider(ctx context.Context, getenv func(string) string) (*sdktra
 		options = append(options, sdktrace.WithResource(resource.NewSchemaless(attribute.String("service.name", "kaito-gateway"))))
 	}
 	return sdktrace.NewTracerProvider(options...), nil
+}
+
+// trace puts a server span around each inference request and a client span around its call to the engine.
+func (g *Gateway) trace(tp trace.TracerProvider) {
+	propagator := propagation.TraceContext{}
+	g.inference = otelhttp.NewHandler(g.inference, "gateway",
+		otelhttp.WithTracerProvider(tp),
+		otelhttp.WithPropagators(propagator),
+		otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method + " " + r.Pattern }),
+	)
+	g.transport = &tracedTransport{next: g.transport, tracer: tp.Tracer("kaito.sh/workspace-operator/internal/gateway"), propagator: propagator}
+}
+
+// tracedTransport makes a client span of each engine call. It is not otelhttp's, whose spans hold the whole URL: a client may have
+// put a key into the query. Probes and scrapes are no engine calls of a client and get none.
+type tracedTransport struct {
+	next       http.RoundTripper
+	tracer     trace.Tracer
+	propagator propagation.TextMapPropagator
+}
+
+func (t *tracedTransport) RoundTrip(call *http.Request) (*http.Response, error) {
+	if exchangeOf(call.Context()) == nil {
+		return t.next.RoundTrip(call)
+	}
+	ctx, span := t.tracer.Start(call.Context(), call.Method+" "+exchangeOf(call.Context()).route.pattern, trace.WithSpanKind(trace.SpanKindClient),
+		trace.WithAttributes(attribute.String("http.request.method", call.Method), attribute.String("server.address", call.URL.Host)))
+	call = call.Clone(ctx)
+	t.propagator.Inject(ctx, propagation.HeaderCarrier(call.Header))
+	res, err := t.next.RoundTrip(call)
+	if err != nil {
+		span.SetStatus(codes.Error, "the engine did not answer")
+		span.End()
+		return nil, err
+	}
+	span.SetAttributes(attribute.Int("http.response.status_code", res.StatusCode))
+	res.Body = &spanBody{ReadCloser: res.Body, span: span}
+	return res, nil
+}
+
+// spanBody ends a span with the answer's body.
+type spanBody struct {
+	io.ReadCloser
+	span trace.Span
+}
+
+func (b *spanBody) Close() error {
+	defer b.span.End()
+	return b.ReadCloser.Close()
 }
