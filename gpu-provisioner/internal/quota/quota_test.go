@@ -1,0 +1,100 @@
+package quota
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	testclock "k8s.io/utils/clock/testing"
+
+	"kaito.sh/gpu-provisioner/internal/azure"
+)
+
+type usages struct {
+	rows  []azure.Usage
+	reads int
+	err   error
+}
+
+func (u *usages) Usages(context.Context, string) ([]azure.Usage, error) {
+	u.reads++
+	return u.rows, u.err
+}
+
+func a100(machines int) Request {
+	return Request{Size: "Standard_NC24ads_A100_v4", Family: "StandardNCADSA100v4Family", VCPUs: 24, Location: "eastus", Machines: machines}
+}
+
+func TestARequestThatCannotFitFailsWithTheNumbers(t *testing.T) {
+	p := NewPreflight(&usages{rows: []azure.Usage{
+		{Name: "cores", Current: 0, Limit: 1000}, {Name: "standardNCADSA100v4Family", Current: 92, Limit: 100},
+	}}, testclock.NewFakeClock(time.Unix(0, 0)))
+	fit, why, err := p.Fit(t.Context(), a100(1))
+	require.NoError(t, err)
+	assert.Zero(t, fit)
+	require.NotNil(t, why)
+	assert.Equal(t, azure.ReasonQuotaExceeded, why.Reason)
+	assert.Equal(t, "1 × Standard_NC24ads_A100_v4 in eastus needs 24 vCPUs of StandardNCADSA100v4Family, has 8 of 100 left", why.Message)
+	assert.Contains(t, why.Remedy, "--limit-object value=116")
+}
+
+func TestTheTightestQuotaDecides(t *testing.T) {
+	for name, tc := range map[string]struct {
+		rows   []azure.Usage
+		spot   bool
+		fit    int
+		reason string
+	}{
+		"all fit":                       {[]azure.Usage{{Name: "cores", Limit: 1000}, {Name: "Standard NCADS A100v4 Family", Limit: 96}}, false, 4, ""},
+		"the family's":                  {[]azure.Usage{{Name: "cores", Limit: 1000}, {Name: "StandardNCADSA100v4Family", Limit: 71}}, false, 2, azure.ReasonQuotaExceeded},
+		"the region's":                  {[]azure.Usage{{Name: "cores", Current: 70, Limit: 100}, {Name: "StandardNCADSA100v4Family", Limit: 96}}, false, 1, azure.ReasonRegionalQuotaExceeded},
+		"spot's, whatever the family's": {[]azure.Usage{{Name: "lowPriorityCores", Limit: 48}, {Name: "StandardNCADSA100v4Family", Limit: 0}}, true, 2, azure.ReasonSpotQuotaExceeded},
+		"usage above the limit":         {[]azure.Usage{{Name: "cores", Current: 200, Limit: 100}}, false, 0, azure.ReasonRegionalQuotaExceeded},
+		"an unknown family":             {[]azure.Usage{{Name: "cores", Limit: 1000}}, false, 4, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := NewPreflight(&usages{rows: tc.rows}, testclock.NewFakeClock(time.Unix(0, 0)))
+			request := a100(4)
+			request.Spot = tc.spot
+			fit, why, err := p.Fit(t.Context(), request)
+			require.NoError(t, err)
+			assert.Equal(t, tc.fit, fit)
+			if tc.reason == "" {
+				assert.Nil(t, why)
+			} else {
+				require.NotNil(t, why)
+				assert.Equal(t, tc.reason, why.Reason)
+			}
+		})
+	}
+}
+
+func TestUsagesAreReadOnceAMinuteAndCountWhatWasAskedForMeanwhile(t *testing.T) {
+	clk := testclock.NewFakeClock(time.Unix(0, 0))
+	u := &usages{rows: []azure.Usage{{Name: "cores", Limit: 1000}, {Name: "StandardNCADSA100v4Family", Limit: 48}}}
+	p := NewPreflight(u, clk)
+	fit, _, err := p.Fit(t.Context(), a100(2))
+	require.NoError(t, err)
+	require.Equal(t, 2, fit)
+	p.Took(a100(2))
+	fit, why, err := p.Fit(t.Context(), a100(1))
+	require.NoError(t, err)
+	assert.Zero(t, fit, "the room was given away a moment ago")
+	assert.NotNil(t, why)
+	assert.Equal(t, 1, u.reads)
+	clk.Step(time.Minute)
+	fit, _, err = p.Fit(t.Context(), a100(1))
+	require.NoError(t, err)
+	assert.Equal(t, 1, fit)
+	assert.Equal(t, 2, u.reads)
+}
+
+func TestAQuotaThatCannotBeReadIsAnErrorAndNoVerdict(t *testing.T) {
+	p := NewPreflight(&usages{err: errors.New("down")}, testclock.NewFakeClock(time.Unix(0, 0)))
+	_, why, err := p.Fit(t.Context(), a100(1))
+	assert.Error(t, err)
+	assert.Nil(t, why)
+}
