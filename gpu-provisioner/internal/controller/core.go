@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/utils/clock"
@@ -25,6 +26,8 @@ import (
 	"sigs.k8s.io/karpenter/pkg/events"
 	"sigs.k8s.io/karpenter/pkg/operator/options"
 	"sigs.k8s.io/karpenter/pkg/state/nodepoolhealth"
+
+	"kaito.sh/gpu-provisioner/internal/cloudprovider"
 )
 
 // Core's lifecycle adds and removes its finalizer on NodeClaims, labels them, and writes their status.
@@ -90,6 +93,11 @@ type withCoreOptions struct {
 
 func (m withCoreOptions) Add(r manager.Runnable) error {
 	return m.Manager.Add(&optioned{Runnable: r, options: m.options})
+}
+
+// GetLogger keeps claims that are merely on their way out of the error log.
+func (m withCoreOptions) GetLogger() logr.Logger {
+	return cloudprovider.Quiet(m.Manager.GetLogger())
 }
 
 type optioned struct {

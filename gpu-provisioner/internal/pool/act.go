@@ -192,9 +192,6 @@ func (a *actor) ready(ctx context.Context) bool {
 	return a.writable
 }
 
-// ReasonClusterNotRunning is the reason of claims while the cluster is stopped or on the way there or back.
-const ReasonClusterNotRunning = "ClusterNotRunning"
-
 func (a *actor) blocked(action Action) {
 	var names []string
 	switch x := action.(type) {
@@ -205,8 +202,7 @@ func (a *actor) blocked(action Action) {
 	}
 	for _, name := range names {
 		if nc := a.claims[name]; nc != nil {
-			a.setWait(nc.UID, Wait{Claim: name, Reason: ReasonClusterNotRunning, Message: fmt.Sprintf(
-				"the cluster is %s (%s); nothing is written until it runs", a.view.Cluster.PowerState, a.view.Cluster.ProvisioningState)})
+			a.setWait(nc.UID, Wait{Claim: name, Reason: ReasonClusterNotRunning, Message: notRunning(a.view.Cluster)})
 		}
 	}
 }

@@ -13,6 +13,10 @@ import (
 // that was carried out is not asked for again once the state shows it.
 func Decide(s State) Decision {
 	d := newDecider(s)
+	if !s.View.Cluster.Writable() {
+		d.standStill()
+		return d.out
+	}
 	d.bind()
 	d.coverByRunning()
 	d.fail()
@@ -126,6 +130,18 @@ func (d *decider) indexPools() {
 	slices.SortFunc(d.pools, func(a, b *pool) int {
 		return cmp.Or(cmp.Compare(a.Key(), b.Key()), cmp.Compare(a.ordinal, b.ordinal))
 	})
+}
+
+// standStill: what a cluster that does not run tells of its machines is not believed, and nothing is written to it.
+func (d *decider) standStill() {
+	d.out.Settled = nil
+	for _, c := range d.open {
+		d.do(Wait{Claim: c.Name, Reason: ReasonClusterNotRunning, Message: notRunning(d.View.Cluster)})
+	}
+}
+
+func notRunning(c azure.Cluster) string {
+	return fmt.Sprintf("the cluster is %s (%s); nothing is written until it runs", c.PowerState, c.ProvisioningState)
 }
 
 // free lists the machines of the pool that no claim names and nothing deletes.

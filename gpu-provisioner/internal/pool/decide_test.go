@@ -317,3 +317,27 @@ func TestAHeldKeyTellsItsClaimsWhyAndATerminalErrorGivesThemUp(t *testing.T) {
 	require.Len(t, w.decide(), 1)
 	assert.IsType(t, Fail{}, w.decide()[0])
 }
+
+func TestNothingIsWrittenOrBelievedWhileTheClusterDoesNotRun(t *testing.T) {
+	for name, cluster := range map[string]azure.Cluster{
+		"stopped":  {PowerState: "Stopped", ProvisioningState: "Succeeded"},
+		"stopping": {PowerState: "Running", ProvisioningState: "Stopping"},
+		"starting": {PowerState: "Running", ProvisioningState: "Starting"},
+		"deleting": {PowerState: "Running", ProvisioningState: "Deleting"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			w.View.Cluster = cluster
+			w.pool(keyA, 0, 2, 0, 1)
+			w.waiting("waits", keyA)
+			w.bound("its machine is not listed now", machineID("gone", 0)).Registered = false
+			c := w.bound("released", machineID("g"+keyA+"0", 1))
+			c.Deleting, c.Released = true, true
+			for range 3 {
+				assert.Empty(t, w.decide())
+				assert.Equal(t, ReasonClusterNotRunning, w.waits()["waits"].Reason)
+				w.again(Decide(w.State))
+			}
+		})
+	}
+}

@@ -184,4 +184,6 @@ const (
 	ReasonMachineGone      = "MachineGone"
 	ReasonNodeNeverJoined  = "NodeNeverJoined"
 	ReasonPoolLimitReached = "AgentPoolLimitReached"
+	// ReasonClusterNotRunning: the cluster is stopped, or on the way there or back.
+	ReasonClusterNotRunning = "ClusterNotRunning"
 )
