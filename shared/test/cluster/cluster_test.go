@@ -169,7 +169,7 @@ func TestAServiceAccountMayDoOnlyWhatRBACGrants(t *testing.T) {
 
 	_, err = client.CoreV1().ConfigMaps(namespace).List(t.Context(), metav1.ListOptions{})
 	require.True(t, apierrors.IsForbidden(err), "without a role a list must be forbidden, got: %v", err)
-	assert.ErrorContains(t, err, "system:serviceaccount:"+namespace+":operator", "the API server must know who asks")
+	require.ErrorContains(t, err, "system:serviceaccount:"+namespace+":operator", "the API server must know who asks")
 
 	grantConfigMaps(t, namespace, "operator")
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
@@ -182,7 +182,7 @@ func TestAServiceAccountMayDoOnlyWhatRBACGrants(t *testing.T) {
 
 func TestAnUnknownServiceAccountGetsNoToken(t *testing.T) {
 	_, err := shared.ServiceAccountConfig(t.Context(), "default", "nobody")
-	assert.ErrorContains(t, err, "default/nobody")
+	require.ErrorContains(t, err, "default/nobody")
 	assert.True(t, apierrors.IsNotFound(err))
 }
 
@@ -269,7 +269,7 @@ func TestAFailedStartSaysWhyAndLeavesNothing(t *testing.T) {
 	folder := t.TempDir()
 	_, err := cluster.Start(t.Context(), cluster.Options{Dir: folder, APIServerArgs: []string{"--no-such-flag"}})
 	require.ErrorContains(t, err, "kube-apiserver ended unexpectedly")
-	assert.ErrorContains(t, err, "no-such-flag", "the component's own words belong to the error")
+	require.ErrorContains(t, err, "no-such-flag", "the component's own words belong to the error")
 	assert.Empty(t, processesIn(t, folder))
 }
 
