@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v7"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/containerservice/armcontainerservice/v6"
@@ -32,6 +34,10 @@ func NewARM(config Config, c clock.PassiveClock, metrics *Metrics) (*ARM, error)
 	if err != nil {
 		return nil, err
 	}
+	return newARM(config, credential, opts, c, metrics)
+}
+
+func newARM(config Config, credential azcore.TokenCredential, opts *arm.ClientOptions, c clock.PassiveClock, metrics *Metrics) (*ARM, error) {
 	aks, err := armcontainerservice.NewClientFactory(config.SubscriptionID, credential, opts)
 	if err != nil {
 		return nil, fmt.Errorf("building the AKS clients: %w", err)
