@@ -278,7 +278,7 @@ func TestAFolderOfOtherFilesIsRefused(t *testing.T) {
 	precious := filepath.Join(folder, "thesis.txt")
 	require.NoError(t, os.WriteFile(precious, []byte("…"), 0o600))
 	_, err := cluster.Start(t.Context(), cluster.Options{Dir: folder})
-	assert.ErrorContains(t, err, "holds files that no cluster made")
+	require.ErrorContains(t, err, "holds files that no cluster made")
 	assert.FileExists(t, precious)
 }
 
