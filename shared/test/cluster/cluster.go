@@ -12,6 +12,8 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"kaito.sh/shared/test/process"
 )
 
 // Options say what a cluster consists of. The zero value is etcd and an API server.
@@ -58,9 +60,9 @@ type Cluster struct {
 	kwokPort int
 	started  time.Time
 
-	launcher *launcher
+	launcher *process.Launcher
 	// layers are the processes, each layer needing the ones before it.
-	layers [][]*process
+	layers [][]*process.Process
 
 	stopOnce  sync.Once
 	stopError error
@@ -81,7 +83,7 @@ func Start(ctx context.Context, options Options) (*Cluster, error) {
 		if err == nil {
 			return c, nil
 		}
-		if attempt == startAttempts || !errors.Is(err, errPortTaken) || ctx.Err() != nil {
+		if attempt == startAttempts || !errors.Is(err, process.ErrPortTaken) || ctx.Err() != nil {
 			return nil, err
 		}
 	}
@@ -102,13 +104,16 @@ func (o Options) components() []string {
 }
 
 func start(ctx context.Context, options Options, found binaries) (_ *Cluster, err error) {
-	c := &Cluster{options: options, binaries: found, started: time.Now(), launcher: newLauncher(), stopped: make(chan struct{})}
+	c := &Cluster{options: options, binaries: found, started: time.Now(), stopped: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.Stop())
 		}
 	}()
 	if c.dir, err = openDirectory(options.Dir); err != nil {
+		return nil, err
+	}
+	if c.launcher, err = process.NewLauncher(c.dir.path); err != nil {
 		return nil, err
 	}
 	limited, cancel := context.WithTimeout(ctx, startLimit)
@@ -151,13 +156,15 @@ func (c *Cluster) Stop() error {
 		var failures []error
 		for _, layer := range c.layers {
 			for _, p := range layer {
-				failures = append(failures, p.died())
+				failures = append(failures, p.Died())
 			}
 		}
 		for i := len(c.layers) - 1; i >= 0; i-- {
-			failures = append(failures, stopAll(c.layers[i]))
+			failures = append(failures, process.StopAll(c.layers[i]...))
 		}
-		c.launcher.close()
+		if c.launcher != nil {
+			c.launcher.Close()
+		}
 		if c.dir != nil {
 			failures = append(failures, c.dir.close())
 		}
@@ -165,16 +172,6 @@ func (c *Cluster) Stop() error {
 	})
 	<-c.stopped
 	return c.stopError
-}
-
-func stopAll(layer []*process) error {
-	failures := make([]error, len(layer))
-	var group sync.WaitGroup
-	for i, p := range layer {
-		group.Go(func() { failures[i] = p.stop() })
-	}
-	group.Wait()
-	return errors.Join(failures...)
 }
 
 // Config is the administrator's: every right, and no client-side limit of requests.

@@ -7,6 +7,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+
+	"kaito.sh/shared/test/process"
 )
 
 // startControllers starts, side by side, what works on the API, and waits until each has shown that it does.
@@ -63,7 +65,7 @@ func (c *Cluster) startControllerManager(ctx context.Context) (wait func() error
 		return nil, err
 	}
 	return func() error {
-		return until(ctx, "the controller manager to make the default service account", []*process{manager}, func() (bool, error) {
+		return until(ctx, "the controller manager to make the default service account", []*process.Process{manager}, func() (bool, error) {
 			_, err := client.CoreV1().ServiceAccounts(metav1.NamespaceDefault).Get(ctx, "default", metav1.GetOptions{})
 			if apierrors.IsNotFound(err) || ctx.Err() != nil {
 				return false, nil

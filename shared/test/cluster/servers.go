@@ -12,6 +12,8 @@ import (
 	"os"
 	"strconv"
 	"time"
+
+	"kaito.sh/shared/test/process"
 )
 
 const (
@@ -122,8 +124,8 @@ func (c *Cluster) apiServerArguments(etcd string, port int) []string {
 }
 
 // run starts a component and enters it into a layer of the order in which Stop ends them.
-func (c *Cluster) run(name string, layer int, arguments ...string) (*process, error) {
-	p, err := c.launcher.start(c.dir.path, name, c.binaries[name], arguments...)
+func (c *Cluster) run(name string, layer int, arguments ...string) (*process.Process, error) {
+	p, err := c.launcher.Start(process.Spec{Name: name, Binary: c.binaries[name], Args: arguments})
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +137,7 @@ func (c *Cluster) run(name string, layer int, arguments ...string) (*process, er
 }
 
 // untilServing asks the address until it answers 200, and gives up when one of the processes ends.
-func (c *Cluster) untilServing(ctx context.Context, url string, processes ...*process) error {
+func (c *Cluster) untilServing(ctx context.Context, url string, processes ...*process.Process) error {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(c.ca.pem)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}
@@ -154,7 +156,7 @@ func (c *Cluster) untilServing(ctx context.Context, url string, processes ...*pr
 }
 
 // until calls done until it says so, the context ends or one of the processes does.
-func until(ctx context.Context, what string, processes []*process, done func() (bool, error)) error {
+func until(ctx context.Context, what string, processes []*process.Process, done func() (bool, error)) error {
 	ticker := time.NewTicker(readyTick)
 	defer ticker.Stop()
 	for {
@@ -165,13 +167,13 @@ func until(ctx context.Context, what string, processes []*process, done func() (
 		case <-ctx.Done():
 			failures := []error{fmt.Errorf("waiting for %s: %w", what, context.Cause(ctx))}
 			for _, p := range processes {
-				failures = append(failures, fmt.Errorf("the last log lines of %s:\n%s", p.name, p.tail()))
+				failures = append(failures, fmt.Errorf("the last log lines of %s:\n%s", p.Name(), p.Tail()))
 			}
 			return errors.Join(failures...)
 		case <-ticker.C:
 		}
 		for _, p := range processes {
-			if err := p.died(); err != nil {
+			if err := p.Died(); err != nil {
 				return err
 			}
 		}

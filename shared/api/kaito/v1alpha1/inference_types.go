@@ -16,7 +16,7 @@ const (
 )
 
 // PresetSpec names a model.
-// +kubebuilder:validation:XValidation:rule="!has(self.accessMode) || self.accessMode != 'private' || (has(self.presetOptions) && has(self.presetOptions.image) && self.presetOptions.image != ”)",message="preset.presetOptions.image is needed with accessMode private: name the image that holds the weights"
+// +kubebuilder:validation:XValidation:rule="!has(self.accessMode) || self.accessMode != 'private' || (has(self.presetOptions) && has(self.presetOptions.image) && size(self.presetOptions.image) > 0)",message="preset.presetOptions.image is needed with accessMode private: name the image that holds the weights"
 type PresetSpec struct {
 	// name is a name or an alias of the catalogue, or a HuggingFace id org/model, with an optional @revision.
 	// +kubebuilder:validation:MinLength=1
@@ -87,7 +87,7 @@ type AdapterSpec struct {
 }
 
 // DataSource is where an adapter or a dataset comes from: exactly one of urls, image, volumeSource and dataset.
-// +kubebuilder:validation:XValidation:rule="[has(self.urls) && size(self.urls) > 0, has(self.image) && self.image != ”, has(self.volumeSource), has(self.dataset) && self.dataset != ”].filter(x, x).size() == 1",message="a source needs exactly one of urls, image, volumeSource and dataset: keep one and remove the others"
+// +kubebuilder:validation:XValidation:rule="[has(self.urls) && size(self.urls) > 0, has(self.image) && size(self.image) > 0, has(self.volumeSource), has(self.dataset) && size(self.dataset) > 0].filter(x, x).size() == 1",message="a source needs exactly one of urls, image, volumeSource and dataset: keep one and remove the others"
 type DataSource struct {
 	// name of the source. An adapter is served as a model of this name.
 	// +optional

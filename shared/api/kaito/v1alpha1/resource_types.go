@@ -41,8 +41,7 @@ const (
 
 // ResourceSpec says what the model runs on.
 // +kubebuilder:validation:XValidation:rule="!has(self.provisioning) || self.provisioning != 'Never' || !has(self.instanceTypes) || size(self.instanceTypes) == 0",message="resource.instanceTypes is for nodes that are created: with provisioning Never remove it, or set provisioning to Auto"
-// +kubebuilder:validation:XValidation:rule="!has(self.instanceType) || self.instanceType == ” || !has(self.instanceTypes) || size(self.instanceTypes) == 0 || self.instanceTypes[0] == self.instanceType",message="resource.instanceType and resource.instanceTypes contradict each other: remove instanceType, or make it the first of instanceTypes"
-// +kubebuilder:validation:XValidation:rule="!has(oldSelf.labelSelector) || has(self.labelSelector)",message="resource.labelSelector is immutable: create another Workspace"
+// +kubebuilder:validation:XValidation:rule="!has(self.instanceType) || size(self.instanceType) == 0 || !has(self.instanceTypes) || size(self.instanceTypes) == 0 || self.instanceTypes[0] == self.instanceType",message="resource.instanceType and resource.instanceTypes contradict each other: remove instanceType, or make it the first of instanceTypes"
 type ResourceSpec struct {
 	// instanceType is the VM size of the nodes, as Azure spells it (Standard_NC24ads_A100_v4).
 	// Empty: the planner takes the cheapest size that the model fits.

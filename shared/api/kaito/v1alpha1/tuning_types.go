@@ -56,7 +56,7 @@ type TuningSpec struct {
 }
 
 // DataDestination is where an adapter goes: exactly one of image and volumeSource.
-// +kubebuilder:validation:XValidation:rule="[has(self.image) && self.image != ”, has(self.volumeSource)].filter(x, x).size() == 1",message="tuning.output needs exactly one of image and volumeSource: keep one and remove the other"
+// +kubebuilder:validation:XValidation:rule="[has(self.image) && size(self.image) > 0, has(self.volumeSource)].filter(x, x).size() == 1",message="tuning.output needs exactly one of image and volumeSource: keep one and remove the other"
 type DataDestination struct {
 	// image is the reference that the adapter is pushed to.
 	// +optional

@@ -24,6 +24,7 @@ import (
 // +kubebuilder:validation:XValidation:rule="has(self.inference) || has(self.tuning)",message="a Workspace needs inference or tuning (or both: tune, then serve): add one of the two sections"
 // +kubebuilder:validation:XValidation:rule="has(self.inference) == has(oldSelf.inference)",message="inference cannot be added to or removed from a Workspace: create another Workspace",optionalOldSelf=false
 // +kubebuilder:validation:XValidation:rule="has(self.tuning) == has(oldSelf.tuning)",message="tuning cannot be added to or removed from a Workspace: create another Workspace",optionalOldSelf=false
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.resource) || !has(oldSelf.resource.labelSelector) || (has(self.resource) && has(self.resource.labelSelector))",message="resource.labelSelector is immutable: create another Workspace",optionalOldSelf=false
 type Workspace struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`

@@ -74,6 +74,8 @@ const (
 	ReasonDeadlineExceeded = "DeadlineExceeded"
 	// ReasonBackoffLimitExceeded: all attempts failed and none left a reason.
 	ReasonBackoffLimitExceeded = "BackoffLimitExceeded"
+	// ReasonResultMissing: the pods ended well and left no word of where the adapter is.
+	ReasonResultMissing = "ResultMissing"
 	// ReasonPodFailed: a pod failed and left no reason.
 	ReasonPodFailed = "PodFailed"
 

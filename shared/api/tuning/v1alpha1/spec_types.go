@@ -66,7 +66,7 @@ type TuningJobSpec struct {
 }
 
 // ModelSpec is the base model: exactly one of preset and id names it.
-// +kubebuilder:validation:XValidation:rule="[has(self.preset) && self.preset != ”, has(self.id) && self.id != ”].filter(x, x).size() == 1",message="spec.model needs exactly one of preset and id: keep one and remove the other"
+// +kubebuilder:validation:XValidation:rule="[has(self.preset) && size(self.preset) > 0, has(self.id) && size(self.id) > 0].filter(x, x).size() == 1",message="spec.model needs exactly one of preset and id: keep one and remove the other"
 type ModelSpec struct {
 	// preset is a name or an alias of the catalogue.
 	// +optional
@@ -91,7 +91,7 @@ type ModelSpec struct {
 }
 
 // ModelSource gives weights from elsewhere than the hub.
-// +kubebuilder:validation:XValidation:rule="[has(self.image) && self.image != ”, has(self.volumeSource)].filter(x, x).size() == 1",message="spec.model.source needs exactly one of image and volumeSource: keep one and remove the other"
+// +kubebuilder:validation:XValidation:rule="[has(self.image) && size(self.image) > 0, has(self.volumeSource)].filter(x, x).size() == 1",message="spec.model.source needs exactly one of image and volumeSource: keep one and remove the other"
 type ModelSource struct {
 	// image is an OCI image that holds the weights.
 	// +optional
@@ -111,7 +111,7 @@ type ModelSource struct {
 }
 
 // Source is the training data: exactly one of urls, image, volumeSource and dataset.
-// +kubebuilder:validation:XValidation:rule="[has(self.urls) && size(self.urls) > 0, has(self.image) && self.image != ”, has(self.volumeSource), has(self.dataset) && self.dataset != ”].filter(x, x).size() == 1",message="spec.input needs exactly one of urls, image, volumeSource and dataset: keep one and remove the others"
+// +kubebuilder:validation:XValidation:rule="[has(self.urls) && size(self.urls) > 0, has(self.image) && size(self.image) > 0, has(self.volumeSource), has(self.dataset) && size(self.dataset) > 0].filter(x, x).size() == 1",message="spec.input needs exactly one of urls, image, volumeSource and dataset: keep one and remove the others"
 type Source struct {
 	// name of the source, for people.
 	// +optional
@@ -146,7 +146,7 @@ type Source struct {
 }
 
 // Destination is where the adapter goes: exactly one of image and volumeSource.
-// +kubebuilder:validation:XValidation:rule="[has(self.image) && self.image != ”, has(self.volumeSource)].filter(x, x).size() == 1",message="spec.output needs exactly one of image and volumeSource: keep one and remove the other"
+// +kubebuilder:validation:XValidation:rule="[has(self.image) && size(self.image) > 0, has(self.volumeSource)].filter(x, x).size() == 1",message="spec.output needs exactly one of image and volumeSource: keep one and remove the other"
 type Destination struct {
 	// image is the reference that the adapter is pushed to.
 	// +optional
