@@ -228,19 +228,24 @@ func (p *Provider) List(context.Context) ([]*karpv1.NodeClaim, error) {
 	return out, nil
 }
 
+// DoubtError says that the view of Azure cannot be believed now; the engine, which renews it, logs why.
+type DoubtError struct{ Message string }
+
+func (e *DoubtError) Error() string { return e.Message }
+
 // usable returns the view when nothing about it is in doubt.
 func (p *Provider) usable() (azure.View, error) {
 	view, err := p.Views.View()
 	if err != nil {
-		return azure.View{}, fmt.Errorf("the last look at Azure failed: %w", err)
+		return azure.View{}, &DoubtError{"the last look at Azure failed: " + err.Error()}
 	}
 	if !view.Cluster.Writable() && !view.At.IsZero() {
-		return azure.View{}, fmt.Errorf("the cluster is %s (%s): its list of machines is not believed", view.Cluster.PowerState, view.Cluster.ProvisioningState)
+		return azure.View{}, &DoubtError{fmt.Sprintf("the cluster is %s (%s): its list of machines is not believed", view.Cluster.PowerState, view.Cluster.ProvisioningState)}
 	}
 	if !view.Fresh(p.Clock.Now(), p.MaxAge) {
 		p.Views.Invalidate("")
 		p.Engine.Wake()
-		return azure.View{}, fmt.Errorf("the view of Azure is older than %s or not complete; it is being renewed", p.MaxAge)
+		return azure.View{}, &DoubtError{fmt.Sprintf("the view of Azure is older than %s or not complete; it is being renewed", p.MaxAge)}
 	}
 	return view, nil
 }

@@ -4,10 +4,15 @@ import (
 	"errors"
 
 	"github.com/go-logr/logr"
+	"sigs.k8s.io/karpenter/pkg/events"
 )
 
-// Quiet returns a logger that tells of claims on their way at the debug level. Core can only be told "not yet" by an error, and its
-// controller logs errors as such.
+// missingTaint is how core logs, at the error level, that a Node joined without the taint karpenter.sh/unregistered. Agent pools
+// cannot have it: AKS refuses to remove a taint that the pool declares.
+const missingTaint = "node claim registration error"
+
+// Quiet returns a logger that tells of what is no error at the debug level. Core can only be told "not yet" by an error, and its
+// controllers log errors as such.
 func Quiet(l logr.Logger) logr.Logger {
 	return l.WithSink(&quiet{LogSink: l.GetSink()})
 }
@@ -16,12 +21,13 @@ type quiet struct{ logr.LogSink }
 
 func (q *quiet) Error(err error, message string, keysAndValues ...any) {
 	var pending *PendingError
-	if !errors.As(err, &pending) {
+	var doubt *DoubtError
+	if !errors.As(err, &pending) && !errors.As(err, &doubt) && message != missingTaint {
 		q.LogSink.Error(err, message, keysAndValues...)
 		return
 	}
 	if q.Enabled(1) {
-		q.Info(1, "The claim is on its way", append(keysAndValues, "reason", pending.Reason, "message", pending.Message)...)
+		q.Info(1, "Not yet", append(keysAndValues, "message", err.Error())...)
 	}
 }
 
@@ -31,4 +37,17 @@ func (q *quiet) WithValues(keysAndValues ...any) logr.LogSink {
 
 func (q *quiet) WithName(name string) logr.LogSink {
 	return &quiet{LogSink: q.LogSink.WithName(name)}
+}
+
+// QuietEvents drops the event that goes with missingTaint: it is about every Node of every agent pool, and nobody can act on it.
+func QuietEvents(r events.Recorder) events.Recorder { return &quietEvents{Recorder: r} }
+
+type quietEvents struct{ events.Recorder }
+
+func (q *quietEvents) Publish(all ...events.Event) {
+	for _, e := range all {
+		if e.Reason != events.UnregisteredTaintMissing {
+			q.Recorder.Publish(e)
+		}
+	}
 }

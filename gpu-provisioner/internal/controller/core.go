@@ -30,10 +30,15 @@ import (
 	"kaito.sh/gpu-provisioner/internal/cloudprovider"
 )
 
-// Core's lifecycle adds and removes its finalizer on NodeClaims, labels them, and writes their status.
-// +kubebuilder:rbac:groups=karpenter.sh,resources=nodeclaims;nodeclaims/status,verbs=get;list;watch;patch;update;delete
+// Core's lifecycle adds and removes its finalizer on NodeClaims, labels them, and deletes those that do not launch or join.
+// +kubebuilder:rbac:groups=karpenter.sh,resources=nodeclaims,verbs=get;list;watch;patch;delete
+// Core writes their progress.
+// +kubebuilder:rbac:groups=karpenter.sh,resources=nodeclaims/status,verbs=patch
+// The Node gets an owner reference to its claim with blockOwnerDeletion, which needs this where OwnerReferencesPermissionEnforcement is on.
+// +kubebuilder:rbac:groups=karpenter.sh,resources=nodeclaims/finalizers,verbs=update
 // Core counts a claim's registration into its NodePool, where the claim carries that label.
-// +kubebuilder:rbac:groups=karpenter.sh,resources=nodepools;nodepools/status,verbs=get;list;watch;patch;update
+// +kubebuilder:rbac:groups=karpenter.sh,resources=nodepools,verbs=get;list;watch
+// +kubebuilder:rbac:groups=karpenter.sh,resources=nodepools/status,verbs=patch
 // Registration puts labels, taints, annotations and the finalizer on the claim's Node; termination taints, drains and deletes it.
 // +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch;patch;delete
 // The drain finds the Node's pods and, past their grace, deletes them.
@@ -128,7 +133,7 @@ func AddCore(ctx context.Context, mgr ctrl.Manager, provider corecloud.CloudProv
 	ctx = o.ToContext(ctx)
 	mgr = withCoreOptions{Manager: mgr, options: o}
 	c := mgr.GetClient()
-	recorder := events.NewRecorder(mgr.GetEventRecorderFor("karpenter")) //nolint:staticcheck // core takes the older recorder
+	recorder := cloudprovider.QuietEvents(events.NewRecorder(mgr.GetEventRecorderFor("karpenter"))) //nolint:staticcheck // core takes the older recorder
 	evictions := terminator.NewQueue(c, recorder)
 	controllers := []registerer{
 		evictions,

@@ -213,7 +213,7 @@ func (d *decider) grow() {
 			d.refused(claims, hold.Err)
 			continue
 		}
-		if until := d.gatherUntil(claims); d.Now.Before(until) {
+		if until := d.gatherUntil(claims, func(c *Claim) time.Time { return c.Seen }); d.Now.Before(until) {
 			d.due(until)
 			d.waitEach(claims, "gathering claims for one request")
 			continue
@@ -236,8 +236,16 @@ func (d *decider) targets() []string {
 	return keys
 }
 
-func (d *decider) gatherUntil(claims []*Claim) time.Time {
-	eldest, youngest := claims[0].Created, claims[len(claims)-1].Created
+// gatherUntil is when a burst is over, by the times at which its claims were seen or released.
+func (d *decider) gatherUntil(claims []*Claim, at func(*Claim) time.Time) time.Time {
+	eldest, youngest := at(claims[0]), at(claims[0])
+	for _, c := range claims[1:] {
+		if t := at(c); t.Before(eldest) {
+			eldest = t
+		} else if t.After(youngest) {
+			youngest = t
+		}
+	}
 	until := youngest.Add(d.Settings.Gather)
 	if last := eldest.Add(5 * d.Settings.Gather); last.Before(until) {
 		return last
@@ -352,9 +360,16 @@ func (d *decider) release() {
 			continue
 		}
 		var gone []string
+		var released []*Claim
 		for _, m := range p.Machines {
 			if c := d.named[m.ProviderID]; c != nil && c.Released {
-				gone = append(gone, m.ProviderID)
+				gone, released = append(gone, m.ProviderID), append(released, c)
+			}
+		}
+		if len(released) > 0 {
+			if until := d.gatherUntil(released, func(c *Claim) time.Time { return c.ReleasedAt }); d.Now.Before(until) {
+				d.due(until)
+				continue
 			}
 		}
 		gone = append(gone, surplus...)

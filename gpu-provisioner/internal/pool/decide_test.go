@@ -175,11 +175,25 @@ func TestClaimsBeyondARunningOperationGatherForTheNextUntilPatienceEnds(t *testi
 
 func TestABurstIsGatheredIntoOneRequest(t *testing.T) {
 	w := newWorld()
-	w.waiting("c1", keyA).Created = start.Add(-800 * time.Millisecond)
-	w.waiting("c2", keyA).Created = start.Add(-200 * time.Millisecond)
+	w.waiting("c1", keyA).Seen = start.Add(-800 * time.Millisecond)
+	w.waiting("c2", keyA).Seen = start.Add(-200 * time.Millisecond)
 	d := Decide(w.State)
 	assert.Empty(t, w.decide())
 	assert.Equal(t, start.Add(800*time.Millisecond), d.Next, "a second after the younger one")
+	w.Claims[0].Seen = start.Add(-5 * time.Second)
+	assert.Len(t, w.decide(), 1, "but no claim waits for others without end")
+}
+
+func TestReleasesOfABurstAreGatheredToo(t *testing.T) {
+	w := newWorld()
+	w.pool(keyA, 0, 2, 0, 1)
+	for i, name := range []string{"a", "b"} {
+		c := w.bound(name, machineID("g"+keyA+"0", i))
+		c.Deleting, c.Released, c.ReleasedAt = true, true, start.Add(-time.Duration(i)*300*time.Millisecond)
+	}
+	assert.Empty(t, w.decide())
+	w.Now = start.Add(time.Second)
+	assert.Equal(t, []Action{Remove{Pool: "g" + keyA + "0"}}, w.decide())
 }
 
 func TestPartialFailureBindsWhatArrivedFailsTheRestAndSetsTheCountBack(t *testing.T) {

@@ -81,6 +81,7 @@ type Engine struct {
 	failures   map[string]int // failed writes in a row, by the hold's subject
 	sightings  map[string]Sighting
 	assigned   map[types.UID]assignment
+	seen       map[types.UID]time.Time
 	keys       map[string]keyInfo // by hash
 	shown      map[string]offering.Entry
 
@@ -105,7 +106,7 @@ func NewEngine(o Options) *Engine {
 	return &Engine{
 		Options: o, memory: offering.NewMemory(o.Clock), wake: make(chan struct{}, 1),
 		operations: map[string]Operation{}, holds: map[string]Hold{}, failures: map[string]int{}, sightings: map[string]Sighting{},
-		assigned: map[types.UID]assignment{}, keys: map[string]keyInfo{}, shown: map[string]offering.Entry{},
+		assigned: map[types.UID]assignment{}, seen: map[types.UID]time.Time{}, keys: map[string]keyInfo{}, shown: map[string]offering.Entry{},
 		waits: map[types.UID]Wait{}, released: map[types.UID]time.Time{},
 	}
 }

@@ -44,6 +44,11 @@ func (e *Engine) prune(live map[types.UID]bool) {
 			delete(e.assigned, uid)
 		}
 	}
+	for uid := range e.seen {
+		if !live[uid] {
+			delete(e.seen, uid)
+		}
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for uid := range e.waits {
@@ -60,8 +65,11 @@ func (e *Engine) prune(live map[types.UID]bool) {
 
 func (e *Engine) claim(ctx context.Context, nc *karpv1.NodeClaim) Claim {
 	conditions := nc.StatusConditions()
+	if _, ok := e.seen[nc.UID]; !ok {
+		e.seen[nc.UID] = e.Clock.Now()
+	}
 	c := Claim{
-		Name: nc.Name, UID: string(nc.UID), Created: nc.CreationTimestamp.Time,
+		Name: nc.Name, UID: string(nc.UID), Created: nc.CreationTimestamp.Time, Seen: e.seen[nc.UID],
 		ProviderID: ProviderIDOf(nc), Bound: boundAt(nc),
 		Registered: conditions.Get(karpv1.ConditionTypeRegistered).IsTrue(),
 		Deleting:   !nc.DeletionTimestamp.IsZero(),
@@ -74,8 +82,9 @@ func (e *Engine) claim(ctx context.Context, nc *karpv1.NodeClaim) Claim {
 	}
 	if c.Deleting {
 		e.mu.RLock()
-		_, asked := e.released[nc.UID]
+		at, asked := e.released[nc.UID]
 		e.mu.RUnlock()
+		c.ReleasedAt = at
 		c.Released = c.ProviderID != "" && (asked || conditions.Get(karpv1.ConditionTypeInstanceTerminating).IsTrue() || !hasFinalizer(nc))
 		return c
 	}

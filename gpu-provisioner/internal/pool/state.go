@@ -13,6 +13,8 @@ type Claim struct {
 	Name    string
 	UID     string
 	Created time.Time
+	// Seen is when this process saw the claim first. Created has whole seconds, too coarse to gather a burst by.
+	Seen time.Time
 	// Keys are the pool keys (hashes) whose machines would do, in the order of preference.
 	Keys []string
 	// Target is the one of Keys to ask Azure for now; empty when every one is known to be unavailable, see Unavailable.
@@ -30,6 +32,8 @@ type Claim struct {
 	Deleting bool
 	// Released says that core has drained the node and wants the machine deleted.
 	Released bool
+	// ReleasedAt is when this process heard of it; zero: an earlier one did.
+	ReleasedAt time.Time
 }
 
 func (c *Claim) waiting() bool {
@@ -72,8 +76,8 @@ type Sighting struct {
 
 // Settings are the operator's flags that deciding needs.
 type Settings struct {
-	// Gather is how long after the newest waiting claim a write is held back, so that one PUT serves all claims of a burst. A
-	// claim never waits longer than five times as long.
+	// Gather is how long after the newest waiting, or released, claim a write is held back, so that one request serves all
+	// claims of a burst. A claim never waits longer than five times as long.
 	Gather time.Duration
 	// Patience is how long claims wait for a growing pool before the next ordinal is opened.
 	Patience time.Duration

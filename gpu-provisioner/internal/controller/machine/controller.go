@@ -5,6 +5,7 @@ package machine
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -61,6 +62,15 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 
 // Reconcile brings a Machine and its NodeClaim together. It only reads caches; a pass that changes nothing writes nothing.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	result, err := r.reconcile(ctx, request)
+	if apierrors.IsConflict(err) {
+		// The cache was behind somebody's write, whose event brings us back.
+		return reconcile.Result{RequeueAfter: time.Second}, nil
+	}
+	return result, err
+}
+
+func (r *Reconciler) reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	m := &karpenterv1alpha5.Machine{}
 	if err := r.Client.Get(ctx, request.NamespacedName, m); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
