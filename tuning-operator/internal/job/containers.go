@@ -154,13 +154,14 @@ func trainContainer(in Input, config string) corev1.Container {
 	return c
 }
 
-// launcher runs one process for one GPU, torchrun for more. JOB_COMPLETION_INDEX is set by the Job controller.
+// launcher runs one process for one GPU, torchrun for more, by a script that keeps the workers' exit code.
+// JOB_COMPLETION_INDEX is set by the Job controller.
 func launcher(tj *tuningv1alpha1.TuningJob) []string {
 	const script = "/opt/kaito/train.py"
 	if !parallel(tj) {
 		return []string{"python", script}
 	}
-	args := []string{"torchrun", "--nproc-per-node=" + itoa(max(gpus(tj), 1)), "--max-restarts=0"}
+	args := []string{"python", "/opt/kaito/launch.py", "--nproc-per-node=" + itoa(max(gpus(tj), 1)), "--max-restarts=0"}
 	if nodes(tj) > 1 {
 		args = append(args, "--nnodes="+itoa(nodes(tj)), "--node-rank=$(JOB_COMPLETION_INDEX)",
 			fmt.Sprintf("--master-addr=%s-0.%s", Name(tj), ServiceName(tj)), "--master-port="+strconv.Itoa(RendezvousPort))

@@ -1,0 +1,189 @@
+package observe
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/tuning-operator/internal/job"
+	"kaito.sh/tuning-operator/internal/message"
+)
+
+// disruptions are the reasons of the condition DisruptionTarget (Kubernetes, "Pod disruption conditions").
+var disruptions = map[string]struct{ reason, text string }{
+	"PreemptionByScheduler":  {tuningv1alpha1.ReasonPreempted, "a pod of higher priority took its place"},
+	"EvictionByEvictionAPI":  {tuningv1alpha1.ReasonEvicted, "the pod was evicted, as by a drain"},
+	"DeletionByTaintManager": {tuningv1alpha1.ReasonNodeLost, "the node was tainted, as an unreachable one is"},
+	"DeletionByPodGC":        {tuningv1alpha1.ReasonNodeLost, "the node is gone"},
+	"TerminationByKubelet":   {tuningv1alpha1.ReasonEvicted, "the node ran short of a resource or shut down"},
+}
+
+// attempt records a pod that ended badly. Everything in it comes from the pod, so that looking twice gives the same.
+func (s *State) attempt(pod *corev1.Pod, ranks int) {
+	if pod.Status.Phase != corev1.PodFailed {
+		return
+	}
+	a := tuningv1alpha1.Attempt{Time: &metav1.Time{Time: endedAt(pod)}}
+	a.Reason, a.Message = cause(pod)
+	if t := trainOf(pod); t != nil {
+		a.FromStep, a.ToStep = t.FromStep, t.Step
+		a.LostSteps = max(t.Step-max(t.CheckpointStep, t.FromStep), 0)
+	}
+	if ranks > 1 {
+		a.Message = fmt.Sprintf("%s%d: %s", rankPrefix, rank(pod), a.Message)
+	}
+	s.Attempts = append(s.Attempts, a)
+}
+
+func trainOf(pod *corev1.Pod) *message.Train {
+	for _, c := range statuses(pod) {
+		if c.Name == job.Train && c.State.Terminated != nil {
+			if m, err := message.Parse(c.State.Terminated.Message); err == nil {
+				return m.Train
+			}
+		}
+	}
+	return nil
+}
+
+// endedAt is when the last container ended, or when the pod was marked for its end.
+func endedAt(pod *corev1.Pod) time.Time {
+	var at time.Time
+	for _, c := range statuses(pod) {
+		if t := c.State.Terminated; t != nil && t.FinishedAt.After(at) {
+			at = t.FinishedAt.Time
+		}
+	}
+	if !at.IsZero() {
+		return at
+	}
+	if c := podCondition(pod, corev1.DisruptionTarget); c != nil {
+		return c.LastTransitionTime.Time
+	}
+	if pod.DeletionTimestamp != nil {
+		return pod.DeletionTimestamp.Time
+	}
+	return pod.CreationTimestamp.Time
+}
+
+func podCondition(pod *corev1.Pod, t corev1.PodConditionType) *corev1.PodCondition {
+	for i, c := range pod.Status.Conditions {
+		if c.Type == t && c.Status == corev1.ConditionTrue {
+			return &pod.Status.Conditions[i]
+		}
+	}
+	return nil
+}
+
+// cause of a failed pod: what came from outside first, then what its container said, then how it died.
+func cause(pod *corev1.Pod) (reason, text string) {
+	if c := podCondition(pod, corev1.DisruptionTarget); c != nil {
+		d, known := disruptions[c.Reason]
+		if !known {
+			d.reason, d.text = tuningv1alpha1.ReasonEvicted, "the pod was disrupted ("+c.Reason+")"
+		}
+		return d.reason, join(d.text, c.Message)
+	}
+	for _, c := range statuses(pod) {
+		if t := c.State.Terminated; t != nil && t.ExitCode != 0 {
+			return containerCause(c.Name, t)
+		}
+	}
+	if pod.Status.Reason == "Evicted" {
+		return tuningv1alpha1.ReasonEvicted, pod.Status.Message
+	}
+	return tuningv1alpha1.ReasonPodFailed, join("the pod failed", join(pod.Status.Reason, pod.Status.Message))
+}
+
+func join(a, b string) string {
+	if a == "" || b == "" {
+		return a + b
+	}
+	return a + ": " + b
+}
+
+// usable is what the API server accepts as a condition's reason.
+var usable = regexp.MustCompile(`^[A-Za-z]([A-Za-z0-9_,:]{0,200}[A-Za-z0-9_])?$`)
+
+// fallbacks are for a container that died without a message.
+var fallbacks = map[string]string{
+	job.Fetch: tuningv1alpha1.ReasonFetchFailed, job.Train: tuningv1alpha1.ReasonTrainingFailed, job.Push: tuningv1alpha1.ReasonPushFailed,
+}
+
+func containerCause(name string, t *corev1.ContainerStateTerminated) (reason, text string) {
+	if t.Reason == "OOMKilled" {
+		return tuningv1alpha1.ReasonOutOfMemory, fmt.Sprintf("container %s used more memory than it may; raise spec.resources.requests.memory, "+
+			"choose a size with more memory, or lower the dataset's or the batch's size", name)
+	}
+	if m, err := message.Parse(t.Message); err == nil && usable.MatchString(m.Reason) {
+		return m.Reason, m.Message
+	}
+	reason = fallbacks[name]
+	if reason == "" {
+		reason = tuningv1alpha1.ReasonPodFailed
+	}
+	return reason, join(fmt.Sprintf("container %s ended with exit code %d", name, t.ExitCode), tail(t.Message))
+}
+
+// maxTail of a log that the kubelet put in place of a message.
+const maxTail = 1000
+
+func tail(s string) string {
+	s = strings.TrimSpace(s)
+	if len(s) > maxTail {
+		s = "…" + strings.ToValidUTF8(s[len(s)-maxTail:], "")
+	}
+	return s
+}
+
+func metaTime(t time.Time) metav1.Time { return metav1.Time{Time: t} }
+
+// maxAttempts that a status keeps.
+const maxAttempts = 10
+
+// Merge adds attempts that were seen to those that are known, which may be older than any pod that is still there. An
+// attempt is known by its end and its reason. What only the next attempt can tell (how many steps were done again) is
+// kept from what is known.
+func Merge(known, seen []tuningv1alpha1.Attempt) []tuningv1alpha1.Attempt {
+	out := append([]tuningv1alpha1.Attempt(nil), known...)
+	for _, a := range seen {
+		if !contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	if len(out) > maxAttempts {
+		out = out[len(out)-maxAttempts:]
+	}
+	return out
+}
+
+func contains(all []tuningv1alpha1.Attempt, a tuningv1alpha1.Attempt) bool {
+	for _, b := range all {
+		if b.Reason == a.Reason && b.Message == a.Message && b.Time.Unix() == a.Time.Unix() {
+			return true
+		}
+	}
+	return false
+}
+
+// Settle fills in what only later words can tell of the last attempt: how far it was when it died without a word (from
+// the progress that the status holds), and how many of its steps its successor does again.
+func Settle(attempts []tuningv1alpha1.Attempt, known int, reached int64, train *message.Train) {
+	for i := known; i < len(attempts); i++ {
+		if attempts[i].ToStep == 0 {
+			attempts[i].ToStep = reached
+		}
+	}
+	if train == nil || len(attempts) == 0 {
+		return
+	}
+	last := &attempts[len(attempts)-1]
+	if last.LostSteps == 0 && last.ToStep > train.FromStep && last.FromStep <= train.FromStep {
+		last.LostSteps = last.ToStep - train.FromStep
+	}
+}

@@ -1,0 +1,144 @@
+package observe
+
+import (
+	"fmt"
+	"strings"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/tuning-operator/internal/job"
+	"kaito.sh/tuning-operator/internal/message"
+)
+
+// underWay says what a Job that has not ended is at.
+func (s *State) underWay(tj *tuningv1alpha1.TuningJob, j *batchv1.Job, pods []corev1.Pod, live func(*corev1.Pod) *message.Line) {
+	if j.Spec.Suspend != nil && *j.Spec.Suspend {
+		s.suspended(tj, j)
+		return
+	}
+	var leader *corev1.Pod
+	for i := range pods {
+		pod := &pods[i]
+		if ended(pod) {
+			continue
+		}
+		if reason, text, stuck := obstacle(pod); stuck {
+			s.Verdict, s.Reason, s.Message = Stuck, reason, text
+			return
+		}
+		if leader == nil || rank(pod) <= rank(leader) {
+			leader = pod
+		}
+	}
+	if leader == nil {
+		s.between(j)
+		return
+	}
+	s.step(leader, live)
+}
+
+func (s *State) suspended(tj *tuningv1alpha1.TuningJob, j *batchv1.Job) {
+	s.Verdict = Waiting
+	if tj.Spec.Suspend != nil && *tj.Spec.Suspend {
+		s.Reason, s.Message = tuningv1alpha1.ReasonSuspended, "spec.suspend is true: nothing runs until it is false"
+		return
+	}
+	s.Reason = tuningv1alpha1.ReasonPending
+	s.Message = "the Job " + j.Name + " is suspended"
+	if queue := j.Labels[job.LabelQueue]; queue != "" {
+		s.Message = "waiting for the queue " + queue + " to admit the Job"
+	}
+}
+
+// between is the time without a pod: before the first one, or before the next attempt.
+func (s *State) between(j *batchv1.Job) {
+	s.Verdict = Waiting
+	if n := len(s.Attempts); n > 0 {
+		last := s.Attempts[n-1]
+		s.Reason = tuningv1alpha1.ReasonRetrying
+		s.Message = fmt.Sprintf("the last attempt ended with %s: %s; another one follows", last.Reason, last.Message)
+		return
+	}
+	s.Reason, s.Message = tuningv1alpha1.ReasonPending, "waiting for the pod of Job "+j.Name
+}
+
+func ended(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
+// obstacles are the kubelet's reasons for a container that does not start, by what a person can do about it. The
+// kubelet's texts for a missing secret are matched here and nowhere else (kubelet's kuberuntime and its
+// configuration of environment variables, stable since Kubernetes 1.2).
+var obstacles = []struct {
+	waiting, text string
+	reason        string
+	remedy        string
+}{
+	{"CreateContainerConfigError", "secret \"", tuningv1alpha1.ReasonSecretNotFound, "create the Secret in this namespace; the pod starts by itself then"},
+	{"CreateContainerConfigError", "couldn't find key", tuningv1alpha1.ReasonSecretInvalid, "add the key to the Secret (a registry secret is of type kubernetes.io/dockerconfigjson, a model secret has HF_TOKEN); the pod starts by itself then"},
+	{"CreateContainerConfigError", "", tuningv1alpha1.ReasonContainerNotStarted, "the node can't configure the container"},
+	{"ErrImagePull", "", tuningv1alpha1.ReasonImagePullFailed, "check that the node can reach the registry and that the image exists; the pull is retried"},
+	{"ImagePullBackOff", "", tuningv1alpha1.ReasonImagePullFailed, "check that the node can reach the registry and that the image exists; the pull is retried"},
+	{"InvalidImageName", "", tuningv1alpha1.ReasonImagePullFailed, "the operator's --runner-image or --trainer-image is no image name"},
+	{"ErrImageNeverPull", "", tuningv1alpha1.ReasonImagePullFailed, "the image is not on the node and may not be pulled"},
+	{"CreateContainerError", "", tuningv1alpha1.ReasonContainerNotStarted, "the node can't create the container"},
+	{"RunContainerError", "", tuningv1alpha1.ReasonContainerNotStarted, "the node can't start the container"},
+}
+
+// obstacle finds a container that can't start until a person acts.
+func obstacle(pod *corev1.Pod) (reason, text string, stuck bool) {
+	for _, c := range statuses(pod) {
+		w := c.State.Waiting
+		if w == nil {
+			continue
+		}
+		for _, o := range obstacles {
+			if w.Reason == o.waiting && strings.Contains(w.Message, o.text) {
+				return o.reason, fmt.Sprintf("container %s of pod %s can't start: %s: %s; %s", c.Name, pod.Name, w.Reason, w.Message, o.remedy), true
+			}
+		}
+	}
+	return "", "", false
+}
+
+// step says what the leader is at.
+func (s *State) step(pod *corev1.Pod, live func(*corev1.Pod) *message.Line) {
+	for _, c := range statuses(pod) {
+		if c.State.Running == nil {
+			continue
+		}
+		s.Verdict, s.Leader = Running, pod
+		line := live(pod)
+		switch c.Name {
+		case job.Fetch:
+			s.Reason, s.Message = tuningv1alpha1.ReasonFetching, "fetching the data and the model"+share(line)
+		case job.Train:
+			s.Reason, s.Message = tuningv1alpha1.ReasonTraining, "training in pod "+pod.Name
+			// Before its first line the trainer stands where its last attempt's checkpoint was; saying so needs its word.
+			if line != nil && line.Train != nil {
+				s.Train, s.TrainTime = line.Train, metaTime(line.Time)
+			}
+		default:
+			s.Reason, s.Message = tuningv1alpha1.ReasonPushing, "delivering the adapter"+share(line)
+		}
+		return
+	}
+	s.Verdict, s.Reason = Waiting, tuningv1alpha1.ReasonPending
+	s.Message = "pod " + pod.Name + " is starting"
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
+			s.Message = "pod " + pod.Name + " waits for a node: " + c.Message
+		}
+	}
+}
+
+// share tells how much of a transfer is done, in steps of ten percent: each change is a write.
+func share(line *message.Line) string {
+	if line == nil || line.TotalBytes <= 0 {
+		return ""
+	}
+	tenth := min(line.Bytes*10/line.TotalBytes, 10) * 10
+	return fmt.Sprintf(": %d%% of %.1f GiB", tenth, float64(line.TotalBytes)/(1<<30))
+}

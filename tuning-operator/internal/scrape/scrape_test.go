@@ -1,0 +1,148 @@
+package scrape_test
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	"k8s.io/apimachinery/pkg/types"
+	clocktesting "k8s.io/utils/clock/testing"
+
+	"kaito.sh/shared/test/eventually"
+	"kaito.sh/tuning-operator/internal/scrape"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var key = types.NamespacedName{Namespace: "default", Name: "job"}
+
+type pod struct {
+	body  atomic.Value
+	asked atomic.Int32
+	host  string
+	port  int
+}
+
+func newPod(t *testing.T) *pod {
+	t.Helper()
+	p := &pod{}
+	p.body.Store("")
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.asked.Add(1)
+		assert.Equal(t, "/progress", r.URL.Path)
+		_, _ = w.Write([]byte(p.body.Load().(string)))
+	}))
+	t.Cleanup(srv.Close)
+	host, port, err := net.SplitHostPort(srv.Listener.Addr().String())
+	require.NoError(t, err)
+	p.host = host
+	p.port, err = strconv.Atoi(port)
+	require.NoError(t, err)
+	return p
+}
+
+type fixture struct {
+	*scrape.Scraper
+	clock *clocktesting.FakeClock
+	news  chan types.NamespacedName
+}
+
+func start(t *testing.T) *fixture {
+	t.Helper()
+	f := &fixture{clock: clocktesting.NewFakeClock(time.Unix(0, 0)), news: make(chan types.NamespacedName, 100)}
+	f.Scraper = scrape.New(f.clock, 15*time.Second, func(k types.NamespacedName) { f.news <- k })
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f.Start(ctx) }()
+	require.Eventually(t, f.clock.HasWaiters, eventually.Short, eventually.Tick)
+	t.Cleanup(func() {
+		cancel()
+		assert.NoError(t, <-done)
+	})
+	return f
+}
+
+// round lets one interval pass and waits until the pod was asked.
+func (f *fixture) round(t *testing.T, p *pod) {
+	t.Helper()
+	before := p.asked.Load()
+	f.clock.Step(15 * time.Second)
+	require.Eventually(t, func() bool { return p.asked.Load() > before }, eventually.Short, eventually.Tick)
+}
+
+func (f *fixture) requireNews(t *testing.T) {
+	t.Helper()
+	select {
+	case k := <-f.news:
+		assert.Equal(t, key, k)
+	case <-time.After(eventually.Short):
+		require.FailNow(t, "nobody was told")
+	}
+}
+
+func TestNewsAreToldOnceAndTimeIsNoNews(t *testing.T) {
+	p, f := newPod(t), start(t)
+	f.Track(key, "uid-1", p.host, p.port)
+	p.body.Store(`{"time":"2026-01-01T00:00:00Z","step":"train","train":{"step":5,"totalSteps":10}}`)
+	f.round(t, p)
+	f.requireNews(t)
+	line := f.Latest(key, "uid-1")
+	require.NotNil(t, line)
+	assert.EqualValues(t, 5, line.Train.Step)
+
+	p.body.Store(`{"time":"2026-01-01T00:00:15Z","step":"train","train":{"step":5,"totalSteps":10}}`)
+	f.round(t, p)
+	p.body.Store(`{"time":"2026-01-01T00:00:30Z","step":"train","train":{"step":6,"totalSteps":10}}`)
+	f.round(t, p)
+	f.requireNews(t)
+	assert.Empty(t, f.news, "the same step at another time is no news")
+	assert.EqualValues(t, 6, f.Latest(key, "uid-1").Train.Step)
+}
+
+func TestAnotherPodsWordDoesNotCount(t *testing.T) {
+	p, f := newPod(t), start(t)
+	p.body.Store(`{"step":"train","train":{"step":5}}`)
+	f.Track(key, "uid-1", p.host, p.port)
+	f.round(t, p)
+	f.requireNews(t)
+	assert.Nil(t, f.Latest(key, "uid-2"))
+	f.Forget(key)
+	assert.Nil(t, f.Latest(key, "uid-1"))
+}
+
+func TestRubbishIsNoNews(t *testing.T) {
+	for name, body := range map[string]string{"a page": "<html>", "too much": `{"step":"` + strings.Repeat("x", 100_000) + `"}`} {
+		t.Run(name, func(t *testing.T) {
+			p, f := newPod(t), start(t)
+			p.body.Store(body)
+			f.Track(key, "uid-1", p.host, p.port)
+			f.round(t, p)
+			f.round(t, p) // the first answer has been judged when the second is asked for
+			assert.Nil(t, f.Latest(key, "uid-1"))
+			assert.Empty(t, f.news)
+		})
+	}
+}
+
+func TestAPodWithoutAnAddressIsNotAsked(t *testing.T) {
+	f := start(t)
+	f.Track(key, "uid-1", "", 9400)
+	f.clock.Step(15 * time.Second)
+	assert.Nil(t, f.Latest(key, "uid-1"))
+}
+
+func TestAnIntervalOfZeroAsksNobody(t *testing.T) {
+	s := scrape.New(clocktesting.NewFakeClock(time.Unix(0, 0)), 0, func(types.NamespacedName) {})
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	assert.NoError(t, s.Start(ctx))
+}
