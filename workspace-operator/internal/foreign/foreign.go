@@ -1,0 +1,181 @@
+// Package foreign knows which kinds of other operators the cluster serves, and watches each from the moment that it is served
+// until it is not. An absent kind is a state: nothing fails, hangs or has to be restarted, whether it comes late or goes again.
+//
+// What is served is read from the cached CustomResourceDefinitions, so asking costs no request.
+package foreign
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+)
+
+// syncLimit bounds the wait for a new kind's first list, so that a missing right becomes an error that names it and not a hang.
+const syncLimit = 20 * time.Second
+
+// Kind is a kind that somebody else's CustomResourceDefinition may bring.
+type Kind struct {
+	// Object of the kind; its group, version and kind come from the scheme.
+	Object client.Object
+	// Resource is the plural name.
+	Resource string
+	// Handler says which Workspaces an event concerns, Predicates which events do.
+	Handler    handler.EventHandler
+	Predicates []predicate.Predicate
+}
+
+// Controller is the part of a controller that starts a watch.
+type Controller interface {
+	Watch(source.Source) error
+}
+
+// Kinds are the foreign kinds of one controller.
+type Kinds struct {
+	cache  cache.Cache
+	scheme *runtime.Scheme
+	kinds  map[schema.GroupVersionKind]Kind
+
+	mu         sync.Mutex
+	controller Controller
+	watched    map[schema.GroupVersionKind]bool
+}
+
+// New makes the set. Start must be called before Served.
+func New(c cache.Cache, scheme *runtime.Scheme, kinds ...Kind) (*Kinds, error) {
+	k := &Kinds{cache: c, scheme: scheme, kinds: map[schema.GroupVersionKind]Kind{}, watched: map[schema.GroupVersionKind]bool{}}
+	for _, kind := range kinds {
+		gvk, err := apiutil.GVKForObject(kind.Object, scheme)
+		if err != nil {
+			return nil, fmt.Errorf("adding a foreign kind: %w", err)
+		}
+		k.kinds[gvk] = kind
+	}
+	return k, nil
+}
+
+// Start names the controller that watches are added to.
+func (k *Kinds) Start(c Controller) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.controller = c
+}
+
+// Concerns says whether a CustomResourceDefinition brings one of the kinds.
+func (k *Kinds) Concerns(crd string) bool {
+	for gvk, kind := range k.kinds {
+		if crd == definition(gvk, kind) {
+			return true
+		}
+	}
+	return false
+}
+
+// Served says whether obj's kind can be read and written now, and sees to it that it is watched from the first time that it can,
+// and no longer once it cannot.
+func (k *Kinds) Served(ctx context.Context, obj client.Object) (bool, error) {
+	gvk, err := apiutil.GVKForObject(obj, k.scheme)
+	if err != nil {
+		return false, fmt.Errorf("looking up a foreign kind: %w", err)
+	}
+	kind, ok := k.kinds[gvk]
+	if !ok {
+		return false, fmt.Errorf("looking up a foreign kind: %s is none", gvk)
+	}
+	served, err := k.established(ctx, gvk, kind)
+	if err != nil {
+		return false, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case served && !k.watched[gvk]:
+		err = k.watch(ctx, gvk, kind)
+	case !served && k.watched[gvk]:
+		log.FromContext(ctx).Info("Ending the watch of a kind that is no longer served", "kind", gvk.String())
+		err = k.cache.RemoveInformer(ctx, kind.Object)
+		k.watched[gvk] = false
+	}
+	return served, err
+}
+
+func (k *Kinds) watch(ctx context.Context, gvk schema.GroupVersionKind, kind Kind) error {
+	log.FromContext(ctx).Info("Watching a kind that is served now", "kind", gvk.String())
+	bounded, cancel := context.WithTimeout(ctx, syncLimit)
+	defer cancel()
+	// First the informer: when it cannot be had, the error is returned and the next pass tries again.
+	if _, err := k.cache.GetInformer(bounded, kind.Object); err != nil {
+		// Without this the next reader would wait for the same informer without a bound.
+		if removeErr := k.cache.RemoveInformer(ctx, kind.Object); removeErr != nil {
+			return fmt.Errorf("giving up the watch of %s: %w", gvk, removeErr)
+		}
+		return fmt.Errorf("watching %s (may it be listed and watched?): %w", gvk, err)
+	}
+	if err := k.controller.Watch(source.Kind(k.cache, kind.Object, kind.Handler, kind.Predicates...)); err != nil {
+		return fmt.Errorf("watching %s: %w", gvk, err)
+	}
+	k.watched[gvk] = true
+	return nil
+}
+
+func (k *Kinds) established(ctx context.Context, gvk schema.GroupVersionKind, kind Kind) (bool, error) {
+	crd := &apiextensionsv1.CustomResourceDefinition{}
+	err := k.cache.Get(ctx, client.ObjectKey{Name: definition(gvk, kind)}, crd)
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("reading the definition of %s: %w", gvk, err)
+	}
+	return crd.DeletionTimestamp.IsZero() && isEstablished(crd) && serves(crd, gvk.Version), nil
+}
+
+func definition(gvk schema.GroupVersionKind, kind Kind) string {
+	return strings.Join([]string{kind.Resource, gvk.Group}, ".")
+}
+
+func isEstablished(crd *apiextensionsv1.CustomResourceDefinition) bool {
+	for _, c := range crd.Status.Conditions {
+		if c.Type == apiextensionsv1.Established {
+			return c.Status == apiextensionsv1.ConditionTrue
+		}
+	}
+	return false
+}
+
+func serves(crd *apiextensionsv1.CustomResourceDefinition, version string) bool {
+	for _, v := range crd.Spec.Versions {
+		if v.Name == version {
+			return v.Served
+		}
+	}
+	return false
+}
+
+// Trim keeps of a CustomResourceDefinition what Served reads: schemas make up nearly all of its bytes.
+func Trim(obj any) (any, error) {
+	crd, ok := obj.(*apiextensionsv1.CustomResourceDefinition)
+	if !ok {
+		return obj, nil // a tombstone
+	}
+	crd.ManagedFields, crd.Annotations, crd.Labels = nil, nil, nil
+	crd.Spec.Conversion = nil
+	for i := range crd.Spec.Versions {
+		v := &crd.Spec.Versions[i]
+		*v = apiextensionsv1.CustomResourceDefinitionVersion{Name: v.Name, Served: v.Served, Storage: v.Storage}
+	}
+	return crd, nil
+}

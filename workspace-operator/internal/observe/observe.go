@@ -1,0 +1,127 @@
+// Package observe reads what ails a workload from its pods and its controller: a typed reason, the numbers, and a remedy.
+// The most specific cause comes first: a container that was killed for its memory also crash-loops, and its pod is
+// also not ready.
+package observe
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+)
+
+// Failure is why a workload does not serve.
+type Failure struct {
+	// Reason is one of the Workspace's.
+	Reason string
+	// Message has the numbers and the remedy.
+	Message string
+}
+
+// trouble is one container's, or one pod's, state in the terms that the table asks for.
+type trouble struct {
+	pod       *corev1.Pod
+	container string
+	waiting   *corev1.ContainerStateWaiting
+	ended     *corev1.ContainerStateTerminated
+	restarts  int32
+	// text is what the container or the kubelet wrote.
+	text string
+}
+
+// Pods finds the first row of the table that any pod fits. All pods are looked through for a row before the next row is tried.
+func Pods(pods []corev1.Pod) *Failure {
+	var troubles []trouble
+	ordered := slices.Clone(pods)
+	slices.SortFunc(ordered, func(a, b corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
+	for i := range ordered {
+		if ordered[i].DeletionTimestamp == nil {
+			troubles = append(troubles, of(&ordered[i])...)
+		}
+	}
+	for _, row := range table {
+		for _, t := range troubles {
+			if row.when(t) {
+				return &Failure{Reason: row.reason, Message: row.say(t)}
+			}
+		}
+	}
+	return nil
+}
+
+func of(pod *corev1.Pod) []trouble {
+	out := []trouble{{pod: pod, text: pod.Status.Message}}
+	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		t := trouble{pod: pod, container: s.Name, waiting: s.State.Waiting, restarts: s.RestartCount}
+		switch {
+		case s.State.Terminated != nil && s.State.Terminated.ExitCode != 0:
+			t.ended = s.State.Terminated
+		case s.State.Running == nil && s.LastTerminationState.Terminated != nil && s.LastTerminationState.Terminated.ExitCode != 0:
+			t.ended = s.LastTerminationState.Terminated
+		case s.State.Running != nil && !s.Ready && s.RestartCount > 0 && s.LastTerminationState.Terminated != nil:
+			// It runs again and has not come as far as before it ended: its end is still the news.
+			t.ended = s.LastTerminationState.Terminated
+		}
+		if t.waiting != nil {
+			t.text = t.waiting.Message
+		}
+		if t.ended != nil {
+			t.text = t.ended.Message
+		}
+		if t.waiting != nil || t.ended != nil {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// Deployment finds why a Deployment makes no pods.
+func Deployment(d *appsv1.Deployment) *Failure {
+	for _, c := range d.Status.Conditions {
+		if c.Type == appsv1.DeploymentReplicaFailure && c.Status == corev1.ConditionTrue {
+			return Refused(c.Message)
+		}
+	}
+	return nil
+}
+
+// Refused types what the API server answers to the creation of a pod or of a workload.
+func Refused(message string) *Failure {
+	if strings.Contains(message, "exceeded quota") {
+		return &Failure{Reason: kaitov1alpha1.ReasonQuotaDenied, Message: message + ". Raise the namespace's ResourceQuota, or put the Workspace into another namespace"}
+	}
+	return &Failure{Reason: kaitov1alpha1.ReasonUnschedulable, Message: message + ". See which policy of the namespace refuses the pod (Pod Security, a LimitRange, an admission policy), and allow it"}
+}
+
+// tail is the end of what a container wrote: the cause stands last.
+func tail(text string) string {
+	const limit = 500
+	text = strings.TrimSpace(text)
+	if len(text) > limit {
+		text = "… " + strings.ToValidUTF8(text[len(text)-limit:], "")
+	}
+	return text
+}
+
+func (t trouble) where() string {
+	if t.container == "" {
+		return "pod " + t.pod.Name
+	}
+	return fmt.Sprintf("container %s of pod %s", t.container, t.pod.Name)
+}
+
+func (t trouble) end() string {
+	if t.ended == nil {
+		return ""
+	}
+	s := fmt.Sprintf("exit code %d", t.ended.ExitCode)
+	if t.restarts > 0 {
+		s += fmt.Sprintf(", %d restarts", t.restarts)
+	}
+	return s
+}

@@ -1,0 +1,56 @@
+package workload
+
+import (
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
+
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+)
+
+// Deployment serves from one node.
+func Deployment(in Input) (*appsv1.Deployment, error) {
+	inputs, err := Inputs(in)
+	if err != nil {
+		return nil, err
+	}
+	meta := in.meta(in.Workspace.Name)
+	meta.Annotations = map[string]string{AnnotationInputs: inputs}
+	return &appsv1.Deployment{
+		TypeMeta:   metav1.TypeMeta{APIVersion: appsv1.SchemeGroupVersion.String(), Kind: "Deployment"},
+		ObjectMeta: meta,
+		Spec: appsv1.DeploymentSpec{
+			Replicas: ptr.To[int32](1),
+			Selector: &metav1.LabelSelector{MatchLabels: in.Selector()},
+			// There is no spare GPU for a second pod beside the first.
+			Strategy:             appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType},
+			RevisionHistoryLimit: ptr.To[int32](2),
+			// The engine's own start-up budget is the bound; the default of ten minutes would call a large model failed while it loads.
+			ProgressDeadlineSeconds: ptr.To(startupFailures(in.Engine.WeightsBytes) * 10),
+			Template:                podTemplate(in),
+		},
+	}, nil
+}
+
+// Service is what clients call; the second port is torch's rendezvous.
+func Service(in Input) *corev1.Service {
+	return &corev1.Service{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
+		ObjectMeta: in.meta(in.Workspace.Name),
+		Spec: corev1.ServiceSpec{
+			Type:     corev1.ServiceTypeClusterIP,
+			Selector: in.Selector(),
+			Ports: []corev1.ServicePort{
+				{Name: "http", Protocol: corev1.ProtocolTCP, Port: kaitov1alpha1.PortHTTP, TargetPort: intstr.FromInt32(kaitov1alpha1.PortGateway)},
+				{Name: "rendezvous", Protocol: corev1.ProtocolTCP, Port: kaitov1alpha1.PortRendezvous, TargetPort: intstr.FromInt32(kaitov1alpha1.PortRendezvous)},
+			},
+		},
+	}
+}
+
+// Endpoint is the Service's address inside the cluster.
+func Endpoint(w *kaitov1alpha1.Workspace) string {
+	return "http://" + w.Name + "." + w.Namespace + ".svc"
+}

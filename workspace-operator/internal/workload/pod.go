@@ -1,0 +1,246 @@
+package workload
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
+
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+)
+
+// Paths in the pod.
+const (
+	cacheDir    = "/cache"
+	adaptersDir = "/adapters"
+	mountsDir   = "/adapter-volumes"
+	weightsDir  = "/weights"
+	keysDir     = "/keys"
+	credentials = "/credentials"
+	terminLog   = "/dev/termination-log"
+)
+
+// drainSeconds is the gateway's --drain-timeout; graceSeconds what the kubelet gives the pod: the drain, and the engine's own end.
+const (
+	drainSeconds = 60
+	graceSeconds = drainSeconds + 30
+)
+
+// loadMiBPerSecond is the slowest download and load of weights that is waited for: a tenth of what AKS nodes do from HuggingFace.
+const loadMiBPerSecond = 20
+
+// startGrace is what an engine takes besides loading: compiling kernels and capturing graphs.
+const startGraceSeconds = 15 * 60
+
+// podTemplate builds the pods of one node's server.
+func podTemplate(in Input) corev1.PodTemplateSpec {
+	if in.Template != nil {
+		return userTemplate(in)
+	}
+	volumes, inits := sources(in)
+	spec := corev1.PodSpec{
+		// Nothing in the pod talks to the API server.
+		AutomountServiceAccountToken:  ptr.To(false),
+		EnableServiceLinks:            ptr.To(false),
+		TerminationGracePeriodSeconds: ptr.To[int64](graceSeconds),
+		NodeSelector:                  maps.Clone(in.Placement.Selector),
+		Affinity:                      in.Placement.affinity(nil),
+		Tolerations:                   tolerations(nil),
+		SecurityContext: &corev1.PodSecurityContext{
+			FSGroup:        ptr.To[int64](ourUser),
+			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		},
+		InitContainers: inits,
+		Containers:     []corev1.Container{engineContainer(in), gatewayContainer(in)},
+		Volumes:        volumes,
+	}
+	if in.ImageVolumes {
+		// The kubelet pulls image volumes with the pod's own secrets.
+		for _, name := range pullSecrets(in) {
+			spec.ImagePullSecrets = append(spec.ImagePullSecrets, corev1.LocalObjectReference{Name: name})
+		}
+	}
+	return corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Labels: in.objectLabels(), Annotations: podAnnotations()},
+		Spec:       spec,
+	}
+}
+
+// podAnnotations keep the only copy of a server from being moved for the sake of a fuller cluster: loading it again takes minutes.
+func podAnnotations() map[string]string {
+	return map[string]string{
+		"cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+		"karpenter.sh/do-not-disrupt":                    "true",
+	}
+}
+
+// userTemplate is the user's pods, put on the Workspace's nodes. What the user says of tolerations and affinity is kept.
+func userTemplate(in Input) corev1.PodTemplateSpec {
+	t := *in.Template.DeepCopy()
+	t.Name, t.Namespace = "", ""
+	labels := maps.Clone(t.Labels)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	maps.Copy(labels, in.objectLabels())
+	t.Labels = labels
+	if t.Annotations == nil {
+		t.Annotations = map[string]string{}
+	}
+	for k, v := range podAnnotations() {
+		if _, given := t.Annotations[k]; !given {
+			t.Annotations[k] = v
+		}
+	}
+	selector := maps.Clone(t.Spec.NodeSelector)
+	if selector == nil {
+		selector = map[string]string{}
+	}
+	maps.Copy(selector, in.Placement.Selector)
+	t.Spec.NodeSelector = selector
+	t.Spec.Tolerations = tolerations(t.Spec.Tolerations)
+	t.Spec.Affinity = in.Placement.affinity(t.Spec.Affinity)
+	return t
+}
+
+func engineContainer(in Input) corev1.Container {
+	e := in.Engine
+	c := corev1.Container{
+		Name: ContainerEngine, Image: e.Image, ImagePullPolicy: corev1.PullIfNotPresent,
+		Command:                  []string{"vllm", "serve", modelArgument(e)},
+		Args:                     arguments(in),
+		Env:                      environment(e),
+		TerminationMessagePath:   terminLog,
+		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
+		Resources:                engineResources(e),
+		SecurityContext: &corev1.SecurityContext{
+			// The image decides its user; more than that it does not get.
+			AllowPrivilegeEscalation: ptr.To(false),
+			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+			SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		},
+		// The engine listens on localhost only, where no kubelet can ask it; the gateway beside it can and does.
+		StartupProbe: &corev1.Probe{
+			ProbeHandler:     httpGet("/readyz"),
+			PeriodSeconds:    10,
+			TimeoutSeconds:   5,
+			FailureThreshold: startupFailures(e.WeightsBytes),
+		},
+		VolumeMounts: []corev1.VolumeMount{{Name: "cache", MountPath: cacheDir}},
+	}
+	if e.Parallel {
+		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "shm", MountPath: "/dev/shm"})
+	}
+	if e.WeightsImage != "" {
+		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "weights", MountPath: weightsDir, ReadOnly: true})
+	}
+	return withAdapterMounts(in, c)
+}
+
+func withAdapterMounts(in Input, c corev1.Container) corev1.Container {
+	fetched := false
+	for i, a := range in.Adapters {
+		if a.Volume != nil || in.ImageVolumes {
+			c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: adapterVolume(i), MountPath: adapterMount(in, a), ReadOnly: true})
+			continue
+		}
+		fetched = true
+	}
+	if fetched {
+		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "adapters", MountPath: adaptersDir, ReadOnly: true})
+	}
+	return c
+}
+
+// startupFailures is how many failed probes, one every 10 s, are waited for.
+func startupFailures(weights int64) int32 {
+	seconds := int64(startGraceSeconds) + weights/(loadMiBPerSecond<<20)
+	return int32(min((seconds+9)/10, 24*360)) // a day at most
+}
+
+func modelArgument(e Engine) string {
+	if e.WeightsImage != "" {
+		return weightsPath(e)
+	}
+	return e.Model
+}
+
+func weightsPath(Engine) string { return weightsDir + "/data" }
+
+func environment(e Engine) []corev1.EnvVar {
+	values := map[string]string{
+		"HF_HOME":                 cacheDir + "/huggingface",
+		"VLLM_CACHE_ROOT":         cacheDir + "/vllm",
+		"TORCHINDUCTOR_CACHE_DIR": cacheDir + "/inductor",
+		"VLLM_NO_USAGE_STATS":     "1",
+	}
+	maps.Copy(values, e.Env)
+	var out []corev1.EnvVar
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		out = append(out, corev1.EnvVar{Name: name, Value: values[name]})
+	}
+	if e.AccessSecret != "" {
+		out = append(out, corev1.EnvVar{Name: "HF_TOKEN", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
+			LocalObjectReference: corev1.LocalObjectReference{Name: e.AccessSecret}, Key: "HF_TOKEN",
+		}}})
+	}
+	return out
+}
+
+func engineResources(e Engine) corev1.ResourceRequirements {
+	gpus := *resource.NewQuantity(e.GPUs, resource.DecimalSI)
+	r := corev1.ResourceRequirements{
+		Requests: corev1.ResourceList{e.GPUResource: gpus},
+		Limits:   corev1.ResourceList{e.GPUResource: gpus},
+	}
+	if e.CPUs > 0 {
+		r.Requests[corev1.ResourceCPU] = *resource.NewQuantity(e.CPUs, resource.DecimalSI)
+	}
+	if e.MemoryGiB > 0 {
+		r.Requests[corev1.ResourceMemory] = *resource.NewQuantity(e.MemoryGiB<<30, resource.BinarySI)
+	}
+	return r
+}
+
+func gatewayContainer(in Input) corev1.Container {
+	args := []string{
+		"--drain-timeout=" + strconv.Itoa(drainSeconds) + "s",
+		"--engine=http://127.0.0.1:" + strconv.Itoa(enginePort),
+		"--listen=:" + strconv.Itoa(kaitov1alpha1.PortGateway),
+		"--model=" + in.ServedName(),
+	}
+	if in.Engine.PromptAPI != "" {
+		args = append(args, "--prompt-api="+in.Engine.PromptAPI)
+	}
+	c := corev1.Container{
+		Name: ContainerGateway, Image: in.Images.Gateway, ImagePullPolicy: corev1.PullIfNotPresent,
+		Args:                     args,
+		Ports:                    []corev1.ContainerPort{{Name: "http", ContainerPort: kaitov1alpha1.PortGateway, Protocol: corev1.ProtocolTCP}},
+		ReadinessProbe:           &corev1.Probe{ProbeHandler: httpGet("/readyz"), PeriodSeconds: 5, TimeoutSeconds: 3, FailureThreshold: 3},
+		LivenessProbe:            &corev1.Probe{ProbeHandler: httpGet("/healthz"), PeriodSeconds: 10, TimeoutSeconds: 3, FailureThreshold: 6},
+		TerminationMessagePath:   terminLog,
+		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
+		SecurityContext:          ownSecurity(),
+		Resources: corev1.ResourceRequirements{
+			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("100m"), corev1.ResourceMemory: resource.MustParse("64Mi")},
+			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("512Mi")},
+		},
+	}
+	if in.APIKeySecret != "" {
+		c.Args = append([]string{"--api-key-file=" + keysDir + "/keys"}, c.Args...)
+		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "keys", MountPath: keysDir, ReadOnly: true})
+	}
+	return c
+}
+
+func httpGet(path string) corev1.ProbeHandler {
+	return corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt32(kaitov1alpha1.PortGateway), Scheme: corev1.URISchemeHTTP}}
+}
+
+func adapterVolume(i int) string { return fmt.Sprintf("adapter-%d", i) }

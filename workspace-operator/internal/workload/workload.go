@@ -1,0 +1,217 @@
+// Package workload builds what serves a model: a Deployment (or, for several nodes, a StatefulSet) of engine and gateway, and a
+// Service. Builders are pure: the same input gives the same bytes.
+package workload
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+)
+
+// Labels and annotations of the workload.
+const (
+	// LabelComponent tells serving pods from those of a tuning job.
+	LabelComponent = "app.kubernetes.io/component"
+	// ComponentInference is LabelComponent's value.
+	ComponentInference = "inference"
+	// LabelManagedBy is Kubernetes' recommended label.
+	LabelManagedBy = "app.kubernetes.io/managed-by"
+	// AnnotationInputs is the hash of what the user and the plan decided. The workload is rendered anew when it differs, and
+	// only then: another build of the operator rolls nothing.
+	AnnotationInputs = "kaito.sh/inputs"
+)
+
+// Names of containers.
+const (
+	ContainerEngine  = "engine"
+	ContainerGateway = "gateway"
+)
+
+// Input is everything a workload depends on.
+type Input struct {
+	Workspace *kaitov1alpha1.Workspace
+	// Owner labels of everything made; OwnerReference makes it go with the Workspace.
+	Labels map[string]string
+	Owner  metav1.OwnerReference
+
+	Placement Placement
+	Engine    Engine
+	Adapters  []Adapter
+	// Tuned is the name of the adapter that is the Workspace's own model; empty: the base model is.
+	Tuned string
+	// Template replaces engine and gateway by the user's own pods.
+	Template *corev1.PodTemplateSpec
+
+	Images Images
+	// ImageVolumes: the nodes can mount images, so nothing is fetched by a container.
+	ImageVolumes bool
+	// APIKeySecret is the name of the Secret whose key "keys" opens the gateway; empty: no key is asked for.
+	APIKeySecret string
+}
+
+// Images are our own.
+type Images struct {
+	// Gateway stands in front of the engine, Runner fetches adapters and weights.
+	Gateway, Runner string
+}
+
+// Placement says where pods go.
+type Placement struct {
+	// Nodes is how many pods make one server.
+	Nodes int32
+	// Selector is labels that the nodes have.
+	Selector map[string]string
+	// Names are the nodes' names, where labels can't tell them apart; empty: any with Selector.
+	Names []string
+}
+
+// Engine is how the model is served, from the plan.
+type Engine struct {
+	Image string
+	// Model is a HuggingFace id; Revision its commit.
+	Model, Revision string
+	// Names that the base model is served under besides the Workspace's.
+	Names []string
+	// Args are flags without their dashes; an empty value is a bare flag.
+	Args map[string]string
+	Env  map[string]string
+	// GPUResource is nvidia.com/gpu, or a MIG slice's name; GPUs how many of it each pod takes.
+	GPUResource corev1.ResourceName
+	GPUs        int64
+	// Parallel: more than one process serves, so they need shared memory.
+	Parallel bool
+	// CPUs and MemoryGiB are requested; 0: nothing is.
+	CPUs, MemoryGiB int64
+	// WeightsBytes is what is loaded before the engine answers.
+	WeightsBytes int64
+	// AccessSecret holds HF_TOKEN; empty: none.
+	AccessSecret string
+	// WeightsImage holds the weights instead of HuggingFace; PullSecrets open it.
+	WeightsImage string
+	PullSecrets  []string
+	// MaxLoraRank of the adapters.
+	MaxLoraRank int
+	// PromptAPI is the gateway's: chat, or completions for a base model without a chat template.
+	PromptAPI string
+}
+
+// Adapter is a LoRA adapter.
+type Adapter struct {
+	Name string
+	// Image by digest or tag, with the Secrets that open it; or a volume.
+	Image       string
+	PullSecrets []string
+	Volume      *corev1.VolumeSource
+}
+
+// Selector of the serving pods; it never changes.
+func (in Input) Selector() map[string]string {
+	return map[string]string{
+		kaitov1alpha1.LabelWorkspaceName: in.Labels[kaitov1alpha1.LabelWorkspaceName],
+		LabelComponent:                   ComponentInference,
+	}
+}
+
+// ServedName is what /chat asks for.
+func (in Input) ServedName() string {
+	if in.Tuned != "" {
+		return in.Tuned
+	}
+	return in.Workspace.Name
+}
+
+func (in Input) objectLabels() map[string]string {
+	out := map[string]string{LabelComponent: ComponentInference, LabelManagedBy: kaitov1alpha1.FieldManager}
+	for k, v := range in.Labels {
+		out[k] = v
+	}
+	return out
+}
+
+func (in Input) meta(name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Name: name, Namespace: in.Workspace.Namespace, Labels: in.objectLabels(),
+		OwnerReferences: []metav1.OwnerReference{in.Owner},
+	}
+}
+
+// Inputs hashes what makes a workload differ by the user's or the plan's will. Our own images are left out: a new operator
+// brings new ones, and must not restart engines.
+func Inputs(in Input) (string, error) {
+	in.Images = Images{}
+	// Of the Workspace only what the template shows.
+	in.Workspace = &kaitov1alpha1.Workspace{ObjectMeta: metav1.ObjectMeta{Name: in.Workspace.Name, Namespace: in.Workspace.Namespace}}
+	in.ImageVolumes = false
+	// JSON sorts the keys of maps.
+	raw, err := json.Marshal(in)
+	if err != nil {
+		return "", fmt.Errorf("hashing the workload's inputs: %w", err)
+	}
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:16]), nil
+}
+
+func tolerations(extra []corev1.Toleration) []corev1.Toleration {
+	ours := []corev1.Toleration{
+		{Key: kaitov1alpha1.TaintKeySKU, Operator: corev1.TolerationOpEqual, Value: kaitov1alpha1.TaintValueGPU, Effect: corev1.TaintEffectNoSchedule},
+		// GPU Operator, AKS and others taint GPU nodes so.
+		{Key: string(kaitov1alpha1.ResourceNvidiaGPU), Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule},
+	}
+	for _, t := range extra {
+		if !slices.ContainsFunc(ours, func(o corev1.Toleration) bool { return o.MatchToleration(&t) }) {
+			ours = append(ours, t)
+		}
+	}
+	return ours
+}
+
+// affinity keeps pods on the named nodes, besides what the user's template demands. A node's hostname label is what several
+// names can be given by: matchFields takes only one.
+func (p Placement) affinity(given *corev1.Affinity) *corev1.Affinity {
+	if len(p.Names) == 0 {
+		return given
+	}
+	out := given.DeepCopy()
+	if out == nil {
+		out = &corev1.Affinity{}
+	}
+	if out.NodeAffinity == nil {
+		out.NodeAffinity = &corev1.NodeAffinity{}
+	}
+	required := out.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution
+	if required == nil || len(required.NodeSelectorTerms) == 0 {
+		required = &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{}}}
+	}
+	// Terms are alternatives: each must hold the condition.
+	for i := range required.NodeSelectorTerms {
+		term := &required.NodeSelectorTerms[i]
+		term.MatchExpressions = append(term.MatchExpressions, corev1.NodeSelectorRequirement{
+			Key: corev1.LabelHostname, Operator: corev1.NodeSelectorOpIn, Values: slices.Sorted(slices.Values(p.Names)),
+		})
+	}
+	out.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution = required
+	return out
+}
+
+func ownSecurity() *corev1.SecurityContext {
+	return &corev1.SecurityContext{
+		AllowPrivilegeEscalation: ptr.To(false),
+		ReadOnlyRootFilesystem:   ptr.To(true),
+		RunAsNonRoot:             ptr.To(true),
+		RunAsUser:                ptr.To[int64](ourUser),
+		RunAsGroup:               ptr.To[int64](ourUser),
+		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+		SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+	}
+}
+
+// ourUser is distroless' nonroot.
+const ourUser = 65532
