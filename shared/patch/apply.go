@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -15,21 +16,46 @@ import (
 // AnnotationIntent holds the hash of what was applied last: an unchanged intent costs no call.
 const AnnotationIntent = "kaito.sh/intent"
 
+// TakenError says that an object of the needed name is there and was made by somebody else.
+type TakenError struct {
+	Kind string
+	Key  client.ObjectKey
+	// Cause is the API server's answer: it names the fields and who owns them.
+	Cause error
+}
+
+func (e *TakenError) Error() string {
+	return fmt.Sprintf("%s %s is there and belongs to somebody else: delete or rename it, or give the other object another name (%v)", e.Kind, e.Key, e.Cause)
+}
+
+func (e *TakenError) Unwrap() error { return e.Cause }
+
 // Apply writes obj by server-side apply under owner's name, unless current (what the cache has, nil if nothing) was
 // made from the same intent. obj needs name, namespace and, when it is owned, its owner references. It is left as it was.
-// Conflicts with other field managers are forced: what the builder sets is this operator's alone.
+//
+// Conflicts with other field managers are forced on what is ours: what the builder sets is this operator's alone. They are not
+// forced where current is nil, since then an object of that name is somebody else's: the answer is a *TakenError.
 func Apply(ctx context.Context, c client.Client, owner string, obj, current client.Object) (bool, error) {
 	intent, err := Intent(c.Scheme(), obj)
 	if err != nil {
 		return false, err
 	}
-	if current != nil && current.GetAnnotations()[AnnotationIntent] == intent.GetAnnotations()[AnnotationIntent] {
-		return false, nil
+	options := []client.ApplyOption{client.FieldOwner(owner)}
+	if current != nil {
+		if current.GetAnnotations()[AnnotationIntent] == intent.GetAnnotations()[AnnotationIntent] {
+			return false, nil
+		}
+		options = append(options, client.ForceOwnership)
 	}
-	if err := c.Apply(ctx, client.ApplyConfigurationFromUnstructured(intent), client.FieldOwner(owner), client.ForceOwnership); err != nil {
-		return false, fmt.Errorf("applying %s %s: %w", intent.GetKind(), client.ObjectKeyFromObject(obj), err)
+	kind := intent.GetKind()
+	err = c.Apply(ctx, client.ApplyConfigurationFromUnstructured(intent), options...)
+	switch {
+	case err == nil:
+		return true, nil
+	case current == nil && apierrors.IsConflict(err):
+		return false, &TakenError{Kind: kind, Key: client.ObjectKeyFromObject(obj), Cause: err}
 	}
-	return true, nil
+	return false, fmt.Errorf("applying %s %s: %w", kind, client.ObjectKeyFromObject(obj), err)
 }
 
 // Intent is what Apply sends: obj without status and server-set fields, with the hash of its canonical JSON.
