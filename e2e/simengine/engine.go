@@ -88,7 +88,7 @@ func New(opts Options) (*Engine, error) {
 		return nil, errors.New("ServedNames is empty: give the engine at least one name to answer to")
 	}
 	if len(opts.Adapters) > 0 && !opts.EnableLoRA {
-		return nil, errors.New("Adapters are given without EnableLoRA: vLLM takes --lora-modules with --enable-lora only")
+		return nil, errors.New("option Adapters is given without EnableLoRA: vLLM takes --lora-modules with --enable-lora only")
 	}
 	for i, value := range []int{opts.MaxModelLen, opts.MaxNumSeqs, opts.MaxLoras} {
 		if value < 0 {

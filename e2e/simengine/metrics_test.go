@@ -15,7 +15,7 @@ import (
 func TestMetricsFollowTheRequests(t *testing.T) {
 	s := start(t, Options{MaxNumSeqs: 1, MaxLoras: 4, EnableLoRA: true, Adapters: []Adapter{{Name: "dolly", Digest: "sha256:0"}}, DevMode: true})
 	own := []string{"model_name", "phi-3", "engine", "0"}
-	assert.Equal(t, float64(epoch.Unix()), s.metric(t, "vllm:lora_requests_info", "max_lora", "4", "running_lora_adapters", "", "waiting_lora_adapters", ""))
+	assert.InDelta(t, float64(epoch.Unix()), s.metric(t, "vllm:lora_requests_info", "max_lora", "4", "running_lora_adapters", "", "waiting_lora_adapters", ""), 1e-9)
 
 	// Held, so that one request stays running and the other waiting.
 	_, _ = s.text(t, http.MethodPost, "/pause", "")
@@ -43,7 +43,7 @@ func TestMetricsFollowTheRequests(t *testing.T) {
 	go send(ctx)
 	until(t, "one waits", func() bool { return s.metric(t, "vllm:num_requests_waiting", own...) == 1 })
 	s.clock.Step(time.Second)
-	assert.Equal(t, 5.0/kvCacheTokens, s.metric(t, "vllm:kv_cache_usage_perc", own...), "two tokens of the prompt and three of the answer")
+	assert.InDelta(t, 5.0/kvCacheTokens, s.metric(t, "vllm:kv_cache_usage_perc", own...), 1e-9, "two tokens of the prompt and three of the answer")
 	assert.Positive(t, s.metric(t, "vllm:lora_requests_info", "running_lora_adapters", "dolly", "waiting_lora_adapters", "dolly"))
 	_, load := call[map[string]int](t, s, http.MethodGet, "/load", "")
 	assert.Equal(t, map[string]int{"server_load": 2}, load)
@@ -55,11 +55,11 @@ func TestMetricsFollowTheRequests(t *testing.T) {
 	assert.Equal(t, http.StatusOK, <-done)
 	until(t, "nothing runs", func() bool { return s.metric(t, "vllm:num_requests_running", own...) == 0 })
 	assert.Zero(t, s.metric(t, "vllm:kv_cache_usage_perc", own...))
-	assert.Equal(t, 2.0, s.metric(t, "vllm:prompt_tokens_total", own...))
-	assert.Equal(t, 3.0, s.metric(t, "vllm:generation_tokens_total", own...))
-	assert.Equal(t, 1.0, s.metric(t, "vllm:request_success_total", append(own, "finished_reason", "length")...))
-	assert.Equal(t, 1.0, s.metric(t, "vllm:time_to_first_token_seconds", own...))
-	assert.Equal(t, 2.0, s.metric(t, "vllm:inter_token_latency_seconds", own...))
-	assert.Equal(t, 1.0, s.metric(t, "vllm:e2e_request_latency_seconds", own...))
+	assert.InDelta(t, 2.0, s.metric(t, "vllm:prompt_tokens_total", own...), 1e-9)
+	assert.InDelta(t, 3.0, s.metric(t, "vllm:generation_tokens_total", own...), 1e-9)
+	assert.InDelta(t, 1.0, s.metric(t, "vllm:request_success_total", append(own, "finished_reason", "length")...), 1e-9)
+	assert.InDelta(t, 1.0, s.metric(t, "vllm:time_to_first_token_seconds", own...), 1e-9)
+	assert.InDelta(t, 2.0, s.metric(t, "vllm:inter_token_latency_seconds", own...), 1e-9)
+	assert.InDelta(t, 1.0, s.metric(t, "vllm:e2e_request_latency_seconds", own...), 1e-9)
 	require.Positive(t, s.metric(t, "vllm:lora_requests_info", "running_lora_adapters", ""))
 }

@@ -72,7 +72,7 @@ func TestHelpNamesEveryFlagAndItsVariable(t *testing.T) {
 
 func TestRunRefusesAConfigurationThatCannotServe(t *testing.T) {
 	err := run(t.Context(), []string{"--listen", "127.0.0.1:0"}, env(nil), io.Discard)
-	assert.ErrorContains(t, err, `model is ""`)
+	require.ErrorContains(t, err, `model is ""`)
 	err = run(t.Context(), []string{"--listen", "nowhere:x", "--model", "m"}, env(nil), io.Discard)
 	assert.ErrorContains(t, err, `listen is "nowhere:x"`)
 }

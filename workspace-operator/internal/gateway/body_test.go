@@ -22,17 +22,15 @@ func TestBodiesOfEverySizeArriveWhole(t *testing.T) {
 		want := strings.Repeat("a", size)
 		res, got := f.do(t, http.MethodPost, "/v1/audio/transcriptions", want)
 		require.Equal(t, http.StatusOK, res.StatusCode)
-		require.Equal(t, size, len(got))
+		require.Len(t, got, size)
 
 		// The same with no length announced.
 		req := f.request(t, t.Context(), http.MethodPost, "/v1/audio/transcriptions", "")
 		req.Body, req.ContentLength, req.GetBody = io.NopCloser(strings.NewReader(want)), -1, nil
 		chunked, err := f.client.Do(req)
 		require.NoError(t, err)
-		body, err := io.ReadAll(chunked.Body)
-		require.NoError(t, err)
-		require.NoError(t, chunked.Body.Close())
-		require.Equal(t, size, len(body))
+		_, got = readReply(t, chunked)
+		require.Len(t, got, size)
 	}
 }
 
@@ -49,10 +47,8 @@ func TestABodyThatIsTooLargeIsRefused(t *testing.T) {
 					}
 					res, err := f.client.Do(req)
 					require.NoError(t, err)
-					defer func() { _ = res.Body.Close() }()
-					got, err := io.ReadAll(res.Body)
-					require.NoError(t, err)
-					refused := requireError(t, res, string(got), http.StatusRequestEntityTooLarge, "request_too_large")
+					answered, got := readReply(t, res)
+					refused := requireError(t, answered, got, http.StatusRequestEntityTooLarge, "request_too_large")
 					assert.Contains(t, refused.Message, "--max-body-bytes")
 					assert.Equal(t, int64(0), f.limiter.running.Load())
 					for _, at := range f.requests() {

@@ -93,7 +93,7 @@ func TestChatRefusesByName(t *testing.T) {
 		"a prompt that is a list":         {`{"prompt":["a"]}`, "invalid_type", "prompt", "must be a string"},
 		"no message":                      {`{"messages":[]}`, "invalid_type", "messages", "at least one"},
 		"a message without a role":        {`{"messages":[{"role":"user"},{"content":"a"}]}`, "invalid_type", "messages[1].role", "must be a string"},
-		"an unknown argument":             {`{"prompt":"a","generate_kwargs":{"max_lenght":5}}`, "unknown_parameter", "generate_kwargs.max_lenght", "max_length"},
+		"an unknown argument":             {`{"prompt":"a","generate_kwargs":{"max_lengths":5}}`, "unknown_parameter", "generate_kwargs.max_lengths", "max_length"},
 		"arguments that are a list":       {`{"prompt":"a","generate_kwargs":[]}`, "invalid_type", "generate_kwargs", "an object"},
 		"a length of nothing":             {`{"prompt":"a","generate_kwargs":{"max_length":0}}`, "invalid_value", "generate_kwargs.max_length", "an integer from 1"},
 		"half a token":                    {`{"prompt":"a","generate_kwargs":{"max_length":1.5}}`, "invalid_value", "generate_kwargs.max_length", "1.5"},

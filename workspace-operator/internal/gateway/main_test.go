@@ -97,22 +97,34 @@ func (f *fixture) requests() []seen {
 	return append([]seen(nil), f.seen...)
 }
 
-// do sends a request and returns its answer with the whole body.
-func (f *fixture) do(t *testing.T, method, path, body string, header ...string) (*http.Response, string) {
+// reply is an answer whose body was read to its end.
+type reply struct {
+	StatusCode int
+	Header     http.Header
+	Close      bool
+}
+
+func readReply(t *testing.T, res *http.Response) (reply, string) {
 	t.Helper()
-	res := f.open(t, t.Context(), method, path, body, header...)
 	got, err := io.ReadAll(res.Body)
 	require.NoError(t, err)
 	require.NoError(t, res.Body.Close())
-	return res, string(got)
+	return reply{res.StatusCode, res.Header, res.Close}, string(got)
 }
 
-// open sends a request and returns its answer once the headers are there.
+// do sends a request and returns its answer with the whole body.
+func (f *fixture) do(t *testing.T, method, path, body string, header ...string) (reply, string) {
+	t.Helper()
+	res, err := f.client.Do(f.request(t, t.Context(), method, path, body, header...))
+	require.NoError(t, err)
+	return readReply(t, res)
+}
+
+// open sends a request and returns its answer once the headers are there. The caller closes its body.
 func (f *fixture) open(t *testing.T, ctx context.Context, method, path, body string, header ...string) *http.Response {
 	t.Helper()
 	res, err := f.client.Do(f.request(t, ctx, method, path, body, header...))
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = res.Body.Close() }) // a second close does nothing
 	return res
 }
 
@@ -127,7 +139,7 @@ func (f *fixture) request(t *testing.T, ctx context.Context, method, path, body 
 }
 
 // requireError checks an answer's status and OpenAI's error shape, and returns the error.
-func requireError(t *testing.T, res *http.Response, body string, status int, code string) errorDetail {
+func requireError(t *testing.T, res reply, body string, status int, code string) errorDetail {
 	t.Helper()
 	require.Equal(t, status, res.StatusCode, body)
 	assert.Equal(t, "application/json", res.Header.Get("Content-Type"))

@@ -33,6 +33,7 @@ func TestAStreamIsPassedOnChunkByChunk(t *testing.T) {
 		}
 	})
 	res := f.open(t, t.Context(), http.MethodPost, "/v1/chat/completions", `{"stream":true}`)
+	defer func() { _ = res.Body.Close() }() // what is left of it is of no interest
 	require.Equal(t, http.StatusOK, res.StatusCode)
 	lines := bufio.NewReader(res.Body)
 	for i := range 3 {
@@ -56,6 +57,7 @@ func TestHeadersOfAStreamArriveBeforeItsFirstToken(t *testing.T) {
 	})
 	defer close(release)
 	res := f.open(t, t.Context(), http.MethodPost, "/v1/completions", `{}`)
+	defer func() { _ = res.Body.Close() }() // what is left of it is of no interest
 	assert.Equal(t, "text/event-stream; charset=utf-8", res.Header.Get("Content-Type"))
 }
 
@@ -168,9 +170,8 @@ func TestOnlyInferenceCanBeReached(t *testing.T) {
 			require.NoError(t, err)
 			res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 			require.NoError(t, err, path)
-			body, err := io.ReadAll(res.Body)
-			require.NoError(t, err)
-			requireError(t, res, string(body), http.StatusNotFound, "unknown_url")
+			answered, body := readReply(t, res)
+			requireError(t, answered, body, http.StatusNotFound, "unknown_url")
 			require.NoError(t, conn.Close())
 		}
 	}
@@ -209,7 +210,7 @@ func TestAnEncodedPathReachesTheEngineDecoded(t *testing.T) {
 }
 
 // raw sends bytes over one connection and returns every answer until the gateway closes it.
-func (f *fixture) raw(t *testing.T, request string) []*http.Response {
+func (f *fixture) raw(t *testing.T, request string) []reply {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
 	require.NoError(t, err)
@@ -217,17 +218,16 @@ func (f *fixture) raw(t *testing.T, request string) []*http.Response {
 	require.NoError(t, conn.SetDeadline(time.Now().Add(eventually.Short)))
 	_, err = io.WriteString(conn, request)
 	require.NoError(t, err)
-	var answers []*http.Response
+	var answers []reply
 	reader := bufio.NewReader(conn)
 	for {
 		res, err := http.ReadResponse(reader, nil)
 		if err != nil {
 			return answers
 		}
-		_, err = io.Copy(io.Discard, res.Body)
-		require.NoError(t, err)
-		answers = append(answers, res)
-		if res.Close {
+		answered, _ := readReply(t, res)
+		answers = append(answers, answered)
+		if answered.Close {
 			return answers
 		}
 	}
@@ -320,6 +320,7 @@ func TestAnAnswerThatTheEngineBreaksOffIsNotPassedForWhole(t *testing.T) {
 		panic(http.ErrAbortHandler)
 	})
 	res := f.open(t, t.Context(), http.MethodPost, "/v1/completions", `{}`)
+	defer func() { _ = res.Body.Close() }() // what is left of it is of no interest
 	got, err := io.ReadAll(res.Body)
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 	assert.Equal(t, "data: a\n\n", string(got))
@@ -360,6 +361,7 @@ func TestAStreamHasADeadlineOfItsOwn(t *testing.T) {
 		}
 	})
 	res := f.open(t, t.Context(), http.MethodPost, "/v1/completions", `{}`)
+	defer func() { _ = res.Body.Close() }() // what is left of it is of no interest
 	lines := bufio.NewReader(res.Body)
 	_, err := lines.ReadString('\n')
 	require.NoError(t, err)
@@ -403,19 +405,29 @@ func TestAClientThatDoesNotReadIsCutOff(t *testing.T) {
 	})
 }
 
-func TestAConnectionThatTheEngineHadClosedDoesNotFailTheCall(t *testing.T) {
-	// The engine closes each connection after its answer without saying so: the next call finds it closed.
-	f := start(t, func(w http.ResponseWriter, _ *http.Request) {
-		conn, buffered, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			return
+func TestAKeptConnectionThatDiesWithoutAnAnswerIsReplacedOnce(t *testing.T) {
+	for _, path := range []string{"/v1/completions", "/chat"} {
+		var f *fixture
+		dead := map[int]bool{2: true, 4: true, 5: true} // by the number of the request
+		f = start(t, func(w http.ResponseWriter, _ *http.Request) {
+			if !dead[len(f.requests())] {
+				_, _ = io.WriteString(w, oneChoice)
+				return
+			}
+			if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+				_ = conn.Close()
+			}
+		})
+		for range 2 { // the second finds its connection dead, and is sent once more on a new one
+			res, body := f.do(t, http.MethodPost, path, `{"prompt":"q"}`)
+			require.Equal(t, http.StatusOK, res.StatusCode, body)
 		}
-		_, _ = io.WriteString(buffered, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-		_ = buffered.Flush()
-		_ = conn.Close()
-	})
-	for range 50 {
-		res, body := f.do(t, http.MethodPost, "/v1/completions", `{}`)
-		require.Equal(t, http.StatusOK, res.StatusCode, body)
+		require.Len(t, f.requests(), 3)
+		assert.Equal(t, f.requests()[1].body, f.requests()[2].body)
+		assert.NotContains(t, f.requests()[2].header, "Idempotency-Key")
+
+		res, body := f.do(t, http.MethodPost, path, `{"prompt":"q"}`)
+		requireError(t, res, body, http.StatusBadGateway, "engine_error")
+		assert.Len(t, f.requests(), 5, "what dies on a new connection as well is not sent a third time")
 	}
 }

@@ -134,7 +134,7 @@ func TestAStopDrainsInOrder(t *testing.T) {
 	require.ErrorIs(t, err, io.EOF)
 	select {
 	case err := <-s.done:
-		assert.NoError(t, err)
+		require.NoError(t, err)
 	case <-time.After(eventually.Short):
 		t.Fatal("the drain does not end with the last request")
 	}
