@@ -53,13 +53,13 @@ func (l *Limits) Take(bucket Bucket, pool string) error {
 	defer l.mu.Unlock()
 	now := l.clock.Now()
 	if until, ok := l.blocked[blockKey(bucket, pool)]; ok && now.Before(until) {
-		return throttled(until.Sub(now))
+		return Throttled(until.Sub(now))
 	}
 	limiter := l.limiter(bucket, pool)
 	r := limiter.ReserveN(now, 1)
 	if wait := r.DelayFrom(now); wait > 0 {
 		r.CancelAt(now)
-		return throttled(wait)
+		return Throttled(wait)
 	}
 	return nil
 }
@@ -104,7 +104,8 @@ func blockKey(bucket Bucket, pool string) string {
 	return string(bucket) + "/" + pool
 }
 
-func throttled(after time.Duration) *Error {
+// Throttled is the error of a call that our own limits keep back.
+func Throttled(after time.Duration) *Error {
 	return &Error{
 		Reason: ReasonThrottled, Class: ClassThrottle, RetryAfter: after,
 		Message: "the documented rate of Azure's API is used up", Remedy: "none: retried",

@@ -90,6 +90,13 @@ func (c *Cache) Invalidate(pool string) {
 	}
 }
 
+// Doubt has the machines of a pool read again with the next refresh, whenever that is.
+func (c *Cache) Doubt(pool string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dirty[pool] = true
+}
+
 // Stale says whether something asked for a fresh view since the last one.
 func (c *Cache) Stale() bool {
 	c.mu.RLock()

@@ -87,7 +87,7 @@ func (d *decider) indexPools() {
 		}
 		entry := &pool{Pool: p, ordinal: ord, busy: !p.Settled()}
 		if op, ok := d.Operations[p.Name]; ok {
-			if op.Ended.IsZero() || !p.MachinesAt.After(op.Ended) {
+			if op.Ended.IsZero() || p.MachinesAt.Before(op.Ended) {
 				entry.op, entry.busy = &op, true
 			} else {
 				d.out.Settled = append(d.out.Settled, p.Name)
@@ -97,7 +97,7 @@ func (d *decider) indexPools() {
 			entry.growing = max(0, p.Count-len(p.Machines))
 			if entry.op != nil {
 				switch entry.op.Kind {
-				case azure.OperationPut:
+				case azure.OperationPut, azure.OperationAbort: // an aborted one is told to its claims when that has ended
 					entry.growing = max(0, max(p.Count, entry.op.Target)-len(p.Machines))
 				default:
 					entry.growing = 0
@@ -110,7 +110,7 @@ func (d *decider) indexPools() {
 		if seen[name] {
 			continue
 		}
-		if !op.Ended.IsZero() && d.View.At.After(op.Ended) {
+		if !op.Ended.IsZero() && !d.View.At.Before(op.Ended) {
 			d.out.Settled = append(d.out.Settled, name)
 			continue
 		}

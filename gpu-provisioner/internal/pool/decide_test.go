@@ -149,7 +149,7 @@ func TestClaimsThatARunningOperationServesAreNotAskedForAgain(t *testing.T) {
 		"known only by the pool's state, the token being lost": func(w *world) { w.pool(keyA, 0, 2).State = "Creating" },
 		"ended, but the view is older than the end": func(w *world) {
 			w.pool(keyA, 0, 2)
-			w.Operations["g"+keyA+"0"] = Operation{Handle: azure.Handle{Kind: azure.OperationPut, Pool: "g" + keyA + "0"}, Key: keyA, Target: 2, Started: start.Add(-time.Minute), Ended: start}
+			w.Operations["g"+keyA+"0"] = Operation{Handle: azure.Handle{Kind: azure.OperationPut, Pool: "g" + keyA + "0"}, Key: keyA, Target: 2, Started: start.Add(-time.Minute), Ended: start.Add(time.Second)}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -179,15 +179,24 @@ func (e *Engine) Pass(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	e.lookAtOperations(ctx)
+	var failed error
+	view, _ := e.Cache.View()
+	if view.At.IsZero() {
+		// Where a claim may be placed depends on the cluster's location.
+		failed = e.refresh(ctx, true)
+	}
 	claims, objects, err := e.observeClaims(ctx)
 	if err != nil {
 		return 0, err
 	}
 	active := e.active(claims)
-	if err := e.refresh(ctx, active); err != nil {
-		return e.refreshFailed(ctx, claims, err)
+	if failed == nil {
+		failed = e.refresh(ctx, active)
 	}
-	view, _ := e.Cache.View()
+	if failed != nil {
+		return e.refreshFailed(ctx, claims, failed)
+	}
+	view, _ = e.Cache.View()
 	decision := Decide(State{
 		Now: e.Clock.Now(), View: view, Claims: claims, Operations: maps.Clone(e.operations), Holds: maps.Clone(e.holds),
 		Sightings: e.sightings, MaxPerPool: e.maxPerPool, Settings: e.Settings,
@@ -202,18 +211,23 @@ func (e *Engine) Pass(ctx context.Context) (time.Duration, error) {
 
 // refresh renews the view when something asked for it or when it is too old for what is going on.
 func (e *Engine) refresh(ctx context.Context, active bool) error {
-	interval := e.Intervals.Idle
-	if active {
-		interval = e.Intervals.Active
-	}
 	view, lastErr := e.Cache.View()
+	interval := e.interval(active, &view)
 	if lastErr == nil && !e.Cache.Stale() && e.Clock.Since(view.At) < interval {
 		return nil
 	}
 	if hold, ok := e.holds[holdRefresh]; ok && e.Clock.Now().Before(hold.Until) {
 		return hold.Err
 	}
-	err := e.Cache.Refresh(ctx, interval)
+	if !e.Azure.Spare() {
+		// What is left of the rate limit is for writes.
+		hold := Hold{Until: e.Clock.Now().Add(2 * time.Second), Err: azure.Throttled(2 * time.Second)}
+		e.holds[holdRefresh] = hold
+		return hold.Err
+	}
+	e.doubt(&view)
+	// Machines of a pool that did not change are read at leisure, however busy other pools are.
+	err := e.Cache.Refresh(ctx, e.interval(false, &view))
 	if err != nil {
 		e.hold(holdRefresh, azure.Classify(err))
 		return err
@@ -223,6 +237,41 @@ func (e *Engine) refresh(ctx context.Context, active bool) error {
 }
 
 const holdRefresh = "refresh"
+
+// perPool is how much a pool of ours adds to the interval while nothing goes on: reading every pool's machines must stay well below
+// the one call a second that AKS allows.
+const perPool = 2 * time.Second
+
+// doubt has those pools looked into in which something was seen that should not be.
+func (e *Engine) doubt(view *azure.View) {
+	for i := range view.Pools {
+		p := &view.Pools[i]
+		_, seen := e.sightings[sightCount(p.Name)]
+		for _, m := range p.Machines {
+			if seen {
+				break
+			}
+			_, seen = e.sightings[sightMachine(m.ProviderID)]
+		}
+		if seen {
+			e.Cache.Doubt(p.Name)
+		}
+	}
+}
+
+// interval is the age at which the view is renewed.
+func (e *Engine) interval(active bool, view *azure.View) time.Duration {
+	if active {
+		return e.Intervals.Active
+	}
+	ours := 0
+	for i := range view.Pools {
+		if view.Pools[i].Ours() {
+			ours++
+		}
+	}
+	return max(e.Intervals.Idle, time.Duration(ours)*perPool)
+}
 
 // refreshFailed tells every waiting claim why nothing goes on, and leaves everything alone.
 func (e *Engine) refreshFailed(ctx context.Context, claims []Claim, err error) (time.Duration, error) {
@@ -263,7 +312,8 @@ func (e *Engine) active(claims []Claim) bool {
 // next is the delay until the pass that must not be later.
 func (e *Engine) next(d Decision, active bool) time.Duration {
 	now := e.Clock.Now()
-	at := now.Add(e.Intervals.Idle)
+	view, _ := e.Cache.View()
+	at := now.Add(e.interval(false, &view))
 	earlier := func(t time.Time) {
 		if !t.IsZero() && t.Before(at) {
 			at = t

@@ -1,0 +1,123 @@
+package azure
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	testclock "k8s.io/utils/clock/testing"
+)
+
+type reader struct {
+	pools    []Pool
+	machines map[string][]Machine
+	reads    []string
+	spare    int
+	fail     map[string]error
+}
+
+func (r *reader) Cluster(context.Context) (Cluster, error) {
+	return Cluster{PowerState: "Running"}, r.fail["cluster"]
+}
+func (r *reader) Pools(context.Context) ([]Pool, error) {
+	return append([]Pool(nil), r.pools...), r.fail["pools"]
+}
+func (r *reader) Spare() bool { r.spare--; return r.spare >= 0 }
+func (r *reader) Machines(_ context.Context, pool string) ([]Machine, error) {
+	r.reads = append(r.reads, pool)
+	return r.machines[pool], r.fail[pool]
+}
+
+func ourPool(name string, count int) Pool {
+	return Pool{Name: name, State: StateSucceeded, Count: count, ETag: "1", Tags: map[string]string{TagManagedBy: ManagedByValue, TagPoolKey: "k"}}
+}
+
+func newReader() (*reader, *Cache, *testclock.FakeClock) {
+	r := &reader{
+		pools:    []Pool{ourPool("b", 1), ourPool("a", 1), {Name: "user", State: StateSucceeded}},
+		machines: map[string][]Machine{"a": {{"a0", "pa"}}, "b": {{"b0", "pb"}}}, spare: 100, fail: map[string]error{},
+	}
+	clk := testclock.NewFakeClock(time.Unix(1000, 0))
+	return r, NewCache(r, clk), clk
+}
+
+func (r *reader) since() []string {
+	out := r.reads
+	r.reads = nil
+	return out
+}
+
+func TestOnlyThePoolsOfOursThatNeedItAreReadAgain(t *testing.T) {
+	r, c, clk := newReader()
+	require.NoError(t, c.Refresh(t.Context(), time.Minute))
+	assert.Equal(t, []string{"a", "b"}, r.since(), "the first time all of ours, and nobody else's")
+	view, err := c.View()
+	require.NoError(t, err)
+	assert.True(t, view.Fresh(clk.Now(), 0))
+
+	clk.Step(time.Second)
+	require.NoError(t, c.Refresh(t.Context(), time.Minute))
+	assert.Empty(t, r.since(), "nothing changed")
+	view, _ = c.View()
+	_, p, ok := view.Machine("pa")
+	require.True(t, ok)
+	assert.Equal(t, "a", p.Name, "what was read before stays")
+	assert.Equal(t, clk.Now().Add(-time.Second), view.Oldest)
+
+	for name, change := range map[string]func(){
+		"written to":    func() { r.pools[0].ETag = "2" },
+		"another count": func() { r.pools[0].Count = 2 },
+		"busy":          func() { r.pools[0].State = "Scaling" },
+		"invalidated":   func() { r.pools[0].State = StateSucceeded; c.Invalidate("b") },
+		"doubted":       func() { c.Doubt("b") },
+	} {
+		change()
+		require.NoError(t, c.Refresh(t.Context(), time.Minute))
+		assert.Contains(t, r.since(), "b", name)
+	}
+	clk.Step(time.Minute)
+	require.NoError(t, c.Refresh(t.Context(), time.Minute))
+	assert.ElementsMatch(t, []string{"a", "b"}, r.since(), "too old")
+}
+
+func TestAFailedReadKeepsTheOlderViewAndSaysSo(t *testing.T) {
+	for _, what := range []string{"cluster", "pools", "b"} {
+		t.Run(what, func(t *testing.T) {
+			r, c, clk := newReader()
+			require.NoError(t, c.Refresh(t.Context(), time.Minute))
+			before, _ := c.View()
+			clk.Step(time.Hour)
+			r.fail[what] = &Error{Class: ClassTransient}
+			r.pools = r.pools[:1]
+			require.Error(t, c.Refresh(t.Context(), time.Minute))
+			view, err := c.View()
+			require.Error(t, err)
+			assert.Equal(t, before, view)
+		})
+	}
+}
+
+func TestWithoutRoomInTheRateLimitTheOldestPoolsAreReadFirstAndTheViewSaysHowOldItIs(t *testing.T) {
+	r, c, clk := newReader()
+	r.spare = 1
+	require.NoError(t, c.Refresh(t.Context(), time.Minute))
+	view, _ := c.View()
+	assert.False(t, view.Complete, "b was never read")
+	assert.False(t, view.Fresh(clk.Now(), time.Hour))
+	r.since()
+	clk.Step(2 * time.Minute)
+	r.spare = 1
+	require.NoError(t, c.Refresh(t.Context(), time.Minute))
+	assert.Equal(t, []string{"b"}, r.since())
+	view, _ = c.View()
+	assert.True(t, view.Complete)
+	assert.Equal(t, clk.Now().Add(-2*time.Minute), view.Oldest)
+}
+
+func TestAPoolThatVanishesBetweenTheTwoReadsIsNoError(t *testing.T) {
+	r, c, _ := newReader()
+	r.fail["b"] = &Error{Class: ClassGone}
+	assert.NoError(t, c.Refresh(t.Context(), time.Minute))
+}
