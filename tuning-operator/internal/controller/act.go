@@ -50,7 +50,8 @@ func (r *Reconciler) tidy(ctx context.Context, s *scope) (flow.Result, error) {
 	return flow.Stop(), r.deleteJob(ctx, s.job)
 }
 
-// dropClaim gives the checkpoints' disk back: the adapter is where it should be.
+// dropClaim gives the checkpoints' disk back: the adapter is where it should be. The cluster keeps it for as long as a
+// pod that had it is there, ended or not; spec.ttlSecondsAfterFinished says for how long.
 func (r *Reconciler) dropClaim(ctx context.Context, tj *tuningv1alpha1.TuningJob) error {
 	if !job.OwnClaim(tj) {
 		return nil
@@ -77,8 +78,17 @@ func (r *Reconciler) deleteJob(ctx context.Context, j *batchv1.Job) error {
 	return nil
 }
 
-// create makes the Job and what it needs. AlreadyExists is the guard: the cache may not have seen the Job yet.
+// create makes the Job and what it needs. In a namespace that ends nothing can be made, nor has it to be.
 func (r *Reconciler) create(ctx context.Context, s *scope) (flow.Result, error) {
+	result, err := r.createAll(ctx, s)
+	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		return flow.Stop(), nil
+	}
+	return result, err
+}
+
+// createAll relies on AlreadyExists as its guard: the cache may not have seen the Job yet.
+func (r *Reconciler) createAll(ctx context.Context, s *scope) (flow.Result, error) {
 	if s.job != nil {
 		return flow.Continue(), nil
 	}
@@ -148,7 +158,7 @@ func (r *Reconciler) createJob(ctx context.Context, s *scope, want *batchv1.Job)
 	case apierrors.IsAlreadyExists(err):
 		return r.existing(ctx, s, want)
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
-		return flow.Stop(), nil
+		return flow.Stop(), err
 	case apierrors.IsInvalid(err), apierrors.IsForbidden(err):
 		var status apierrors.APIStatus
 		text := err.Error()
