@@ -25,6 +25,7 @@ import (
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"kaito.sh/gpu-provisioner/internal/azure"
+	"kaito.sh/gpu-provisioner/internal/azure/azuretest"
 	"kaito.sh/gpu-provisioner/internal/quota"
 )
 
@@ -34,7 +35,7 @@ const a100 = "Standard_NC24ads_A100_v4"
 type house struct {
 	*Engine
 	t      *testing.T
-	azure  *memory
+	azure  *azuretest.Memory
 	clock  *testclock.FakeClock
 	client client.Client
 	writes int // to the API server
@@ -45,7 +46,7 @@ func newHouse(t *testing.T) *house {
 	scheme := runtime.NewScheme()
 	require.NoError(t, clientgoscheme.AddToScheme(scheme))
 	scheme.AddKnownTypes(schema.GroupVersion{Group: "karpenter.sh", Version: "v1"}, &karpv1.NodeClaim{}, &karpv1.NodeClaimList{})
-	h := &house{t: t, azure: newMemory(), clock: testclock.NewFakeClock(start), class: ubuntu}
+	h := &house{t: t, azure: azuretest.New(), clock: testclock.NewFakeClock(start), class: ubuntu}
 	h.client = fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&karpv1.NodeClaim{}).WithInterceptorFuncs(interceptor.Funcs{
 		Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
 			h.writes++
@@ -107,11 +108,11 @@ func (h *house) pass() {
 	h.clock.Step(11 * time.Second)
 	for quiet, n := 0, 0; quiet < 2; n++ {
 		require.Less(h.t, n, 10, "still writing")
-		before := len(h.azure.calls) + h.writes
+		before := len(h.azure.Calls()) + h.writes
 		_, err := h.Pass(h.t.Context())
 		require.NoError(h.t, err)
 		quiet++
-		if len(h.azure.calls)+h.writes != before {
+		if len(h.azure.Calls())+h.writes != before {
 			quiet = 0
 		}
 		h.clock.Step(2 * time.Second)
@@ -137,14 +138,7 @@ func (h *house) bound() map[string]string {
 	return out
 }
 
-func (h *house) pools() []string {
-	var out []string
-	for name := range h.azure.pools {
-		out = append(out, name)
-	}
-	slices.Sort(out)
-	return out
-}
+func (h *house) pools() []string { return h.azure.Names() }
 
 // only is the name of the one pool that there is.
 func (h *house) only() string {
@@ -161,15 +155,15 @@ func TestThreeClaimsBecomeOnePutAndAreBoundWhenItEnds(t *testing.T) {
 	h.pass()
 	h.pass()
 	pool := h.only()
-	assert.Equal(t, []string{"create " + pool + " 3"}, h.azure.calls)
+	assert.Equal(t, []string{"create " + pool + " 3"}, h.azure.Calls())
 	assert.Empty(t, h.bound())
 	w, ok := h.Waiting("uid-c1")
 	require.True(t, ok)
 	assert.Equal(t, ReasonLaunching, w.Reason)
-	h.azure.end(pool, nil, 0)
+	h.azure.End(pool, nil, 0)
 	h.pass()
 	assert.Len(t, h.bound(), 3)
-	assert.Len(t, h.azure.calls, 1)
+	assert.Len(t, h.azure.Calls(), 1)
 }
 
 func TestAMachineIsBoundAsSoonAsAzureListsItThoughTheOperationStillRuns(t *testing.T) {
@@ -177,25 +171,25 @@ func TestAMachineIsBoundAsSoonAsAzureListsItThoughTheOperationStillRuns(t *testi
 	h.ask("c1", "c2")
 	h.pass()
 	pool := h.only()
-	h.azure.arrive(h.azure.pools[pool])
+	h.azure.Arrive(pool)
 	h.pass()
-	assert.Equal(t, map[string]string{"c1": machineID(pool, 0)}, h.bound())
-	assert.Len(t, h.azure.calls, 1)
+	assert.Equal(t, map[string]string{"c1": azuretest.ProviderID(pool, 0)}, h.bound())
+	assert.Len(t, h.azure.Calls(), 1)
 }
 
 func TestAPassThatChangesNothingWritesNothing(t *testing.T) {
 	h := newHouse(t)
 	h.ask("c1")
 	h.pass()
-	h.azure.end(h.only(), nil, 0)
+	h.azure.End(h.only(), nil, 0)
 	h.pass()
-	calls, writes := len(h.azure.calls), h.writes
+	calls, writes := len(h.azure.Calls()), h.writes
 	for range 5 {
 		h.clock.Step(time.Minute)
 		_, err := h.Pass(t.Context())
 		require.NoError(t, err)
 	}
-	assert.Len(t, h.azure.calls, calls)
+	assert.Len(t, h.azure.Calls(), calls)
 	assert.Equal(t, writes, h.writes)
 }
 
@@ -206,10 +200,10 @@ func TestManyClaimsCostAsManyCallsAsOne(t *testing.T) {
 			h.ask(fmt.Sprintf("c%03d", i))
 		}
 		h.pass()
-		h.azure.end(h.only(), nil, 0)
+		h.azure.End(h.only(), nil, 0)
 		h.pass()
 		require.Len(t, h.bound(), n)
-		return h.azure.reads + len(h.azure.calls)
+		return h.azure.Cost()
 	}
 	assert.Equal(t, cost(1), cost(60))
 }
@@ -230,11 +224,11 @@ func TestARestartedProcessTakesUpTheRunningOperation(t *testing.T) {
 			lose(h)
 			h.restart()
 			h.pass()
-			assert.Equal(t, []string{"create " + pool + " 2"}, h.azure.calls, "nothing is asked for twice")
-			h.azure.end(pool, nil, 0)
+			assert.Equal(t, []string{"create " + pool + " 2"}, h.azure.Calls(), "nothing is asked for twice")
+			h.azure.End(pool, nil, 0)
 			h.pass()
 			assert.Len(t, h.bound(), 2)
-			assert.Len(t, h.azure.calls, 1)
+			assert.Len(t, h.azure.Calls(), 1)
 		})
 	}
 }
@@ -244,7 +238,7 @@ func TestAFailureAfterARestartIsStillRememberedByItsOffering(t *testing.T) {
 	h.ask("c1")
 	h.pass()
 	h.restart()
-	h.azure.end(h.only(), noCapacity, 0)
+	h.azure.End(h.only(), noCapacity, 0)
 	h.pass()
 	f, ok := FailureOf(h.claim("c1"))
 	require.True(t, ok)
@@ -254,13 +248,13 @@ func TestAFailureAfterARestartIsStillRememberedByItsOffering(t *testing.T) {
 func TestAConnectionThatDropsAfterTheWriteTookEffectMakesNoSecondPool(t *testing.T) {
 	h := newHouse(t)
 	h.ask("c1")
-	h.azure.fail["create"], h.azure.after = &azure.Error{Class: azure.ClassTransient, Reason: azure.ReasonAzureError, Message: "EOF"}, true
+	h.azure.FailNext("create", &azure.Error{Class: azure.ClassTransient, Reason: azure.ReasonAzureError, Message: "EOF"}, true)
 	h.pass()
 	pool := h.only()
-	h.azure.end(pool, nil, 0)
+	h.azure.End(pool, nil, 0)
 	h.pass()
 	assert.Len(t, h.bound(), 1)
-	assert.Equal(t, []string{"create " + pool + " 1"}, h.azure.calls)
+	assert.Equal(t, []string{"create " + pool + " 1"}, h.azure.Calls())
 }
 
 func TestAnAllocationThatFailsInPartFailsTheRestAndEveryLaterClaimAtOnce(t *testing.T) {
@@ -268,7 +262,7 @@ func TestAnAllocationThatFailsInPartFailsTheRestAndEveryLaterClaimAtOnce(t *test
 	h.ask("c1", "c2", "c3")
 	h.pass()
 	pool := h.only()
-	h.azure.end(pool, noCapacity, 2)
+	h.azure.End(pool, noCapacity, 2)
 	h.pass()
 	assert.Len(t, h.bound(), 2)
 	failure, ok := FailureOf(h.claim("c3"))
@@ -281,12 +275,12 @@ func TestAnAllocationThatFailsInPartFailsTheRestAndEveryLaterClaimAtOnce(t *test
 	require.NoError(t, err)
 	assert.Contains(t, shown, "offering."+a100+".regional.on-demand")
 
-	calls := len(h.azure.calls)
+	calls := len(h.azure.Calls())
 	h.ask("c4")
 	h.pass()
 	_, failed := FailureOf(h.claim("c4"))
 	assert.True(t, failed)
-	assert.Len(t, h.azure.calls, calls, "Azure is not asked")
+	assert.Len(t, h.azure.Calls(), calls, "Azure is not asked")
 	h.restart()
 	h.ask("c5")
 	h.pass()
@@ -297,15 +291,15 @@ func TestAnAllocationThatFailsInPartFailsTheRestAndEveryLaterClaimAtOnce(t *test
 	h.pass()
 	h.clock.Step(time.Minute)
 	h.pass()
-	assert.Equal(t, "resize "+pool+" 2", h.azure.calls[len(h.azure.calls)-1], "the count is set back")
+	assert.Equal(t, "resize "+pool+" 2", h.azure.Calls()[len(h.azure.Calls())-1], "the count is set back")
 }
 
 func TestWhatTheQuotaHasNoRoomForIsNotAskedFor(t *testing.T) {
 	h := newHouse(t)
-	h.azure.usages = []azure.Usage{{Name: "famA", Current: 92, Limit: 150}, {Name: "cores", Limit: 1000}}
+	h.azure.SetUsages(azure.Usage{Name: "famA", Current: 92, Limit: 150}, azure.Usage{Name: "cores", Limit: 1000})
 	h.ask("c1", "c2", "c3")
 	h.pass()
-	assert.Equal(t, []string{"create " + h.only() + " 2"}, h.azure.calls)
+	assert.Equal(t, []string{"create " + h.only() + " 2"}, h.azure.Calls())
 	failure, ok := FailureOf(h.claim("c3"))
 	require.True(t, ok)
 	assert.Equal(t, azure.ReasonQuotaExceeded, failure.Reason)
@@ -319,50 +313,50 @@ func TestAZoneWithoutCapacityLeadsToTheNextZone(t *testing.T) {
 	h.ask("c1")
 	h.pass()
 	first := h.only()
-	assert.Equal(t, []string{"2"}, h.azure.specs[first].Zones)
-	h.azure.end(first, &azure.Error{Reason: azure.ReasonZonalCapacity, Class: azure.ClassCapacity, Scope: azure.ScopeOffering, RememberFor: time.Hour}, 0)
+	assert.Equal(t, []string{"2"}, h.azure.Spec(first).Zones)
+	h.azure.End(first, &azure.Error{Reason: azure.ReasonZonalCapacity, Class: azure.ClassCapacity, Scope: azure.ScopeOffering, RememberFor: time.Hour}, 0)
 	h.pass()
 	_, failed := FailureOf(h.claim("c1"))
 	require.False(t, failed)
 	i := slices.IndexFunc(h.pools(), func(p string) bool { return p != first })
 	require.GreaterOrEqual(t, i, 0, "another pool is made")
-	assert.Equal(t, []string{"3"}, h.azure.specs[h.pools()[i]].Zones)
+	assert.Equal(t, []string{"3"}, h.azure.Spec(h.pools()[i]).Zones)
 }
 
 func TestAClusterThatStopsBetweenTheLookAndTheWriteIsNotWrittenTo(t *testing.T) {
 	h := newHouse(t)
 	h.ask("c1")
 	h.gathered()
-	h.azure.cluster = azure.Cluster{Location: "eastus", PowerState: "Stopped", ProvisioningState: "Succeeded"}
+	h.azure.SetPower("Stopped")
 	_, err := h.Pass(t.Context()) // the view of a second ago says that it runs
 	require.NoError(t, err)
-	assert.Empty(t, h.azure.calls)
+	assert.Empty(t, h.azure.Calls())
 	w, _ := h.Waiting("uid-c1")
 	assert.Equal(t, ReasonClusterNotRunning, w.Reason)
-	h.azure.cluster.PowerState = "Running"
+	h.azure.SetPower("Running")
 	h.pass()
-	assert.Len(t, h.azure.calls, 1)
+	assert.Len(t, h.azure.Calls(), 1)
 }
 
 func TestWhyAzureCannotBeReadStandsOnEveryWaitingClaim(t *testing.T) {
 	h := newHouse(t)
 	h.ask("c1")
-	h.azure.down = &azure.Error{Class: azure.ClassConfig, Reason: azure.ReasonIdentityUnauthorized, Message: "AADSTS700213: no matching federated identity", Remedy: "check the workload identity federation"}
+	h.azure.SetDown(&azure.Error{Class: azure.ClassConfig, Reason: azure.ReasonIdentityUnauthorized, Message: "AADSTS700213: no matching federated identity", Remedy: "check the workload identity federation"})
 	_, err := h.Pass(t.Context())
 	require.NoError(t, err)
 	w, ok := h.Waiting("uid-c1")
 	require.True(t, ok)
 	assert.Equal(t, azure.ReasonIdentityUnauthorized, w.Reason)
 	assert.Contains(t, w.Message, "federation")
-	reads := h.azure.reads
+	reads := h.azure.Cost()
 	h.clock.Step(10 * time.Second)
 	_, err = h.Pass(t.Context())
 	require.NoError(t, err)
-	assert.Equal(t, reads, h.azure.reads, "retried slowly: a person must act")
-	h.azure.down = nil
+	assert.Equal(t, reads, h.azure.Cost(), "retried slowly: a person must act")
+	h.azure.SetDown(nil)
 	h.clock.Step(10 * time.Second)
 	h.pass()
-	assert.Len(t, h.azure.calls, 1)
+	assert.Len(t, h.azure.Calls(), 1)
 }
 
 func TestAnOperationThatHangsIsAbortedAndItsClaimsSayWhy(t *testing.T) {
@@ -372,8 +366,8 @@ func TestAnOperationThatHangsIsAbortedAndItsClaimsSayWhy(t *testing.T) {
 	pool := h.only()
 	h.clock.Step(20 * time.Minute)
 	h.pass()
-	require.Equal(t, "abort "+pool, h.azure.calls[len(h.azure.calls)-1])
-	h.azure.end(pool, nil, 0)
+	require.Equal(t, "abort "+pool, h.azure.Calls()[len(h.azure.Calls())-1])
+	h.azure.End(pool, nil, 0)
 	_, err := h.Pass(t.Context())
 	require.NoError(t, err)
 	w, _ := h.Waiting("uid-c1")
@@ -387,16 +381,16 @@ func TestAReleasedClaimsMachineIsDeletedAlsoWhenAnotherProcessHeardOfIt(t *testi
 	h.ask("c1", "c2")
 	h.pass()
 	pool := h.only()
-	h.azure.end(pool, nil, 0)
+	h.azure.End(pool, nil, 0)
 	h.pass()
 	c := h.claim("c1")
 	require.NoError(t, h.client.Delete(t.Context(), c))
 	h.pass()
-	assert.Len(t, h.azure.calls, 1, "core is still draining")
+	assert.Len(t, h.azure.Calls(), 1, "core is still draining")
 	h.Release("uid-c1")
 	h.pass()
-	assert.Equal(t, "deleteMachines "+pool+" [m0]", h.azure.calls[1])
-	h.azure.end(pool, nil, 0)
+	assert.Equal(t, "deleteMachines "+pool+" [m0]", h.azure.Calls()[1])
+	h.azure.End(pool, nil, 0)
 	h.pass()
 
 	c = h.claim("c2")
@@ -406,8 +400,8 @@ func TestAReleasedClaimsMachineIsDeletedAlsoWhenAnotherProcessHeardOfIt(t *testi
 	require.NoError(t, h.client.Status().Update(t.Context(), c))
 	h.restart()
 	h.pass()
-	assert.Equal(t, "delete "+pool, h.azure.calls[2], "the last machine takes the pool along")
-	h.azure.end(pool, nil, 0)
+	assert.Equal(t, "delete "+pool, h.azure.Calls()[2], "the last machine takes the pool along")
+	h.azure.End(pool, nil, 0)
 	h.pass()
 	assert.Empty(t, h.pools())
 }
@@ -421,13 +415,13 @@ func TestAClaimThatIsDeletedWhileItsMachineIsMadeLeaksNothing(t *testing.T) {
 	require.NoError(t, h.client.Update(t.Context(), c))
 	require.NoError(t, client.IgnoreNotFound(h.client.Delete(t.Context(), c)))
 	pool := h.only()
-	h.azure.end(pool, nil, 0)
+	h.azure.End(pool, nil, 0)
 	for range 4 {
 		h.pass()
 		h.clock.Step(time.Minute)
 	}
-	require.Equal(t, "delete "+pool, h.azure.calls[len(h.azure.calls)-1])
-	h.azure.end(pool, nil, 0)
+	require.Equal(t, "delete "+pool, h.azure.Calls()[len(h.azure.Calls())-1])
+	h.azure.End(pool, nil, 0)
 	h.pass()
 	assert.Empty(t, h.pools())
 }
@@ -437,9 +431,9 @@ func TestAClaimWhoseMachineVanishesSaysSoInItsStatusBeforeItGoes(t *testing.T) {
 	h.ask("c1")
 	h.pass()
 	pool := h.only()
-	h.azure.end(pool, nil, 0)
+	h.azure.End(pool, nil, 0)
 	h.pass()
-	delete(h.azure.pools, pool) // somebody else deletes the pool
+	h.azure.Vanish(pool) // somebody else deletes the pool
 	for range 4 {
 		h.pass()
 		h.clock.Step(time.Minute)
@@ -455,7 +449,7 @@ func TestAConflictOnTheClaimIsLookedAtAgain(t *testing.T) {
 	h := newHouse(t)
 	h.ask("c1")
 	h.pass()
-	h.azure.end(h.only(), nil, 0)
+	h.azure.End(h.only(), nil, 0)
 	stale := true
 	c := interceptor.NewClient(h.client.(client.WithWatch), interceptor.Funcs{Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
 		if stale {
@@ -468,4 +462,25 @@ func TestAConflictOnTheClaimIsLookedAtAgain(t *testing.T) {
 	h.pass()
 	h.pass()
 	assert.Len(t, h.bound(), 1)
+}
+
+func TestAMachineThatWasBoundIsNotFreeThoughTheCacheIsBehind(t *testing.T) {
+	h := newHouse(t)
+	h.ask("c1", "c2")
+	h.pass()
+	pool := h.only()
+	var behind karpv1.NodeClaimList
+	require.NoError(t, h.client.List(t.Context(), &behind))
+	h.Client = interceptor.NewClient(h.client.(client.WithWatch), interceptor.Funcs{List: func(_ context.Context, _ client.WithWatch, l client.ObjectList, _ ...client.ListOption) error {
+		behind.DeepCopyInto(l.(*karpv1.NodeClaimList))
+		return nil
+	}})
+	h.azure.Arrive(pool)
+	h.pass()
+	require.Equal(t, map[string]string{"c1": azuretest.ProviderID(pool, 0)}, h.bound())
+	writes := h.writes
+	h.azure.Arrive(pool)
+	h.pass()
+	assert.Equal(t, map[string]string{"c1": azuretest.ProviderID(pool, 0), "c2": azuretest.ProviderID(pool, 1)}, h.bound())
+	assert.Equal(t, writes+1, h.writes, "one write a binding")
 }
