@@ -224,6 +224,7 @@ func look[T any](ctx context.Context, poller *runtime.Poller[T], err error) (Pro
 		}
 		return Progress{}, err
 	}
+	defer func() { _ = response.Body.Close() }() // the SDK has read and buffered it
 	if !poller.Done() {
 		next := defaultPoll
 		if after := retryAfter(response.Header); after > 0 {

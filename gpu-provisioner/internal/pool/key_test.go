@@ -1,7 +1,6 @@
 package pool
 
 import (
-	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -141,7 +140,7 @@ func TestNamesFitAKSAndAreReadBack(t *testing.T) {
 	hash := keys[0].Hash()
 	for _, n := range []int{0, 7, 10, 99, 100, 999} {
 		name := Name(hash, n)
-		assert.Regexp(t, regexp.MustCompile(`^[a-z][a-z0-9]{0,11}$`), name)
+		assert.Regexp(t, `^[a-z][a-z0-9]{0,11}$`, name)
 		got, ok := ordinal(name, hash)
 		assert.True(t, ok)
 		assert.Equal(t, n, got)
