@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 
 	"github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
@@ -143,14 +144,14 @@ func (c *Client) pushLayer(ctx context.Context, repo *remote.Repository, l pack.
 	}
 	body := l.Open()
 	defer func() { _ = body.Close() }()
-	sent := int64(0)
+	var sent atomic.Int64 // the transport reads in a goroutine of its own, which may outlive a failed request for a moment
 	count := func(n int) {
-		sent += int64(n)
+		sent.Add(int64(n))
 		c.Progress.Advance(l.Descriptor.Digest.String(), int64(n))
 	}
 	err = repo.Blobs().Push(ctx, l.Descriptor, &counted{body, count})
 	if err != nil && !errors.Is(err, errdef.ErrAlreadyExists) {
-		c.Progress.Advance(l.Descriptor.Digest.String(), -sent)
+		c.Progress.Advance(l.Descriptor.Digest.String(), -sent.Load())
 		c.Progress.Expect(-l.Descriptor.Size)
 		return fmt.Errorf("layer %s: %w", l.Descriptor.Digest, err)
 	}

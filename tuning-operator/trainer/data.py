@@ -1,0 +1,73 @@
+"""The training data: the same files, formats and columns as the runner's preflight."""
+
+import os
+
+from report import Failure
+
+_EXTENSIONS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
+_METADATA = {"dataset_infos.json", "dataset_info.json", "state.json"}
+
+
+def files(folder, path=""):
+    """The data files below a folder, sorted, hidden ones and indexes left out."""
+    start = os.path.join(folder, path)
+    if os.path.isfile(start):
+        return [start]
+    found = []
+    for root, folders, names in os.walk(start):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        found += [os.path.join(root, n) for n in names if os.path.splitext(n)[1].lower() in _EXTENSIONS and n not in _METADATA and not n.startswith(".")]
+    return sorted(found)
+
+
+def _kind(path):
+    """By content where it says, as files are named by users."""
+    with open(path, "rb") as data:
+        head = data.read(512)
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"["):
+        return "json"
+    return _EXTENSIONS[os.path.splitext(path)[1].lower()]
+
+
+def columns(config, have):
+    """Which columns are trained on, by TRL's names for them."""
+    if config.get("messagesColumn"):
+        return {"messages": config["messagesColumn"]}
+    if config.get("promptColumn") or config.get("completionColumn"):
+        return {"prompt": config.get("promptColumn") or "prompt", "completion": config.get("completionColumn") or "completion"}
+    if config.get("textColumn"):
+        return {"text": config["textColumn"]}
+    for shape in (("messages",), ("prompt", "completion"), ("text",)):
+        if all(name in have for name in shape):
+            return {name: name for name in shape}
+    raise Failure("DatasetInvalid", "the dataset has the columns %s; messages, prompt and completion, or text is needed" % ", ".join(sorted(have)))
+
+
+def load(folder, config):
+    """(training set, held-out set or None)."""
+    from datasets import load_dataset
+
+    found = files(folder, config.get("path", ""))
+    if not found:
+        raise Failure("DatasetInvalid", "no parquet, jsonl, json or csv file is in the dataset")
+    kinds = {_kind(f) for f in found}
+    if len(kinds) > 1:
+        raise Failure("DatasetInvalid", "the dataset mixes the formats " + ", ".join(sorted(kinds)))
+    data = load_dataset(kinds.pop(), data_files=found, split="train")
+    wanted = columns(config, data.column_names)
+    missing = [name for name in wanted.values() if name not in data.column_names]
+    if missing:
+        raise Failure("DatasetInvalid", "the dataset has no column " + ", ".join(missing))
+    data = data.select_columns(list(wanted.values()))
+    for name, column in wanted.items():
+        if name != column:
+            data = data.rename_column(column, name)
+    if config.get("shuffle", True):
+        data = data.shuffle(seed=config.get("seed", 42))
+    fraction = config.get("trainFraction", 1)
+    if fraction >= 1 or len(data) < 2:
+        return data, None
+    cut = min(max(int(len(data) * fraction), 1), len(data) - 1)
+    return data.select(range(cut)), data.select(range(cut, len(data)))

@@ -1,0 +1,306 @@
+"""Fine-tune one model with TRL's SFTTrainer, so that it can be stopped at any moment and go on where it was.
+
+Everything it is told comes from the environment (KAITO_*), set by the tuning-operator; everything it says goes through
+report.py. What is trained and how is TRL's and PEFT's business: their arguments are passed on as they are.
+"""
+
+import hashlib
+import inspect
+import json
+import math
+import os
+import pathlib
+import shutil
+import signal
+import sys
+import time
+
+import checkpoint
+import data
+from report import Failure, Preempted, Reporter, exit_code, write_result
+
+# Logged losses that are no numbers, one after the other, before the run is given up: mixed precision skips single ones.
+MAX_NAN = 3
+
+
+class Settings:
+    """The environment, read once."""
+
+    def __init__(self, env):
+        self.config = json.loads(env["KAITO_TRAINING_CONFIG"])
+        if self.config.get("version") != 1:
+            raise Failure("ConfigInvalid", "the training configuration has version %r, this trainer reads 1" % self.config.get("version"))
+        self.model = env["KAITO_MODEL_DIR"]
+        self.data = env["KAITO_DATA_DIR"]
+        self.adapter = env["KAITO_ADAPTER_DIR"]
+        self.checkpoints = env["KAITO_CHECKPOINT_DIR"]
+        self.every = int(env.get("KAITO_CHECKPOINT_STEPS", "100"))
+        self.keep = int(env.get("KAITO_CHECKPOINT_KEEP", "2"))
+        self.base_model = env.get("KAITO_BASE_MODEL", "")
+        # A checkpoint of another configuration is not resumed from.
+        self.fingerprint = hashlib.sha256(json.dumps([self.config, self.base_model], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def dtype_for(name):
+    """The torch dtype that was asked for, as far as this device can compute in it."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return torch.float32
+    # V100 and T4 (compute capability below 8.0) have no bfloat16 of their own.
+    bfloat16 = torch.cuda.get_device_capability()[0] >= 8
+    wanted = getattr(torch, str(name).removeprefix("torch."), None) if name and name != "auto" else torch.bfloat16
+    if not isinstance(wanted, torch.dtype):
+        raise Failure("ConfigInvalid", "ModelConfig.torch_dtype is %r, which torch does not know" % name)
+    return torch.float16 if wanted is torch.bfloat16 and not bfloat16 else wanted
+
+
+def construct(section, kind, args):
+    """A library's configuration object; what it refuses, it would refuse again."""
+    try:
+        return kind(**args)
+    except (TypeError, ValueError) as error:
+        raise Failure("ConfigInvalid", "%s: %s" % (section, error)) from error
+
+
+def load_model(settings, reporter):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+    args = dict(settings.config.get("model", {}))
+    dtype = dtype_for(args.pop("torch_dtype", None))
+    trust = bool(args.pop("trust_remote_code", False))
+    if settings.config.get("quantization"):
+        quantization = dict(settings.config["quantization"])
+        if "bnb_4bit_compute_dtype" in quantization:
+            quantization["bnb_4bit_compute_dtype"] = dtype_for(quantization["bnb_4bit_compute_dtype"])
+        args["quantization_config"] = construct("QuantizationConfig", BitsAndBytesConfig, quantization)
+    if torch.cuda.is_available():
+        # One replica on each GPU: the model of one process is on its own device.
+        args["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
+    tokenizer = AutoTokenizer.from_pretrained(settings.model, trust_remote_code=trust)
+    template = settings.config.get("chatTemplate")
+    if template:
+        tokenizer.chat_template = pathlib.Path(template).read_text() if os.path.isfile(template) else template
+    model = AutoModelForCausalLM.from_pretrained(settings.model, torch_dtype=dtype, trust_remote_code=trust, **args)
+    reporter.event("loaded", str(dtype), parameters=model.num_parameters())
+    return model, tokenizer, dtype
+
+
+def arguments(settings, dtype):
+    """TRL's configuration: what the user gave, then what the job decides."""
+    import torch
+    from trl import SFTConfig
+
+    args = dict(settings.config.get("trainer", {}))
+    unknown = set(args) - set(inspect.signature(SFTConfig.__init__).parameters)
+    if unknown:
+        raise Failure("ConfigInvalid", "TrainingArguments: TRL's SFTConfig has no %s; correct or remove it" % ", ".join(sorted(unknown)))
+    gpu = torch.cuda.is_available() and not args.get("use_cpu")
+    args.update(
+        output_dir=settings.checkpoints, save_strategy="steps", save_steps=settings.every, save_total_limit=None,
+        report_to="none", logging_strategy="steps", logging_nan_inf_filter=False, disable_tqdm=True,
+        bf16=gpu and dtype is torch.bfloat16, fp16=gpu and dtype is torch.float16, use_cpu=not gpu,
+    )
+    args.setdefault("seed", 42)
+    if args.get("gradient_checkpointing", True):
+        # The reentrant kind recomputes inside backward, which DDP refuses for adapters; the other kind works for both.
+        args.setdefault("gradient_checkpointing_kwargs", {"use_reentrant": False})
+    return construct("TrainingArguments", SFTConfig, args)
+
+
+def keep_the_order_when_resuming():
+    """Resume in the second and later epochs with the rows that are next.
+
+    accelerate (1.12, skip_first_batches) makes a new loader for the rest of an epoch; it counts its epochs from 0 and
+    so shuffles as in the first one. The loader that it stands for knows better.
+    """
+    import transformers.trainer as library
+
+    original = library.skip_first_batches
+
+    def skip(loader, batches=0):
+        rest = original(loader, batches)
+        if hasattr(loader, "iteration") and hasattr(rest, "iteration"):
+            rest.iteration = loader.iteration
+        return rest
+
+    library.skip_first_batches = skip
+
+
+def make_trainer(settings, reporter, stop):
+    from peft import LoraConfig
+    from transformers import PrinterCallback
+    from trl import SFTTrainer
+
+    model, tokenizer, dtype = load_model(settings, reporter)
+    train, held_out = data.load(settings.data, settings.config["dataset"])
+    args = arguments(settings, dtype)
+    trainer = SFTTrainer(
+        model=model, args=args, processing_class=tokenizer, peft_config=construct("LoraConfig", LoraConfig, settings.config["lora"]),
+        train_dataset=train, eval_dataset=held_out if args.eval_strategy != "no" else None,
+    )
+    trainer.remove_callback(PrinterCallback)  # prints Python's dicts between our lines
+    trainer.add_callback(make_callback(settings, reporter, stop))
+    return trainer
+
+
+def make_callback(settings, reporter, stop):
+    from transformers import TrainerCallback
+
+    class Watch(TrainerCallback):
+        """Reports, marks checkpoints, and stops in good order."""
+
+        def __init__(self):
+            self.nan = 0
+            self.started = self.before = time.monotonic()
+            self.tokens = 0
+
+        def on_train_begin(self, args, state, control, **_):
+            self.started = self.before = time.monotonic()
+            reporter.update(fromStep=state.global_step, step=state.global_step, totalSteps=state.max_steps, checkpointStep=state.global_step)
+
+        def on_log(self, args, state, control, logs=None, **_):
+            logs = logs or {}
+            if "loss" not in logs:
+                return
+            now = time.monotonic()
+            figures = {"loss": logs["loss"], "learningRate": logs.get("learning_rate"), "epoch": state.epoch}
+            tokens = logs.get("num_tokens")
+            if tokens is not None and now > self.before:
+                if self.tokens:
+                    figures["tokensPerSecond"] = (tokens - self.tokens) / (now - self.before)
+                self.tokens, self.before = tokens, now
+            reporter.update(step=state.global_step, totalSteps=state.max_steps, elapsedSeconds=now - self.started, **figures)
+            self.nan = 0 if math.isfinite(logs["loss"]) else self.nan + 1
+            if self.nan >= MAX_NAN:
+                raise Failure("TrainingDiverged", "the loss was no number %d times in a row, at step %d; lower TrainingArguments.learning_rate, or look at the data" % (self.nan, state.global_step))
+
+        def on_step_end(self, args, state, control, **_):
+            if stop.agreed():
+                control.should_save = True
+                control.should_training_stop = True
+            return control
+
+        def on_save(self, args, state, control, **_):
+            if state.is_world_process_zero:
+                checkpoint.mark(os.path.join(settings.checkpoints, "checkpoint-%d" % state.global_step), state.global_step, settings.fingerprint)
+                checkpoint.prune(settings.checkpoints, settings.keep)
+            reporter.update(checkpointStep=state.global_step, step=state.global_step)
+
+    return Watch()
+
+
+class Stop:
+    """SIGTERM, agreed upon by all ranks: one that stopped alone would leave the others waiting for it."""
+
+    def __init__(self):
+        self.asked = False
+        signal.signal(signal.SIGTERM, self._ask)
+
+    def _ask(self, *_):
+        self.asked = True
+
+    def agreed(self):
+        import torch
+        import torch.distributed as dist
+
+        if not (dist.is_available() and dist.is_initialized()):
+            return self.asked
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        flag = torch.tensor([int(self.asked)], device=device)
+        dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+        self.asked = bool(flag.item())
+        return self.asked
+
+
+def resume_from(settings, reporter):
+    """The newest whole checkpoint of this configuration."""
+    if os.environ.get("RANK", "0") == "0":
+        checkpoint.discard_broken(settings.checkpoints)
+    step, path = checkpoint.latest(settings.checkpoints)
+    if path is None:
+        return None
+    if checkpoint.fingerprint(path) != settings.fingerprint:
+        raise Failure("CheckpointInvalid", "the checkpoint volume holds checkpoints of another training configuration or model (%s); empty it, or name another volume" % path)
+    reporter.event("resuming", path, step=step)
+    return path
+
+
+def save_adapter(trainer, settings):
+    """Put the adapter where push looks for it, whole or not at all."""
+    temporary = settings.adapter + ".part"
+    shutil.rmtree(temporary, ignore_errors=True)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if settings.base_model:
+        for config in model.peft_config.values():
+            config.base_model_name_or_path = settings.base_model
+    model.save_pretrained(temporary)
+    for name in os.listdir(temporary):  # PEFT's model card speaks of this pod's folders
+        if name not in ("adapter_config.json", "adapter_model.safetensors"):
+            os.remove(os.path.join(temporary, name))
+    shutil.rmtree(settings.adapter, ignore_errors=True)
+    os.replace(temporary, settings.adapter)
+
+
+def train(settings, reporter, stop):
+    from transformers import set_seed
+
+    set_seed(settings.config.get("trainer", {}).get("seed", 42))
+    keep_the_order_when_resuming()
+    trainer = make_trainer(settings, reporter, stop)
+    resume = resume_from(settings, reporter)
+    try:
+        trainer.train(resume_from_checkpoint=resume)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        if resume and trainer.state.global_step == 0 and not out_of_memory(error):
+            raise Failure("CheckpointInvalid", "resuming from %s: %s" % (resume, error)) from error
+        raise
+    if stop.asked and trainer.state.global_step < trainer.state.max_steps:
+        raise Preempted()
+    if trainer.is_world_process_zero():
+        save_adapter(trainer, settings)
+    trainer.accelerator.wait_for_everyone()
+
+
+def out_of_memory(error):
+    import torch
+
+    return isinstance(error, torch.cuda.OutOfMemoryError)
+
+
+def explain(error):
+    """Give an error of the libraries its reason."""
+    if isinstance(error, (Failure, Preempted)):
+        return error
+    if out_of_memory(error):
+        return Failure("GPUOutOfMemory", "the GPU's memory is too small: %s; lower max_length or per_device_train_batch_size, use method qlora, or choose a larger size" % str(error).splitlines()[0])
+    return Failure("TrainingFailed", "%s: %s" % (type(error).__name__, error), permanent=False)
+
+
+def main(env):
+    stop = Stop()
+    local_rank = env.get("LOCAL_RANK", "0")
+    reporter = Reporter(speaks=local_rank == "0", port=int(env.get("KAITO_PROGRESS_PORT", "0")))
+    paths = [env.get("KAITO_TERMINATION_LOG"), env.get("KAITO_RESULT_FILE")]
+    try:
+        train(Settings(env), reporter, stop)
+    except Preempted:
+        raw = reporter.result(preempted=True)
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()
+        raw = reporter.result(failure=explain(error))
+        write_result(raw, *paths, first=True)
+        return exit_code(raw)
+    else:
+        raw = reporter.result()
+    if local_rank == "0":
+        write_result(raw, *paths)
+    reporter.close()
+    return exit_code(raw)
+
+
+if __name__ == "__main__":
+    sys.exit(main(os.environ))
