@@ -1,6 +1,7 @@
 package node
 
 import (
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,17 +24,20 @@ const (
 	lastPause  = 30 * time.Minute
 	// memory is how long a failure counts for the next pause.
 	memory = 6 * time.Hour
-	// Budget is how many nodes of a choice are replaced within replacementWindow because they were lost, or never had
-	// their GPUs, before the choice rests like one that could not be had.
+	// Budget is how many nodes of a choice are replaced at once because they never had their GPUs; then the choice rests until
+	// the user acts. Lost nodes are replaced at once as often within replacementWindow; then the choice rests like one that
+	// could not be had.
 	Budget            = 3
 	replacementWindow = time.Hour
+	// Forever is longer than anything that is waited for.
+	Forever = 10 * 365 * 24 * time.Hour
 )
 
 // Record appends a failed attempt and keeps the last ten. What happened is cut to a size that a status can hold ten times.
 func Record(attempts []kaitov1alpha1.Attempt, choice Choice, reason, message, next string, now time.Time) []kaitov1alpha1.Attempt {
 	const limit = 1024
 	if len(message) > limit {
-		message = message[:limit] + " …"
+		message = strings.ToValidUTF8(message[:limit], "") + " …"
 	}
 	out := append(append([]kaitov1alpha1.Attempt(nil), attempts...), kaitov1alpha1.Attempt{
 		InstanceType: choice.InstanceType, CapacityType: choice.CapacityType,
@@ -48,8 +52,8 @@ func Record(attempts []kaitov1alpha1.Attempt, choice Choice, reason, message, ne
 // Resting says until when each choice that failed lately is not asked for again.
 func Resting(attempts []kaitov1alpha1.Attempt, now time.Time) map[Choice]time.Time {
 	type tally struct {
-		failures, replaced int
-		last               time.Time
+		failures, replaced, dark int
+		last                     time.Time
 	}
 	tallies := map[Choice]*tally{}
 	for _, a := range attempts {
@@ -60,7 +64,9 @@ func Resting(attempts []kaitov1alpha1.Attempt, now time.Time) map[Choice]time.Ti
 		}
 		t := tallies[choice]
 		switch {
-		case replaceable(a.Reason):
+		case a.Reason == kaitov1alpha1.ReasonAcceleratorNotReady:
+			t.dark++
+		case a.Reason == kaitov1alpha1.ReasonNodeLost:
 			if age < replacementWindow {
 				t.replaced++
 				t.last = a.Time.Time
@@ -72,6 +78,10 @@ func Resting(attempts []kaitov1alpha1.Attempt, now time.Time) map[Choice]time.Ti
 	}
 	out := map[Choice]time.Time{}
 	for choice, t := range tallies {
+		if t.dark > Budget {
+			out[choice] = now.Add(Forever)
+			continue
+		}
 		failures := t.failures + max(0, t.replaced-Budget+1)
 		if failures == 0 {
 			continue
@@ -85,20 +95,4 @@ func Resting(attempts []kaitov1alpha1.Attempt, now time.Time) map[Choice]time.Ti
 		}
 	}
 	return out
-}
-
-// replaceable: the choice could be had, only what came did not last. It is asked for again at once, within the budget.
-func replaceable(reason string) bool {
-	return reason == kaitov1alpha1.ReasonNodeLost || reason == kaitov1alpha1.ReasonAcceleratorNotReady
-}
-
-// Replacements counts how often nodes have been replaced within the window for a reason.
-func Replacements(attempts []kaitov1alpha1.Attempt, reason string, now time.Time) int {
-	n := 0
-	for _, a := range attempts {
-		if a.Reason == reason && now.Sub(a.Time.Time) < replacementWindow {
-			n++
-		}
-	}
-	return n
 }

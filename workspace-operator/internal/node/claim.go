@@ -55,20 +55,10 @@ func Name(uid types.UID, ordinal, attempt int) string {
 // OwnerLabels are on everything that belongs to a Workspace and can't be owned by it.
 func OwnerLabels(w *kaitov1alpha1.Workspace) map[string]string {
 	return map[string]string{
-		kaitov1alpha1.LabelWorkspaceName:      labelValue(w.Name),
+		kaitov1alpha1.LabelWorkspaceName:      w.Name,
 		kaitov1alpha1.LabelWorkspaceNamespace: w.Namespace,
 		kaitov1alpha1.LabelWorkspaceUID:       string(w.UID),
 	}
-}
-
-// labelValue shortens a name that a label can't hold (63 characters); the UID's label stays the identity.
-func labelValue(name string) string {
-	const limit = 63
-	if len(name) <= limit {
-		return name
-	}
-	sum := sha256.Sum256([]byte(name))
-	return name[:limit-10] + "-" + hex.EncodeToString(sum[:])[:9]
 }
 
 // Condition is one of a claim's, in the form that both kinds share. A missing one has an empty status.
@@ -93,8 +83,10 @@ type Claim struct {
 
 	InstanceType string
 	CapacityType kaitov1alpha1.CapacityType
-	NodeName     string
-	ProviderID   string
+	// GPUs is what was asked for, and so what the node must be able to allocate.
+	GPUs       int64
+	NodeName   string
+	ProviderID string
 
 	// Conditions in the order in which they become True: launched, registered, initialized; then the verdict.
 	Launched, Registered, Initialized, Ready Condition
@@ -127,6 +119,11 @@ func read(kind string, obj client.Object) Claim {
 		Deleting: obj.GetDeletionTimestamp() != nil,
 		Ordinal:  number(annotations[AnnotationOrdinal]), Attempt: number(annotations[AnnotationAttempt]),
 	}
+}
+
+func gpus(requests corev1.ResourceList) int64 {
+	q := requests[kaitov1alpha1.ResourceNvidiaGPU]
+	return q.Value()
 }
 
 // number reads what Build wrote; what somebody else wrote there counts as 0.

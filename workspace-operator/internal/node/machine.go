@@ -68,6 +68,7 @@ func (k Machines) Read(obj client.Object) Claim {
 	for _, q := range m.Spec.Requirements {
 		claim.require(q.Key, q.Values)
 	}
+	claim.GPUs = gpus(m.Spec.Resources.Requests)
 	claim.NodeName, claim.ProviderID = m.Status.NodeName, m.Status.ProviderID
 	claim.Acknowledged = len(m.Status.Conditions) > 0
 	of := func(conditionType string) Condition {

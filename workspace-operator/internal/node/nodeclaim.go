@@ -95,6 +95,7 @@ func (k NodeClaims) Read(obj client.Object) Claim {
 	for _, q := range c.Spec.Requirements {
 		claim.require(q.Key, q.Values)
 	}
+	claim.GPUs = gpus(c.Spec.Resources.Requests)
 	claim.NodeName, claim.ProviderID = c.Status.NodeName, c.Status.ProviderID
 	claim.Acknowledged = len(c.Status.Conditions) > 0
 	of := func(conditionType string) Condition {

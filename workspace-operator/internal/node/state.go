@@ -67,13 +67,7 @@ func Assess(claim Claim, node *corev1.Node, gpus int64, past History, limits Lim
 		s.Phase = Deleting
 	case !claim.Acknowledged:
 		s.ignored(limits, now)
-	case failed(claim):
-		s.Phase = Failed
-		s.Reason, s.Message = failure(claim)
-		if past.Used {
-			s.Phase, s.Reason = Lost, kaitov1alpha1.ReasonNodeLost
-			s.Message = fmt.Sprintf("node %s is lost: %s", claim.NodeName, s.Message)
-		}
+	case s.givenUp(past):
 	case !claim.Registered.True():
 		if !claim.Launched.True() && !quiet[claim.Launched.Reason] {
 			s.Reason, s.Message = claim.Launched.Reason, claim.Launched.Message
@@ -82,6 +76,19 @@ func Assess(claim Claim, node *corev1.Node, gpus int64, past History, limits Lim
 		s.joined(gpus, past, limits, now)
 	}
 	return s
+}
+
+func (s *State) givenUp(past History) bool {
+	reason, message, failed := s.Claim.Failure()
+	if !failed {
+		return false
+	}
+	s.Phase, s.Reason, s.Message = Failed, reason, message
+	if past.Used {
+		s.Phase, s.Reason = Lost, kaitov1alpha1.ReasonNodeLost
+		s.Message = fmt.Sprintf("node %s is lost: %s: %s", s.Claim.NodeName, reason, message)
+	}
+	return true
 }
 
 func (s *State) ignored(limits Limits, now time.Time) {
@@ -188,25 +195,18 @@ func readyCondition(node *corev1.Node) *corev1.NodeCondition {
 	return nil
 }
 
-// failed: a condition is False. Unknown is still being worked at: a provider that gives up says False, or deletes the claim.
-func failed(c Claim) bool {
-	for _, condition := range []Condition{c.Launched, c.Registered, c.Initialized} {
-		if condition.Status == corev1.ConditionFalse && !quiet[condition.Reason] {
-			return true
-		}
-	}
-	return false
-}
-
-func failure(c Claim) (reason, message string) {
+// Failure says why a provider has given the claim up, and whether it has: a condition is False. Unknown is still being worked at;
+// a provider that gives up says False, or deletes the claim.
+func (c Claim) Failure() (reason, message string, failed bool) {
 	for _, condition := range []Condition{c.Launched, c.Registered, c.Initialized} {
 		if condition.Status != corev1.ConditionFalse || quiet[condition.Reason] {
 			continue
 		}
-		if condition.Message == "" {
-			return condition.Reason, fmt.Sprintf("%s %s failed", c.Kind, c.Name)
+		message = condition.Message
+		if message == "" {
+			message = fmt.Sprintf("%s %s failed and gave no message", c.Kind, c.Name)
 		}
-		return condition.Reason, condition.Message
+		return condition.Reason, message, true
 	}
-	return kaitov1alpha1.ReasonLaunchFailed, fmt.Sprintf("%s %s failed and gave no reason", c.Kind, c.Name)
+	return "", "", false
 }

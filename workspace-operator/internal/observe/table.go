@@ -127,3 +127,15 @@ func unschedulable(pod *corev1.Pod) *corev1.PodCondition {
 	}
 	return nil
 }
+
+// NeedsPerson says whether a failure stays until a person acts. A pod that fits no node, or is refused by a policy that may change,
+// is tried again by Kubernetes itself.
+func NeedsPerson(reason string) bool {
+	switch reason {
+	case kaitov1alpha1.ReasonModelAccessDenied, kaitov1alpha1.ReasonOutOfMemory, kaitov1alpha1.ReasonDiskFull,
+		kaitov1alpha1.ReasonSecretNotFound, kaitov1alpha1.ReasonConfigMapNotFound, kaitov1alpha1.ReasonQuotaDenied,
+		kaitov1alpha1.ReasonImagePullFailed, kaitov1alpha1.ReasonEngineCrashing:
+		return true
+	}
+	return false
+}

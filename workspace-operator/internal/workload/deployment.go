@@ -11,13 +11,9 @@ import (
 )
 
 // Deployment serves from one node.
-func Deployment(in Input) (*appsv1.Deployment, error) {
-	inputs, err := Inputs(in)
-	if err != nil {
-		return nil, err
-	}
+func Deployment(in Input) *appsv1.Deployment {
 	meta := in.meta(in.Workspace.Name)
-	meta.Annotations = map[string]string{AnnotationInputs: inputs}
+	meta.Annotations = map[string]string{AnnotationInputs: in.Hash}
 	return &appsv1.Deployment{
 		TypeMeta:   metav1.TypeMeta{APIVersion: appsv1.SchemeGroupVersion.String(), Kind: "Deployment"},
 		ObjectMeta: meta,
@@ -31,7 +27,7 @@ func Deployment(in Input) (*appsv1.Deployment, error) {
 			ProgressDeadlineSeconds: ptr.To(startupFailures(in.Engine.WeightsBytes) * 10),
 			Template:                podTemplate(in),
 		},
-	}, nil
+	}
 }
 
 // Service is what clients call; the second port is torch's rendezvous.

@@ -76,7 +76,6 @@ func podTemplate(in Input) corev1.PodTemplateSpec {
 func podAnnotations() map[string]string {
 	return map[string]string{
 		"cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
-		"karpenter.sh/do-not-disrupt":                    "true",
 	}
 }
 

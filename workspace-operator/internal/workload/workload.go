@@ -3,10 +3,6 @@
 package workload
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
-	"fmt"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -41,6 +37,9 @@ type Input struct {
 	// Owner labels of everything made; OwnerReference makes it go with the Workspace.
 	Labels map[string]string
 	Owner  metav1.OwnerReference
+
+	// Hash is of what the user and the plan decided.
+	Hash string
 
 	Placement Placement
 	Engine    Engine
@@ -141,22 +140,6 @@ func (in Input) meta(name string) metav1.ObjectMeta {
 		Name: name, Namespace: in.Workspace.Namespace, Labels: in.objectLabels(),
 		OwnerReferences: []metav1.OwnerReference{in.Owner},
 	}
-}
-
-// Inputs hashes what makes a workload differ by the user's or the plan's will. Our own images are left out: a new operator
-// brings new ones, and must not restart engines.
-func Inputs(in Input) (string, error) {
-	in.Images = Images{}
-	// Of the Workspace only what the template shows.
-	in.Workspace = &kaitov1alpha1.Workspace{ObjectMeta: metav1.ObjectMeta{Name: in.Workspace.Name, Namespace: in.Workspace.Namespace}}
-	in.ImageVolumes = false
-	// JSON sorts the keys of maps.
-	raw, err := json.Marshal(in)
-	if err != nil {
-		return "", fmt.Errorf("hashing the workload's inputs: %w", err)
-	}
-	sum := sha256.Sum256(raw)
-	return hex.EncodeToString(sum[:16]), nil
 }
 
 func tolerations(extra []corev1.Toleration) []corev1.Toleration {

@@ -1,0 +1,103 @@
+package controller
+
+import (
+	"flag"
+	"fmt"
+	"time"
+
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+
+	"kaito.sh/workspace-operator/internal/node"
+	"kaito.sh/workspace-operator/internal/workload"
+)
+
+// Ways to ask for nodes.
+const (
+	NodeAPIAuto      = "auto"
+	NodeAPIMachine   = "machine"
+	NodeAPINodeClaim = "nodeclaim"
+)
+
+// When adapters and weights come as image volumes.
+const (
+	ImageVolumesAuto   = "auto"
+	ImageVolumesAlways = "always"
+	ImageVolumesNever  = "never"
+)
+
+// Options are the operator's own settings.
+type Options struct {
+	NodeAPI      string
+	NodeClass    string
+	ImageVolumes string
+	Images       workload.Images
+	Limits       node.Limits
+	// Region picks prices; empty: the lowest list price of all regions.
+	Region string
+	// Workers reconcile at once.
+	Workers int
+	// SecretRecheck is how long a Workspace that waits for a Secret waits before it looks again.
+	SecretRecheck time.Duration
+}
+
+// DefaultOptions are those of the flags.
+func DefaultOptions() Options {
+	return Options{
+		NodeAPI: NodeAPIAuto, NodeClass: "kaito.sh/KaitoNodeClass/default", ImageVolumes: ImageVolumesAuto,
+		Images: workload.Images{Gateway: "ghcr.io/kaito/gateway:latest", Runner: "ghcr.io/kaito/runner:latest"},
+		Limits: node.Limits{Acknowledge: 2 * time.Minute, GPUReady: 15 * time.Minute, NodeLost: 5 * time.Minute},
+		// A pass reads caches and makes at most a handful of requests: a few workers keep a thousand Workspaces going.
+		Workers:       8,
+		SecretRecheck: 30 * time.Second,
+	}
+}
+
+// Register adds the flags.
+func (o *Options) Register(fs *flag.FlagSet) {
+	fs.StringVar(&o.NodeAPI, "node-api", o.NodeAPI, "how nodes are asked for: auto (Machine where its CRD is served, else NodeClaim), machine or nodeclaim")
+	fs.StringVar(&o.NodeClass, "node-class", o.NodeClass, "class of NodeClaims, as group/Kind/name: swapping the provider is this flag")
+	fs.StringVar(&o.ImageVolumes, "image-volumes", o.ImageVolumes, "mount adapters and weights as images: auto (where all the nodes can: kubelet 1.35, containerd 2.1), always or never")
+	fs.StringVar(&o.Images.Gateway, "gateway-image", o.Images.Gateway, "image of the gateway beside the engine")
+	fs.StringVar(&o.Images.Runner, "runner-image", o.Images.Runner, "image that fetches adapters and weights")
+	fs.DurationVar(&o.Limits.Acknowledge, "claim-ack-timeout", o.Limits.Acknowledge, "how long a Machine, NodeClaim or TuningJob may stay without any condition before nobody is taken to look at it")
+	fs.DurationVar(&o.Limits.GPUReady, "gpu-ready-timeout", o.Limits.GPUReady, "how long a node that has joined may stay without its GPUs before it is replaced")
+	fs.DurationVar(&o.Limits.NodeLost, "node-lost-timeout", o.Limits.NodeLost, "how long a node in use may stay not Ready before it is replaced")
+	fs.StringVar(&o.Region, "region", o.Region, "Azure region that prices are of; empty: the lowest of all regions")
+	fs.IntVar(&o.Workers, "workers", o.Workers, "Workspaces reconciled at once")
+	fs.DurationVar(&o.SecretRecheck, "secret-recheck", o.SecretRecheck, "how often a Workspace that waits for a Secret looks for it")
+}
+
+// Validate names every setting that can't be.
+func (o *Options) Validate() error {
+	switch o.NodeAPI {
+	case NodeAPIAuto, NodeAPIMachine, NodeAPINodeClaim:
+	default:
+		return fmt.Errorf("--node-api is %q: want auto, machine or nodeclaim", o.NodeAPI)
+	}
+	switch o.ImageVolumes {
+	case ImageVolumesAuto, ImageVolumesAlways, ImageVolumesNever:
+	default:
+		return fmt.Errorf("--image-volumes is %q: want auto, always or never", o.ImageVolumes)
+	}
+	if o.Workers < 1 {
+		return fmt.Errorf("--workers is %d: want at least 1", o.Workers)
+	}
+	for name, value := range map[string]time.Duration{
+		"claim-ack-timeout": o.Limits.Acknowledge, "gpu-ready-timeout": o.Limits.GPUReady,
+		"node-lost-timeout": o.Limits.NodeLost, "secret-recheck": o.SecretRecheck,
+	} {
+		if value <= 0 {
+			return fmt.Errorf("--%s is %s: want more than 0", name, value)
+		}
+	}
+	_, err := o.class()
+	return err
+}
+
+func (o *Options) class() (karpv1.NodeClassReference, error) {
+	class, err := node.ParseClass(o.NodeClass)
+	if err != nil {
+		return class, fmt.Errorf("--node-class: %w", err)
+	}
+	return class, nil
+}

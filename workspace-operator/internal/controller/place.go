@@ -1,0 +1,235 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/shared/flow"
+	"kaito.sh/workspace-operator/internal/node"
+)
+
+// One Machine or NodeClaim asks for one node, and its deletion releases the node.
+// +kubebuilder:rbac:groups=karpenter.sh,resources=machines;nodeclaims,verbs=get;list;watch;create;delete
+
+// place asks for the nodes that are missing, releases those that are too many, and says whether all are usable.
+func (r *Reconciler) place(ctx context.Context, s *scope) (flow.Result, error) {
+	if s.released {
+		return r.releaseNodes(ctx, s)
+	}
+	p := s.planStatus()
+	if p == nil {
+		s.resource, s.claims = s.unplaced(), s.unplaced()
+		return flow.Stop(), nil
+	}
+	s.chooseOwn(r, int(p.Nodes))
+	kept, err := r.weed(ctx, s, int(p.Nodes)-len(s.own))
+	if err != nil {
+		return flow.Stop(), err
+	}
+	if s.blocked == nil {
+		if err := r.request(ctx, s, kept, int(p.Nodes)-len(s.own)); err != nil {
+			return flow.Stop(), err
+		}
+	}
+	return s.verdict(kept, int(p.Nodes)), nil
+}
+
+// unplaced is the outcome of a stage that nothing could be asked for.
+func (s *scope) unplaced() outcome {
+	if s.blocked != nil {
+		return *s.blocked
+	}
+	return pending
+}
+
+// weed deletes claims that have failed, are too many, or are of a choice that is not the plan's any more. It returns the others by ordinal.
+func (r *Reconciler) weed(ctx context.Context, s *scope, want int) (map[int]node.State, error) {
+	choice := s.choice()
+	kept := map[int]node.State{}
+	for _, state := range s.states {
+		c := state.Claim
+		if state.Phase == node.Deleting {
+			continue
+		}
+		_, double := kept[c.Ordinal]
+		failed := state.Phase == node.Failed || state.Phase == node.Lost
+		// Without a plan of this pass nothing is taken from what there is but what has failed.
+		unwanted := s.blocked == nil && (c.Ordinal >= want || double || !sameChoice(c, choice))
+		if !failed && !unwanted {
+			kept[c.Ordinal] = state
+			continue
+		}
+		log.FromContext(ctx).Info("Releasing a node", "claim", c.Name, "kind", c.Kind, "reason", state.Reason)
+		if err := r.deleteClaim(ctx, c); err != nil {
+			return nil, err
+		}
+	}
+	return kept, nil
+}
+
+func sameChoice(c node.Claim, choice node.Choice) bool {
+	return strings.EqualFold(c.InstanceType, choice.InstanceType) && c.CapacityType == choice.CapacityType
+}
+
+func (r *Reconciler) deleteClaim(ctx context.Context, c node.Claim) error {
+	err := r.client.Delete(ctx, c.Object, client.Preconditions{UID: &c.UID})
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return nil // gone, or another object of the name: the watch tells
+	}
+	if err != nil {
+		return fmt.Errorf("deleting %s %s: %w", c.Kind, c.Name, err)
+	}
+	return nil
+}
+
+// request creates the claims that are missing.
+func (r *Reconciler) request(ctx context.Context, s *scope, kept map[int]node.State, want int) error {
+	var missing []int
+	for ordinal := range want {
+		if _, ok := kept[ordinal]; !ok {
+			missing = append(missing, ordinal)
+		}
+	}
+	s.missing, s.placed = missing, true
+	if len(missing) == 0 || s.workspace.Resource.Provisioning == kaitov1alpha1.ProvisioningNever || s.api == nil {
+		return nil
+	}
+	if s.plan == nil {
+		// The plan that holds says what to ask for, but not how large the size is: ask again.
+		plan, err := r.planner.Plan(s.question(s.stage, nil))
+		if err != nil {
+			return fmt.Errorf("planning a replacement: %w", err)
+		}
+		s.replacement = plan
+	}
+	s.placed = false
+	for _, ordinal := range missing {
+		if err := r.create(ctx, s, ordinal); err != nil {
+			return err
+		}
+	}
+	s.missing, s.placed = nil, true
+	s.milestone(func(m *kaitov1alpha1.Milestones) **metav1.Time { return &m.NodesRequested }, s.now)
+	return nil
+}
+
+func (r *Reconciler) create(ctx context.Context, s *scope, ordinal int) error {
+	w, plan := s.workspace, s.plan
+	if plan == nil {
+		plan = s.replacement
+	}
+	choice := s.choice()
+	request := node.Request{
+		Name: w.Name, Namespace: w.Namespace, UID: w.UID,
+		Ordinal: ordinal, Attempt: s.attempt(ordinal),
+		InstanceType: choice.InstanceType, CapacityType: choice.CapacityType,
+		GPUs: plan.SizeGPUs, DiskGiB: plan.DiskGiB,
+	}
+	if w.Resource.LabelSelector != nil {
+		request.Labels = w.Resource.LabelSelector.MatchLabels
+	}
+	claim := s.api.Build(request)
+	log.FromContext(ctx).Info("Asking for a node", "claim", claim.GetName(), "kind", s.api.Kind(), "instanceType", choice.InstanceType, "capacityType", choice.CapacityType)
+	err := r.client.Create(ctx, claim)
+	if apierrors.IsAlreadyExists(err) {
+		return nil // a pass from an older cache: the watch will show it
+	}
+	if err != nil {
+		s.resource = no(kaitov1alpha1.ReasonLaunchFailed, fmt.Sprintf("the API server refuses %s %s: %v", s.api.Kind(), claim.GetName(), err))
+		s.claims = s.resource
+		return fmt.Errorf("creating %s %s: %w", s.api.Kind(), claim.GetName(), err)
+	}
+	return nil
+}
+
+// attempt is the number of failed attempts, and more than that of any claim of the ordinal that is still there, so that names differ.
+func (s *scope) attempt(ordinal int) int {
+	attempt := len(s.workspace.Status.Attempts)
+	for _, state := range s.states {
+		if state.Claim.Ordinal == ordinal {
+			attempt = max(attempt, state.Claim.Attempt+1)
+		}
+	}
+	return attempt
+}
+
+// verdict says whether all nodes are usable, and why not. The first claim that has something to say speaks for all.
+func (s *scope) verdict(kept map[int]node.State, want int) flow.Result {
+	var recheck time.Duration
+	s.nodes = append([]corev1.Node(nil), s.own...)
+	var waiting, wrong *node.State
+	for ordinal := range want {
+		state, ok := kept[ordinal]
+		if !ok {
+			continue
+		}
+		recheck = soonest(recheck, state.Recheck)
+		switch {
+		case state.Phase == node.Usable:
+			s.nodes = append(s.nodes, *state.Node)
+		case state.Reason != "" && (wrong == nil || state.Phase == node.Ignored):
+			wrong = &state
+		default:
+			waiting = &state
+		}
+	}
+	s.resource = s.judged(want, waiting, wrong)
+	s.claims = s.resource
+	if s.resource.ok() {
+		s.milestone(func(m *kaitov1alpha1.Milestones) **metav1.Time { return &m.NodesReady }, s.now)
+	}
+	if recheck > 0 {
+		return flow.ContinueUntil(recheck)
+	}
+	return flow.Continue()
+}
+
+func (s *scope) judged(want int, waiting, wrong *node.State) outcome {
+	choice := s.choice()
+	have := len(s.nodes)
+	switch {
+	case have >= want:
+		return yes(kaitov1alpha1.ReasonReady, fmt.Sprintf("%d of %d nodes of size %s are usable", have, want, choice.InstanceType))
+	case wrong != nil && wrong.Phase == node.Ignored:
+		return stuck(wrong.Reason, wrong.Message)
+	case wrong != nil:
+		return no(wrong.Reason, wrong.Message)
+	case s.blocked != nil:
+		return *s.blocked
+	case len(s.missing) > 0 && s.workspace.Resource.Provisioning == kaitov1alpha1.ProvisioningNever:
+		return stuck(kaitov1alpha1.ReasonNoMatchingNode, fmt.Sprintf(
+			"resource.provisioning is Never, and %d of %d nodes are there: add nodes with GPUs that match resource.labelSelector, or set provisioning to Auto", have, want))
+	case len(s.missing) > 0 && s.api == nil:
+		return stuck(kaitov1alpha1.ReasonNodeAPIMissing, "the cluster serves neither karpenter.sh/v1alpha5 Machine nor karpenter.sh/v1 NodeClaim (or --node-api excludes the one that it serves): "+
+			"install a provisioner, for instance gpu-provisioner, or bring your own nodes and set resource.provisioning to Never")
+	}
+	return no(kaitov1alpha1.ReasonProvisioning, fmt.Sprintf("%d nodes of size %s (%s) are asked for", want, choice.InstanceType, choice.CapacityType))
+}
+
+// releaseNodes gives all nodes back: nothing runs on them any more, or nothing should.
+func (r *Reconciler) releaseNodes(ctx context.Context, s *scope) (flow.Result, error) {
+	s.chooseOwn(r, 0)
+	for _, state := range s.states {
+		if state.Phase == node.Deleting {
+			continue
+		}
+		if err := r.deleteClaim(ctx, state.Claim); err != nil {
+			return flow.Stop(), err
+		}
+	}
+	reason, message := kaitov1alpha1.ReasonScaledToZero, "resource.count is 0: no nodes are wanted"
+	if s.tuning() && s.tunedAlready() && !s.serves() {
+		reason, message = kaitov1alpha1.ReasonNotNeeded, "the model is tuned and tuning.serve is Never: the nodes are released"
+	}
+	s.resource, s.claims = yes(reason, message), yes(reason, message)
+	return flow.Continue(), nil
+}

@@ -1,0 +1,176 @@
+package controller
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/shared/flow"
+	"kaito.sh/workspace-operator/internal/node"
+	"kaito.sh/workspace-operator/internal/workload"
+)
+
+// makePlan decides what nodes are wanted and how the model is served, or that nothing is.
+func (r *Reconciler) makePlan(_ context.Context, s *scope) (flow.Result, error) {
+	w := s.workspace
+	// The Service, and labels of cluster-scoped objects, carry the name.
+	if wrong := validation.IsDNS1035Label(w.Name); len(wrong) > 0 {
+		s.block(stuck(kaitov1alpha1.ReasonInvalidSpec, fmt.Sprintf("metadata.name %q can't be a Service's name: %s; create the Workspace under another name", w.Name, strings.Join(wrong, "; "))))
+		return flow.Continue(), nil
+	}
+	s.stage = StageServe
+	if s.tuning() && !s.tunedAlready() {
+		s.stage = StageTune
+	}
+	if s.tuning() && s.tunedAlready() && !s.serves() || w.Resource.Count != nil && *w.Resource.Count == 0 {
+		s.released = true
+		return flow.Continue(), nil
+	}
+	if s.blocked != nil {
+		return flow.Continue(), nil
+	}
+	resting := node.Resting(w.Status.Attempts, s.now)
+	if s.holds(resting) {
+		s.settled = true
+		return flow.Continue(), nil
+	}
+	plan, err := r.plans.get(w.UID, s.planKey(resting), func() (*Plan, error) {
+		plan, err := r.planner.Plan(s.question(s.stage, resting))
+		if err != nil || s.stage != StageTune || !s.serves() {
+			return plan, err
+		}
+		// Tuning what can't be served afterwards would waste the rent of the nodes.
+		_, err = r.planner.Plan(s.question(StageServe, resting))
+		return plan, err
+	})
+	var refusal *Refusal
+	switch {
+	case errors.As(err, &refusal):
+		return s.refuse(refusal), nil
+	case err != nil:
+		return flow.Stop(), err
+	}
+	s.plan = plan
+	s.milestone(func(m *kaitov1alpha1.Milestones) **metav1.Time { return &m.Planned }, s.now)
+	return flow.Continue(), nil
+}
+
+// refuse blocks the pass, and says when a choice that rests is tried again.
+func (s *scope) refuse(refusal *Refusal) flow.Result {
+	until := refusal.Until.Sub(s.now)
+	if refusal.Until.IsZero() || until > node.Forever/2 {
+		s.block(stuck(refusal.Reason, refusal.Message))
+		return flow.Continue()
+	}
+	s.block(no(refusal.Reason, fmt.Sprintf("%s; tried again at %s", refusal.Message, refusal.Until.UTC().Format(time.RFC3339))))
+	return flow.ContinueUntil(max(until, time.Second))
+}
+
+func (s *scope) question(stage Stage, resting map[node.Choice]time.Time) Question {
+	q := Question{
+		Workspace: s.workspace, Stage: stage,
+		InferenceConfig: s.inferenceConfig, TrainingConfig: s.trainingConfig,
+		Nodes: s.candidates, Resting: resting,
+	}
+	for _, state := range s.states {
+		if !state.Claim.Deleting && state.Phase != node.Failed && state.Phase != node.Lost {
+			q.Keep = &node.Choice{InstanceType: state.Claim.InstanceType, CapacityType: state.Claim.CapacityType}
+			break
+		}
+	}
+	return q
+}
+
+// planKey is equal for equal questions: what else a question holds is the catalogue, which does not change while the process runs.
+func (s *scope) planKey(resting map[node.Choice]time.Time) string {
+	parts := []string{string(s.stage), fmt.Sprint(s.workspace.Generation), s.inferenceConfig, s.trainingConfig}
+	if keep := s.question(s.stage, nil).Keep; keep != nil {
+		parts = append(parts, "keep", keep.InstanceType, string(keep.CapacityType))
+	}
+	for _, choice := range slices.SortedFunc(maps.Keys(resting), func(a, b node.Choice) int {
+		return strings.Compare(a.InstanceType+string(a.CapacityType), b.InstanceType+string(b.CapacityType))
+	}) {
+		parts = append(parts, choice.InstanceType, string(choice.CapacityType), fmt.Sprint(resting[choice].Unix()))
+	}
+	for _, n := range s.candidates {
+		allocatable := n.Status.Allocatable[kaitov1alpha1.ResourceNvidiaGPU]
+		parts = append(parts, n.Name, n.Labels[corev1.LabelInstanceTypeStable], allocatable.String())
+	}
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
+	return hex.EncodeToString(sum[:])
+}
+
+// holds says whether the plan in the status still counts: the workload that is there was made from the present inputs. Another build
+// of the operator, with another catalogue, then neither plans anew nor rolls anything.
+func (s *scope) holds(resting map[node.Choice]time.Time) bool {
+	if s.stage != StageServe || s.deployment == nil || s.service == nil || s.workspace.Status.Plan == nil {
+		return false
+	}
+	if s.deployment.Annotations[workload.AnnotationInputs] != s.inputs(s.workspace.Status.Plan) {
+		return false
+	}
+	// A node that is missing and can't be had any more asks for another plan.
+	_, rests := resting[s.choice()]
+	return !rests || len(s.live()) >= int(s.workspace.Status.Plan.Nodes)
+}
+
+// inputs hashes what the user, and the plan, have decided about the workload.
+func (s *scope) inputs(p *kaitov1alpha1.PlanStatus) string {
+	w := s.workspace
+	resource := w.Resource
+	resource.PreferredNodes = nil // they decide where, and only at first
+	raw, err := json.Marshal(struct {
+		Inference      *kaitov1alpha1.InferenceSpec
+		Preset         *kaitov1alpha1.PresetSpec `json:",omitempty"`
+		Tuned          *kaitov1alpha1.TuningStatus
+		Config         string
+		Resource       kaitov1alpha1.ResourceSpec
+		InstanceType   string
+		Nodes, GPUs    int32
+		EngineRevision string
+		APIKeys        string `json:",omitempty"`
+	}{w.Inference, tuningPreset(w), tunedOutput(w), s.inferenceConfig, resource, p.InstanceType, p.Nodes, p.GPUsPerNode, p.Revision, w.Annotations[AnnotationAPIKeys]})
+	if err != nil {
+		return "" // API types always marshal; an empty hash equals none and renders anew
+	}
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:16])
+}
+
+func tuningPreset(w *kaitov1alpha1.Workspace) *kaitov1alpha1.PresetSpec {
+	if w.Tuning == nil {
+		return nil
+	}
+	return w.Tuning.Preset
+}
+
+// tunedOutput is the part of the tuning status that the workload shows.
+func tunedOutput(w *kaitov1alpha1.Workspace) *kaitov1alpha1.TuningStatus {
+	if w.Status.Tuning == nil {
+		return nil
+	}
+	return &kaitov1alpha1.TuningStatus{Image: w.Status.Tuning.Image, Digest: w.Status.Tuning.Digest}
+}
+
+// live are the claims that are neither failed nor going.
+func (s *scope) live() []node.State {
+	var out []node.State
+	for _, state := range s.states {
+		if state.Phase != node.Failed && state.Phase != node.Lost && state.Phase != node.Deleting {
+			out = append(out, state)
+		}
+	}
+	return out
+}

@@ -1,0 +1,176 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/shared/flow"
+)
+
+// Configuration is read from ConfigMaps that Workspaces name; of all others only names are kept in memory.
+// +kubebuilder:rbac:groups="",resources=configmaps,verbs=get;list;watch
+// Whether a named Secret exists is asked by a create with dryRun=All, so that no right to read Secrets is needed; an admission policy
+// that is installed with the operator refuses its creates without dryRun. See docs/adr/0004-secret-existence.md.
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=create
+
+// Keys of the ConfigMaps that a Workspace may name.
+const (
+	keyInferenceConfig = "inference_config.yaml"
+	keyTrainingConfig  = "training_config.yaml"
+)
+
+// readConfig reads the ConfigMaps that the Workspace names.
+func (r *Reconciler) readConfig(ctx context.Context, s *scope) (flow.Result, error) {
+	w := s.workspace
+	var err error
+	if w.Inference != nil && w.Inference.Config != "" {
+		s.inferenceConfig, err = r.config(ctx, s, w.Inference.Config, keyInferenceConfig, "inference.config")
+		if err != nil {
+			return flow.Stop(), err
+		}
+	}
+	if w.Tuning != nil && w.Tuning.Config != "" {
+		s.trainingConfig, err = r.config(ctx, s, w.Tuning.Config, keyTrainingConfig, "tuning.config")
+		if err != nil {
+			return flow.Stop(), err
+		}
+	}
+	return flow.Continue(), nil
+}
+
+// findSecrets looks for the Secrets before nodes are asked for; from then on the kubelet tells.
+func (r *Reconciler) findSecrets(ctx context.Context, s *scope) (flow.Result, error) {
+	w := s.workspace
+	if s.blocked != nil || s.requested() || s.plan == nil || s.plan.Status.Nodes == 0 {
+		return flow.Continue(), nil
+	}
+	for _, name := range secretsOf(w) {
+		exists, known, err := r.secrets.Exists(ctx, client.ObjectKey{Namespace: w.Namespace, Name: name.secret})
+		if err != nil {
+			return flow.Stop(), err
+		}
+		if known && !exists {
+			s.block(stuck(kaitov1alpha1.ReasonSecretNotFound, fmt.Sprintf(
+				"%s names the Secret %s/%s, which does not exist: create it, and the Workspace goes on by itself", name.field, w.Namespace, name.secret)))
+			// The only thing that is looked at again by the clock: watching Secrets would need the right to read them all.
+			return flow.ContinueUntil(r.options.SecretRecheck), nil
+		}
+	}
+	return flow.Continue(), nil
+}
+
+// requested says whether nodes have been asked for, or chosen.
+func (s *scope) requested() bool {
+	return len(s.states) > 0 || s.before.Status.TargetNodeCount > 0 || s.deployment != nil
+}
+
+// block keeps anything from being created. The first reason stays.
+func (s *scope) block(o outcome) {
+	if s.blocked == nil {
+		s.blocked = &o
+	}
+}
+
+func (r *Reconciler) config(ctx context.Context, s *scope, name, key, field string) (string, error) {
+	w := s.workspace
+	cm := &corev1.ConfigMap{}
+	err := r.client.Get(ctx, client.ObjectKey{Namespace: w.Namespace, Name: name}, cm)
+	if apierrors.IsNotFound(err) {
+		s.block(stuck(kaitov1alpha1.ReasonConfigMapNotFound, fmt.Sprintf(
+			"%s names the ConfigMap %s/%s, which does not exist: create it with the key %s, or remove the field", field, w.Namespace, name, key)))
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("reading ConfigMap %s/%s: %w", w.Namespace, name, err)
+	}
+	text, ok := cm.Data[key]
+	if !ok {
+		s.block(stuck(kaitov1alpha1.ReasonConfigMapNotFound, fmt.Sprintf(
+			"%s names the ConfigMap %s/%s, which has no key %s: add it", field, w.Namespace, name, key)))
+	}
+	return text, nil
+}
+
+// namedSecret is a Secret and the field that names it.
+type namedSecret struct{ field, secret string }
+
+// secretsOf lists the Secrets that a Workspace names, each once.
+func secretsOf(w *kaitov1alpha1.Workspace) []namedSecret {
+	var out []namedSecret
+	add := func(field string, names ...string) {
+		for _, name := range names {
+			if name != "" && !slices.ContainsFunc(out, func(n namedSecret) bool { return n.secret == name }) {
+				out = append(out, namedSecret{field: field, secret: name})
+			}
+		}
+	}
+	preset := func(field string, p *kaitov1alpha1.PresetSpec) {
+		if p != nil && p.PresetOptions != nil {
+			add(field+".presetOptions.modelAccessSecret", p.PresetOptions.ModelAccessSecret)
+			add(field+".presetOptions.imagePullSecrets", p.PresetOptions.ImagePullSecrets...)
+		}
+	}
+	if i := w.Inference; i != nil {
+		preset("inference.preset", i.Preset)
+		for n, a := range i.Adapters {
+			if a.Source != nil {
+				add(fmt.Sprintf("inference.adapters[%d].source.imagePullSecrets", n), a.Source.ImagePullSecrets...)
+			}
+		}
+	}
+	if t := w.Tuning; t != nil {
+		preset("tuning.preset", t.Preset)
+		if t.Input != nil {
+			add("tuning.input.imagePullSecrets", t.Input.ImagePullSecrets...)
+		}
+		if t.Output != nil {
+			add("tuning.output.imagePushSecret", t.Output.ImagePushSecret)
+		}
+	}
+	return out
+}
+
+// DryRunSecrets finds out whether a Secret exists without the right to read any: a create that is only a dry run is refused with
+// AlreadyExists when it does.
+type DryRunSecrets struct {
+	// Client writes to the API server.
+	Client client.Writer
+}
+
+// Exists asks. What an admission policy, a quota or a missing right answers tells nothing about the Secret: it is not known then.
+func (d DryRunSecrets) Exists(ctx context.Context, key client.ObjectKey) (exists, known bool, err error) {
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
+	err = d.Client.Create(ctx, secret, client.DryRunAll)
+	switch {
+	case err == nil:
+		return false, true, nil
+	case apierrors.IsAlreadyExists(err):
+		return true, true, nil
+	case apierrors.IsInvalid(err):
+		// A name that no Secret can have.
+		return false, true, nil
+	case apierrors.IsForbidden(err), apierrors.IsBadRequest(err), apierrors.IsMethodNotSupported(err):
+		return false, false, nil
+	}
+	return false, false, fmt.Errorf("looking for Secret %s: %w", key, err)
+}
+
+// configKeys are what a Workspace is found by when a ConfigMap changes.
+func configKeys(w *kaitov1alpha1.Workspace) []string {
+	var out []string
+	if w.Inference != nil && w.Inference.Config != "" {
+		out = append(out, strings.Join([]string{w.Namespace, w.Inference.Config}, "/"))
+	}
+	if w.Tuning != nil && w.Tuning.Config != "" {
+		out = append(out, strings.Join([]string{w.Namespace, w.Tuning.Config}, "/"))
+	}
+	return out
+}

@@ -1,0 +1,170 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/workspace-operator/internal/foreign"
+	"kaito.sh/workspace-operator/internal/recent"
+)
+
+// controllerName is in logs, metrics and events.
+const controllerName = "workspace"
+
+// Setup adds the Workspace controller to a manager.
+func Setup(ctx context.Context, mgr ctrl.Manager, options Options, planner Planner, clk clock.PassiveClock) error {
+	if err := index(ctx, mgr.GetFieldIndexer()); err != nil {
+		return err
+	}
+	c := recent.New(mgr.GetClient(), clk)
+	w := watches{client: c}
+	forget := forgetting(c)
+	kinds, err := foreign.New(mgr.GetCache(), mgr.GetScheme(),
+		foreign.Kind{Object: &karpenterv1alpha5.Machine{}, Resource: "machines", Handler: byLabels(), Predicates: []predicate.Predicate{forget}},
+		foreign.Kind{Object: &karpv1.NodeClaim{}, Resource: "nodeclaims", Handler: byLabels(), Predicates: []predicate.Predicate{forget}},
+		foreign.Kind{Object: &tuningv1alpha1.TuningJob{}, Resource: "tuningjobs", Predicates: []predicate.Predicate{forget},
+			Handler: handler.EnqueueRequestForOwner(mgr.GetScheme(), mgr.GetRESTMapper(), &kaitov1alpha1.Workspace{}, handler.OnlyControllerOwner())},
+	)
+	if err != nil {
+		return err
+	}
+	r, err := New(Config{
+		Client: c, Live: mgr.GetAPIReader(), Foreign: kinds, Secrets: DryRunSecrets{Client: mgr.GetClient()},
+		Planner: planner, Events: mgr.GetEventRecorder(controllerName), Clock: clk, Metrics: &Metrics{}, Options: options,
+	})
+	if err != nil {
+		return err
+	}
+	built, err := ctrl.NewControllerManagedBy(mgr).
+		Named(controllerName).
+		WithOptions(controller.Options{MaxConcurrentReconciles: options.Workers}).
+		For(&kaitov1alpha1.Workspace{}, builder.WithPredicates(forget)).
+		Owns(&appsv1.Deployment{}, builder.WithPredicates(forget)).
+		Owns(&corev1.Service{}, builder.WithPredicates(forget)).
+		Watches(&corev1.Pod{}, byLabels(), builder.WithPredicates(changed(podChanged))).
+		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(w.ofNode), builder.WithPredicates(changed(nodeChanged))).
+		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(w.ofConfigMap)).
+		Watches(&apiextensionsv1.CustomResourceDefinition{}, handler.EnqueueRequestsFromMapFunc(w.all),
+			builder.WithPredicates(predicate.NewPredicateFuncs(func(o client.Object) bool { return kinds.Concerns(o.GetName()) }))).
+		Build(r)
+	if err != nil {
+		return fmt.Errorf("building the controller: %w", err)
+	}
+	kinds.Start(built)
+	return nil
+}
+
+func index(ctx context.Context, indexer client.FieldIndexer) error {
+	for field, values := range map[string]client.IndexerFunc{
+		indexWorkerNodes: func(o client.Object) []string { return asWorkspace(o).Status.WorkerNodes },
+		indexConfigs:     func(o client.Object) []string { return configKeys(asWorkspace(o)) },
+	} {
+		if err := indexer.IndexField(ctx, &kaitov1alpha1.Workspace{}, field, values); err != nil {
+			return fmt.Errorf("indexing Workspaces by %s: %w", field, err)
+		}
+	}
+	return nil
+}
+
+func asWorkspace(o client.Object) *kaitov1alpha1.Workspace {
+	if w, ok := o.(*kaitov1alpha1.Workspace); ok {
+		return w
+	}
+	return &kaitov1alpha1.Workspace{}
+}
+
+// forgetting drops what was written to an object that a watch says is gone.
+func forgetting(c *recent.Client) predicate.Predicate {
+	return predicate.Funcs{DeleteFunc: func(e event.DeleteEvent) bool {
+		c.Forget(e.Object)
+		return true
+	}}
+}
+
+// changed passes updates in which something that is read has changed.
+func changed(differs func(before, after client.Object) bool) predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool { return differs(e.ObjectOld, e.ObjectNew) }}
+}
+
+// byLabels finds the Workspace of an object that carries its labels.
+func byLabels() handler.EventHandler {
+	return handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
+		return requestsByLabels(o)
+	})
+}
+
+func requestsByLabels(o client.Object) []reconcile.Request {
+	labels := o.GetLabels()
+	name, namespace := labels[kaitov1alpha1.LabelWorkspaceName], labels[kaitov1alpha1.LabelWorkspaceNamespace]
+	if name == "" || namespace == "" {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: namespace, Name: name}}}
+}
+
+// watches find the Workspaces that an object concerns that does not name them.
+type watches struct{ client client.Reader }
+
+// ofNode finds the Workspace that a node was made for, or those that use it, or those that wait for such a node.
+func (w watches) ofNode(ctx context.Context, o client.Object) []reconcile.Request {
+	if requests := requestsByLabels(o); requests != nil {
+		return requests
+	}
+	all := &kaitov1alpha1.WorkspaceList{}
+	if err := w.client.List(ctx, all); err != nil {
+		return nil // the cache has stopped, and so has everything else
+	}
+	var out []reconcile.Request
+	for i := range all.Items {
+		if ws := &all.Items[i]; usesNode(ws, o.GetName()) || reuses(ws) && !resourceReady(ws) {
+			out = append(out, request(ws))
+		}
+	}
+	return out
+}
+
+func (w watches) ofConfigMap(ctx context.Context, o client.Object) []reconcile.Request {
+	list := &kaitov1alpha1.WorkspaceList{}
+	if err := w.client.List(ctx, list, client.MatchingFields{indexConfigs: o.GetNamespace() + "/" + o.GetName()}); err != nil {
+		return nil // as above
+	}
+	return requests(list)
+}
+
+func (w watches) all(ctx context.Context, _ client.Object) []reconcile.Request {
+	list := &kaitov1alpha1.WorkspaceList{}
+	if err := w.client.List(ctx, list); err != nil {
+		return nil // as above
+	}
+	return requests(list)
+}
+
+func requests(list *kaitov1alpha1.WorkspaceList) []reconcile.Request {
+	out := make([]reconcile.Request, len(list.Items))
+	for i := range list.Items {
+		out[i] = request(&list.Items[i])
+	}
+	return out
+}
+
+func request(w *kaitov1alpha1.Workspace) reconcile.Request {
+	return reconcile.Request{NamespacedName: client.ObjectKeyFromObject(w)}
+}

@@ -1,0 +1,153 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/shared/flow"
+	"kaito.sh/shared/patch"
+	"kaito.sh/workspace-operator/internal/node"
+	"kaito.sh/workspace-operator/internal/tune"
+)
+
+// One TuningJob of the Workspace's name, applied, read back, and deleted with the Workspace.
+// +kubebuilder:rbac:groups=tuning.kaito.sh,resources=tuningjobs,verbs=get;list;watch;create;patch;delete
+
+// tune asks for the fine-tuning run when the nodes are usable, and carries up what becomes of it.
+func (r *Reconciler) tune(ctx context.Context, s *scope) (flow.Result, error) {
+	if !s.tuning() {
+		return flow.Continue(), nil
+	}
+	if s.tunedAlready() {
+		// What was tuned stays tuned, whatever becomes of the TuningJob.
+		s.started = yes(kaitov1alpha1.ReasonTuned, "the TuningJob has succeeded")
+		return flow.Continue(), nil
+	}
+	if s.released {
+		return flow.Continue(), nil
+	}
+	served, err := r.foreign.Served(ctx, &tuningv1alpha1.TuningJob{})
+	if err != nil {
+		return flow.Stop(), err
+	}
+	if !served {
+		s.started = stuck(kaitov1alpha1.ReasonTuningOperatorMissing, "the cluster does not serve tuning.kaito.sh/v1alpha1 TuningJob: install the tuning-operator, and the Workspace goes on by itself")
+		return flow.Stop(), nil
+	}
+	job, err := get(ctx, r.client, s.workspace, &tuningv1alpha1.TuningJob{})
+	if err != nil {
+		return flow.Stop(), err
+	}
+	if job != nil && !metav1.IsControlledBy(job, s.workspace) {
+		s.started = stuck(kaitov1alpha1.ReasonNameTaken, fmt.Sprintf("TuningJob %s/%s belongs to somebody else: delete or rename it, or give the Workspace another name", job.Namespace, job.Name))
+		return flow.Stop(), nil
+	}
+	if job == nil {
+		if !s.resource.ok() || s.blocked != nil {
+			return flow.Stop(), nil
+		}
+		return r.startTuning(ctx, s)
+	}
+	return s.readTuning(r, job), nil
+}
+
+func (r *Reconciler) startTuning(ctx context.Context, s *scope) (flow.Result, error) {
+	p := s.planStatus()
+	want := tune.Job(tune.Input{
+		Workspace: s.workspace, Labels: node.OwnerLabels(s.workspace), Owner: ownerOf(s.workspace),
+		Revision: p.Revision, Nodes: p.Nodes, GPUsPerNode: p.GPUsPerNode, NodeSelector: s.nodeLabels(),
+	})
+	log.FromContext(ctx).Info("Starting a TuningJob")
+	_, err := patch.Apply(ctx, r.client, kaitov1alpha1.FieldManager, want, nil)
+	var taken *patch.TakenError
+	if errors.As(err, &taken) {
+		s.started = stuck(kaitov1alpha1.ReasonNameTaken, taken.Error())
+		return flow.Stop(), nil
+	}
+	if err != nil {
+		return flow.Stop(), err
+	}
+	s.noteJob("")
+	s.started = no(kaitov1alpha1.ReasonPending, "the TuningJob is created and has not started")
+	// Nobody announces that nobody answers.
+	return flow.StopUntil(r.options.Limits.Acknowledge), nil
+}
+
+func (s *scope) noteJob(progress string) {
+	if s.workspace.Status.Tuning == nil {
+		s.workspace.Status.Tuning = &kaitov1alpha1.TuningStatus{}
+	}
+	s.workspace.Status.Tuning.Job = s.workspace.Name
+	if progress != "" {
+		s.workspace.Status.Tuning.Progress = progress
+	}
+}
+
+// readTuning carries up what the TuningJob tells, its reasons unchanged.
+func (s *scope) readTuning(r *Reconciler, job *tuningv1alpha1.TuningJob) flow.Result {
+	result := tune.Read(job, r.options.Limits.Acknowledge, s.now)
+	s.noteJob(result.Progress)
+	switch result.Phase {
+	case tune.Succeeded:
+		return s.tuned(result)
+	case tune.Failed, tune.Ignored:
+		s.started = stuck(result.Reason, result.Message)
+	case tune.Running:
+		s.started = yes(kaitov1alpha1.ReasonTuning, "the TuningJob runs")
+	default:
+		s.started = no(kaitov1alpha1.ReasonPending, "the TuningJob is created and has not started")
+	}
+	if result.Stalled && result.Phase != tune.Failed && result.Phase != tune.Ignored {
+		s.started = stuck(result.Reason, result.Message)
+	}
+	if result.Recheck > 0 {
+		return flow.StopUntil(result.Recheck)
+	}
+	return flow.Stop()
+}
+
+// tuned takes over the output. The next pass, which the status's own event brings, plans for serving.
+func (s *scope) tuned(result tune.Result) flow.Result {
+	t := s.workspace.Status.Tuning
+	t.Image, t.Digest = result.Image, result.Digest
+	s.started = yes(kaitov1alpha1.ReasonTuned, "the TuningJob has succeeded")
+	if s.workspace.Tuning.Output != nil && s.workspace.Tuning.Output.Image != "" && result.Image == "" {
+		s.started = stuck(kaitov1alpha1.ReasonTuningFailed, "the TuningJob has succeeded and does not say which image it has pushed: see status.output of the TuningJob")
+		return flow.Stop()
+	}
+	s.milestone(func(m *kaitov1alpha1.Milestones) **metav1.Time { return &m.Tuned }, s.now)
+	return flow.Stop()
+}
+
+// nodeLabels are labels that all nodes of the Workspace have, and, where that can be said, no others.
+func (s *scope) nodeLabels() map[string]string {
+	if len(s.own) == 0 {
+		return map[string]string{kaitov1alpha1.LabelWorkspaceUID: string(s.workspace.UID)}
+	}
+	out := map[string]string{}
+	if selector := s.workspace.Resource.LabelSelector; selector != nil {
+		maps.Copy(out, selector.MatchLabels)
+	}
+	if len(s.nodes) == 1 {
+		if host := s.nodes[0].Labels[corev1.LabelHostname]; host != "" {
+			out[corev1.LabelHostname] = host
+		}
+	}
+	return out
+}
+
+func ownerOf(w *kaitov1alpha1.Workspace) metav1.OwnerReference {
+	return metav1.OwnerReference{
+		APIVersion: kaitov1alpha1.GroupVersion.String(), Kind: "Workspace", Name: w.Name, UID: w.UID,
+		Controller: ptr.To(true), BlockOwnerDeletion: ptr.To(true),
+	}
+}

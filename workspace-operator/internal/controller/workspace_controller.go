@@ -1,0 +1,236 @@
+// Package controller reconciles Workspaces. Observing reads caches only, deciding is pure, and writing is what differs.
+package controller
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/shared/flow"
+	"kaito.sh/shared/patch"
+	"kaito.sh/workspace-operator/internal/node"
+)
+
+// Workspaces are what it is all about.
+// +kubebuilder:rbac:groups=kaito.sh,resources=workspaces,verbs=get;list;watch
+// The finalizer keeps a Workspace until its nodes are released.
+// +kubebuilder:rbac:groups=kaito.sh,resources=workspaces,verbs=patch
+// The status is the product.
+// +kubebuilder:rbac:groups=kaito.sh,resources=workspaces/status,verbs=patch
+// Owner references with blockOwnerDeletion need this where OwnerReferencesPermissionEnforcement is on.
+// +kubebuilder:rbac:groups=kaito.sh,resources=workspaces/finalizers,verbs=update
+// What fails is told in events, too.
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+
+// Foreign says which kinds of other operators are served.
+type Foreign interface {
+	Served(ctx context.Context, obj client.Object) (bool, error)
+}
+
+// Secrets says whether a Secret is there. known is false when that can't be found out.
+type Secrets interface {
+	Exists(ctx context.Context, key client.ObjectKey) (exists, known bool, err error)
+}
+
+// Reconciler reconciles Workspaces.
+type Reconciler struct {
+	client  client.Client
+	live    client.Reader
+	foreign Foreign
+	secrets Secrets
+	planner Planner
+	events  events.EventRecorder
+	clock   clock.PassiveClock
+	metrics *Metrics
+	options Options
+
+	machines   node.API
+	nodeClaims node.API
+
+	plans        memo
+	reservations reservations
+}
+
+// Config is what a Reconciler is made of.
+type Config struct {
+	// Client reads caches and writes; it is wrapped so that a pass sees what the one before it has written.
+	Client client.Client
+	// Live reads the API server itself: only before something irrevocable.
+	Live    client.Reader
+	Foreign Foreign
+	Secrets Secrets
+	Planner Planner
+	Events  events.EventRecorder
+	Clock   clock.PassiveClock
+	Metrics *Metrics
+	Options Options
+}
+
+// New makes a Reconciler. The error is a wrong option.
+func New(c Config) (*Reconciler, error) {
+	if err := c.Options.Validate(); err != nil {
+		return nil, err
+	}
+	class, err := c.Options.class()
+	if err != nil {
+		return nil, err
+	}
+	return &Reconciler{
+		client: c.Client, live: c.Live, foreign: c.Foreign, secrets: c.Secrets, planner: c.Planner,
+		events: c.Events, clock: c.Clock, metrics: c.Metrics, options: c.Options,
+		machines: node.Machines{}, nodeClaims: node.NodeClaims{Class: class},
+		plans: memo{kept: map[types.UID]memoized{}}, reservations: reservations{taken: map[string]types.UID{}},
+	}, nil
+}
+
+// steps are what a Workspace goes through. Each reads what the ones before it have put into the scope.
+func (r *Reconciler) steps() []flow.Step[*scope] {
+	return []flow.Step[*scope]{
+		{Name: "adding the finalizer", Run: r.addFinalizer},
+		{Name: "reading what is there", Run: r.observe},
+		{Name: "judging what has failed", Run: r.judge},
+		{Name: "reading its configuration", Run: r.readConfig},
+		{Name: "planning", Run: r.makePlan},
+		{Name: "looking for its secrets", Run: r.findSecrets},
+		{Name: "getting nodes", Run: r.place},
+		{Name: "tuning", Run: r.tune},
+		{Name: "serving", Run: r.serve},
+	}
+}
+
+// Reconcile brings one Workspace a step further. It never waits: watches bring it back.
+func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (_ reconcile.Result, err error) {
+	w := &kaitov1alpha1.Workspace{}
+	if err := r.client.Get(ctx, request.NamespacedName, w); err != nil {
+		if apierrors.IsNotFound(err) {
+			return reconcile.Result{}, r.collect(ctx, request.NamespacedName)
+		}
+		return reconcile.Result{}, err
+	}
+	s := &scope{
+		workspace: w, before: w.DeepCopy(), now: r.clock.Now(),
+	}
+	if w.DeletionTimestamp != nil {
+		return flow.Run(ctx, s, flow.Step[*scope]{Name: "releasing", Run: r.release})
+	}
+	defer func() { err = r.finish(ctx, s, err) }()
+	return flow.Run(ctx, s, r.steps()...)
+}
+
+// finish writes the status once, when it has changed, whatever the pass has come to. A conflict asks for nothing but another pass.
+func (r *Reconciler) finish(ctx context.Context, s *scope, failed error) error {
+	if s.workspace.UID == "" || apierrors.IsConflict(failed) {
+		return failed
+	}
+	s.summarize(failed)
+	written, err := patch.Status(ctx, r.client, s.before, s.workspace)
+	if written && err == nil {
+		r.tell(s)
+		r.metrics.observe(s.before, s.workspace)
+	}
+	return errors.Join(failed, err)
+}
+
+// addFinalizer is the first write, before anything is created that it must release.
+func (r *Reconciler) addFinalizer(ctx context.Context, s *scope) (flow.Result, error) {
+	// The patch's answer replaces the object, status included, so the copy that the status patch is made from follows it.
+	added, err := patch.Finalizer(ctx, r.client, s.workspace, kaitov1alpha1.Finalizer, true)
+	if err != nil {
+		return flow.Stop(), err
+	}
+	if added {
+		s.before = s.workspace.DeepCopy()
+	}
+	return flow.Continue(), nil
+}
+
+// tell publishes what happened in this pass, after the status says it too, so that each thing is told once.
+func (r *Reconciler) tell(s *scope) {
+	for _, c := range s.changes {
+		kind := "Normal"
+		if c.warning {
+			kind = "Warning"
+		}
+		r.events.Eventf(s.workspace, nil, kind, c.reason, "Reconcile", "%s", c.message)
+	}
+}
+
+// memo keeps the last plan of each Workspace: planning looks through the whole catalogue, and most passes change none of its inputs.
+type memo struct {
+	mu   sync.Mutex
+	kept map[types.UID]memoized
+}
+
+type memoized struct {
+	key  string
+	plan *Plan
+	err  error
+}
+
+func (m *memo) get(uid types.UID, key string, make func() (*Plan, error)) (*Plan, error) {
+	m.mu.Lock()
+	had, ok := m.kept[uid]
+	m.mu.Unlock()
+	if ok && had.key == key {
+		return had.plan, had.err
+	}
+	plan, err := make()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.kept[uid] = memoized{key: key, plan: plan, err: err}
+	return plan, err
+}
+
+func (m *memo) forget(uid types.UID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.kept, uid)
+}
+
+// reservations keep two Workspaces that are reconciled at the same time from choosing the same node. What has been chosen is in
+// the Workspaces' status; this bridges the time until the caches show it.
+type reservations struct {
+	mu    sync.Mutex
+	taken map[string]types.UID
+}
+
+// take reserves a node unless another Workspace has it.
+func (r *reservations) take(name string, uid types.UID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if owner, ok := r.taken[name]; ok && owner != uid {
+		return false
+	}
+	r.taken[name] = uid
+	return true
+}
+
+// keep drops all of a Workspace's reservations but those of the names.
+func (r *reservations) keep(uid types.UID, names map[string]bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, owner := range r.taken {
+		if owner == uid && !names[name] {
+			delete(r.taken, name)
+		}
+	}
+}
+
+var _ reconcile.Reconciler = &Reconciler{}
+
+// soonest is the smaller of two deadlines, where 0 is none.
+func soonest(a, b time.Duration) time.Duration {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
