@@ -1,143 +1,17 @@
 package simengine
 
 import (
-	"bufio"
 	"bytes"
-	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	testingclock "k8s.io/utils/clock/testing"
-
-	"kaito.sh/shared/test/eventually"
 )
-
-var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-
-// simulated is an engine behind HTTP on a clock that stands still.
-type simulated struct {
-	*Engine
-	server *httptest.Server
-	clock  *testingclock.FakeClock
-}
-
-func start(t *testing.T, opts Options) *simulated {
-	t.Helper()
-	s := &simulated{clock: testingclock.NewFakeClock(epoch)}
-	opts.Clock = s.clock
-	if opts.ServedNames == nil {
-		opts.ServedNames = []string{"phi-3", "phi-3-mini-128k-instruct"}
-	}
-	var err error
-	s.Engine, err = New(opts)
-	require.NoError(t, err)
-	s.server = httptest.NewServer(s.Engine)
-	t.Cleanup(func() {
-		s.server.Client().CloseIdleConnections()
-		s.server.Close()
-	})
-	return s
-}
-
-// call sends JSON, or nothing, and decodes the answer into a value of type T.
-func call[T any](t *testing.T, s *simulated, method, path, body string) (int, T) {
-	t.Helper()
-	var answer T
-	status, text := s.text(t, method, path, body)
-	require.NoError(t, json.Unmarshal([]byte(text), &answer), text)
-	return status, answer
-}
-
-func (s *simulated) text(t *testing.T, method, path, body string) (int, string) {
-	t.Helper()
-	res := s.open(t, t.Context(), method, path, body)
-	defer func() { _ = res.Body.Close() }()
-	got, err := io.ReadAll(res.Body)
-	require.NoError(t, err)
-	return res.StatusCode, string(got)
-}
-
-func (s *simulated) open(t *testing.T, ctx context.Context, method, path, body string) *http.Response {
-	t.Helper()
-	req, err := http.NewRequestWithContext(ctx, method, s.server.URL+path, strings.NewReader(body))
-	require.NoError(t, err)
-	if body != "" {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	res, err := s.server.Client().Do(req)
-	require.NoError(t, err)
-	return res
-}
-
-// metric returns the value of a series of the engine's page; histograms give their count.
-func (s *simulated) metric(t *testing.T, name string, labels ...string) float64 {
-	t.Helper()
-	_, page := s.text(t, http.MethodGet, "/metrics", "")
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(strings.NewReader(page))
-	require.NoError(t, err)
-	require.Contains(t, families, name)
-	for _, m := range families[name].Metric {
-		matches := true
-		for i := 0; i < len(labels); i += 2 {
-			found := false
-			for _, l := range m.Label {
-				found = found || l.GetName() == labels[i] && l.GetValue() == labels[i+1]
-			}
-			matches = matches && found
-		}
-		switch {
-		case !matches:
-		case m.Gauge != nil:
-			return m.Gauge.GetValue()
-		case m.Counter != nil:
-			return m.Counter.GetValue()
-		case m.Histogram != nil:
-			return float64(m.Histogram.GetSampleCount())
-		}
-	}
-	t.Fatalf("no series of %s has the labels %q:\n%s", name, labels, page)
-	return 0
-}
-
-// metricSum returns the sum of all that a histogram observed.
-func (s *simulated) metricSum(t *testing.T, name string) float64 {
-	t.Helper()
-	_, page := s.text(t, http.MethodGet, "/metrics", "")
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(strings.NewReader(page))
-	require.NoError(t, err)
-	require.Contains(t, families, name)
-	return families[name].Metric[0].Histogram.GetSampleSum()
-}
-
-func until(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	require.Eventually(t, condition, eventually.Short, eventually.Tick, what)
-}
-
-// adapterFolder writes an adapter whose weights are the given text and returns its folder and digest.
-func adapterFolder(t *testing.T, weights string) (folder, digest string) {
-	t.Helper()
-	folder = t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(folder, weightsFile), []byte(weights), 0o600))
-	sum := sha256.Sum256([]byte(weights))
-	return folder, "sha256:" + hex.EncodeToString(sum[:])
-}
 
 func TestTheAnswerTellsWhoAnsweredWhat(t *testing.T) {
 	folder, digest := adapterFolder(t, "weights of dolly")
@@ -230,97 +104,6 @@ func TestRefusalsHaveVLLMsShape(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, res.Body.Close())
 	assert.Equal(t, http.StatusUnsupportedMediaType, res.StatusCode)
-}
-
-// events reads a stream to its end and returns the data of its events.
-func events(t *testing.T, body io.Reader) []string {
-	t.Helper()
-	var all []string
-	lines := bufio.NewScanner(body)
-	for lines.Scan() {
-		if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
-			all = append(all, data)
-		} else {
-			assert.Empty(t, lines.Text(), "events are apart by an empty line")
-		}
-	}
-	require.NoError(t, lines.Err())
-	return all
-}
-
-func TestAStreamSaysTheSameInPieces(t *testing.T) {
-	s := start(t, Options{})
-	for name, path := range map[string]string{"chat": "/v1/chat/completions", "completion": "/v1/completions"} {
-		t.Run(name, func(t *testing.T) {
-			res := s.open(t, t.Context(), http.MethodPost, path,
-				`{"messages":[{"role":"user","content":"why not?"}],"prompt":"why not?","stream":true,"stream_options":{"include_usage":true}}`)
-			defer func() { _ = res.Body.Close() }()
-			assert.Equal(t, "text/event-stream; charset=utf-8", res.Header.Get("Content-Type"))
-			all := events(t, res.Body)
-			require.Equal(t, "[DONE]", all[len(all)-1])
-			var text, finish string
-			var last completion
-			for i, data := range all[:len(all)-1] {
-				last = completion{}
-				require.NoError(t, json.Unmarshal([]byte(data), &last))
-				if len(last.Choices) == 0 {
-					continue
-				}
-				c := last.Choices[0]
-				if name == "chat" {
-					assert.Equal(t, "chat.completion.chunk", last.Object)
-					text += c.Delta.Content
-					assert.Equal(t, i == 0, c.Delta.Role == "assistant", "the first event, and no other, names the role")
-				} else {
-					assert.Equal(t, "text_completion", last.Object)
-					text += *c.Text
-				}
-				if c.FinishReason != nil {
-					finish = *c.FinishReason
-				}
-			}
-			assert.Equal(t, "[phi-3] You asked: why not?", text)
-			assert.Equal(t, "stop", finish)
-			assert.Equal(t, &usage{PromptTokens: 2, CompletionTokens: 5, TotalTokens: 7}, last.Usage)
-			assert.Empty(t, last.Choices, "the usage comes last and alone")
-		})
-	}
-}
-
-func TestTokensComeOnTheClock(t *testing.T) {
-	s := start(t, Options{FirstToken: time.Second, EachToken: 100 * time.Millisecond})
-	got := make(chan string)
-	go func() {
-		defer close(got)
-		res, err := s.server.Client().Post(s.server.URL+"/v1/completions", "application/json", strings.NewReader(`{"prompt":"a","stream":true,"max_tokens":2}`))
-		if err != nil {
-			return
-		}
-		defer func() { _ = res.Body.Close() }()
-		lines := bufio.NewScanner(res.Body)
-		for lines.Scan() {
-			if data, ok := strings.CutPrefix(lines.Text(), "data: {"); ok {
-				got <- data
-			}
-		}
-	}()
-	for _, pause := range []time.Duration{time.Second, 100 * time.Millisecond} {
-		until(t, "the engine waits for the token's time", s.clock.HasWaiters)
-		s.clock.Step(pause - 1)
-		select {
-		case early := <-got:
-			t.Fatalf("a token came before its time: %s", early)
-		default:
-		}
-		s.clock.Step(1)
-		<-got
-	}
-	<-got // the event with the reason for the end needs no time
-	_, more := <-got
-	assert.False(t, more)
-	assert.InDelta(t, 1.0, s.metricSum(t, "vllm:time_to_first_token_seconds"), 1e-6)
-	assert.InDelta(t, 0.1, s.metricSum(t, "vllm:inter_token_latency_seconds"), 1e-6)
-	assert.InDelta(t, 1.1, s.metricSum(t, "vllm:e2e_request_latency_seconds"), 1e-6)
 }
 
 func TestLoadingTakesItsTime(t *testing.T) {

@@ -25,7 +25,8 @@ func (g *Gateway) takeBody(r *http.Request, rec *recorder) error {
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil
 	}
-	// The kernel's deadline: the real time counts. A writer without deadlines has no connection to be slow.
+	// The kernel's deadline: the real time counts. net/http lifts it at the body's end, so the answer may take longer. A writer
+	// without deadlines has no connection to be slow.
 	_ = rec.control.SetReadDeadline(time.Now().Add(g.cfg.ReadTimeout))
 	// The server's own writer: it closes the connection of a client that sends too much.
 	limited := http.MaxBytesReader(rec.ResponseWriter, r.Body, g.cfg.MaxBodyBytes)
@@ -41,7 +42,6 @@ func (g *Gateway) takeBody(r *http.Request, rec *recorder) error {
 		return err
 	}
 	if held.Len() <= holdBytes {
-		_ = rec.control.SetReadDeadline(time.Time{})
 		whole := held.Bytes()
 		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(whole)), nil }
 		r.Body, _ = r.GetBody()
@@ -49,27 +49,11 @@ func (g *Gateway) takeBody(r *http.Request, rec *recorder) error {
 		r.TransferEncoding = nil
 		return nil
 	}
-	r.Body = &restOfBody{
-		Reader: io.MultiReader(bytes.NewReader(held.Bytes()), limited),
-		Closer: r.Body,
-		ended:  func() { _ = rec.control.SetReadDeadline(time.Time{}) },
-	}
+	r.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(held.Bytes()), limited), r.Body}
 	return nil
-}
-
-// restOfBody lifts the read deadline at the body's end, so that the answer may take its time.
-type restOfBody struct {
-	io.Reader
-	io.Closer
-	ended func()
-}
-
-func (b *restOfBody) Read(p []byte) (int, error) {
-	n, err := b.Reader.Read(p)
-	if errors.Is(err, io.EOF) {
-		b.ended()
-	}
-	return n, err
 }
 
 // bodyError turns an error of reading the client's body into an answer; nil means that nobody is left to answer.

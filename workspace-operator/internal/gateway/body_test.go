@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bufio"
 	"io"
 	"net"
 	"net/http"
@@ -102,4 +103,17 @@ func TestAClientThatStopsInTheMiddleOfItsBodyReachesNobody(t *testing.T) {
 		return f.metric(t, `kaito_gateway_requests_total{code="499",route="/chat"}`) == "1"
 	})
 	assert.Empty(t, f.requests())
+}
+
+func TestABodyThatIsAnnouncedAsTooLargeIsRefusedUnread(t *testing.T) {
+	f := start(t, answer(oneChoice))
+	conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	require.NoError(t, conn.SetDeadline(time.Now().Add(eventually.Short)))
+	_, err = io.WriteString(conn, "POST /v1/completions HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 999999999999\r\n\r\n")
+	require.NoError(t, err)
+	status, err := bufio.NewReader(conn).ReadString('\n')
+	require.NoError(t, err)
+	assert.Equal(t, "HTTP/1.1 413 Request Entity Too Large\r\n", status, "and not 100 Continue")
 }

@@ -30,9 +30,9 @@ var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // seen is a request as the engine got it.
 type seen struct {
-	method, path, query, host string
-	header                    http.Header
-	body                      string
+	method, target, path, query, host string
+	header                            http.Header
+	body                              string
 }
 
 // fixture is a gateway over HTTP, in front of an engine that the test writes.
@@ -67,7 +67,7 @@ func start(t *testing.T, engine http.HandlerFunc, changes ...func(*Config)) *fix
 		body, _ := io.ReadAll(r.Body) // a body that breaks off is noted as far as it came
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		f.mu.Lock()
-		f.seen = append(f.seen, seen{r.Method, r.URL.Path, r.URL.RawQuery, r.Host, r.Header.Clone(), string(body)})
+		f.seen = append(f.seen, seen{r.Method, r.RequestURI, r.URL.Path, r.URL.RawQuery, r.Host, r.Header.Clone(), string(body)})
 		f.mu.Unlock()
 		engine(w, r)
 	}))

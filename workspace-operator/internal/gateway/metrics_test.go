@@ -63,6 +63,9 @@ func TestThePageHoldsTheGatewaysMetricsAndTheEngines(t *testing.T) {
 
 func TestWithoutTheEnginesPageTheGatewaysIsStillThere(t *testing.T) {
 	f := start(t, answer(`{}`))
+	f.page = enginePage
+	assert.Equal(t, "1", f.metric(t, "kaito_gateway_engine_up"))
+	f.page = ""
 	res, page := f.do(t, http.MethodGet, "/metrics", "")
 	require.Equal(t, http.StatusOK, res.StatusCode)
 	assert.Contains(t, page, "\nkaito_gateway_engine_up 0\n")

@@ -58,9 +58,6 @@ func (g *Gateway) newProxy() *httputil.ReverseProxy {
 			repeatable(p.Out)
 		},
 		ModifyResponse: func(res *http.Response) error {
-			if res.StatusCode == http.StatusSwitchingProtocols {
-				return errUpgraded
-			}
 			res.Header.Del("Server")
 			res.Header.Del("X-Request-Id") // the gateway has set it
 			g.extendStream(res)
@@ -83,8 +80,6 @@ func repeatable(call *http.Request) {
 		call.Header["Idempotency-Key"] = nil
 	}
 }
-
-var errUpgraded = errors.New("the engine switched protocols unasked")
 
 // extendStream gives an event stream its own, longer deadline in place of the request's.
 func (g *Gateway) extendStream(res *http.Response) {

@@ -20,6 +20,10 @@ func TestSpansReachFromTheClientToTheEngine(t *testing.T) {
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(exporter))
 	var atEngine []string
 	engine := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			healthy(listed)(w, r)
+			return
+		}
 		atEngine = append(atEngine, r.Header.Get("Traceparent"))
 		_, _ = io.WriteString(w, oneChoice)
 	}))
@@ -33,9 +37,9 @@ func TestSpansReachFromTheClientToTheEngine(t *testing.T) {
 	defer server.Close()
 
 	const parent = "4bf92f3577b34da6a3ce929d0e0e4736"
-	for _, path := range []string{"/chat", "/v1/chat/completions?key=secret", "/healthz"} {
+	for _, path := range []string{"/chat", "/v1/chat/completions?key=secret", "/readyz"} {
 		method := http.MethodPost
-		if path == "/healthz" {
+		if path == "/readyz" {
 			method = http.MethodGet
 		}
 		req, err := http.NewRequestWithContext(t.Context(), method, server.URL+path, strings.NewReader(`{"prompt":"private"}`))

@@ -1,0 +1,166 @@
+package gateway
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"kaito.sh/shared/test/eventually"
+)
+
+func TestOnlyInferenceCanBeReached(t *testing.T) {
+	blocked := []string{
+		// vLLM's routes besides inference, of its API server and of its development mode.
+		"/pause", "/resume", "/is_paused", "/update_weights", "/init_weight_transfer_engine", "/invocations", "/collective_rpc",
+		"/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/sleep", "/wake_up", "/is_sleeping", "/reset_prefix_cache", "/reset_mm_cache",
+		"/server_info", "/start_profile", "/stop_profile", "/scale_elastic_ep", "/abort_requests", "/tokenize", "/detokenize", "/docs", "/openapi.json",
+		"/version", "/load", "/ping", "/health", "/v1/realtime", "/v1/chat/completions/render", "/inference/v1/generate", "/pooling", "/classify",
+		// Ways to write an allowed path that is another one.
+		"/", "//v1/models", "/v1/models/", "/v1//models", "/v1/./models", "/v1/models/../../pause", "/v1/chat/completions/../../../pause",
+		"/v1/models/%2e%2e/%2e%2e/pause", "/V1/models", "/v1/models%00", "/v1/models%0d%0aX: y", "/v1/models;/pause", "/v1/responses/a%2fb", "/v1/responses/..", "/v1/responses/",
+		"/v1/responses/a/cancel/b", "/chat/", "/v1",
+	}
+	f := start(t, answer(`{}`))
+	for _, path := range blocked {
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
+			require.NoError(t, err)
+			_, err = fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}", method, strings.ReplaceAll(path, " ", "%20"))
+			require.NoError(t, err)
+			res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			require.NoError(t, err, path)
+			answered, body := readReply(t, res)
+			requireError(t, answered, body, http.StatusNotFound, "unknown_url")
+			require.NoError(t, conn.Close())
+		}
+	}
+	assert.Empty(t, f.requests())
+}
+
+func TestEveryRouteReachesItsOwnPathWithItsOwnMethodOnly(t *testing.T) {
+	f := start(t, answer(oneChoice))
+	for _, rt := range routes {
+		path := strings.ReplaceAll(rt.pattern, "{id}", "resp_0af-1")
+		before := len(f.requests())
+		res, body := f.do(t, rt.method, path, `{"prompt":"q"}`)
+		require.Equal(t, http.StatusOK, res.StatusCode, "%s %s: %s", rt.method, path, body)
+		require.Len(t, f.requests(), before+1)
+		if !rt.chat {
+			assert.Equal(t, path, f.requests()[before].path)
+			assert.Equal(t, rt.method, f.requests()[before].method)
+		}
+		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions} {
+			if method == rt.method {
+				continue
+			}
+			res, body := f.do(t, method, path, "")
+			requireError(t, res, body, http.StatusMethodNotAllowed, "method_not_allowed")
+			assert.Equal(t, rt.method, res.Header.Get("Allow"))
+		}
+		assert.Len(t, f.requests(), before+1, "a refused method reaches nobody")
+	}
+}
+
+func TestAnEncodedPathReachesTheEngineDecoded(t *testing.T) {
+	f := start(t, answer(`{}`))
+	_, _ = f.do(t, http.MethodPost, "/v1/chat%2Fcompletions", `{}`)
+	require.Len(t, f.requests(), 1)
+	assert.Equal(t, "/v1/chat/completions", f.requests()[0].target)
+}
+
+// raw sends bytes over one connection and returns every answer until the gateway closes it.
+func (f *fixture) raw(t *testing.T, request string) []reply {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	require.NoError(t, conn.SetDeadline(time.Now().Add(eventually.Short)))
+	_, err = io.WriteString(conn, request)
+	require.NoError(t, err)
+	var answers []reply
+	reader := bufio.NewReader(conn)
+	for {
+		res, err := http.ReadResponse(reader, nil)
+		if err != nil {
+			return answers
+		}
+		answered, _ := readReply(t, res)
+		answers = append(answers, answered)
+		if answered.Close {
+			return answers
+		}
+	}
+}
+
+func TestNothingIsSmuggledToTheEngine(t *testing.T) {
+	for name, request := range map[string]string{
+		"a body with two lengths": "POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n" +
+			"2\r\n{}\r\n0\r\n\r\nGET /pause HTTP/1.1\r\nHost: x\r\n\r\n",
+		"two different lengths":      "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 40\r\n\r\n{}POST /pause HTTP/1.1\r\nHost: x\r\n\r\n",
+		"a second encoding":          "POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, identity\r\n\r\n2\r\n{}\r\n0\r\n\r\nPOST /pause HTTP/1.1\r\nHost: x\r\n\r\n",
+		"a line break in a header":   "POST /v1/completions HTTP/1.1\r\nHost: x\r\nX-A: b\rPOST /pause HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+		"a space before the colon":   "POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\nContent-Length: 2\r\n\r\n{}",
+		"a target of another server": "GET http://127.0.0.1:1/pause HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+		"a tunnel":                   "CONNECT 127.0.0.1:8000 HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nConnection: close\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := start(t, answer(`{}`))
+			answers := f.raw(t, request)
+			require.NotEmpty(t, answers)
+			for _, at := range f.requests() {
+				assert.Equal(t, "/v1/completions", at.path)
+				assert.Equal(t, "{}", at.body)
+			}
+			assert.LessOrEqual(t, len(f.requests()), 1)
+		})
+	}
+}
+
+func TestAWholeTargetWithAnotherHostReachesTheEngineAllTheSame(t *testing.T) {
+	f := start(t, answer(`{}`))
+	answers := f.raw(t, "GET http://127.0.0.1:1/v1/models HTTP/1.1\r\nHost: elsewhere\r\nConnection: close\r\n\r\n")
+	require.Len(t, answers, 1)
+	assert.Equal(t, http.StatusOK, answers[0].StatusCode)
+	require.Len(t, f.requests(), 1)
+	assert.Equal(t, f.engine.Host, f.requests()[0].host)
+}
+
+func TestHopByHopHeadersEndAtTheGateway(t *testing.T) {
+	f := start(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Connection", "X-Inner")
+		w.Header().Set("X-Inner", "1")
+		w.Header().Set("Keep-Alive", "timeout=5")
+		_, _ = io.WriteString(w, `{}`)
+	})
+	answers := f.raw(t, "POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: X-Hop, Upgrade, HTTP2-Settings, close\r\nX-Hop: 1\r\nUpgrade: h2c\r\n"+
+		"HTTP2-Settings: AAMAAABkAAQAAP__\r\nKeep-Alive: 1\r\nTE: trailers, deflate\r\nProxy-Authorization: Basic eA==\r\nContent-Length: 2\r\n\r\n{}")
+	require.Len(t, answers, 1)
+	assert.Equal(t, http.StatusOK, answers[0].StatusCode)
+	assert.Empty(t, answers[0].Header.Get("X-Inner"))
+	assert.Empty(t, answers[0].Header.Get("Keep-Alive"))
+	require.Len(t, f.requests(), 1)
+	for _, name := range []string{"X-Hop", "Upgrade", "Http2-Settings", "Keep-Alive", "Proxy-Authorization", "Connection"} {
+		assert.Empty(t, f.requests()[0].header.Values(name), name)
+	}
+}
+
+func TestAnEngineThatSwitchesProtocolsIsABadGateway(t *testing.T) {
+	f := start(t, func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		_ = conn.Close()
+	})
+	res, body := f.do(t, http.MethodPost, "/v1/completions", `{}`)
+	requireError(t, res, body, http.StatusBadGateway, "engine_error")
+}
