@@ -33,7 +33,7 @@ func (stubPlanner) Plan(q controller.Question) (*controller.Plan, error) {
 		nodes = *w.Resource.Count
 	}
 	return &controller.Plan{
-		Status: kaitov1alpha1.PlanStatus{InstanceType: size, CapacityType: kaitov1alpha1.CapacityOnDemand, Nodes: nodes, GPUsPerNode: 1, Memory: &kaitov1alpha1.MemoryPlan{Weights: "7.2"}},
+		Status:   kaitov1alpha1.PlanStatus{InstanceType: size, CapacityType: kaitov1alpha1.CapacityOnDemand, Nodes: nodes, GPUsPerNode: 1, Memory: &kaitov1alpha1.MemoryPlan{Weights: "7.2"}},
 		SizeGPUs: 1, DiskGiB: 60,
 		Engine: workload.Engine{Image: "example.com/engine:1", Model: "microsoft/x", GPUResource: kaitov1alpha1.ResourceNvidiaGPU, GPUs: 1, WeightsBytes: 1 << 30},
 	}, nil

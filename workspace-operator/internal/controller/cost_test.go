@@ -1,0 +1,81 @@
+package controller_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/shared/test/audit"
+)
+
+// calls are the operator's requests since a mark, without the watches and lists that fill its caches, and without leases.
+func calls(t assert.TestingT, since audit.Mark) []audit.Request {
+	requests, err := shared.audit.Requests(since, audit.User(operatorUser), audit.Not(audit.Verb("watch", "list")), audit.Not(audit.Resource("leases")),
+		func(r audit.Request) bool { return r.Resource != "" }) // discovery
+	assert.NoError(t, err)
+	return requests
+}
+
+func mark(t *testing.T) audit.Mark {
+	t.Helper()
+	m, err := shared.audit.Mark()
+	require.NoError(t, err)
+	return m
+}
+
+// ready brings a serving Workspace to Ready.
+func ready(t *testing.T, w *kaitov1alpha1.Workspace) *kaitov1alpha1.Workspace {
+	t.Helper()
+	create(t, w)
+	machine := eventuallyMachines(t, w, 1)[0]
+	launch(t, &machine, "1")
+	return eventuallyWorkspace(t, w, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
+		hasCondition(c, w, kaitov1alpha1.ConditionReady, metav1.ConditionTrue, kaitov1alpha1.ReasonReady)
+	})
+}
+
+func TestAWorkspaceCostsSevenRequestsAndThenNone(t *testing.T) {
+	running := start(t, options())
+	namespace := newNamespace(t)
+	before := mark(t)
+	w := ready(t, serving(namespace, "plain"))
+
+	spent := calls(t, before)
+	assert.LessOrEqual(t, len(spent), 7, audit.Table(spent))
+	for _, r := range spent {
+		assert.Less(t, r.Code, 300, "a conflict, or a write of what was there: %s %s %s", r.Verb, r.Resource, r.Path)
+	}
+
+	quiet := func(what string, do func()) {
+		t.Helper()
+		before := mark(t)
+		do()
+		// Nothing to wait for says that nothing will come: two seconds are a hundred times what a pass takes.
+		assert.Never(t, func() bool { return len(calls(t, before)) > 0 }, 2*time.Second, 100*time.Millisecond, what)
+		if got := calls(t, before); len(got) > 0 {
+			t.Log(audit.Table(got))
+		}
+	}
+	quiet("touching the Workspace", func() {
+		patched := w.DeepCopy()
+		patched.Annotations = map[string]string{"touched": "yes"}
+		require.NoError(t, shared.client.Patch(t.Context(), patched, client.MergeFrom(w)))
+	})
+	quiet("touching its Deployment", func() {
+		d := &appsv1.Deployment{}
+		require.NoError(t, shared.client.Get(t.Context(), client.ObjectKeyFromObject(w), d))
+		patched := d.DeepCopy()
+		patched.Labels["touched"] = "yes"
+		require.NoError(t, shared.client.Patch(t.Context(), patched, client.MergeFrom(d)))
+	})
+	quiet("restarting the operator", func() {
+		running.stop()
+		start(t, options())
+	})
+}
