@@ -169,7 +169,7 @@ func (r Result) Write(path string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(path, out, 0o644); err != nil { //nolint:gosec // read by the kubelet under another user
+	if err := os.WriteFile(path, out, 0o644); err != nil { // read by the kubelet under another user
 		return fmt.Errorf("writing the termination message: %w", err)
 	}
 	return nil

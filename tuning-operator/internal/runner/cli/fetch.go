@@ -195,7 +195,7 @@ func (f *fetchFlags) bringDataset(ctx context.Context, s *session) error {
 }
 
 func (f *fetchFlags) download(ctx context.Context, s *session) error {
-	if err := os.MkdirAll(f.datasetDir, 0o755); err != nil { //nolint:gosec // read by the trainer under another user
+	if err := os.MkdirAll(f.datasetDir, 0o755); err != nil { // read by the trainer under another user
 		return fmt.Errorf("creating the dataset's folder: %w", err)
 	}
 	d := f.downloader(s)
@@ -281,7 +281,7 @@ func writeFacts(path string, facts *message.Fetch) error {
 	if err != nil {
 		return fmt.Errorf("encoding the facts: %w", err)
 	}
-	if err := os.WriteFile(path, raw, 0o644); err != nil { //nolint:gosec // read by push under another user
+	if err := os.WriteFile(path, raw, 0o644); err != nil { // read by push under another user
 		return fmt.Errorf("writing the facts: %w", err)
 	}
 	return nil

@@ -186,7 +186,7 @@ func copyFile(from, to string) (err error) {
 		return err
 	}
 	defer func() { _ = in.Close() }()
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil { //nolint:gosec // read by the engine under another user
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil { // read by the engine under another user
 		return err
 	}
 	temp := to + ".part"

@@ -138,7 +138,7 @@ func conversation(name string, list []any, whole bool) ([]piece, error) {
 		}
 		content, ok := asText(turn["content"])
 		// A tool call has no content of its own.
-		if _, calls := turn["tool_calls"]; !ok && !(calls && turn["content"] == nil) {
+		if _, calls := turn["tool_calls"]; !ok && (!calls || turn["content"] != nil) {
 			return nil, fmt.Errorf("%s[%d].content is %s, text is needed", name, i, describe(turn["content"]))
 		}
 		answered = answered || role == "assistant"

@@ -265,7 +265,7 @@ func (d *Downloader) parts(ctx context.Context, f File, src source) error {
 	if err != nil {
 		return err
 	}
-	defer st.close()
+	defer func() { _ = st.close() }() // on the way of an error; on the other it is closed, and checked, below
 	d.Progress.Expect(src.size)
 	d.Progress.Advance(f.name(), st.have())
 	g, ctx := errgroup.WithContext(ctx)

@@ -194,7 +194,7 @@ func (h *Hub) Download(ctx context.Context, kind Kind, s Snapshot, files []HubFi
 	var total int64
 	for _, f := range files {
 		dest := filepath.Join(into, filepath.FromSlash(f.Path))
-		if err := os.MkdirAll(filepath.Dir(dest), 0o755); err != nil { //nolint:gosec // read by the trainer under another user
+		if err := os.MkdirAll(filepath.Dir(dest), 0o755); err != nil { // read by the trainer under another user
 			return nil, 0, fmt.Errorf("creating the folder of %s: %w", f.Path, err)
 		}
 		n, sum, err := h.Downloader.Get(ctx, File{

@@ -50,7 +50,7 @@ func openState(f File, src source, partSize int64) (*state, error) {
 			st.doc = old
 		}
 	}
-	file, err := os.OpenFile(f.Path+partSuffix, os.O_CREATE|os.O_RDWR, 0o644) //nolint:gosec // read by the trainer under another user
+	file, err := os.OpenFile(f.Path+partSuffix, os.O_CREATE|os.O_RDWR, 0o644) // read by the trainer under another user
 	if err != nil {
 		return nil, fmt.Errorf("opening the download: %w", err)
 	}

@@ -2,7 +2,6 @@ package netguard_test
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -140,5 +139,5 @@ func TestDeniedErrorNamesTheRemedy(t *testing.T) {
 	assert.ErrorContains(t, err, "10.0.0.1")
 	assert.ErrorContains(t, err, "--allow-private")
 	var denied *netguard.DeniedError
-	assert.True(t, errors.As(err, &denied))
+	assert.ErrorAs(t, err, &denied)
 }

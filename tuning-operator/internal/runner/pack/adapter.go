@@ -62,7 +62,7 @@ func checkSafetensors(path, dir string) error {
 		return fault.Permanent(tuningv1alpha1.ReasonOutputInvalid, "%s is not a whole safetensors file: %s", path, why)
 	}
 	var length uint64
-	if err := binary.Read(in, binary.LittleEndian, &length); err != nil || length > maxHeaderBytes || int64(length)+8 > info.Size() { //nolint:gosec // bounded by maxHeaderBytes
+	if err := binary.Read(in, binary.LittleEndian, &length); err != nil || length > maxHeaderBytes || int64(length)+8 > info.Size() { // bounded by maxHeaderBytes
 		return bad("its header is cut off")
 	}
 	raw := make([]byte, length)
@@ -90,7 +90,7 @@ func checkSafetensors(path, dir string) error {
 	if tensors == 0 {
 		return bad("it holds no tensor")
 	}
-	if want := 8 + int64(length) + end; want != info.Size() { //nolint:gosec // bounded by maxHeaderBytes
+	if want := 8 + int64(length) + end; want != info.Size() { // bounded by maxHeaderBytes
 		return bad(fmt.Sprintf("it has %d bytes, its header describes %d", info.Size(), want))
 	}
 	return nil

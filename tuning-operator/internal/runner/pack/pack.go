@@ -22,7 +22,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
-	"github.com/opencontainers/image-spec/specs-go/v1"
+	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/tuning-operator/internal/runner/fault"
@@ -60,7 +60,7 @@ type Image struct {
 
 // Layer is one uncompressed tar.
 type Layer struct {
-	Descriptor v1.Descriptor
+	Descriptor imagespec.Descriptor
 	files      []file
 }
 
@@ -88,8 +88,8 @@ func Build(dir string, annotations map[string]string) (*Image, error) {
 		if err != nil {
 			return nil, err
 		}
-		layer.Descriptor = v1.Descriptor{
-			MediaType: v1.MediaTypeImageLayer, Digest: digest.NewDigest(digest.SHA256, h), Size: n,
+		layer.Descriptor = imagespec.Descriptor{
+			MediaType: imagespec.MediaTypeImageLayer, Digest: digest.NewDigest(digest.SHA256, h), Size: n,
 			Annotations: layerAnnotations(group),
 		}
 		img.Layers = append(img.Layers, layer)
@@ -246,25 +246,25 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 // describe writes the config and the manifest. Go's JSON sorts map keys, so they are reproducible too.
 func (i *Image) describe(annotations map[string]string) error {
 	epoch := time.Unix(0, 0).UTC()
-	config := v1.Image{
+	config := imagespec.Image{
 		Created:  &epoch,
-		Platform: v1.Platform{OS: "linux", Architecture: "amd64"},
-		Config:   v1.ImageConfig{Labels: annotations},
-		RootFS:   v1.RootFS{Type: "layers"},
+		Platform: imagespec.Platform{OS: "linux", Architecture: "amd64"},
+		Config:   imagespec.ImageConfig{Labels: annotations},
+		RootFS:   imagespec.RootFS{Type: "layers"},
 	}
-	manifest := v1.Manifest{
-		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest, Annotations: annotations,
+	manifest := imagespec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: imagespec.MediaTypeImageManifest, Annotations: annotations,
 	}
 	for _, l := range i.Layers {
 		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, l.Descriptor.Digest)
-		config.History = append(config.History, v1.History{Created: &epoch, CreatedBy: "kaito runner: " + strconv.Itoa(len(l.files)) + " files"})
+		config.History = append(config.History, imagespec.History{Created: &epoch, CreatedBy: "kaito runner: " + strconv.Itoa(len(l.files)) + " files"})
 		manifest.Layers = append(manifest.Layers, l.Descriptor)
 	}
 	var err error
 	if i.Config, err = json.Marshal(config); err != nil {
 		return fmt.Errorf("encoding the image's config: %w", err)
 	}
-	manifest.Config = v1.Descriptor{MediaType: v1.MediaTypeImageConfig, Digest: digest.FromBytes(i.Config), Size: int64(len(i.Config))}
+	manifest.Config = imagespec.Descriptor{MediaType: imagespec.MediaTypeImageConfig, Digest: digest.FromBytes(i.Config), Size: int64(len(i.Config))}
 	if i.Manifest, err = json.Marshal(manifest); err != nil {
 		return fmt.Errorf("encoding the image's manifest: %w", err)
 	}
@@ -272,11 +272,11 @@ func (i *Image) describe(annotations map[string]string) error {
 }
 
 // ConfigDescriptor of the image.
-func (i *Image) ConfigDescriptor() v1.Descriptor {
-	return v1.Descriptor{MediaType: v1.MediaTypeImageConfig, Digest: digest.FromBytes(i.Config), Size: int64(len(i.Config))}
+func (i *Image) ConfigDescriptor() imagespec.Descriptor {
+	return imagespec.Descriptor{MediaType: imagespec.MediaTypeImageConfig, Digest: digest.FromBytes(i.Config), Size: int64(len(i.Config))}
 }
 
 // Descriptor of the manifest.
-func (i *Image) Descriptor() v1.Descriptor {
-	return v1.Descriptor{MediaType: v1.MediaTypeImageManifest, Digest: digest.FromBytes(i.Manifest), Size: int64(len(i.Manifest))}
+func (i *Image) Descriptor() imagespec.Descriptor {
+	return imagespec.Descriptor{MediaType: imagespec.MediaTypeImageManifest, Digest: digest.FromBytes(i.Manifest), Size: int64(len(i.Manifest))}
 }

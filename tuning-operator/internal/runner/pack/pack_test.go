@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/opencontainers/image-spec/specs-go/v1"
+	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -86,7 +86,7 @@ func TestLayersAreWhatTheirDescriptorsSay(t *testing.T) {
 	}
 	assert.Equal(t, []string{"data/", "data/adapter_config.json", "data/deep/", "data/deep/er/", "data/deep/er/file"}, names)
 
-	var config v1.Image
+	var config imagespec.Image
 	require.NoError(t, json.Unmarshal(img.Config, &config))
 	assert.Equal(t, img.Layers[0].Descriptor.Digest, config.RootFS.DiffIDs[0], "uncompressed: the layer is its own diff id")
 }

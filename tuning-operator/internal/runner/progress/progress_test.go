@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -56,6 +57,6 @@ func TestServesTheLatestLineUntilTheContextEnds(t *testing.T) {
 	assert.Equal(t, "sha256:x", got.Fields["digest"])
 	cancel()
 	assert.NoError(t, wait())
-	_, err = client.Get("http://" + addr + "/healthz")
+	_, err = (&net.Dialer{}).DialContext(t.Context(), "tcp", addr)
 	assert.Error(t, err, "nobody listens any more")
 }

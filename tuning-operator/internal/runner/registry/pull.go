@@ -14,7 +14,7 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/opencontainers/image-spec/specs-go/v1"
+	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/registry/remote"
 
@@ -77,38 +77,38 @@ func (c *Client) Pull(ctx context.Context, ref, into string, maxBytes int64) (Pu
 	return out, nil
 }
 
-func (c *Client) manifest(ctx context.Context, repo *remote.Repository, ref string) (v1.Manifest, v1.Descriptor, error) {
+func (c *Client) manifest(ctx context.Context, repo *remote.Repository, ref string) (imagespec.Manifest, imagespec.Descriptor, error) {
 	desc, err := repo.Resolve(ctx, ref)
 	if err != nil {
-		return v1.Manifest{}, v1.Descriptor{}, err
+		return imagespec.Manifest{}, imagespec.Descriptor{}, err
 	}
 	for depth := 0; ; depth++ {
 		if desc.Size > maxManifestBytes || depth > 2 {
-			return v1.Manifest{}, desc, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "manifest %s is too large or too deeply nested", desc.Digest)
+			return imagespec.Manifest{}, desc, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "manifest %s is too large or too deeply nested", desc.Digest)
 		}
 		raw, err := content.FetchAll(ctx, repo, desc)
 		if err != nil {
-			return v1.Manifest{}, desc, err
+			return imagespec.Manifest{}, desc, err
 		}
 		var doc struct {
-			v1.Manifest
-			Manifests []v1.Descriptor `json:"manifests"`
+			imagespec.Manifest
+			Manifests []imagespec.Descriptor `json:"manifests"`
 		}
 		if err := json.Unmarshal(raw, &doc); err != nil {
-			return v1.Manifest{}, desc, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "manifest %s: %w", desc.Digest, err)
+			return imagespec.Manifest{}, desc, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "manifest %s: %w", desc.Digest, err)
 		}
 		if len(doc.Manifests) == 0 {
 			return doc.Manifest, desc, nil
 		}
 		desc, err = platform(doc.Manifests)
 		if err != nil {
-			return v1.Manifest{}, desc, err
+			return imagespec.Manifest{}, desc, err
 		}
 	}
 }
 
 // platform picks linux/amd64 (the GPU sizes' architecture) of an index, or its only entry.
-func platform(of []v1.Descriptor) (v1.Descriptor, error) {
+func platform(of []imagespec.Descriptor) (imagespec.Descriptor, error) {
 	for _, d := range of {
 		if d.Platform != nil && d.Platform.OS == "linux" && d.Platform.Architecture == "amd64" {
 			return d, nil
@@ -117,10 +117,10 @@ func platform(of []v1.Descriptor) (v1.Descriptor, error) {
 	if len(of) == 1 {
 		return of[0], nil
 	}
-	return v1.Descriptor{}, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "the image has no linux/amd64 variant")
+	return imagespec.Descriptor{}, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "the image has no linux/amd64 variant")
 }
 
-func (c *Client) layer(ctx context.Context, repo *remote.Repository, layer v1.Descriptor, u *unpacker) error {
+func (c *Client) layer(ctx context.Context, repo *remote.Repository, layer imagespec.Descriptor, u *unpacker) error {
 	rc, err := repo.Fetch(ctx, layer)
 	if err != nil {
 		return err
@@ -161,7 +161,7 @@ type unpacker struct {
 	fresh   map[string]bool // files of the layer in hand
 }
 
-func (u *unpacker) layer(r io.Reader, layer v1.Descriptor) error {
+func (u *unpacker) layer(r io.Reader, layer imagespec.Descriptor) error {
 	u.fresh = map[string]bool{}
 	switch {
 	case strings.HasSuffix(layer.MediaType, "+gzip"), strings.HasSuffix(layer.MediaType, ".gzip"):
@@ -183,7 +183,7 @@ func (u *unpacker) layer(r io.Reader, layer v1.Descriptor) error {
 		return u.tar(r)
 	}
 	// A layer that is a file: an artifact pushed by oras or by ModelPack's tools.
-	name := layer.Annotations[v1.AnnotationTitle]
+	name := layer.Annotations[imagespec.AnnotationTitle]
 	if name == "" {
 		name = layer.Annotations[annotationFilepath]
 	}
@@ -240,7 +240,7 @@ func (u *unpacker) file(name string, size int64, r io.Reader) error {
 		u.left -= size
 	}
 	dest := filepath.Join(u.into, local)
-	if err := os.MkdirAll(filepath.Dir(dest), 0o755); err != nil { //nolint:gosec // read by the trainer under another user
+	if err := os.MkdirAll(filepath.Dir(dest), 0o755); err != nil { // read by the trainer under another user
 		return fmt.Errorf("creating the folder of %s: %w", name, err)
 	}
 	out, err := os.Create(dest)

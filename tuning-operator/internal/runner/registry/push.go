@@ -9,7 +9,7 @@ import (
 	"net/url"
 	"sync/atomic"
 
-	"github.com/opencontainers/image-spec/specs-go/v1"
+	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 	"oras.land/oras-go/v2/errdef"
 	"oras.land/oras-go/v2/registry/remote"
@@ -68,30 +68,31 @@ func (c *Client) openUpload(ctx context.Context, repo *remote.Repository) error 
 		scheme = "http"
 	}
 	base := &url.URL{Scheme: scheme, Host: repo.Reference.Host(), Path: "/v2/" + repo.Reference.Repository + "/blobs/uploads/"}
-	res, err := c.send(ctx, repo, http.MethodPost, base)
+	status, location, err := c.send(ctx, repo, http.MethodPost, base)
 	if err != nil {
 		return err
 	}
-	if res.StatusCode != http.StatusAccepted {
-		return &errcode.ErrorResponse{Method: http.MethodPost, URL: base, StatusCode: res.StatusCode}
+	if status != http.StatusAccepted {
+		return &errcode.ErrorResponse{Method: http.MethodPost, URL: base, StatusCode: status}
 	}
-	if upload, err := base.Parse(res.Header.Get("Location")); err == nil && upload.Host == base.Host {
+	if upload, err := base.Parse(location); err == nil && upload.Host == base.Host {
 		// Registries forget uploads by themselves; this only spares them the wait.
-		_, _ = c.send(ctx, repo, http.MethodDelete, upload)
+		_, _, _ = c.send(ctx, repo, http.MethodDelete, upload)
 	}
 	return nil
 }
 
-func (c *Client) send(ctx context.Context, repo *remote.Repository, method string, to *url.URL) (*http.Response, error) {
+func (c *Client) send(ctx context.Context, repo *remote.Repository, method string, to *url.URL) (status int, location string, err error) {
 	req, err := http.NewRequestWithContext(ctx, method, to.String(), nil)
 	if err != nil {
-		return nil, fmt.Errorf("asking the registry: %w", err)
+		return 0, "", fmt.Errorf("asking the registry: %w", err)
 	}
 	res, err := repo.Client.Do(req)
 	if err != nil {
-		return nil, err
+		return 0, "", err
 	}
-	return res, res.Body.Close()
+	defer func() { _ = res.Body.Close() }() // it was only read
+	return res.StatusCode, res.Header.Get("Location"), nil
 }
 
 // Push uploads the image and tags it; what the registry already has is not sent again, so a repeated push costs a few
@@ -158,7 +159,7 @@ func (c *Client) pushLayer(ctx context.Context, repo *remote.Repository, l pack.
 	return nil
 }
 
-func pushBytes(ctx context.Context, repo *remote.Repository, desc v1.Descriptor, raw []byte) error {
+func pushBytes(ctx context.Context, repo *remote.Repository, desc imagespec.Descriptor, raw []byte) error {
 	err := repo.Blobs().Push(ctx, desc, bytes.NewReader(raw))
 	if err != nil && !errors.Is(err, errdef.ErrAlreadyExists) {
 		return fmt.Errorf("config %s: %w", desc.Digest, err)

@@ -34,7 +34,7 @@ func (b Backoff) delay(n int) time.Duration {
 	if d <= 0 {
 		return 0
 	}
-	return min(d, b.Max) + rand.N(d/5+1) //nolint:gosec // spreads load, guards nothing
+	return min(d, b.Max) + rand.N(d/5+1) // spreads load, guards nothing
 }
 
 // After is an error that carries the pause that the other side asked for (Retry-After).
