@@ -91,8 +91,9 @@ func BenchmarkOpenLoop(b *testing.B) {
 			name := map[int]string{50: "p50", 99: "p99"}[percent]
 			b.ReportMetric(ratio, name+"-ratio")
 			b.ReportMetric(float64((at["gateway"] - at["direct"]).Microseconds()), name+"-added-µs")
-			if percent == 99 && at["gateway"]-at["direct"] > addedP99 && ratio > 1.5 {
-				b.Errorf("the gateway adds %s at the 99th percentile, the bound is %s (and the bare proxy is not as slow)", at["gateway"]-at["direct"], addedP99)
+			// Where a bare proxy misses the bound too, the machine is busy with something else and nothing can be said.
+			if percent == 99 && at["gateway"]-at["direct"] > addedP99 && at["bare"]-at["direct"] <= addedP99 {
+				b.Errorf("the gateway adds %s at the 99th percentile, the bound is %s, which the bare proxy keeps", at["gateway"]-at["direct"], addedP99)
 			}
 		}
 	}
