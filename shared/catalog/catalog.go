@@ -1,0 +1,194 @@
+// Package catalog holds, as data, what is known about models, GPU sizes, prices and engines. The data is embedded and
+// can be overridden; what Load returns never changes and may be shared between goroutines.
+package catalog
+
+import (
+	"sort"
+	"strings"
+)
+
+// CapacityOnDemand and CapacitySpot are Karpenter's names of the two ways to rent a node.
+const (
+	CapacityOnDemand = "on-demand"
+	CapacitySpot     = "spot"
+)
+
+// Catalog answers questions about the data. Use Load to make one.
+type Catalog struct {
+	models        map[string]Model // by lower-case id
+	names         map[string]string
+	sizes         map[string]Size // by lower-case name
+	mig           []migTable
+	prices        map[string]map[string]float64 // lower-case size, region
+	regions       map[string]bool
+	priceDate     string
+	engines       []Engine
+	quantizations map[string]Quantization
+}
+
+// Model finds a model by its id, its last part, or an alias, whatever the case; "@revision" pins another commit than the
+// catalogue's. The error is an *UnknownModelError or a *ReferenceError.
+func (c *Catalog) Model(name string) (Model, error) {
+	ref, err := ParseReference(name)
+	if err != nil {
+		return Model{}, err
+	}
+	id, found := c.names[strings.ToLower(ref.Name)]
+	if !found {
+		return Model{}, &UnknownModelError{Name: ref.Name, Suggestions: nearest(ref.Name, c.modelNames())}
+	}
+	m := c.models[id].clone()
+	if ref.Revision != "" {
+		m.Revision = ref.Revision
+	}
+	return m, nil
+}
+
+// Models lists all models by id.
+func (c *Catalog) Models() []Model {
+	out := make([]Model, 0, len(c.models))
+	for _, m := range c.models {
+		out = append(out, m.clone())
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].ID < out[j].ID })
+	return out
+}
+
+// Size finds a GPU size, whatever the case of its name. The error is an *UnknownSizeError.
+func (c *Catalog) Size(name string) (Size, error) {
+	s, found := c.sizes[strings.ToLower(strings.TrimSpace(name))]
+	if !found {
+		names := make([]string, 0, len(c.sizes))
+		for _, s := range c.sizes {
+			names = append(names, s.Name)
+		}
+		return Size{}, &UnknownSizeError{Name: name, Suggestions: nearest(name, names)}
+	}
+	return s, nil
+}
+
+// Sizes lists all sizes by name.
+func (c *Catalog) Sizes() []Size {
+	out := make([]Size, 0, len(c.sizes))
+	for _, s := range c.sizes {
+		out = append(out, s)
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
+	return out
+}
+
+// Partition cuts every GPU of a size by a MIG profile: what comes back has the instances as its GPUs. The error is a
+// *PartitionError.
+func (c *Catalog) Partition(s Size, profile string) (Size, error) {
+	profile = strings.TrimPrefix(strings.ToLower(strings.TrimSpace(profile)), "mig-")
+	profiles := c.MIGProfiles(s)
+	allowed := make([]string, 0, len(profiles))
+	for _, p := range profiles {
+		if p.Name == profile {
+			return p.of(s), nil
+		}
+		allowed = append(allowed, p.Name)
+	}
+	return Size{}, &PartitionError{Size: s.Name, Profile: profile, Allowed: allowed}
+}
+
+// MIGProfiles lists how the GPUs of a size can be cut, smallest first; none where they cannot be.
+func (c *Catalog) MIGProfiles(s Size) []MIGProfile {
+	for _, t := range c.mig {
+		if t.gpuModel == s.GPUModel && t.memoryGiB == s.MemoryGiB {
+			return append([]MIGProfile(nil), t.profiles...)
+		}
+	}
+	return nil
+}
+
+// Price is a list price.
+type Price struct {
+	USDPerHour float64 // one node
+	Date       string  // YYYY-MM-DD on which it was the list price
+	Ceiling    bool    // spot: the on-demand price, which Azure never charges more than
+}
+
+// Price finds the list price of a node; false where none is known, which for a region that others have prices in means
+// that the size is not offered there.
+func (c *Catalog) Price(size, region, capacityType string) (Price, bool) {
+	usd, found := c.prices[strings.ToLower(size)][normalizeRegion(region)]
+	if !found {
+		return Price{}, false
+	}
+	return Price{USDPerHour: usd, Date: c.priceDate, Ceiling: capacityType == CapacitySpot}, true
+}
+
+// LowestPrice is the list price in the cheapest region: what sizes are ordered by where the region is not known.
+func (c *Catalog) LowestPrice(size string) (Price, bool) {
+	lowest, found := 0.0, false
+	for _, usd := range c.prices[strings.ToLower(size)] {
+		if !found || usd < lowest {
+			lowest, found = usd, true
+		}
+	}
+	return Price{USDPerHour: lowest, Date: c.priceDate}, found
+}
+
+// KnowsRegion says whether any size has a price there.
+func (c *Catalog) KnowsRegion(region string) bool { return c.regions[normalizeRegion(region)] }
+
+// PriceDate is the day of all prices, YYYY-MM-DD.
+func (c *Catalog) PriceDate() string { return c.priceDate }
+
+// Engine finds the newest engine that serves a GPU. The error is an *UnsupportedCapabilityError.
+func (c *Catalog) Engine(cc ComputeCapability) (Engine, error) {
+	var lowest ComputeCapability
+	for _, e := range c.engines {
+		if e.Serves(cc) {
+			return e.clone(), nil
+		}
+		if lowest.IsZero() || e.MinCapability.Less(lowest) {
+			lowest = e.MinCapability
+		}
+	}
+	return Engine{}, &UnsupportedCapabilityError{Capability: cc, Minimum: lowest}
+}
+
+// Engines lists the engines, newest first.
+func (c *Catalog) Engines() []Engine {
+	out := make([]Engine, 0, len(c.engines))
+	for _, e := range c.engines {
+		out = append(out, e.clone())
+	}
+	return out
+}
+
+// Quantization finds a method by the engine's name of it.
+func (c *Catalog) Quantization(method string) (Quantization, bool) {
+	q, found := c.quantizations[strings.ToLower(method)]
+	return q, found
+}
+
+// InFlightQuantizations lists the methods that can be applied to 16-bit weights, by name.
+func (c *Catalog) InFlightQuantizations() []string {
+	var out []string
+	for _, q := range c.quantizations {
+		if q.InFlight {
+			out = append(out, q.Method)
+		}
+	}
+	sort.Strings(out)
+	return out
+}
+
+func (c *Catalog) modelNames() []string {
+	out := make([]string, 0, len(c.names))
+	for name, id := range c.names {
+		if name == id {
+			name = c.models[id].ID
+		}
+		out = append(out, name)
+	}
+	return out
+}
+
+// normalizeRegion makes "East US" and "eastus" one region, as Azure does.
+func normalizeRegion(region string) string {
+	return strings.ReplaceAll(strings.ToLower(region), " ", "")
+}

@@ -1,0 +1,62 @@
+package catalog
+
+import (
+	"sort"
+	"strings"
+)
+
+const maxSuggestions = 3
+
+// nearest lists the names at the smallest edit distance, best first; those too far to be a typing mistake are left out,
+// unless the one contains the other.
+func nearest(name string, known []string) []string {
+	type scored struct {
+		name  string
+		score int
+	}
+	want := strings.ToLower(name)
+	var hits []scored
+	for _, k := range known {
+		have := strings.ToLower(k)
+		score := distance(want, have)
+		switch {
+		case len(want) >= 4 && (strings.Contains(have, want) || strings.Contains(want, have)):
+			score = min(score, 3)
+		case score > 1+len(want)/4:
+			continue
+		}
+		hits = append(hits, scored{k, score})
+	}
+	sort.Slice(hits, func(i, j int) bool {
+		if hits[i].score != hits[j].score {
+			return hits[i].score < hits[j].score
+		}
+		return hits[i].name < hits[j].name
+	})
+	var out []string
+	for _, h := range hits[:min(len(hits), maxSuggestions)] {
+		out = append(out, h.name)
+	}
+	return out
+}
+
+// distance is Levenshtein's, on bytes: names are ASCII.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		diagonal := row[0]
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := diagonal
+			if a[i-1] != b[j-1] {
+				cost++
+			}
+			diagonal = row[j]
+			row[j] = min(cost, row[j]+1, row[j-1]+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,209 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+)
+
+// decided are the engine's flags that the plan sets; a user's value for one would contradict it, so it is refused by name.
+var decided = map[string]string{
+	"tensor-parallel-size":         "the plan decides it: choose resource.instanceType or resource.count instead",
+	"pipeline-parallel-size":       "the plan decides it: choose resource.count instead",
+	"data-parallel-size":           "the plan decides it: choose resource.instanceType instead",
+	"served-model-name":            "it is the Workspace's name",
+	"model":                        "inference.preset names it",
+	"revision":                     "write it as name@revision in inference.preset.name",
+	"host":                         "the engine is reached through the gateway only",
+	"port":                         "the engine is reached through the gateway only",
+	"api-key":                      "keys are set on the gateway",
+	"enable-lora":                  "it follows from inference.adapters",
+	"lora-modules":                 "it follows from inference.adapters",
+	"tokenizer-mode":               "the catalogue decides it",
+	"download-dir":                 "weights have a volume of their own",
+	"distributed-executor-backend": "the plan decides it",
+	"nnodes":                       "the plan decides it: choose resource.count instead",
+	"node-rank":                    "the plan decides it",
+}
+
+// inference is what of inference_config.yaml the plan honours; the rest is passed on.
+type inference struct {
+	maxModelLen  int
+	utilization  float64
+	kvDtype      string
+	quantization string
+	dtype        string
+	passed       map[string]string
+}
+
+func invalidConfig(file, key, format string, args ...any) *Refusal {
+	return &Refusal{Reason: kaitov1alpha1.ReasonInvalidConfig, Message: fmt.Sprintf("%s: %s: %s", file, key, fmt.Sprintf(format, args...))}
+}
+
+// parseInference reads the section vllm of inference_config.yaml as YAML, so that quotes and comments mean what they mean.
+func parseInference(text string) (inference, error) {
+	const file = "inference_config.yaml"
+	out := inference{passed: map[string]string{}}
+	if strings.TrimSpace(text) == "" {
+		return out, nil
+	}
+	var document map[string]any
+	if err := yaml.UnmarshalStrict([]byte(text), &document); err != nil {
+		return out, invalidConfig(file, "document", "not valid YAML (%s): mend it", oneLine(err))
+	}
+	for _, key := range sortedKeys(document) {
+		if key != "vllm" && key != "max_probe_steps" {
+			return out, invalidConfig(file, key, "no such section; allowed: vllm")
+		}
+	}
+	section, ok := document["vllm"].(map[string]any)
+	if !ok && document["vllm"] != nil {
+		return out, invalidConfig(file, "vllm", "is %T; allowed: a map of the engine's flags", document["vllm"])
+	}
+	for _, key := range sortedKeys(section) {
+		if err := out.take(file, key, section[key]); err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+func (c *inference) take(file, key string, value any) error {
+	flag := strings.ReplaceAll(strings.TrimLeft(key, "-"), "_", "-")
+	if why, fixed := decided[flag]; fixed {
+		return invalidConfig(file, "vllm."+key, "may not be set: %s; remove the key", why)
+	}
+	text, err := scalar(value)
+	if err != nil {
+		return invalidConfig(file, "vllm."+key, "%s", err)
+	}
+	switch flag {
+	case "max-model-len":
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 {
+			return invalidConfig(file, "vllm."+key, "is %q; allowed: a whole number of tokens, at least 1", text)
+		}
+		c.maxModelLen = n
+		return nil
+	case "gpu-memory-utilization":
+		f, err := strconv.ParseFloat(text, 64)
+		if err != nil || f <= 0.1 || f > 0.98 {
+			return invalidConfig(file, "vllm."+key, "is %q; allowed: more than 0.1, at most 0.98", text)
+		}
+		c.utilization = f
+		return nil
+	case "kv-cache-dtype":
+		if !slices.Contains([]string{"auto", "fp8", "fp8_e4m3", "fp8_e5m2"}, text) {
+			return invalidConfig(file, "vllm."+key, "is %q; allowed: auto, fp8, fp8_e4m3, fp8_e5m2", text)
+		}
+		if text != "auto" {
+			c.kvDtype = text
+		}
+		return nil
+	case "dtype":
+		if !slices.Contains([]string{"auto", "float16", "half", "bfloat16"}, text) {
+			return invalidConfig(file, "vllm."+key, "is %q; allowed: auto, float16, bfloat16", text)
+		}
+		if text == "half" {
+			text = "float16"
+		}
+		if text != "auto" {
+			c.dtype = text
+		}
+		return nil
+	case "quantization":
+		c.quantization = text
+		return nil
+	}
+	c.passed[flag] = text
+	return nil
+}
+
+// parseTraining reads what the memory depends on. What is contradictory in it is for the tuning-operator to refuse.
+func parseTraining(text string) (training, error) {
+	const file = "training_config.yaml"
+	// TRL's defaults of the rank and batch, a sequence length that covers most instruction data, and checkpointing on.
+	out := training{rank: 8, sequence: 2048, batch: 1, checkpointing: true}
+	if strings.TrimSpace(text) == "" {
+		return out, nil
+	}
+	var document map[string]any
+	if err := yaml.UnmarshalStrict([]byte(text), &document); err != nil {
+		return out, invalidConfig(file, "document", "not valid YAML (%s): mend it", oneLine(err))
+	}
+	if inner, ok := document["training_config"].(map[string]any); ok {
+		document = inner
+	}
+	for _, f := range []struct {
+		section, key string
+		into         *int
+	}{
+		{"LoraConfig", "r", &out.rank}, {"TrainingArguments", "per_device_train_batch_size", &out.batch},
+		{"TrainingArguments", "max_seq_length", &out.sequence}, {"TrainingArguments", "max_length", &out.sequence},
+		{"DatasetConfig", "max_seq_length", &out.sequence},
+	} {
+		section, _ := document[f.section].(map[string]any)
+		value, set := section[f.key]
+		if !set || value == nil {
+			continue
+		}
+		text, err := scalar(value)
+		if err != nil {
+			return out, invalidConfig(file, f.section+"."+f.key, "%s", err)
+		}
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 {
+			return out, invalidConfig(file, f.section+"."+f.key, "is %q; allowed: a whole number, at least 1", text)
+		}
+		*f.into = n
+	}
+	if section, ok := document["TrainingArguments"].(map[string]any); ok {
+		if on, ok := section["gradient_checkpointing"].(bool); ok {
+			out.checkpointing = on
+		}
+	}
+	return out, nil
+}
+
+// scalar is a value as the command line takes it; an empty text is a bare flag.
+func scalar(value any) (string, error) {
+	switch v := value.(type) {
+	case nil:
+		return "", nil
+	case bool:
+		return strconv.FormatBool(v), nil
+	case string:
+		return v, nil
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64), nil
+	case int64:
+		return strconv.FormatInt(v, 10), nil
+	}
+	text, err := yaml.Marshal(value)
+	if err != nil {
+		return "", fmt.Errorf("is %T; allowed: a text, a number, true or false", value)
+	}
+	// Lists and maps are the engine's JSON flags.
+	json, err := yaml.YAMLToJSON(text)
+	if err != nil {
+		return "", fmt.Errorf("is %T; allowed: a text, a number, true or false", value)
+	}
+	return string(json), nil
+}
+
+func sortedKeys(m map[string]any) []string {
+	keys := make([]string, 0, len(m))
+	for key := range m {
+		keys = append(keys, key)
+	}
+	sort.Strings(keys)
+	return keys
+}
+
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

@@ -1,0 +1,131 @@
+// Package plan decides what a model runs on: a pure function from a question and the catalogue to a plan with its
+// arithmetic, or to a typed refusal with every candidate and why it fell. The controller and `kubectl kaito plan` ask the
+// same one, so what is printed is what is made.
+package plan
+
+import (
+	"time"
+
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/shared/catalog"
+)
+
+// Mode says what a plan is for.
+type Mode string
+
+// The modes.
+const (
+	// ModeInference serves a preset.
+	ModeInference Mode = "inference"
+	// ModeTuning tunes a preset by LoRA or QLoRA.
+	ModeTuning Mode = "tuning"
+	// ModeTemplate runs a pod template of the user's: nothing is known of its memory.
+	ModeTemplate Mode = "template"
+)
+
+// Limits that are the planner's own.
+const (
+	// MinContext is the shortest context worth serving, tokens: under it a candidate falls.
+	MinContext = 2048
+	// MaxNodes bounds the nodes of a plan whose count the user leaves open.
+	MaxNodes = 8
+)
+
+// Request is everything that a plan depends on.
+type Request struct {
+	Mode Mode
+	// Preset is a name, an alias or an id of the catalogue, with an optional @revision. Unused with ModeTemplate.
+	Preset string
+	// InstanceTypes to try in order; empty: the cheapest feasible size. Never empty with ModeTemplate.
+	InstanceTypes []string
+	// CapacityTypes to try in order; empty: on-demand.
+	CapacityTypes []string
+	// Count bounds the nodes; nil: as many as are needed.
+	Count *int
+	// MIGProfile cuts the GPUs; empty: whole ones. Slices bounds how many of a node are taken; 0: all.
+	MIGProfile string
+	Slices     int
+	// Region that prices are looked up in; empty: the cheapest region's.
+	Region string
+	// Sizes overrides the catalogue's: nodes that are there, by their labels. Not empty: nothing else is considered.
+	Sizes []catalog.Size
+	// Unavailable says until when a choice is not to be asked for; nil: everything may be.
+	Unavailable func(instanceType, capacityType string) (time.Time, bool)
+	// InferenceConfig is the text of inference_config.yaml, TrainingConfig that of training_config.yaml.
+	InferenceConfig, TrainingConfig string
+	// Adapters is the number of LoRA adapters served, AdapterRank the highest rank among them (0: 16).
+	Adapters    int
+	AdapterRank int
+	// Method of tuning: lora or qlora.
+	Method string
+}
+
+// Plan is what was decided.
+type Plan struct {
+	InstanceType string
+	CapacityType string
+	// Size is the catalogue's, cut by the MIG profile.
+	Size catalog.Size
+	// Nodes, and how many GPUs (or MIG instances) of each are used.
+	Nodes       int
+	GPUsPerNode int
+	// TensorParallel GPUs share each layer, PipelineParallel stages share the layers, DataParallel copies answer.
+	TensorParallel, PipelineParallel, DataParallel int
+	// MaxModelLen is the longest context when serving, the sequence length when tuning; tokens.
+	MaxModelLen int
+	Dtype       string
+	Model       catalog.Model
+	Engine      catalog.Engine
+	// Quantization that the engine applies while loading; empty: as published.
+	Quantization string
+	Memory       Terms
+	// CostPerHour of all nodes, US dollars; PriceDate the day of the list; Priced false: no price is known.
+	CostPerHour float64
+	PriceDate   string
+	Priced      bool
+	// Args are the engine's flags without dashes; an empty value is a bare flag.
+	Args map[string]string
+	// DiskGiB is what image, weights, adapters and checkpoints need on the node.
+	DiskGiB int
+	// Candidates are all that were looked at, the chosen one first.
+	Candidates []Candidate
+}
+
+// Terms are what fills one GPU, bytes. Weights+KVCache+Activations+Free is usable; Usable+Overhead is the device's memory.
+type Terms struct {
+	Weights, KVCache, Activations, Overhead, Free, Usable float64
+}
+
+// Candidate is one choice that was looked at.
+type Candidate struct {
+	InstanceType, CapacityType string
+	Nodes                      int
+	TensorParallel             int
+	Memory                     Terms
+	MaxModelLen                int
+	CostPerHour                float64
+	Priced                     bool
+	// Rejected is why it fell; empty: feasible.
+	Rejected string
+}
+
+// Refusal is why nothing is planned. It is final until an input changes, or until Until.
+type Refusal struct {
+	// Reason is one of the Workspace's reasons.
+	Reason string
+	// Message has the numbers and the remedy.
+	Message string
+	// Until is when a choice that rests may be tried again; zero: when an input has changed.
+	Until time.Time
+	// Candidates are all that were looked at.
+	Candidates []Candidate
+}
+
+func (r *Refusal) Error() string { return r.Reason + ": " + r.Message }
+
+// GiB is 2^30 bytes.
+const GiB = 1 << 30
+
+func infeasible(message string) *Refusal {
+	return &Refusal{Reason: kaitov1alpha1.ReasonInfeasible, Message: message}
+}

@@ -1,0 +1,230 @@
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/shared/catalog"
+)
+
+// Make decides. The same request and catalogue give the same plan; the error is a *Refusal.
+func Make(r Request, c *catalog.Catalog) (*Plan, error) {
+	q, err := ask(r, c)
+	if err != nil {
+		return nil, err
+	}
+	options, err := q.options()
+	if err != nil {
+		return nil, err
+	}
+	var candidates []Candidate
+	var feasible []*Plan
+	var until time.Time
+	resting := 0
+	for _, o := range options {
+		p, rejected := q.evaluate(o)
+		if rejected == "" && r.Unavailable != nil {
+			if free, yes := r.Unavailable(o.size.Name, o.capacity); yes {
+				rejected = "failed lately: it is asked for again after " + free.UTC().Format(time.RFC3339)
+				resting++
+				if until.IsZero() || free.Before(until) {
+					until = free
+				}
+			}
+		}
+		candidates = append(candidates, p.candidate(rejected))
+		if rejected == "" {
+			feasible = append(feasible, p)
+		}
+	}
+	if len(feasible) == 0 {
+		return nil, q.refuse(candidates, resting, until)
+	}
+	best := feasible[0]
+	if len(q.request.InstanceTypes) == 0 && len(q.request.Sizes) == 0 {
+		best = slices.MinFunc(feasible, cheaper)
+	}
+	slices.SortStableFunc(candidates, func(a, b Candidate) int {
+		return rank(a, best) - rank(b, best)
+	})
+	best.Candidates = candidates
+	best.Args = q.args(best)
+	best.DiskGiB = q.disk()
+	return best, nil
+}
+
+// rank puts the chosen candidate first, then the feasible ones, then those that fell.
+func rank(c Candidate, best *Plan) int {
+	switch {
+	case c.InstanceType == best.InstanceType && c.CapacityType == best.CapacityType:
+		return 0
+	case c.Rejected == "":
+		return 1
+	}
+	return 2
+}
+
+// cheaper is a total order: price, then nodes, then name; plans of one size keep the order of their capacity types.
+func cheaper(a, b *Plan) int {
+	switch {
+	case a.CostPerHour != b.CostPerHour:
+		if a.CostPerHour < b.CostPerHour {
+			return -1
+		}
+		return 1
+	case a.Nodes != b.Nodes:
+		return a.Nodes - b.Nodes
+	}
+	return strings.Compare(a.InstanceType, b.InstanceType)
+}
+
+// question is a request whose names have been looked up.
+type question struct {
+	request   Request
+	catalog   *catalog.Catalog
+	model     catalog.Model
+	inference inference
+	training  training
+}
+
+func ask(r Request, c *catalog.Catalog) (*question, error) {
+	q := &question{request: r, catalog: c}
+	if len(r.CapacityTypes) == 0 {
+		q.request.CapacityTypes = []string{catalog.CapacityOnDemand}
+	}
+	if r.Count != nil && *r.Count < 1 {
+		return nil, &Refusal{Reason: kaitov1alpha1.ReasonInvalidSpec, Message: fmt.Sprintf("resource.count is %d: nothing is planned for it; allowed: at least 1", *r.Count)}
+	}
+	if r.Mode == ModeTemplate {
+		return q, nil
+	}
+	var err error
+	if q.model, err = c.Model(r.Preset); err != nil {
+		return nil, &Refusal{Reason: kaitov1alpha1.ReasonUnknownPreset, Message: fmt.Sprintf("preset.name is %q: %s. Name a model of the catalogue, or serve it by inference.template", r.Preset, err)}
+	}
+	if q.inference, err = parseInference(r.InferenceConfig); err != nil {
+		return nil, err
+	}
+	if r.Mode != ModeTuning {
+		return q, nil
+	}
+	if q.model.Tuning == nil || q.model.Quant.Bits != 16 {
+		return nil, infeasible(fmt.Sprintf("tuning.preset.name is %q: the catalogue has no figures for tuning it (it is quantized, or its shape is not known); choose a 16-bit model", r.Preset))
+	}
+	if q.training, err = parseTraining(r.TrainingConfig); err != nil {
+		return nil, err
+	}
+	return q, nil
+}
+
+// option is one size at one capacity type.
+type option struct {
+	size     catalog.Size
+	capacity string
+}
+
+// options in the order in which the user, or nobody, prefers them.
+func (q *question) options() ([]option, error) {
+	sizes, err := q.sizes()
+	if err != nil {
+		return nil, err
+	}
+	var out []option
+	for _, size := range sizes {
+		for _, capacity := range q.request.CapacityTypes {
+			out = append(out, option{size, capacity})
+		}
+	}
+	return out, nil
+}
+
+func (q *question) sizes() ([]catalog.Size, error) {
+	if len(q.request.Sizes) > 0 {
+		return q.request.Sizes, nil
+	}
+	var sizes []catalog.Size
+	for _, name := range q.request.InstanceTypes {
+		size, err := q.catalog.Size(name)
+		if err != nil {
+			return nil, &Refusal{Reason: kaitov1alpha1.ReasonUnknownInstanceType, Message: fmt.Sprintf("resource.instanceType is %q: %s. Choose a GPU size of the catalogue, or leave it empty for the cheapest that fits", name, err)}
+		}
+		sizes = append(sizes, size)
+	}
+	chosen := len(sizes) > 0
+	if !chosen {
+		if q.request.Mode == ModeTemplate {
+			return nil, &Refusal{Reason: kaitov1alpha1.ReasonInvalidSpec, Message: "resource.instanceType is empty: with inference.template nothing is known of the memory that is needed; name a size"}
+		}
+		for _, size := range q.catalog.Sizes() {
+			if _, priced := q.price(size.Name, catalog.CapacityOnDemand); priced {
+				sizes = append(sizes, size)
+			}
+		}
+	}
+	if q.request.MIGProfile == "" {
+		return sizes, nil
+	}
+	var cut []catalog.Size
+	for _, size := range sizes {
+		partitioned, err := q.catalog.Partition(size, q.request.MIGProfile)
+		var wrong *catalog.PartitionError
+		switch {
+		case errors.As(err, &wrong) && chosen:
+			return nil, &Refusal{Reason: kaitov1alpha1.ReasonInvalidSpec, Message: "resource.partition.profile: " + err.Error()}
+		case err == nil:
+			cut = append(cut, partitioned)
+		}
+	}
+	if len(cut) == 0 {
+		return nil, &Refusal{Reason: kaitov1alpha1.ReasonInvalidSpec, Message: fmt.Sprintf("resource.partition.profile is %q: no size of the catalogue has it", q.request.MIGProfile)}
+	}
+	return cut, nil
+}
+
+func (q *question) price(size, capacity string) (catalog.Price, bool) {
+	if q.request.Region != "" && q.catalog.KnowsRegion(q.request.Region) {
+		return q.catalog.Price(size, q.request.Region, capacity)
+	}
+	return q.catalog.LowestPrice(size)
+}
+
+// refuse says why nothing fits, the closest candidate first.
+func (q *question) refuse(candidates []Candidate, resting int, until time.Time) *Refusal {
+	if resting > 0 {
+		return &Refusal{Reason: kaitov1alpha1.ReasonAttemptsExhausted, Until: until, Candidates: candidates,
+			Message: "every choice that fits has failed lately: " + list(candidates, 4) + ". The next try is made at " + until.UTC().Format(time.RFC3339) + "; add sizes to resource.instanceTypes, or spot to resource.capacityTypes, to have more choices"}
+	}
+	what := "the pod template"
+	if q.request.Mode != ModeTemplate {
+		what = q.model.ID
+	}
+	remedy := "choose a size with more GPU memory, or leave resource.instanceType empty for the cheapest that fits"
+	switch {
+	case q.request.Mode == ModeTuning:
+		remedy = "choose a size with more GPU memory, method qlora, or a shorter max_seq_length in the training config"
+	case q.inference.maxModelLen > 0:
+		remedy = "lower max-model-len, or choose a size with more GPU memory"
+	case len(q.request.InstanceTypes) == 0 && len(q.request.Sizes) == 0:
+		remedy = "raise resource.count, or choose a smaller or quantized model"
+	}
+	r := infeasible(fmt.Sprintf("%s fits no allowed choice: %s. Remedy: %s", what, list(candidates, 4), remedy))
+	r.Candidates = candidates
+	return r
+}
+
+// list names the first candidates with why they fell.
+func list(candidates []Candidate, limit int) string {
+	var parts []string
+	for i, c := range candidates {
+		if i == limit {
+			parts = append(parts, fmt.Sprintf("and %d more", len(candidates)-limit))
+			break
+		}
+		parts = append(parts, fmt.Sprintf("%s (%s): %s", c.InstanceType, c.CapacityType, c.Rejected))
+	}
+	return strings.Join(parts, "; ")
+}

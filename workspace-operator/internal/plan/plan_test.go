@@ -1,0 +1,293 @@
+package plan_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/shared/catalog"
+	"kaito.sh/workspace-operator/internal/plan"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func load(t testing.TB) *catalog.Catalog {
+	t.Helper()
+	c, err := catalog.Load()
+	require.NoError(t, err)
+	return c
+}
+
+func count(n int) *int { return &n }
+
+func inference(preset string, sizes ...string) plan.Request {
+	return plan.Request{Mode: plan.ModeInference, Preset: preset, InstanceTypes: sizes}
+}
+
+// tables is every model on every size, a line each: what a change of the arithmetic or of the catalogue changes.
+func tables(c *catalog.Catalog, request func(catalog.Model, catalog.Size) plan.Request) string {
+	var out strings.Builder
+	for _, m := range c.Models() {
+		for _, s := range c.Sizes() {
+			p, err := plan.Make(request(m, s), c)
+			if err != nil {
+				_, _ = fmt.Fprintf(&out, "%-48s %-26s -\n", m.ID, s.Name)
+				continue
+			}
+			_, _ = fmt.Fprintf(&out, "%-48s %-26s %dx tp%d pp%d dp%d %s len %d %s\n", m.ID, s.Name, p.Nodes, p.TensorParallel, p.PipelineParallel,
+				p.DataParallel, p.Dtype, p.MaxModelLen, p.Memory)
+		}
+	}
+	return out.String()
+}
+
+func TestEveryModelOnEverySizeIsPlannedAsBefore(t *testing.T) {
+	t.Parallel()
+	c := load(t)
+	for name, request := range map[string]func(catalog.Model, catalog.Size) plan.Request{
+		"inference": func(m catalog.Model, s catalog.Size) plan.Request { return inference(m.ID, s.Name) },
+		"lora": func(m catalog.Model, s catalog.Size) plan.Request {
+			return plan.Request{Mode: plan.ModeTuning, Method: "lora", Preset: m.ID, InstanceTypes: []string{s.Name}}
+		},
+		"qlora": func(m catalog.Model, s catalog.Size) plan.Request {
+			return plan.Request{Mode: plan.ModeTuning, Method: "qlora", Preset: m.ID, InstanceTypes: []string{s.Name}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join("testdata", name+".golden")
+			got := tables(c, request)
+			if *update {
+				require.NoError(t, os.MkdirAll("testdata", 0o755))
+				require.NoError(t, os.WriteFile(file, []byte(got), 0o644))
+			}
+			want, err := os.ReadFile(file)
+			require.NoError(t, err, "run go test -update")
+			require.Equal(t, string(want), got)
+		})
+	}
+}
+
+func TestTheSeedFits(t *testing.T) {
+	t.Parallel()
+	c := load(t)
+	tuned, err := plan.Make(plan.Request{Mode: plan.ModeTuning, Method: "qlora", Preset: "phi-3-mini-128k-instruct", InstanceTypes: []string{"Standard_NC6s_v3"}}, c)
+	require.NoError(t, err)
+	assert.Equal(t, 1, tuned.Nodes)
+	request := inference("phi-3-mini-128k-instruct", "Standard_NC6s_v3")
+	request.Adapters, request.AdapterRank = 1, 8
+	served, err := plan.Make(request, c)
+	require.NoError(t, err)
+	assert.Equal(t, "float16", served.Dtype, "a V100 has no bfloat16")
+	assert.GreaterOrEqual(t, served.MaxModelLen, plan.MinContext)
+	assert.Equal(t, "2026-06-18", served.PriceDate)
+}
+
+// The reference's known mistakes, each of which a user met.
+func TestKnownMistakesAreNotMade(t *testing.T) {
+	t.Parallel()
+	c := load(t)
+	t.Run("28 heads are not cut into 8", func(t *testing.T) {
+		t.Parallel()
+		p, err := plan.Make(inference("qwen2.5-coder-7b-instruct", "Standard_ND96isr_H100_v5"), c)
+		require.NoError(t, err)
+		assert.Zero(t, 28%p.TensorParallel)
+	})
+	t.Run("gpt-oss-120b fits one H100", func(t *testing.T) {
+		t.Parallel()
+		p, err := plan.Make(inference("gpt-oss-120b", "Standard_NC40ads_H100_v5"), c)
+		require.NoError(t, err, "its safetensors are 60.77 GiB, not twice that")
+		assert.Equal(t, 1, p.TensorParallel)
+	})
+	t.Run("the latent cache of MLA is whole on every GPU", func(t *testing.T) {
+		t.Parallel()
+		p, err := plan.Make(inference("deepseek-v3-0324", "Standard_ND96isr_H200_v5"), c)
+		require.NoError(t, err)
+		perToken := p.Memory.KVCache / float64(p.MaxModelLen)
+		assert.InDelta(t, 61*(512+64)*2, perToken, 1, "61 layers, rank 512 and 64 rotary, 16 bits, whatever the tensor parallelism of %d", p.TensorParallel)
+	})
+	for name, text := range map[string]string{
+		"plain": "vllm:\n  max-model-len: 4096", "quoted": "vllm:\n  \"max-model-len\": \"4096\"", "commented": "vllm:\n  # max-model-len: 99\n  max_model_len: 4096 # enough",
+	} {
+		t.Run("max-model-len is honoured when it is "+name, func(t *testing.T) {
+			t.Parallel()
+			request := inference("phi-4", "Standard_NC24ads_A100_v4")
+			request.InferenceConfig = text
+			p, err := plan.Make(request, c)
+			require.NoError(t, err)
+			assert.Equal(t, 4096, p.MaxModelLen)
+			assert.Equal(t, "4096", p.Args["max-model-len"])
+		})
+	}
+	t.Run("a preset without tuning figures is refused, not a panic", func(t *testing.T) {
+		t.Parallel()
+		_, err := plan.Make(plan.Request{Mode: plan.ModeTuning, Method: "lora", Preset: "deepseek-r1-0528"}, c)
+		assert.Equal(t, kaitov1alpha1.ReasonInfeasible, reason(t, err))
+	})
+}
+
+func reason(t *testing.T, err error) string {
+	t.Helper()
+	var refusal *plan.Refusal
+	require.ErrorAs(t, err, &refusal)
+	assert.NotEmpty(t, refusal.Message)
+	return refusal.Reason
+}
+
+func TestRefusalsNameTheFieldTheValueAndTheRemedy(t *testing.T) {
+	t.Parallel()
+	c := load(t)
+	with := func(r plan.Request, change func(*plan.Request)) plan.Request { change(&r); return r }
+	for _, tc := range []struct {
+		name    string
+		request plan.Request
+		reason  string
+		says    []string
+	}{
+		{"unknown preset", inference("phi-33"), kaitov1alpha1.ReasonUnknownPreset, []string{"preset.name", "phi-33", "did you mean"}},
+		{"unknown size", inference("phi-4", "Standard_NC6"), kaitov1alpha1.ReasonUnknownInstanceType, []string{"resource.instanceType", "Standard_NC6", "did you mean"}},
+		{"too large for the size", inference("llama-3.3-70b-instruct", "Standard_NC6s_v3"), kaitov1alpha1.ReasonInfeasible, []string{"GiB", "Standard_NC6s_v3", "Remedy"}},
+		{"too large for any allowed count", with(inference("deepseek-r1-0528"), func(r *plan.Request) { r.Count = count(1) }), "", nil},
+		{"the plan's flag in the config", with(inference("phi-4"), func(r *plan.Request) { r.InferenceConfig = "vllm: {tensor-parallel-size: 2}" }), kaitov1alpha1.ReasonInvalidConfig, []string{"tensor-parallel-size", "remove the key"}},
+		{"a section that does not exist", with(inference("phi-4"), func(r *plan.Request) { r.InferenceConfig = "vlm: {}" }), kaitov1alpha1.ReasonInvalidConfig, []string{"vlm", "allowed: vllm"}},
+		{"no YAML", with(inference("phi-4"), func(r *plan.Request) { r.InferenceConfig = "vllm: [" }), kaitov1alpha1.ReasonInvalidConfig, []string{"inference_config.yaml"}},
+		{"a length that does not fit", with(inference("phi-4", "Standard_NC24ads_A100_v4"), func(r *plan.Request) { r.InferenceConfig = "vllm: {max-model-len: 999999}" }), kaitov1alpha1.ReasonInfeasible, []string{"999999", "16384"}},
+		{"a template without a size", plan.Request{Mode: plan.ModeTemplate}, kaitov1alpha1.ReasonInvalidSpec, []string{"resource.instanceType"}},
+		{"a profile that the GPU has not", with(inference("phi-4", "Standard_NC6s_v3"), func(r *plan.Request) { r.MIGProfile = "1g.10gb" }), kaitov1alpha1.ReasonInvalidSpec, []string{"resource.partition.profile"}},
+		{"a batch that is no number", plan.Request{Mode: plan.ModeTuning, Preset: "phi-4", TrainingConfig: "TrainingArguments: {per_device_train_batch_size: many}"}, kaitov1alpha1.ReasonInvalidConfig, []string{"per_device_train_batch_size", "many"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			p, err := plan.Make(tc.request, c)
+			if tc.reason == "" {
+				if err == nil {
+					assert.Equal(t, 1, p.Nodes)
+				}
+				return
+			}
+			assert.Equal(t, tc.reason, reason(t, err))
+			for _, text := range tc.says {
+				assert.ErrorContains(t, err, text)
+			}
+		})
+	}
+}
+
+func TestAChoiceThatRestsIsPassedOverAndTheRefusalSaysUntilWhen(t *testing.T) {
+	t.Parallel()
+	c := load(t)
+	until := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	request := inference("phi-4", "Standard_NC24ads_A100_v4", "Standard_NC40ads_H100_v5")
+	request.Unavailable = func(size, _ string) (time.Time, bool) { return until, size == "Standard_NC24ads_A100_v4" }
+	p, err := plan.Make(request, c)
+	require.NoError(t, err)
+	assert.Equal(t, "Standard_NC40ads_H100_v5", p.InstanceType)
+
+	request.Unavailable = func(string, string) (time.Time, bool) { return until, true }
+	_, err = plan.Make(request, c)
+	var refusal *plan.Refusal
+	require.ErrorAs(t, err, &refusal)
+	assert.Equal(t, kaitov1alpha1.ReasonAttemptsExhausted, refusal.Reason)
+	assert.Equal(t, until, refusal.Until)
+}
+
+func TestWithNoSizeTheCheapestFeasibleIsTaken(t *testing.T) {
+	t.Parallel()
+	p, err := plan.Make(inference("phi-4-mini-instruct"), load(t))
+	require.NoError(t, err)
+	for _, c := range p.Candidates {
+		if c.Rejected == "" {
+			assert.GreaterOrEqual(t, c.CostPerHour, p.CostPerHour, c.InstanceType)
+		}
+	}
+	assert.Equal(t, p.InstanceType, p.Candidates[0].InstanceType, "the chosen one comes first")
+}
+
+func draw(t *rapid.T, c *catalog.Catalog) plan.Request {
+	models, sizes := c.Models(), c.Sizes()
+	r := plan.Request{
+		Mode:   rapid.SampledFrom([]plan.Mode{plan.ModeInference, plan.ModeTuning}).Draw(t, "mode"),
+		Preset: rapid.SampledFrom(models).Draw(t, "model").ID, Method: rapid.SampledFrom([]string{"lora", "qlora"}).Draw(t, "method"),
+		Adapters: rapid.IntRange(0, 10).Draw(t, "adapters"), AdapterRank: rapid.IntRange(0, 256).Draw(t, "rank"),
+	}
+	if rapid.Bool().Draw(t, "sized") {
+		r.InstanceTypes = []string{rapid.SampledFrom(sizes).Draw(t, "size").Name}
+	}
+	if rapid.Bool().Draw(t, "counted") {
+		r.Count = count(rapid.IntRange(1, 8).Draw(t, "count"))
+	}
+	if rapid.Bool().Draw(t, "configured") {
+		r.InferenceConfig = fmt.Sprintf("vllm: {max-model-len: %d}", rapid.IntRange(1, 200000).Draw(t, "length"))
+	}
+	return r
+}
+
+func TestAPlanKeepsItsPromises(t *testing.T) {
+	t.Parallel()
+	c := load(t)
+	rapid.Check(t, func(t *rapid.T) {
+		r := draw(t, c)
+		p, err := plan.Make(r, c)
+		again, errAgain := plan.Make(r, c)
+		require.Equal(t, p, again, "the same question has the same answer")
+		require.Equal(t, err, errAgain)
+		if err != nil {
+			return
+		}
+		assert.Zero(t, p.Model.Heads%p.TensorParallel, "tensor parallelism divides the heads")
+		m := p.Memory
+		assert.GreaterOrEqual(t, m.Free, 0.0)
+		assert.InDelta(t, m.Usable, m.Weights+m.KVCache+m.Activations+m.Free, 1)
+		assert.InDelta(t, p.Size.DeviceGiB*plan.GiB, m.Usable+m.Overhead, 1)
+		assert.LessOrEqual(t, p.TensorParallel*p.DataParallel, max(p.GPUsPerNode, 1))
+		if r.Count != nil {
+			assert.LessOrEqual(t, p.Nodes, *r.Count, "the user's count is an upper bound")
+		}
+	})
+}
+
+func TestMoreMemoryNeverCostsFeasibility(t *testing.T) {
+	t.Parallel()
+	c := load(t)
+	rapid.Check(t, func(t *rapid.T) {
+		r := draw(t, c)
+		size := rapid.SampledFrom(c.Sizes()).Draw(t, "base")
+		r.InstanceTypes, r.Sizes = nil, []catalog.Size{size}
+		before, err := plan.Make(r, c)
+		if err != nil {
+			return
+		}
+		size.DeviceGiB += rapid.Float64Range(0, 200).Draw(t, "more")
+		r.Sizes = []catalog.Size{size}
+		after, err := plan.Make(r, c)
+		require.NoError(t, err)
+		assert.GreaterOrEqual(t, after.MaxModelLen, before.MaxModelLen)
+		assert.LessOrEqual(t, after.Nodes, before.Nodes)
+	})
+}
+
+func FuzzConfigsNeverPanic(f *testing.F) {
+	c := load(f)
+	f.Add("vllm: {max-model-len: 1}", "LoraConfig: {r: 8}")
+	f.Add("vllm:\n  x: [1, {a: b}]", "training_config: {TrainingArguments: {max_length: 0}}")
+	f.Fuzz(func(t *testing.T, inferenceConfig, trainingConfig string) {
+		_, err := plan.Make(plan.Request{Mode: plan.ModeInference, Preset: "phi-4", InferenceConfig: inferenceConfig}, c)
+		var refusal *plan.Refusal
+		if err != nil {
+			require.ErrorAs(t, err, &refusal)
+		}
+		_, err = plan.Make(plan.Request{Mode: plan.ModeTuning, Method: "lora", Preset: "phi-4", TrainingConfig: trainingConfig}, c)
+		if err != nil {
+			require.ErrorAs(t, err, &refusal)
+		}
+	})
+}

@@ -1,0 +1,51 @@
+package plan
+
+import "kaito.sh/shared/catalog"
+
+// Figures of the tuning arithmetic. QLoRA (Dettmers et al., 2023, section 3): 4 bits and 0.127 bits of doubly quantized constants
+// for each parameter of the linear layers; embeddings stay 16-bit. The optimizer keeps an adapter's parameter in 16 bits or
+// 32, its gradient, and AdamW's two moments in 32: 16 bytes. The base is CUDA's context and PyTorch's caching allocator.
+const (
+	bitsQLoRA      = 4.127
+	optimizerBytes = 16
+	tuningBase     = 1.5 * GiB
+	// activationsPerLayer counts tensors of the hidden size that one layer keeps while it is computed again (attention
+	// and norms), and mlpTensors those of the feed-forward width.
+	activationsPerLayer = 12
+	mlpTensors          = 4
+	// logitBytes: the loss is computed in 32 bits, and its gradient is kept beside it.
+	logitBytes = 8
+)
+
+// training is what of training_config.yaml the memory depends on.
+type training struct {
+	rank, sequence, batch int
+	checkpointing         bool
+}
+
+// tuningTerms fills one GPU for LoRA or QLoRA; every GPU has the whole model (data parallel).
+func tuningTerms(m catalog.Model, s catalog.Size, method string, t training) Terms {
+	device := s.DeviceGiB * GiB
+	terms := Terms{Usable: device * s.Utilization, Overhead: device * (1 - s.Utilization)}
+	params := float64(m.Params())
+	embeddings := float64(m.Tuning.Vocab) * float64(m.Hidden)
+	if !m.Tuning.TiedEmbeddings {
+		embeddings *= 2
+	}
+	if method == "qlora" {
+		terms.Weights = (params-embeddings)*bitsQLoRA/8 + embeddings*2
+	} else {
+		terms.Weights = params * 2
+	}
+	terms.Weights *= weightsFactor
+	tokens := float64(t.sequence * t.batch)
+	kept := float64(m.Layers)
+	layer := tokens * (activationsPerLayer*float64(m.Hidden) + mlpTensors*float64(m.Tuning.Intermediate)) * 2
+	activations := tokens*float64(m.Hidden)*2*kept + layer
+	if !t.checkpointing {
+		activations = layer * kept
+	}
+	terms.Activations = tuningBase + adapterParams(m, t.rank)*optimizerBytes + activations + tokens*float64(m.Tuning.Vocab)*logitBytes
+	terms.Free = terms.Usable - terms.Weights - terms.Activations
+	return terms
+}
