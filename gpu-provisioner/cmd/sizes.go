@@ -1,0 +1,40 @@
+package main
+
+import (
+	"kaito.sh/gpu-provisioner/internal/offering"
+	"kaito.sh/shared/catalog"
+)
+
+// sizes is the project's catalogue of VM sizes in the provisioner's terms.
+type sizes struct{ catalog *catalog.Catalog }
+
+// Size returns the size of that name; false when the catalogue does not know it.
+func (s sizes) Size(name string) (offering.Size, bool) {
+	size, err := s.catalog.Size(name)
+	if err != nil {
+		return offering.Size{}, false
+	}
+	return convert(size), true
+}
+
+// Sizes returns all sizes.
+func (s sizes) Sizes() []offering.Size {
+	var out []offering.Size
+	for _, size := range s.catalog.Sizes() {
+		out = append(out, convert(size))
+	}
+	return out
+}
+
+// Price is the list price of the size in US dollars an hour, zero when it is not known.
+func (s sizes) Price(size, region, capacityType string) float64 {
+	price, ok := s.catalog.Price(size, region, capacityType)
+	if !ok {
+		return 0
+	}
+	return price.USDPerHour
+}
+
+func convert(s catalog.Size) offering.Size {
+	return offering.Size{Name: s.Name, GPUs: int64(s.GPUs), VCPUs: int64(s.VCPUs), MemoryGiB: int64(s.RAMGiB), Family: s.QuotaFamily}
+}
