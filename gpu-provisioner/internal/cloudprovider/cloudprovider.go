@@ -13,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/utils/clock"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 	corecloud "sigs.k8s.io/karpenter/pkg/cloudprovider"
 
@@ -21,10 +20,6 @@ import (
 	"kaito.sh/gpu-provisioner/internal/offering"
 	"kaito.sh/gpu-provisioner/internal/pool"
 )
-
-// registrationTimeout is core's constant (nodeclaim/lifecycle/liveness.go), counted from the claim's creation. A claim that is launched
-// later would be deleted at once, so that it is launched only with its Node there, see Create.
-const registrationTimeout = 15 * time.Minute
 
 // Engine is what the provider asks of the pool engine.
 type Engine interface {
@@ -49,7 +44,6 @@ type Catalog interface {
 
 // Options make a Provider.
 type Options struct {
-	Client  client.Reader // cached
 	Engine  Engine
 	Views   Views
 	Catalog Catalog
@@ -80,12 +74,12 @@ func (p *Provider) GetSupportedNodeClasses() []status.Object { return []status.O
 //
 // A verdict is told twice. The first time it becomes the condition's reason; the second time, when the claim carries it, core may
 // delete the claim. So no claim goes without its reason.
-func (p *Provider) Create(ctx context.Context, claim *karpv1.NodeClaim) (*karpv1.NodeClaim, error) {
+func (p *Provider) Create(_ context.Context, claim *karpv1.NodeClaim) (*karpv1.NodeClaim, error) {
 	if failure, ok := pool.FailureOf(claim); ok {
 		return nil, verdict(claim, failure)
 	}
 	if id := claim.Annotations[pool.AnnotationProviderID]; id != "" {
-		return p.launched(ctx, claim, id)
+		return p.launched(claim, id)
 	}
 	p.Engine.Wake()
 	if w, ok := p.Engine.Waiting(claim.UID); ok {
@@ -113,22 +107,13 @@ func pending(reason, message string) error {
 }
 
 // launched describes the machine that the claim is bound to.
-func (p *Provider) launched(ctx context.Context, claim *karpv1.NodeClaim, providerID string) (*karpv1.NodeClaim, error) {
+func (p *Provider) launched(claim *karpv1.NodeClaim, providerID string) (*karpv1.NodeClaim, error) {
 	view, _ := p.Views.View()
 	_, agentPool, ok := view.Machine(providerID)
 	if !ok {
 		// After a restart the view is not there yet; and a machine that is gone is the engine's business.
 		p.Engine.Wake()
 		return nil, pending(pool.ReasonLaunching, "waiting to see the machine "+providerID)
-	}
-	if p.Clock.Since(claim.CreationTimestamp.Time) > registrationTimeout-time.Minute {
-		joined, err := p.joined(ctx, providerID)
-		if err != nil {
-			return nil, err
-		}
-		if !joined {
-			return nil, pending(pool.ReasonLaunching, fmt.Sprintf("machine %s runs; waiting for its Node", providerID))
-		}
 	}
 	out := claim.DeepCopy()
 	out.Labels = p.labels(&view, agentPool)
@@ -145,14 +130,6 @@ func (p *Provider) launched(ctx context.Context, claim *karpv1.NodeClaim, provid
 		out.Status.Allocatable = size.Capacity()
 	}
 	return out, nil
-}
-
-func (p *Provider) joined(ctx context.Context, providerID string) (bool, error) {
-	var nodes corev1.NodeList
-	if err := p.Client.List(ctx, &nodes, client.MatchingFields{"spec.providerID": providerID}); err != nil {
-		return false, fmt.Errorf("looking for the Node of %s: %w", providerID, err)
-	}
-	return len(nodes.Items) > 0, nil
 }
 
 // labels are those that core cannot know: it copies none of the claim's requirements.

@@ -11,8 +11,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	testclock "k8s.io/utils/clock/testing"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 	corecloud "sigs.k8s.io/karpenter/pkg/cloudprovider"
 	nodeclaimutils "sigs.k8s.io/karpenter/pkg/utils/nodeclaim"
@@ -69,7 +67,7 @@ const (
 	machine = "azure:///subscriptions/s/resourceGroups/mc/providers/Microsoft.Compute/virtualMachineScaleSets/v/virtualMachines/0"
 )
 
-func newFixture(nodes ...client.Object) *fixture {
+func newFixture() *fixture {
 	clk := testclock.NewFakeClock(now)
 	f := &fixture{engine: &engine{waits: map[types.UID]pool.Wait{}, memory: offering.NewMemory(clk)}, views: &views{view: azure.View{
 		Cluster: azure.Cluster{Location: "eastus", PowerState: "Running", ProvisioningState: "Succeeded"}, At: now, Oldest: now, Complete: true,
@@ -79,10 +77,7 @@ func newFixture(nodes ...client.Object) *fixture {
 			{Name: "nodepool1", State: "Succeeded", Machines: []azure.Machine{{Name: "system", ProviderID: "azure:///system"}}},
 		},
 	}}}
-	c := fake.NewClientBuilder().WithObjects(nodes...).WithIndex(&corev1.Node{}, "spec.providerID", func(o client.Object) []string {
-		return []string{o.(*corev1.Node).Spec.ProviderID}
-	}).Build()
-	f.Provider = New(Options{Client: c, Engine: f.engine, Views: f.views, Clock: clk, MaxAge: 5 * time.Minute, Catalog: catalog{{Name: size, GPUs: 1, VCPUs: 24, MemoryGiB: 220, Family: "fam"}}})
+	f.Provider = New(Options{Engine: f.engine, Views: f.views, Clock: clk, MaxAge: 5 * time.Minute, Catalog: catalog{{Name: size, GPUs: 1, VCPUs: 24, MemoryGiB: 220, Family: "fam"}}})
 	return f
 }
 
@@ -154,16 +149,6 @@ func TestABoundClaimIsLaunchedWithTheLabelsThatCoreCannotKnow(t *testing.T) {
 		gpus := out.Status.Capacity["nvidia.com/gpu"]
 		assert.EqualValues(t, 1, gpus.Value())
 	}
-}
-
-func TestAClaimOlderThanCoresRegistrationTimeoutIsLaunchedOnlyWithItsNode(t *testing.T) {
-	old := claim(map[string]string{pool.AnnotationProviderID: machine})
-	old.CreationTimestamp = metav1.NewTime(now.Add(-20 * time.Minute))
-	_, err := newFixture().Create(t.Context(), old)
-	assert.Equal(t, pool.ReasonLaunching, reasonOf(t, err), "core would count 20 minutes against the registration's 15")
-	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}, Spec: corev1.NodeSpec{ProviderID: machine}}
-	_, err = newFixture(node).Create(t.Context(), old)
-	assert.NoError(t, err)
 }
 
 func TestDeleteIsALookupThatAnswersNotFoundOnlyFromAYoungerView(t *testing.T) {

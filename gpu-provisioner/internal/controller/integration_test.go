@@ -105,7 +105,7 @@ func (o *operator) add(mgr ctrl.Manager) {
 		SizeOf:  func(string) (pool.Size, bool) { return pool.Size{VCPUs: 24, Family: "famA"}, true },
 	})
 	provider := cloudprovider.New(cloudprovider.Options{
-		Client: mgr.GetClient(), Engine: engine, Views: cache, Catalog: sizes{}, Clock: clk, MaxAge: time.Minute,
+		Engine: engine, Views: cache, Catalog: sizes{}, Clock: clk, MaxAge: time.Minute,
 	})
 	require.NoError(t, AddCore(t.Context(), mgr, provider, clk))
 	require.NoError(t, (&Pools{Engine: engine, Provider: provider}).SetupWithManager(mgr))

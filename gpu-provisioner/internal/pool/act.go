@@ -9,6 +9,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
@@ -84,7 +85,10 @@ func (a *actor) local(ctx context.Context, action Action) error {
 func (a *actor) bind(ctx context.Context, b Bind) error {
 	nc := a.claims[b.Claim]
 	now := a.Clock.Now()
-	err := a.annotate(ctx, nc, map[string]string{AnnotationProviderID: b.ProviderID, AnnotationBoundAt: now.UTC().Format(time.RFC3339)})
+	err := a.restartRegistration(ctx, nc, now)
+	if err == nil {
+		err = a.annotate(ctx, nc, map[string]string{AnnotationProviderID: b.ProviderID, AnnotationBoundAt: now.UTC().Format(time.RFC3339)})
+	}
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		a.Wake()
 		return nil
@@ -95,6 +99,26 @@ func (a *actor) bind(ctx context.Context, b Bind) error {
 	a.assigned[nc.UID] = assignment{providerID: b.ProviderID, at: now}
 	log.FromContext(ctx).Info("Bound a machine", "NodeClaim", b.Claim, "providerID", b.ProviderID, "pool", b.Pool)
 	return nil
+}
+
+// lateBinding is the age of a claim at which its registration's clock is set anew.
+const lateBinding = 2 * time.Minute
+
+// restartRegistration lets the time for the Node to join begin with the machine. Core counts its fifteen minutes, a constant, from the
+// condition's last transition, which is the claim's creation: a claim whose machine took longer than that would be deleted the moment it
+// is launched.
+func (a *actor) restartRegistration(ctx context.Context, nc *karpv1.NodeClaim, now time.Time) error {
+	if now.Sub(nc.CreationTimestamp.Time) < lateBinding {
+		return nil
+	}
+	stored := nc.DeepCopy()
+	nc.StatusConditions().SetUnknownWithReason(karpv1.ConditionTypeRegistered, ReasonLaunching, "the machine is there")
+	for i := range nc.Status.Conditions {
+		if c := &nc.Status.Conditions[i]; c.Type == karpv1.ConditionTypeRegistered {
+			c.LastTransitionTime = metav1.NewTime(now)
+		}
+	}
+	return a.Client.Status().Patch(ctx, nc, client.MergeFromWithOptions(stored, client.MergeFromWithOptimisticLock{}))
 }
 
 // fail writes the verdict on the claim; Create reads it, puts it into the status, and only then lets core delete the claim.

@@ -484,3 +484,20 @@ func TestAMachineThatWasBoundIsNotFreeThoughTheCacheIsBehind(t *testing.T) {
 	assert.Equal(t, map[string]string{"c1": azuretest.ProviderID(pool, 0), "c2": azuretest.ProviderID(pool, 1)}, h.bound())
 	assert.Equal(t, writes+1, h.writes, "one write a binding")
 }
+
+func TestTheTimeForTheNodeToJoinBeginsWithTheMachine(t *testing.T) {
+	h := newHouse(t)
+	h.ask("c1")
+	c := h.claim("c1")
+	c.StatusConditions() // core's first pass: every condition Unknown since the claim's creation
+	require.NoError(t, h.client.Status().Update(t.Context(), c))
+	h.pass()
+	h.clock.Step(18 * time.Minute) // a slow region
+	h.azure.End(h.only(), nil, 0)
+	h.pass()
+	require.Len(t, h.bound(), 1)
+	registered := h.claim("c1").StatusConditions().Get(karpv1.ConditionTypeRegistered)
+	assert.Less(t, h.clock.Since(registered.LastTransitionTime.Time), time.Minute, "core would delete the claim 15 minutes after this")
+	launched := h.claim("c1").StatusConditions().Get(karpv1.ConditionTypeLaunched)
+	assert.Greater(t, h.clock.Since(launched.LastTransitionTime.Time), 15*time.Minute, "the launch's clock goes on")
+}
