@@ -1,0 +1,283 @@
+package controller
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
+
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/shared/catalog"
+	"kaito.sh/workspace-operator/internal/node"
+	"kaito.sh/workspace-operator/internal/plan"
+	"kaito.sh/workspace-operator/internal/workload"
+)
+
+// CatalogPlanner asks package plan, and puts its answer into the terms of the controller.
+type CatalogPlanner struct {
+	Catalog *catalog.Catalog
+	// Region that prices are of; empty: the lowest of all regions.
+	Region string
+}
+
+var _ Planner = CatalogPlanner{}
+
+// Plan decides. What the Workspace has comes first: what fits nodes that are there, or that it has, needs no others.
+func (c CatalogPlanner) Plan(q Question) (*Plan, error) {
+	request, err := c.request(q)
+	if err != nil {
+		return nil, err
+	}
+	for _, sized := range c.present(q, request) {
+		if p, err := plan.Make(sized, c.Catalog); err == nil {
+			return c.answer(q, p), nil
+		}
+	}
+	p, err := plan.Make(request, c.Catalog)
+	var refusal *plan.Refusal
+	switch {
+	case errors.As(err, &refusal):
+		return nil, c.refusal(q, refusal)
+	case err != nil:
+		return nil, err
+	}
+	return c.answer(q, p), nil
+}
+
+func (c CatalogPlanner) request(q Question) (plan.Request, error) {
+	w := q.Workspace
+	r := plan.Request{
+		Mode: plan.ModeInference, InstanceTypes: w.Resource.InstanceTypes, Region: c.Region,
+		InferenceConfig: q.InferenceConfig, TrainingConfig: q.TrainingConfig,
+	}
+	if len(r.InstanceTypes) == 0 && w.Resource.InstanceType != "" {
+		r.InstanceTypes = []string{w.Resource.InstanceType}
+	}
+	for _, t := range w.Resource.CapacityTypes {
+		r.CapacityTypes = append(r.CapacityTypes, string(t))
+	}
+	if w.Resource.Count != nil {
+		n := int(*w.Resource.Count)
+		r.Count = &n
+	}
+	if p := w.Resource.Partition; p != nil {
+		r.MIGProfile = p.Profile
+		if p.Count != nil {
+			r.Slices = int(*p.Count)
+		}
+	}
+	if len(q.Resting) > 0 {
+		r.Unavailable = func(instanceType, capacityType string) (time.Time, bool) {
+			until, rests := q.Resting[node.Choice{InstanceType: instanceType, CapacityType: kaitov1alpha1.CapacityType(capacityType)}]
+			return until, rests
+		}
+	}
+	switch {
+	case q.Stage == StageTune:
+		r.Mode, r.Preset = plan.ModeTuning, presetName(w.Tuning.Preset)
+		r.Method = strings.ToLower(string(w.Tuning.Method))
+		if r.Method == "" {
+			r.Method = string(kaitov1alpha1.MethodLora)
+		}
+	case w.Inference != nil && w.Inference.Template != nil:
+		r.Mode = plan.ModeTemplate
+	default:
+		r.Preset = presetName(servedPreset(w))
+		r.Adapters, r.AdapterRank = adapterCount(w), adapterRank(w, q.TrainingConfig)
+	}
+	if w.Resource.Provisioning == kaitov1alpha1.ProvisioningNever {
+		r.Sizes, r.InstanceTypes = c.sizes(q.Nodes, r.InstanceTypes), nil
+		if len(r.Sizes) == 0 {
+			return r, &Refusal{Reason: kaitov1alpha1.ReasonNoMatchingNode, Message: "resource.provisioning is Never, and no node with GPUs that matches resource.labelSelector is ready and free: add one, or set provisioning to Auto"}
+		}
+	}
+	return r, nil
+}
+
+// present are requests that ask for nothing new: first the nodes that are there, then what the Workspace already has.
+func (c CatalogPlanner) present(q Question, r plan.Request) []plan.Request {
+	var out []plan.Request
+	if len(r.Sizes) > 0 {
+		return nil // these are all that may be
+	}
+	if keep := q.Keep; keep != nil && allowed(r.InstanceTypes, keep.InstanceType) && allowed(orOnDemand(r.CapacityTypes), string(keep.CapacityType)) {
+		kept := r
+		kept.InstanceTypes, kept.CapacityTypes, kept.Unavailable = []string{keep.InstanceType}, []string{string(keep.CapacityType)}, nil
+		out = append(out, kept)
+	}
+	if sizes := c.sizes(q.Nodes, r.InstanceTypes); len(sizes) > 0 {
+		free := r
+		free.Sizes, free.InstanceTypes = sizes, nil
+		out = append(out, free)
+	}
+	return out
+}
+
+func orOnDemand(types []string) []string {
+	if len(types) == 0 {
+		return []string{catalog.CapacityOnDemand}
+	}
+	return types
+}
+
+func allowed(names []string, name string) bool {
+	return len(names) == 0 || slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) })
+}
+
+// sizes are those of nodes that are there, each once, by name.
+func (c CatalogPlanner) sizes(nodes []corev1.Node, names []string) []catalog.Size {
+	var out []catalog.Size
+	for i := range nodes {
+		size, known := sizeOf(&nodes[i], c.Catalog)
+		if !known || !allowed(names, size.Name) || slices.ContainsFunc(out, func(o catalog.Size) bool { return o.Name == size.Name }) {
+			continue
+		}
+		out = append(out, size)
+	}
+	slices.SortFunc(out, func(a, b catalog.Size) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// refusal carries the planner's up. A choice that is barred for good because its nodes come without GPUs says so.
+func (c CatalogPlanner) refusal(q Question, r *plan.Refusal) *Refusal {
+	out := &Refusal{Reason: r.Reason, Message: r.Message, Until: r.Until}
+	if attempts := q.Workspace.Status.Attempts; r.Reason == kaitov1alpha1.ReasonAttemptsExhausted && len(attempts) > 0 {
+		last := attempts[len(attempts)-1]
+		if last.Reason == kaitov1alpha1.ReasonAcceleratorNotReady && barred(q.Resting, last.Time.Time) {
+			out.Reason = last.Reason
+			out.Message = fmt.Sprintf("nodes of every allowed size came without their GPUs, and have been replaced %d times: %s. See NVIDIA's device plugin and driver, then change resource.instanceType, or create the Workspace anew", node.Budget, last.Message)
+		}
+	}
+	return out
+}
+
+// barred says whether something rests for good.
+func barred(resting map[node.Choice]time.Time, since time.Time) bool {
+	for _, until := range resting {
+		if until.Sub(since) > node.Forever/2 {
+			return true
+		}
+	}
+	return false
+}
+
+func (c CatalogPlanner) answer(q Question, p *plan.Plan) *Plan {
+	gib := func(bytes float64) string { return strconv.FormatFloat(bytes/plan.GiB, 'f', 2, 64) }
+	out := &Plan{
+		Status: kaitov1alpha1.PlanStatus{
+			InstanceType: p.InstanceType, CapacityType: kaitov1alpha1.CapacityType(p.CapacityType),
+			Nodes: int32(p.Nodes), GPUsPerNode: int32(p.GPUsPerNode), //nolint:gosec // bounded by the schema and the catalogue
+			TensorParallel: int32(p.TensorParallel), PipelineParallel: int32(p.PipelineParallel), DataParallel: int32(p.DataParallel), //nolint:gosec // as above
+			MaxModelLen: int64(p.MaxModelLen), DType: p.Dtype, EngineImage: p.Engine.Image, Model: p.Model.ID, Revision: p.Model.Revision,
+		},
+		SizeGPUs: int64(p.Size.GPUs), DiskGiB: int64(p.DiskGiB),
+	}
+	if p.Priced {
+		out.Status.CostPerHour, out.Status.PriceDate = strconv.FormatFloat(p.CostPerHour, 'f', 3, 64), p.PriceDate
+	}
+	if p.Memory.Usable > 0 {
+		out.Status.Memory = &kaitov1alpha1.MemoryPlan{
+			Weights: gib(p.Memory.Weights), KVCache: gib(p.Memory.KVCache), Activations: gib(p.Memory.Activations),
+			Overhead: gib(p.Memory.Overhead), Free: gib(p.Memory.Free),
+		}
+	}
+	if q.Stage == StageServe {
+		out.Engine = engine(q, p)
+	}
+	return out
+}
+
+func engine(q Question, p *plan.Plan) workload.Engine {
+	e := workload.Engine{
+		Image: p.Engine.Image, Model: p.Model.ID, Revision: p.Model.Revision, Args: p.Args, Env: p.Engine.Env,
+		GPUResource: kaitov1alpha1.ResourceNvidiaGPU, GPUs: int64(p.GPUsPerNode),
+		Parallel: p.GPUsPerNode > 1, WeightsBytes: p.Model.WeightsBytes,
+		MaxLoraRank: adapterRank(q.Workspace, q.TrainingConfig),
+	}
+	// Half of the node's CPUs and memory, by the share of its GPUs: loading and tokenizing take that, and the system's own pods fit beside.
+	if gpus := int64(p.Size.GPUs); gpus > 0 {
+		e.CPUs = max(1, int64(p.Size.VCPUs)*e.GPUs/gpus/2)
+		e.MemoryGiB = int64(p.Size.RAMGiB) * e.GPUs / gpus / 2
+	}
+	preset := servedPreset(q.Workspace)
+	if preset == nil {
+		return e
+	}
+	name, _, _ := strings.Cut(preset.Name, "@")
+	e.Names = []string{name, p.Model.ID}
+	if o := preset.PresetOptions; o != nil {
+		e.AccessSecret, e.WeightsImage, e.PullSecrets = o.ModelAccessSecret, o.Image, o.ImagePullSecrets
+	}
+	return e
+}
+
+// servedPreset is the inference section's, or the one that was tuned.
+func servedPreset(w *kaitov1alpha1.Workspace) *kaitov1alpha1.PresetSpec {
+	if w.Inference != nil {
+		return w.Inference.Preset
+	}
+	return tuningPreset(w)
+}
+
+func presetName(p *kaitov1alpha1.PresetSpec) string {
+	if p == nil {
+		return ""
+	}
+	return p.Name
+}
+
+func adapterCount(w *kaitov1alpha1.Workspace) int {
+	n := 0
+	if w.Tuning != nil {
+		n++
+	}
+	if w.Inference != nil {
+		n += len(w.Inference.Adapters)
+	}
+	return n
+}
+
+// Ranks that the engine takes (vLLM's MaxLoRARanks), from the one that covers what is tuned by default.
+var loraRanks = []int{16, 32, 64, 128, 256, 320, 512}
+
+// foreignRank covers nearly all published adapters; what rank one has is known only once it is fetched.
+const foreignRank = 64
+
+// adapterRank is the smallest rank that the engine takes and that covers the adapters; 0 when there are none.
+func adapterRank(w *kaitov1alpha1.Workspace, trainingConfig string) int {
+	want := 0
+	if w.Tuning != nil {
+		want = tunedRank(trainingConfig)
+	}
+	if w.Inference != nil && len(w.Inference.Adapters) > 0 {
+		want = max(want, foreignRank)
+	}
+	if want == 0 {
+		return 0
+	}
+	for _, rank := range loraRanks {
+		if rank >= want {
+			return rank
+		}
+	}
+	return want
+}
+
+// tunedRank is LoraConfig.r of the training config; what is wrong with it the planner says.
+func tunedRank(text string) int {
+	var document struct {
+		LoraConfig     struct{ R int } `json:"LoraConfig"`
+		TrainingConfig struct {
+			LoraConfig struct{ R int } `json:"LoraConfig"`
+		} `json:"training_config"`
+	}
+	if err := yaml.Unmarshal([]byte(text), &document); err != nil {
+		return loraRanks[0]
+	}
+	return max(document.LoraConfig.R, document.TrainingConfig.LoraConfig.R, loraRanks[0])
+}
