@@ -38,6 +38,8 @@ func TestPolicyByAddress(t *testing.T) {
 		{"the metadata service by 6to4", "2002:a9fe:a9fe::1", false, false, true},
 		{"loopback, IPv4-compatible", "::7f00:1", false, false, true},
 		{"Azure's WireServer", "168.63.129.16", false, false, true},
+		{"Azure's WireServer mapped into IPv6", "::ffff:168.63.129.16", false, false, true},
+		{"carrier-grade NAT mapped into IPv6", "::ffff:100.64.0.1", false, true, true},
 		{"EC2's metadata over IPv6", "fd00:ec2::254", false, false, true},
 		{"link-local IPv6", "fe80::1", false, false, true},
 		{"a pod", "10.244.0.7", false, true, true},
