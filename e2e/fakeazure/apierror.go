@@ -1,0 +1,41 @@
+package fakeazure
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+)
+
+// apiError is an error as ARM answers it.
+type apiError struct {
+	HTTP    int    `json:"-"`
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	// Subcode is set by AKS, whose errors have no envelope.
+	Subcode string `json:"subcode,omitempty"`
+	// RetryAfter in seconds.
+	RetryAfter int `json:"-"`
+	// AKS errors have no envelope around code and message.
+	AKS bool `json:"-"`
+}
+
+func (e *apiError) Error() string { return e.Code + ": " + e.Message }
+
+func (e *apiError) write(w http.ResponseWriter) {
+	if e.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(e.RetryAfter))
+	}
+	var body any = map[string]any{"error": e}
+	if e.AKS {
+		body = map[string]any{"code": e.Code, "details": nil, "message": e.Message, "subcode": e.Subcode}
+	}
+	respond(w, e.HTTP, body)
+}
+
+func respond(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(status)
+	if body != nil {
+		_ = json.NewEncoder(w).Encode(body) // a client that has gone needs no answer
+	}
+}

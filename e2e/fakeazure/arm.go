@@ -1,0 +1,247 @@
+package fakeazure
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// maxBody bounds a request's body; an agent pool has a few kilobytes.
+const maxBody = 1 << 20
+
+// call is one ARM request on its way.
+type call struct {
+	Request
+	w    http.ResponseWriter
+	r    *http.Request
+	name string
+	body []byte
+}
+
+// arm routes by path, whose letter case ARM ignores.
+func (s *Server) arm() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		if err != nil {
+			(&apiError{HTTP: http.StatusRequestEntityTooLarge, Code: "RequestBodyTooLarge", Message: err.Error()}).write(w)
+			return
+		}
+		c := &call{w: w, r: r, body: body}
+		handle := s.route(c)
+		if handle == nil {
+			(&apiError{HTTP: http.StatusNotFound, Code: "NoRegisteredProviderFound", Message: fmt.Sprintf("No registered resource provider found for %s %s.", r.Method, r.URL.Path)}).write(w)
+			return
+		}
+		s.serve(c, handle)
+	})
+}
+
+// serve lets a call through hooks, faults, throttling and authorization, in Azure's order.
+func (s *Server) serve(c *call, handle func(*call) *apiError) {
+	s.mutex.Lock()
+	s.sequence++
+	c.Sequence = s.sequence
+	hook := s.options.OnRequest
+	s.mutex.Unlock()
+	verdict := Serve
+	if hook != nil {
+		verdict = hook(c.Request)
+	}
+	if verdict == DropBefore {
+		panic(http.ErrAbortHandler)
+	}
+	s.mutex.Lock()
+	drop := verdict == DropAfter
+	func() {
+		defer s.mutex.Unlock()
+		s.advance()
+		s.calls[c.Verb]++
+		fault := s.match(c.Request)
+		switch {
+		case fault != nil && fault.Drop == DropBefore:
+			panic(http.ErrAbortHandler)
+		case fault != nil && fault.Error != nil && !fault.Async:
+			fault.Error.write(c.w)
+			return
+		}
+		drop = drop || fault != nil && fault.Drop == DropAfter
+		if drop {
+			c.w = discard{}
+		}
+		if !s.authorized(c.w, c.r) {
+			return
+		}
+		if err := s.throttle(c.Request); err != nil {
+			err.write(c.w)
+			return
+		}
+		if c.Write && s.power != powerRunning {
+			(&apiError{HTTP: http.StatusConflict, Code: "OperationNotAllowed", AKS: true,
+				Message: fmt.Sprintf("managed cluster is in (%s) state, operations on its agent pools are not allowed", s.power)}).write(c.w)
+			return
+		}
+		if err := handle(c); err != nil {
+			err.write(c.w)
+			return
+		}
+		if c.Write {
+			_ = s.save() // what cannot be kept is lost with a restart only
+		}
+	}()
+	s.poke()
+	if drop {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// discard swallows the answer of a call whose connection is cut afterwards.
+type discard struct{}
+
+func (discard) Header() http.Header         { return http.Header{} }
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
+func (discard) WriteHeader(int)             {}
+
+// wrote records a write that is let through.
+func (s *Server) wrote(c *call, tags map[string]string) {
+	s.writes = append(s.writes, Write{Verb: c.Verb, Pool: c.Pool, Tags: tags, PowerState: s.power, Time: s.now()})
+}
+
+func (s *Server) route(c *call) func(*call) *apiError {
+	parts := strings.Split(strings.Trim(c.r.URL.Path, "/"), "/")
+	lower := make([]string, len(parts))
+	for i, part := range parts {
+		lower[i] = strings.ToLower(part)
+	}
+	if len(lower) < 4 || lower[0] != "subscriptions" || !strings.EqualFold(parts[1], s.options.SubscriptionID) {
+		return nil
+	}
+	get := c.r.Method == http.MethodGet
+	if lower[2] == "providers" {
+		return s.routeProvider(c, lower[3], lower[4:], get)
+	}
+	if len(lower) < 8 || lower[2] != "resourcegroups" || lower[6] != "managedclusters" {
+		return nil
+	}
+	if !strings.EqualFold(parts[3], s.options.ResourceGroup) {
+		return fail(http.StatusNotFound, "ResourceGroupNotFound", "Resource group '%s' could not be found.", parts[3])
+	}
+	if !strings.EqualFold(parts[7], s.options.ClusterName) {
+		return fail(http.StatusNotFound, "ResourceNotFound", "The Resource 'Microsoft.ContainerService/managedClusters/%s' under resource group '%s' was not found.", parts[7], parts[3])
+	}
+	rest := parts[8:]
+	if len(rest) == 0 {
+		c.Verb = "getCluster"
+		return only(get, s.getCluster)
+	}
+	if !strings.EqualFold(rest[0], "agentPools") {
+		return nil
+	}
+	return s.routePool(c, rest[1:], get)
+}
+
+func (s *Server) routePool(c *call, rest []string, get bool) func(*call) *apiError {
+	if len(rest) == 0 {
+		c.Verb = "listPools"
+		return only(get, s.listPools)
+	}
+	c.Pool = rest[0]
+	switch {
+	case len(rest) == 1 && get:
+		c.Verb = "getPool"
+		return s.getPool
+	case len(rest) == 1 && c.r.Method == http.MethodPut:
+		c.Verb, c.Write = "putPool", true
+		return s.putPool
+	case len(rest) == 1 && c.r.Method == http.MethodDelete:
+		c.Verb, c.Write = "deletePool", true
+		return s.deletePool
+	case len(rest) >= 2 && strings.EqualFold(rest[1], "machines"):
+		c.Verb = "listMachines"
+		if len(rest) == 3 {
+			c.Verb, c.name = "getMachine", rest[2]
+			return only(get, s.getMachine)
+		}
+		return only(get, s.listMachines)
+	case len(rest) == 2 && c.r.Method == http.MethodPost && strings.EqualFold(rest[1], "deleteMachines"):
+		c.Verb, c.Write = "deleteMachines", true
+		return s.deleteMachines
+	case len(rest) == 2 && c.r.Method == http.MethodPost && strings.EqualFold(rest[1], "abort"):
+		c.Verb, c.Write = "abort", true
+		return s.abort
+	}
+	return nil
+}
+
+// routeProvider serves what belongs to a location: operations, usages, SKUs.
+func (s *Server) routeProvider(c *call, provider string, rest []string, get bool) func(*call) *apiError {
+	switch {
+	case provider == "microsoft.containerservice" && len(rest) == 4 && rest[2] == "operations":
+		c.Verb, c.name = "operation", rest[3]
+		return only(get, s.getOperation)
+	case provider == "microsoft.containerservice" && len(rest) == 4 && rest[2] == "operationresults":
+		c.Verb, c.name = "operationResult", rest[3]
+		return only(get, s.getOperationResult)
+	case provider == "microsoft.compute" && len(rest) == 3 && rest[2] == "usages":
+		c.Verb = "listUsages"
+		return only(get, s.listUsages)
+	case provider == "microsoft.compute" && len(rest) == 1 && rest[0] == "skus":
+		c.Verb = "listSKUs"
+		return only(get, s.listSKUs)
+	}
+	return nil
+}
+
+func only(yes bool, handle func(*call) *apiError) func(*call) *apiError {
+	if !yes {
+		return fail(http.StatusMethodNotAllowed, "MethodNotAllowed", "The method is not allowed.")
+	}
+	return handle
+}
+
+func fail(status int, code, format string, args ...any) func(*call) *apiError {
+	return func(*call) *apiError {
+		return &apiError{HTTP: status, Code: code, Message: fmt.Sprintf(format, args...)}
+	}
+}
+
+func (s *Server) clusterID() string {
+	return fmt.Sprintf("/subscriptions/%s/resourcegroups/%s/providers/Microsoft.ContainerService/managedClusters/%s",
+		s.options.SubscriptionID, s.options.ResourceGroup, s.options.ClusterName)
+}
+
+func (s *Server) getCluster(c *call) *apiError {
+	respond(c.w, http.StatusOK, map[string]any{
+		"id": s.clusterID(), "name": s.options.ClusterName, "type": "Microsoft.ContainerService/ManagedClusters", "location": s.options.Location,
+		"properties": map[string]any{
+			"provisioningState": stateSucceeded, "powerState": map[string]any{"code": s.power},
+			"nodeResourceGroup": s.options.NodeResourceGroup, "kubernetesVersion": "1.36",
+		},
+	})
+	return nil
+}
+
+// page answers a part of a list, and where the rest is.
+func (s *Server) page(c *call, items []any) {
+	start, _ := strconv.Atoi(c.r.URL.Query().Get("$skiptoken")) // absent: 0
+	start = min(max(start, 0), len(items))
+	end := min(start+s.options.PageSize, len(items))
+	body := map[string]any{"value": items[start:end]}
+	if end < len(items) {
+		next := *c.r.URL
+		query := next.Query()
+		query.Set("$skiptoken", strconv.Itoa(end))
+		next.RawQuery, next.Scheme, next.Host = query.Encode(), "https", c.r.Host
+		body["nextLink"] = next.String()
+	}
+	respond(c.w, http.StatusOK, body)
+}
+
+func decode(body []byte, into any) *apiError {
+	if err := json.Unmarshal(body, into); err != nil {
+		return &apiError{HTTP: http.StatusBadRequest, Code: "InvalidRequestContent", Message: "The request content was invalid and could not be deserialized: " + err.Error()}
+	}
+	return nil
+}

@@ -1,0 +1,102 @@
+package fakeazure
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+)
+
+// tokenLife is how long Entra's access tokens last; azidentity asks again five minutes before.
+const tokenLife = time.Hour
+
+// audience of a federated token.
+const exchangeAudience = "api://AzureADTokenExchange"
+
+// entra is the token endpoint and what MSAL reads before it.
+func (s *Server) entra() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{tenant}/v2.0/.well-known/openid-configuration", func(w http.ResponseWriter, r *http.Request) {
+		base := strings.TrimSuffix(s.AuthorityHost(), "/") + "/" + r.PathValue("tenant")
+		respond(w, http.StatusOK, map[string]any{
+			"issuer": base + "/v2.0", "token_endpoint": base + "/oauth2/v2.0/token", "authorization_endpoint": base + "/oauth2/v2.0/authorize",
+			"jwks_uri": base + "/discovery/v2.0/keys",
+		})
+	})
+	mux.HandleFunc("POST /{tenant}/oauth2/v2.0/token", s.token)
+	return mux
+}
+
+func (s *Server) token(w http.ResponseWriter, r *http.Request) {
+	refuse := func(status int, code, format string, args ...any) {
+		respond(w, status, map[string]any{"error": code, "error_description": fmt.Sprintf(format, args...)})
+	}
+	if err := r.ParseForm(); err != nil {
+		refuse(http.StatusBadRequest, "invalid_request", "AADSTS900144: %v", err)
+		return
+	}
+	switch {
+	case r.PathValue("tenant") != s.options.TenantID:
+		refuse(http.StatusBadRequest, "invalid_request", "AADSTS90002: Tenant '%s' not found.", r.PathValue("tenant"))
+		return
+	case r.Form.Get("client_id") != s.options.ClientID:
+		refuse(http.StatusUnauthorized, "unauthorized_client", "AADSTS700016: Application with identifier '%s' was not found in the directory.", r.Form.Get("client_id"))
+		return
+	case r.Form.Get("grant_type") != "client_credentials":
+		refuse(http.StatusBadRequest, "unsupported_grant_type", "AADSTS70003: The app requested an unsupported grant type.")
+		return
+	}
+	if why := s.assertion(r.Form.Get("client_assertion")); why != "" {
+		refuse(http.StatusUnauthorized, "invalid_client", "%s", why)
+		return
+	}
+	random := make([]byte, 24)
+	_, _ = rand.Read(random) // never fails
+	token := hex.EncodeToString(random)
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if f := s.match(Request{Verb: "token"}); f != nil && f.Error != nil {
+		refuse(http.StatusUnauthorized, "invalid_client", "%s", f.Error.Message)
+		return
+	}
+	s.tokens[token] = s.now().Add(tokenLife)
+	respond(w, http.StatusOK, map[string]any{"token_type": "Bearer", "expires_in": int(tokenLife.Seconds()), "ext_expires_in": int(tokenLife.Seconds()), "access_token": token})
+}
+
+// assertion checks a federated token as Entra would, its signature apart: whose keys sign it only its cluster knows.
+func (s *Server) assertion(text string) string {
+	token, err := jwt.ParseSigned(text, []jose.SignatureAlgorithm{jose.RS256, jose.ES256, jose.ES384, jose.PS256})
+	if err != nil {
+		return "AADSTS50027: JWT token is invalid or malformed."
+	}
+	var claims jwt.Claims
+	if err := token.UnsafeClaimsWithoutVerification(&claims); err != nil {
+		return "AADSTS50027: JWT token is invalid or malformed."
+	}
+	switch {
+	case !slices.Contains(claims.Audience, exchangeAudience):
+		return fmt.Sprintf("AADSTS700212: No matching federated identity record found for presented assertion audience '%s'.", strings.Join(claims.Audience, ","))
+	case s.options.Subject != "" && claims.Subject != s.options.Subject:
+		return fmt.Sprintf("AADSTS700213: No matching federated identity record found for presented assertion subject '%s'.", claims.Subject)
+	case claims.Expiry != nil && claims.Expiry.Time().Before(time.Now()):
+		return "AADSTS700024: Client assertion is not within its valid time range."
+	}
+	return ""
+}
+
+// authorized checks the token of an ARM call; the caller holds the mutex.
+func (s *Server) authorized(w http.ResponseWriter, r *http.Request) bool {
+	token, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if expiry, known := s.tokens[token]; bearer && known && s.now().Before(expiry) {
+		return true
+	}
+	w.Header().Set("WWW-Authenticate", fmt.Sprintf("Bearer authorization_uri=%q, error=\"invalid_token\", error_description=\"The access token is invalid.\"", s.AuthorityHost()+s.options.TenantID))
+	(&apiError{HTTP: http.StatusUnauthorized, Code: "InvalidAuthenticationToken", Message: "The access token is invalid or has expired."}).write(w)
+	return false
+}

@@ -1,0 +1,137 @@
+package fakeazure
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// pollEvery is what Retry-After tells clients of a running operation.
+const pollEvery = 1
+
+// begin starts an operation on a pool and tells the client where to look at it.
+func (s *Server) begin(c *call, p *pool, kind string, takes time.Duration) *operation {
+	s.serial++
+	now := s.now()
+	op := &operation{ID: fmt.Sprintf("00000000-0000-0000-0001-%012d", s.serial), Pool: p.Name, Kind: kind, Start: now, Due: now.Add(takes), Status: operationRunning}
+	if f := s.matchOperation(c.Request, p); f != nil {
+		op.Hangs, op.Fails = f.Hang, f.Error
+	}
+	s.operations[op.ID] = op
+	p.Operation = op.ID
+	p.ETag++
+	base := fmt.Sprintf("https://%s/subscriptions/%s/providers/Microsoft.ContainerService/locations/%s/", c.r.Host, s.options.SubscriptionID, s.options.Location)
+	header := c.w.Header()
+	header.Set("Azure-AsyncOperation", base+"operations/"+op.ID+"?api-version=2025-02-01")
+	header.Set("Location", base+"operationresults/"+op.ID+"?api-version=2025-02-01")
+	header.Set("Retry-After", strconv.Itoa(pollEvery))
+	return op
+}
+
+func (s *Server) getOperation(c *call) *apiError {
+	op := s.operations[c.name]
+	if op == nil {
+		return &apiError{HTTP: http.StatusNotFound, Code: "NotFound", Message: "The entity was not found."}
+	}
+	body := map[string]any{"name": op.ID, "status": op.Status, "startTime": op.Start.UTC().Format(time.RFC3339)}
+	if op.Status == operationRunning {
+		c.w.Header().Set("Retry-After", strconv.Itoa(pollEvery))
+	} else {
+		body["endTime"] = op.Due.UTC().Format(time.RFC3339)
+	}
+	if op.Error != nil {
+		body["error"] = op.Error
+	}
+	respond(c.w, http.StatusOK, body)
+	return nil
+}
+
+func (s *Server) getOperationResult(c *call) *apiError {
+	op := s.operations[c.name]
+	switch {
+	case op == nil:
+		return &apiError{HTTP: http.StatusNotFound, Code: "NotFound", Message: "The entity was not found."}
+	case op.Status == operationRunning:
+		c.w.Header().Set("Retry-After", strconv.Itoa(pollEvery))
+		c.w.WriteHeader(http.StatusAccepted)
+	default:
+		c.w.WriteHeader(http.StatusNoContent)
+	}
+	return nil
+}
+
+// advance lets everything happen whose time has come; the caller holds the mutex.
+func (s *Server) advance() {
+	now := s.now()
+	for _, name := range s.poolNames() {
+		p := s.pools[name]
+		if op := s.operations[p.Operation]; op != nil && !op.Hangs && !op.Due.After(now) {
+			s.end(p, op)
+		}
+		if s.pools[name] == nil {
+			continue
+		}
+		for _, m := range p.Machines {
+			if !m.Joined && !m.Never && !m.JoinAt.After(now) && s.power == powerRunning {
+				m.Joined = true
+				s.pending = append(s.pending, nodeEvent{vm: s.vm(p, m)})
+			}
+		}
+	}
+}
+
+// end gives an operation its result.
+func (s *Server) end(p *pool, op *operation) {
+	p.Operation = ""
+	p.ETag++
+	if op.Fails != nil {
+		op.Status, op.Error, p.ProvisioningState = operationFailed, op.Fails, stateFailed
+		return
+	}
+	op.Status, p.ProvisioningState = operationSucceeded, stateSucceeded
+	switch op.Kind {
+	case "Deleting":
+		for len(p.Machines) > 0 {
+			s.leave(p, p.Machines[0])
+		}
+		delete(s.pools, p.Name)
+	case "DeletingMachines":
+		for _, index := range op.Gone {
+			if m := p.find(index); m != nil {
+				s.leave(p, m)
+				p.Count--
+			}
+		}
+	}
+}
+
+// leave takes a machine away.
+func (s *Server) leave(p *pool, m *machine) {
+	p.Machines = slices.DeleteFunc(p.Machines, func(other *machine) bool { return other == m })
+	if m.Joined {
+		s.pending = append(s.pending, nodeEvent{vm: s.vm(p, m), leave: true})
+	}
+}
+
+// nextDue is when something happens next; an hour from now when nothing is under way.
+func (s *Server) nextDue() time.Time {
+	next := s.now().Add(time.Hour)
+	earlier := func(t time.Time) {
+		if t.Before(next) {
+			next = t
+		}
+	}
+	for _, p := range s.pools {
+		if op := s.operations[p.Operation]; op != nil && !op.Hangs {
+			earlier(op.Due)
+		}
+		for _, m := range p.Machines {
+			if !m.Joined && !m.Never {
+				earlier(m.JoinAt)
+			}
+		}
+	}
+	return next
+}

@@ -1,0 +1,116 @@
+package fakeazure
+
+import (
+	"fmt"
+	"net/http"
+	"sort"
+	"strings"
+)
+
+// plenty is the limit of a quota that nobody set.
+const plenty = 100_000
+
+// regional and low-priority quotas go by these names in the usages API.
+const (
+	regionalCores = "cores"
+	spotCores     = "lowPriorityCores"
+)
+
+// quotas are what is used and allowed, by name.
+func (s *Server) quotas() map[string]Quota {
+	out := map[string]Quota{regionalCores: s.options.RegionalQuota, spotCores: s.options.SpotQuota}
+	for family, quota := range s.options.FamilyQuota {
+		out[family] = quota
+	}
+	for _, size := range s.catalog.Sizes() {
+		if _, set := out[size.QuotaFamily]; !set {
+			out[size.QuotaFamily] = Quota{Limit: plenty}
+		}
+	}
+	for _, name := range []string{regionalCores, spotCores} {
+		if out[name].Limit == 0 {
+			out[name] = Quota{Limit: plenty, Used: out[name].Used}
+		}
+	}
+	for _, p := range s.pools {
+		s.use(out, p, p.Count)
+	}
+	return out
+}
+
+// use counts machines of a pool against the quotas that they need, and names those.
+func (s *Server) use(quotas map[string]Quota, p *pool, count int) []string {
+	size, err := s.catalog.Size(p.text("vmSize"))
+	if err != nil {
+		return nil // a size outside the catalogue is not counted
+	}
+	names := []string{size.QuotaFamily, regionalCores}
+	if p.spot() {
+		names = []string{spotCores}
+	}
+	for _, name := range names {
+		quota := quotas[name]
+		quota.Used += int64(count * size.VCPUs)
+		quotas[name] = quota
+	}
+	return names
+}
+
+// quota refuses more machines than fit, as AKS does.
+func (s *Server) quota(p *pool, more int) *apiError {
+	if more <= 0 {
+		return nil
+	}
+	before, after := s.quotas(), s.quotas()
+	for _, name := range s.use(after, p, more) {
+		if after[name].Used <= after[name].Limit {
+			continue
+		}
+		what := name + " Cores"
+		switch name {
+		case regionalCores:
+			what = "Total Regional Cores"
+		case spotCores:
+			what = "LowPriorityCores"
+		}
+		needed := after[name].Used - before[name].Used
+		return &apiError{HTTP: http.StatusBadRequest, Code: "ErrCode_InsufficientVCPUQuota", AKS: true,
+			Message: fmt.Sprintf("Insufficient vcpu quota: operation could not be completed as it results in exceeding approved %s quota. Additional details - Deployment Model: Resource Manager, Location: %s, Current Limit: %d, Current Usage: %d, Additional Required: %d, (Minimum) New Limit Required: %d.",
+				what, s.options.Location, before[name].Limit, before[name].Used, needed, before[name].Used+needed)}
+	}
+	return nil
+}
+
+func (s *Server) listUsages(c *call) *apiError {
+	quotas := s.quotas()
+	names := make([]string, 0, len(quotas))
+	for name := range quotas {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	var items []any
+	for _, name := range names {
+		items = append(items, map[string]any{
+			"unit": "Count", "currentValue": quotas[name].Used, "limit": quotas[name].Limit,
+			"name": map[string]any{"value": name, "localizedValue": name},
+		})
+	}
+	s.page(c, items)
+	return nil
+}
+
+func (s *Server) listSKUs(c *call) *apiError {
+	var items []any
+	for _, size := range s.catalog.Sizes() {
+		items = append(items, map[string]any{
+			"resourceType": "virtualMachines", "name": size.Name, "family": size.QuotaFamily, "locations": []string{s.options.Location},
+			"locationInfo": []any{map[string]any{"location": s.options.Location, "zones": []string{"1", "2", "3"}}},
+			"capabilities": []any{
+				map[string]any{"name": "vCPUs", "value": fmt.Sprint(size.VCPUs)}, map[string]any{"name": "GPUs", "value": fmt.Sprint(size.GPUs)},
+			},
+			"restrictions": []any{}, "tier": strings.SplitN(size.Name, "_", 2)[0],
+		})
+	}
+	s.page(c, items)
+	return nil
+}

@@ -1,0 +1,81 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"kaito.sh/e2e/simengine"
+	"kaito.sh/shared/test/eventually"
+	"kaito.sh/shared/test/process"
+)
+
+// gatewayPort is where the gateway listens in a serving pod.
+const gatewayPort = 5000
+
+// gateway is the real gateway's binary in front of a simulated engine: what answers for a simulated serving pod.
+type gateway struct {
+	address string
+	process *process.Process
+	engine  *http.Server
+}
+
+func (s *Stack) startEngine(ctx context.Context) error {
+	model := s.options.ServedModel
+	if model == "" {
+		model = "model"
+	}
+	engine, err := simengine.New(simengine.Options{ServedNames: []string{model}})
+	if err != nil {
+		return fmt.Errorf("making the simulated engine: %w", err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("listening for the simulated engine: %w", err)
+	}
+	server := &http.Server{Handler: engine, ReadHeaderTimeout: 10 * time.Second}
+	s.background.Go(func() { _ = server.Serve(listener) }) // ends with ErrServerClosed when stopped
+	address, err := freeAddress()
+	if err != nil {
+		return errors.Join(err, server.Close())
+	}
+	s.gateway = &gateway{address: address, engine: server}
+	s.gateway.process, err = s.launcher.Start(process.Spec{Name: "gateway", Binary: s.binary("gateway"), Args: []string{
+		"--listen=" + address, "--engine=http://" + listener.Addr().String(), "--model=" + model,
+	}})
+	if err != nil {
+		return err
+	}
+	return s.gateway.ready(ctx)
+}
+
+func (g *gateway) ready(ctx context.Context) error {
+	err := wait.PollUntilContextTimeout(ctx, eventually.Tick, eventually.Short, true, func(context.Context) (bool, error) {
+		if err := g.process.Died(); err != nil {
+			return false, err
+		}
+		response, err := (&http.Client{Timeout: time.Second}).Get("http://" + g.address + "/readyz")
+		if err != nil {
+			return false, nil //nolint:nilerr // not listening yet
+		}
+		_ = response.Body.Close()
+		return response.StatusCode == http.StatusOK, nil
+	})
+	if err != nil {
+		return fmt.Errorf("waiting for the gateway: %w\n%s", err, g.process.Tail())
+	}
+	return nil
+}
+
+func (g *gateway) stop() error {
+	errs := []error{g.engine.Close()}
+	if g.process != nil {
+		errs = append(errs, g.process.Stop())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,163 @@
+package stack
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"kaito.sh/shared/test/eventually"
+	"kaito.sh/shared/test/process"
+)
+
+// Operator is one of the three, by its folder.
+type Operator string
+
+// The three operators.
+const (
+	WorkspaceOperator Operator = "workspace-operator"
+	GPUProvisioner    Operator = "gpu-provisioner"
+	TuningOperator    Operator = "tuning-operator"
+)
+
+// Operators are all three, in the order in which they are installed.
+var Operators = []Operator{WorkspaceOperator, GPUProvisioner, TuningOperator}
+
+// Namespace is where the operator's kustomization puts it.
+func (o Operator) Namespace() string { return string(o) + "-system" }
+
+// ServiceAccount is the name of the operator's own.
+func (o Operator) ServiceAccount() string { return string(o) + "-controller-manager" }
+
+// User is how the operator's requests are named in the audit log.
+func (o Operator) User() string {
+	return "system:serviceaccount:" + o.Namespace() + ":" + o.ServiceAccount()
+}
+
+type running struct {
+	*process.Process
+	probes string
+}
+
+// Install applies the operator's config/default as a user would, Deployment apart: the operator runs as a process here.
+func (s *Stack) Install(ctx context.Context, o Operator) error {
+	m, err := kustomize(ctx, s.options.Root, filepath.Join(string(o), "config", "default"))
+	if err != nil {
+		return err
+	}
+	if err := m.apply(ctx, s.Client); err != nil {
+		return fmt.Errorf("installing %s: %w", o, err)
+	}
+	s.installed[o] = m
+	if o == GPUProvisioner {
+		return s.writeAzureConfig(ctx)
+	}
+	return nil
+}
+
+// Run starts the operator's binary with a token of its own service account and the arguments of its Deployment, and
+// waits until it says that it is ready.
+func (s *Stack) Run(ctx context.Context, o Operator) error {
+	m, ok := s.installed[o]
+	if !ok {
+		return fmt.Errorf("%s is not installed", o)
+	}
+	container, err := m.container()
+	if err != nil {
+		return fmt.Errorf("%s: %w", o, err)
+	}
+	kubeconfig, err := s.Cluster.ServiceAccountKubeconfig(ctx, o.Namespace(), o.ServiceAccount())
+	if err != nil {
+		return fmt.Errorf("getting a token for %s: %w", o, err)
+	}
+	probes, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	metrics, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	// A repeated flag's last value counts.
+	args := append([]string{}, container.Args...)
+	args = append(args, "--kubeconfig="+kubeconfig, "--leader-election-namespace="+o.Namespace(),
+		"--health-probe-bind-address="+probes, "--metrics-bind-address="+metrics)
+	args = append(args, s.options.Args[o]...)
+	env := []string{"POD_NAMESPACE=" + o.Namespace()}
+	if o == GPUProvisioner {
+		args = append(args, "--azure-config="+s.azureConfig)
+	}
+	started, err := s.launcher.Start(process.Spec{Name: string(o), Binary: s.binary(string(o)), Args: args, Env: env})
+	if err != nil {
+		return err
+	}
+	s.operators[o] = running{Process: started, probes: probes}
+	s.Metrics[o] = metrics
+	return s.ready(ctx, o)
+}
+
+func (s *Stack) ready(ctx context.Context, o Operator) error {
+	r := s.operators[o]
+	err := wait.PollUntilContextTimeout(ctx, eventually.Tick, eventually.Long, true, func(ctx context.Context) (bool, error) {
+		if err := r.Died(); err != nil {
+			return false, err
+		}
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+r.probes+"/readyz", nil)
+		if err != nil {
+			return false, err
+		}
+		response, err := (&http.Client{Timeout: time.Second}).Do(request)
+		if err != nil {
+			return false, nil //nolint:nilerr // not listening yet
+		}
+		_ = response.Body.Close()
+		return response.StatusCode == http.StatusOK, nil
+	})
+	if err != nil {
+		return fmt.Errorf("waiting for %s to be ready: %w\n%s", o, err, r.Tail())
+	}
+	return nil
+}
+
+// StopOperator ends the operator as a rollout would.
+func (s *Stack) StopOperator(o Operator) error {
+	if r, ok := s.operators[o]; ok {
+		delete(s.operators, o)
+		return r.Stop()
+	}
+	return nil
+}
+
+// KillOperator ends the operator as a crash would.
+func (s *Stack) KillOperator(o Operator) error {
+	if r, ok := s.operators[o]; ok {
+		delete(s.operators, o)
+		return r.Kill()
+	}
+	return nil
+}
+
+// Health says which operator has ended by itself, and why.
+func (s *Stack) Health() error {
+	for o, r := range s.operators {
+		if err := r.Died(); err != nil {
+			return fmt.Errorf("%s: %w", o, err)
+		}
+	}
+	return nil
+}
+
+// OperatorLog is the end of an operator's log, for a failed test.
+func (s *Stack) OperatorLog(o Operator) string {
+	r, ok := s.operators[o]
+	if !ok {
+		return string(o) + " does not run"
+	}
+	return strings.TrimSpace(r.Tail())
+}
+
+func (s *Stack) binary(name string) string { return filepath.Join(s.options.Root, "bin", name) }

@@ -1,0 +1,235 @@
+// Package stack runs the whole house on one machine: a real control plane with simulated nodes, the fake Azure, an OCI
+// registry, a simulated engine behind the real gateway, and the three operators, each a process with a token of its own
+// service account, so that its RBAC is enforced. The demo and the end-to-end suites stand on it.
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"kaito.sh/e2e/fakeazure"
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+	nodeclassv1alpha1 "kaito.sh/shared/api/nodeclass/v1alpha1"
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/shared/test/cluster"
+	"kaito.sh/shared/test/process"
+)
+
+// Options of a stack.
+type Options struct {
+	// Root is the repository's root; bin/ below it holds the binaries (`make binaries controlplane tools`).
+	Root string
+	// Operators that are installed and run; nil means all three.
+	Operators []Operator
+	// WithoutKarpenterCRDs leaves out NodeClaim and NodePool.
+	WithoutKarpenterCRDs bool
+	// Args are added to an operator's arguments.
+	Args map[Operator][]string
+	// ServedModel is the name that the simulated engine serves: a Workspace's.
+	ServedModel string
+	// Play decides how the pods of jobs fare; nil means TrainAndPush.
+	Play Play
+	// Azure changes how the fake Azure is set up.
+	Azure func(*fakeazure.Options)
+	// Log gets a line for each step of the start, and what goes wrong in the simulation. Nil means none.
+	Log io.Writer
+}
+
+// Stack is a running house.
+type Stack struct {
+	// Cluster is the real control plane.
+	Cluster *cluster.Cluster
+	// Client has every right, and no cache.
+	Client client.WithWatch
+	// Azure is the fake cloud.
+	Azure *fakeazure.Server
+	// Metrics are the addresses of the operators' /metrics.
+	Metrics map[Operator]string
+
+	options     Options
+	dir         string
+	launcher    *process.Launcher
+	registry    *ociRegistry
+	cloud       *cloud
+	gateway     *gateway
+	azureConfig string
+	installed   map[Operator]manifests
+	operators   map[Operator]running
+	played      map[types.UID]bool
+	background  sync.WaitGroup
+	cancel      context.CancelFunc
+}
+
+// Start brings everything up. When it fails, or when ctx ends before it returns, what was started is ended.
+func Start(ctx context.Context, options Options) (_ *Stack, err error) {
+	if options.Operators == nil {
+		options.Operators = Operators
+	}
+	if options.Log == nil {
+		options.Log = io.Discard
+	}
+	dir, err := os.MkdirTemp("", "kaito-")
+	if err != nil {
+		return nil, fmt.Errorf("making a folder for everything: %w", err)
+	}
+	s := &Stack{options: options, dir: dir, Metrics: map[Operator]string{}, installed: map[Operator]manifests{},
+		operators: map[Operator]running{}, played: map[types.UID]bool{}}
+	if options.Play == nil {
+		s.options.Play = s.TrainAndPush
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Stop())
+		}
+	}()
+	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	s.cancel = cancel
+	if s.launcher, err = process.NewLauncher(dir); err != nil {
+		return nil, err
+	}
+	for _, step := range []func(context.Context) error{s.startRegistry, s.startEngine, s.startCluster, s.startAzure, s.installAll, s.runAll} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return s, s.playJobs(background)
+}
+
+func (s *Stack) startRegistry(context.Context) (err error) {
+	s.registry, err = startRegistry(filepath.Join(s.dir, "registry-ca.crt"))
+	return err
+}
+
+func (s *Stack) startCluster(ctx context.Context) (err error) {
+	s.say("starting etcd, kube-apiserver, kube-controller-manager, kube-scheduler and KWOK")
+	s.Cluster, err = cluster.Start(ctx, cluster.Options{
+		ControllerManager: true, Scheduler: true, KWOK: true,
+		Dir:        filepath.Join(s.dir, "cluster"),
+		KWOKConfig: cluster.KWOKConfig{Forwards: []cluster.Forward{{Port: gatewayPort, Target: s.gateway.address}}},
+	})
+	if err != nil {
+		return fmt.Errorf("starting the control plane: %w", err)
+	}
+	scheme, err := newScheme()
+	if err != nil {
+		return err
+	}
+	if s.Client, err = client.NewWithWatch(s.Cluster.Config(), client.Options{Scheme: scheme}); err != nil {
+		return fmt.Errorf("making a client: %w", err)
+	}
+	return holdJobs(ctx, s.Client)
+}
+
+func newScheme() (*runtime.Scheme, error) {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{
+		clientgoscheme.AddToScheme, apiextensionsv1.AddToScheme, kaitov1alpha1.AddToScheme, karpenterv1alpha5.AddToScheme,
+		nodeclassv1alpha1.AddToScheme, tuningv1alpha1.AddToScheme,
+	} {
+		if err := add(scheme); err != nil {
+			return nil, fmt.Errorf("making a scheme: %w", err)
+		}
+	}
+	return scheme, nil
+}
+
+func (s *Stack) installAll(ctx context.Context) error {
+	if !s.options.WithoutKarpenterCRDs {
+		if err := s.InstallKarpenterCRDs(ctx); err != nil {
+			return err
+		}
+	}
+	for _, o := range s.options.Operators {
+		s.say("installing %s: kustomize build %s/config/default", o, o)
+		if err := s.Install(ctx, o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// InstallKarpenterCRDs installs NodeClaim and NodePool.
+func (s *Stack) InstallKarpenterCRDs(ctx context.Context) error {
+	m, err := kustomize(ctx, s.options.Root, "gpu-provisioner/config/karpenter-crds")
+	if err != nil {
+		return err
+	}
+	if err := m.apply(ctx, s.Client); err != nil {
+		return fmt.Errorf("installing Karpenter's CRDs: %w", err)
+	}
+	return nil
+}
+
+func (s *Stack) runAll(ctx context.Context) error {
+	for _, o := range s.options.Operators {
+		s.say("running %s as %s", o, o.User())
+		if err := s.Run(ctx, o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Dir is the folder that holds everything; logs/NAME.log of each process among it.
+func (s *Stack) Dir() string { return s.dir }
+
+// RegistryHost is host:port of the OCI registry.
+func (s *Stack) RegistryHost() string { return s.registry.host() }
+
+// Stop ends what Start started, in the opposite order, and removes the folder.
+func (s *Stack) Stop() error {
+	var errs []error
+	if s.cancel != nil {
+		s.cancel()
+	}
+	var processes []*process.Process
+	for _, r := range s.operators {
+		processes = append(processes, r.Process)
+	}
+	errs = append(errs, process.StopAll(processes...))
+	if s.gateway != nil {
+		errs = append(errs, s.gateway.stop())
+	}
+	s.background.Wait()
+	if s.cloud != nil {
+		errs = append(errs, s.cloud.stop())
+	}
+	if s.Cluster != nil {
+		errs = append(errs, s.Cluster.Stop())
+	}
+	if s.registry != nil {
+		s.registry.stop()
+	}
+	if s.launcher != nil {
+		s.launcher.Close()
+	}
+	return errors.Join(append(errs, os.RemoveAll(s.dir))...)
+}
+
+func (s *Stack) say(format string, args ...any) {
+	// A closed terminal is no reason to fail.
+	_, _ = fmt.Fprintf(s.options.Log, format+"\n", args...)
+}
+
+// freeAddress is a loopback address that nobody listens on now.
+func freeAddress() (string, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("looking for a free port: %w", err)
+	}
+	defer func() { _ = listener.Close() }()
+	return listener.Addr().String(), nil
+}

@@ -1,0 +1,85 @@
+package suite_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"kaito.sh/e2e/stack"
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+	"kaito.sh/shared/conditions"
+	"kaito.sh/shared/test/eventually"
+)
+
+// A short acknowledgement timeout, so that the test need not wait for the two minutes of the default.
+var impatient = map[stack.Operator][]string{stack.WorkspaceOperator: {"--claim-ack-timeout=3s"}}
+
+func says(reason string) func(*assert.CollectT, *kaitov1alpha1.Workspace) {
+	return func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
+		var reasons []string
+		for _, condition := range w.Status.Conditions {
+			if condition.Status != metav1.ConditionTrue || condition.Type == conditions.Stalled {
+				reasons = append(reasons, condition.Reason)
+			}
+		}
+		assert.Contains(c, reasons, reason)
+		assert.False(c, conditions.IsTrue(w, conditions.Ready))
+	}
+}
+
+func TestWithoutAProvisionerTheWorkspaceSaysSoAndGoesOnWhenOneComes(t *testing.T) {
+	s := house(t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator, stack.TuningOperator}, WithoutKarpenterCRDs: true, Args: impatient})
+	seed(t, s)
+	eventuallyWorkspace(t, s, says(kaitov1alpha1.ReasonNodeAPIMissing))
+
+	// Somebody installs the CRDs and forgets the operator.
+	require.NoError(t, s.InstallKarpenterCRDs(t.Context()))
+	require.NoError(t, s.Install(t.Context(), stack.GPUProvisioner))
+	eventuallyWorkspace(t, s, says(kaitov1alpha1.ReasonNoProvisioner))
+
+	require.NoError(t, s.Run(t.Context(), stack.GPUProvisioner))
+	eventuallyWorkspace(t, s, ready)
+}
+
+func TestWithoutTheTuningOperatorTheWorkspaceSaysSoAndGoesOnWhenItComes(t *testing.T) {
+	s := house(t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator, stack.GPUProvisioner}, Args: impatient})
+	seed(t, s)
+	eventuallyWorkspace(t, s, says(kaitov1alpha1.ReasonTuningOperatorMissing))
+
+	require.NoError(t, s.Install(t.Context(), stack.TuningOperator))
+	require.NoError(t, s.Run(t.Context(), stack.TuningOperator))
+	eventuallyWorkspace(t, s, ready)
+}
+
+func TestWithoutTheWorkspaceOperatorAMachineStillBecomesANode(t *testing.T) {
+	s := house(t, stack.Options{Operators: []stack.Operator{stack.GPUProvisioner, stack.TuningOperator}})
+	one := func(key string, value string) corev1.NodeSelectorRequirement {
+		return corev1.NodeSelectorRequirement{Key: key, Operator: corev1.NodeSelectorOpIn, Values: []string{value}}
+	}
+	machine := &karpenterv1alpha5.Machine{
+		ObjectMeta: metav1.ObjectMeta{Name: "alone1", Labels: map[string]string{karpenterv1alpha5.LabelProvisionerName: "default"}},
+		Spec: karpenterv1alpha5.MachineSpec{
+			Requirements: []corev1.NodeSelectorRequirement{
+				one(corev1.LabelInstanceTypeStable, "Standard_NC6s_v3"), one(karpenterv1alpha5.LabelCapacityType, "on-demand"),
+				one(corev1.LabelOSStable, "linux"), one(corev1.LabelArchStable, "amd64"), one(kaitov1alpha1.LabelMachineType, kaitov1alpha1.MachineTypeGPU),
+			},
+			Resources: karpenterv1alpha5.ResourceRequirements{Requests: corev1.ResourceList{"nvidia.com/gpu": resource.MustParse("1")}},
+			Taints:    []corev1.Taint{{Key: "sku", Value: "gpu", Effect: corev1.TaintEffectNoSchedule}},
+		},
+	}
+	require.NoError(t, s.Client.Create(t.Context(), machine))
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		require.NoError(c, s.Client.Get(t.Context(), client.ObjectKeyFromObject(machine), machine))
+		condition := machine.GetCondition(karpenterv1alpha5.ConditionReady)
+		require.NotNil(c, condition)
+		assert.Equal(c, corev1.ConditionTrue, condition.Status)
+	}, journey, eventually.Tick)
+	require.NoError(t, s.Client.Delete(t.Context(), machine))
+	nothingLeft(t, s)
+}
