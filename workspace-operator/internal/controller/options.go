@@ -44,7 +44,7 @@ type Options struct {
 func DefaultOptions() Options {
 	return Options{
 		NodeAPI: NodeAPIAuto, NodeClass: "kaito.sh/KaitoNodeClass/default", ImageVolumes: ImageVolumesAuto,
-		Images: workload.Images{Gateway: "ghcr.io/kaito/gateway:latest", Runner: "ghcr.io/kaito/runner:latest"},
+		Images: workload.Images{Gateway: "gateway:dev", Runner: "runner:dev"},
 		Limits: node.Limits{Acknowledge: 2 * time.Minute, GPUReady: 15 * time.Minute, NodeLost: 5 * time.Minute},
 		// A pass reads caches and makes at most a handful of requests: a few workers keep a thousand Workspaces going.
 		Workers:       8,

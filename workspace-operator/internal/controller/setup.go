@@ -38,9 +38,9 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options, planner Plann
 	w := watches{client: c}
 	forget := forgetting(c)
 	kinds, err := foreign.New(mgr.GetCache(), mgr.GetScheme(),
-		foreign.Kind{Object: &karpenterv1alpha5.Machine{}, Resource: "machines", Handler: byLabels(), Predicates: []predicate.Predicate{forget}},
-		foreign.Kind{Object: &karpv1.NodeClaim{}, Resource: "nodeclaims", Handler: byLabels(), Predicates: []predicate.Predicate{forget}},
-		foreign.Kind{Object: &tuningv1alpha1.TuningJob{}, Resource: "tuningjobs", Predicates: []predicate.Predicate{forget},
+		foreign.Kind{Object: &karpenterv1alpha5.Machine{}, Resource: "machines", Handler: byLabels(), Predicates: []predicate.Predicate{forget}, Gone: c.ForgetKind},
+		foreign.Kind{Object: &karpv1.NodeClaim{}, Resource: "nodeclaims", Handler: byLabels(), Predicates: []predicate.Predicate{forget}, Gone: c.ForgetKind},
+		foreign.Kind{Object: &tuningv1alpha1.TuningJob{}, Resource: "tuningjobs", Predicates: []predicate.Predicate{forget}, Gone: c.ForgetKind,
 			Handler: handler.EnqueueRequestForOwner(mgr.GetScheme(), mgr.GetRESTMapper(), &kaitov1alpha1.Workspace{}, handler.OnlyControllerOwner())},
 	)
 	if err != nil {

@@ -36,6 +36,8 @@ type Kind struct {
 	// Handler says which Workspaces an event concerns, Predicates which events do.
 	Handler    handler.EventHandler
 	Predicates []predicate.Predicate
+	// Gone is told when the kind is no longer served; nil: nobody is.
+	Gone func(client.Object)
 }
 
 // Controller is the part of a controller that starts a watch.
@@ -108,6 +110,9 @@ func (k *Kinds) Served(ctx context.Context, obj client.Object) (bool, error) {
 		log.FromContext(ctx).Info("Ending the watch of a kind that is no longer served", "kind", gvk.String())
 		err = k.cache.RemoveInformer(ctx, kind.Object)
 		k.watched[gvk] = false
+		if kind.Gone != nil {
+			kind.Gone(kind.Object)
+		}
 	}
 	return served, err
 }

@@ -64,6 +64,21 @@ func (c *Client) Forget(obj client.Object) {
 	delete(c.written, k)
 }
 
+// ForgetKind drops what was written to objects of a kind, when it is no longer watched: no watch will tell that they are gone.
+func (c *Client) ForgetKind(of client.Object) {
+	k, ok := c.key(of)
+	if !ok {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for other := range c.written {
+		if other.gvk == k.gvk {
+			delete(c.written, other)
+		}
+	}
+}
+
 // Get reads the newer of the cached and the written object.
 func (c *Client) Get(ctx context.Context, name client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
 	err := c.Client.Get(ctx, name, obj, opts...)
