@@ -6,9 +6,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
-	"kaito.sh/shared/conditions"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 )
 
 // nodeChanged: a node's heartbeat is an update every few seconds, and means nothing.
@@ -32,10 +31,16 @@ func podChanged(before, after client.Object) bool {
 	return !equality.Semantic.DeepEqual(a.Status, b.Status) || (a.DeletionTimestamp == nil) != (b.DeletionTimestamp == nil)
 }
 
-func usesNode(w *kaitov1alpha1.Workspace, name string) bool {
-	return slices.Contains(w.Status.WorkerNodes, name)
-}
-
-func resourceReady(w *kaitov1alpha1.Workspace) bool {
-	return conditions.IsTrue(w, kaitov1alpha1.ConditionResourceReady)
+// freesNodes passes what gives back nodes that others may wait for.
+func freesNodes() predicate.Predicate {
+	used := func(o client.Object) []string { return asWorkspace(o).Status.WorkerNodes }
+	return predicate.Funcs{
+		CreateFunc:  func(event.CreateEvent) bool { return false },
+		GenericFunc: func(event.GenericEvent) bool { return false },
+		DeleteFunc:  func(e event.DeleteEvent) bool { return len(used(e.Object)) > 0 },
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			now := used(e.ObjectNew)
+			return slices.ContainsFunc(used(e.ObjectOld), func(name string) bool { return !slices.Contains(now, name) })
+		},
+	}
 }

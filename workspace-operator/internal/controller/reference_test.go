@@ -44,8 +44,10 @@ func TestWhatIsWrongStallsWithAReasonCreatesNothingAndGoesOnWhenMended(t *testin
 			},
 		},
 		{
-			name:   "a size that the model does not fit",
-			edit:   func(w *kaitov1alpha1.Workspace) { w.Inference.Preset.Name, w.Resource.InstanceType = "llama-3.3-70b-instruct", "Standard_NC6s_v3" },
+			name: "a size that the model does not fit",
+			edit: func(w *kaitov1alpha1.Workspace) {
+				w.Inference.Preset.Name, w.Resource.InstanceType = "llama-3.3-70b-instruct", "Standard_NC6s_v3"
+			},
 			reason: kaitov1alpha1.ReasonInfeasible, says: []string{"Standard_NC6s_v3", "Remedy"},
 			mend: func(t *testing.T, w *kaitov1alpha1.Workspace) {
 				patchWorkspace(t, w, func(w *kaitov1alpha1.Workspace) { w.Resource.InstanceType = "Standard_ND96isr_H100_v5" })

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -22,6 +23,7 @@ import (
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/shared/conditions"
 	"kaito.sh/workspace-operator/internal/foreign"
 	"kaito.sh/workspace-operator/internal/recent"
 )
@@ -61,6 +63,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options, planner Plann
 		Owns(&corev1.Service{}, builder.WithPredicates(forget)).
 		Watches(&corev1.Pod{}, byLabels(), builder.WithPredicates(changed(podChanged))).
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(w.ofNode), builder.WithPredicates(changed(nodeChanged))).
+		Watches(&kaitov1alpha1.Workspace{}, handler.EnqueueRequestsFromMapFunc(w.waiting), builder.WithPredicates(freesNodes())).
 		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(w.ofConfigMap)).
 		Watches(&apiextensionsv1.CustomResourceDefinition{}, handler.EnqueueRequestsFromMapFunc(w.all),
 			builder.WithPredicates(predicate.NewPredicateFuncs(func(o client.Object) bool { return kinds.Concerns(o.GetName()) }))).
@@ -128,14 +131,30 @@ func (w watches) ofNode(ctx context.Context, o client.Object) []reconcile.Reques
 	if requests := requestsByLabels(o); requests != nil {
 		return requests
 	}
+	return w.those(ctx, func(ws *kaitov1alpha1.Workspace) bool {
+		return slices.Contains(ws.Status.WorkerNodes, o.GetName()) || waits(ws)
+	})
+}
+
+// waiting finds the Workspaces that a node would help that another one has given back.
+func (w watches) waiting(ctx context.Context, _ client.Object) []reconcile.Request {
+	return w.those(ctx, waits)
+}
+
+// waits says whether a Workspace lacks nodes and may use ones that are there.
+func waits(w *kaitov1alpha1.Workspace) bool {
+	return reuses(w) && !conditions.IsTrue(w, kaitov1alpha1.ConditionResourceReady)
+}
+
+func (w watches) those(ctx context.Context, wanted func(*kaitov1alpha1.Workspace) bool) []reconcile.Request {
 	all := &kaitov1alpha1.WorkspaceList{}
 	if err := w.client.List(ctx, all); err != nil {
 		return nil // the cache has stopped, and so has everything else
 	}
 	var out []reconcile.Request
 	for i := range all.Items {
-		if ws := &all.Items[i]; usesNode(ws, o.GetName()) || reuses(ws) && !resourceReady(ws) {
-			out = append(out, request(ws))
+		if wanted(&all.Items[i]) {
+			out = append(out, request(&all.Items[i]))
 		}
 	}
 	return out
@@ -146,23 +165,15 @@ func (w watches) ofConfigMap(ctx context.Context, o client.Object) []reconcile.R
 	if err := w.client.List(ctx, list, client.MatchingFields{indexConfigs: o.GetNamespace() + "/" + o.GetName()}); err != nil {
 		return nil // as above
 	}
-	return requests(list)
+	var out []reconcile.Request
+	for i := range list.Items {
+		out = append(out, request(&list.Items[i]))
+	}
+	return out
 }
 
 func (w watches) all(ctx context.Context, _ client.Object) []reconcile.Request {
-	list := &kaitov1alpha1.WorkspaceList{}
-	if err := w.client.List(ctx, list); err != nil {
-		return nil // as above
-	}
-	return requests(list)
-}
-
-func requests(list *kaitov1alpha1.WorkspaceList) []reconcile.Request {
-	out := make([]reconcile.Request, len(list.Items))
-	for i := range list.Items {
-		out[i] = request(&list.Items[i])
-	}
-	return out
+	return w.those(ctx, func(*kaitov1alpha1.Workspace) bool { return true })
 }
 
 func request(w *kaitov1alpha1.Workspace) reconcile.Request {

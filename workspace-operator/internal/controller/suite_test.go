@@ -157,4 +157,3 @@ func start(t *testing.T, options controller.Options) *operator {
 	t.Cleanup(o.stop)
 	return o
 }
-
