@@ -178,6 +178,7 @@ func decodeEngine(d decoder, path string, n *yaml.Node) (Engine, error) {
 		optional("maxCapability", capability(&e.MaxCapability)),
 		required("dtypes", texts(&e.Dtypes, regexp.MustCompile(`^(bfloat16|float16)$`), "bfloat16, float16")),
 		optional("env", stringMap(&e.Env)),
+		optional("tokenizerModes", texts(&e.TokenizerModes, nameText, "the engine's names of tokenizer modes")),
 		optional("templateDir", text(&e.TemplateDir, regexp.MustCompile(`^(/[A-Za-z0-9._-]+)+$`), "an absolute path")),
 		optional("hybridCache", flag(&e.HybridCache)),
 	)

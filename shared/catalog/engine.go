@@ -7,15 +7,16 @@ import (
 
 // Engine is an inference engine's image and the GPUs that it serves.
 type Engine struct {
-	Name          string
-	Version       string
-	Image         string
-	MinCapability ComputeCapability // inclusive
-	MaxCapability ComputeCapability // exclusive; zero: no upper bound
-	Dtypes        []string          // 16-bit types the GPUs of this range compute in
-	Env           map[string]string
-	TemplateDir   string // directory of the chat templates inside the image
-	HybridCache   bool   // layers with a sliding window take no more cache than the window
+	Name           string
+	Version        string
+	Image          string
+	MinCapability  ComputeCapability // inclusive
+	MaxCapability  ComputeCapability // exclusive; zero: no upper bound
+	Dtypes         []string          // 16-bit types the GPUs of this range compute in
+	Env            map[string]string
+	TokenizerModes []string // those it knows besides its own choice; empty: all that models ask for
+	TemplateDir    string   // directory of the chat templates inside the image
+	HybridCache    bool     // layers with a sliding window take no more cache than the window
 }
 
 // Serves says whether a GPU is in the engine's range.
@@ -28,6 +29,7 @@ func (e Engine) AtLeast(version string) bool { return !versionLess(e.Version, ve
 
 func (e Engine) clone() Engine {
 	e.Dtypes = append([]string(nil), e.Dtypes...)
+	e.TokenizerModes = append([]string(nil), e.TokenizerModes...)
 	env := make(map[string]string, len(e.Env))
 	for k, v := range e.Env {
 		env[k] = v
