@@ -161,6 +161,12 @@ func TestSecretsAreFoundWithoutTheRightToReadThem(t *testing.T) {
 	require.NoError(t, err)
 	assert.Error(t, operatorClient.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "push"}, &corev1.Secret{}), "it must not be able to read any")
 
+	// The API server compiles a policy in the background; until then it does not hold.
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		planted := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{GenerateName: "planted-", Namespace: operatorNamespace}}
+		assert.ErrorContains(c, operatorClient.Create(t.Context(), planted), "may only ask whether a Secret exists", "it must not be able to make any")
+	}, eventually.Long, eventually.Tick)
+
 	secrets := controller.DryRunSecrets{Client: operatorClient}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()

@@ -1,6 +1,7 @@
 package controller_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -31,7 +33,7 @@ import (
 // verb that is missing there fails here. The tests play the provisioner and the tuning-operator through the API.
 const (
 	operatorNamespace = "workspace-system"
-	operatorAccount   = "controller-manager"
+	operatorAccount   = "workspace-operator-controller-manager" // as config/default names it
 	operatorUser      = "system:serviceaccount:" + operatorNamespace + ":" + operatorAccount
 )
 
@@ -88,10 +90,18 @@ func prepare(ctx context.Context, c *cluster.Cluster) error {
 	if err := yaml.Unmarshal(raw, role); err != nil {
 		return err
 	}
+	policy, binding := &admissionv1.ValidatingAdmissionPolicy{}, &admissionv1.ValidatingAdmissionPolicyBinding{}
+	if raw, err = os.ReadFile("../../config/rbac/secret_existence_policy.yaml"); err != nil {
+		return err
+	}
+	documents := bytes.Split(raw, []byte("\n---\n"))
+	if err := errors.Join(yaml.Unmarshal(documents[0], policy), yaml.Unmarshal(documents[1], binding)); err != nil {
+		return err
+	}
 	for _, o := range []client.Object{
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: operatorNamespace}},
 		&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: operatorAccount, Namespace: operatorNamespace}},
-		role,
+		role, policy, binding,
 		&rbacv1.ClusterRoleBinding{
 			ObjectMeta: metav1.ObjectMeta{Name: "operator"},
 			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name},
