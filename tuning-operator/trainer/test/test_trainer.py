@@ -232,6 +232,20 @@ class Trainer(unittest.TestCase):
         self.assertEqual(run.code, 0, run.stderr)
         self.assertEqual(run.message["train"]["totalSteps"], 4, "16 of 20 rows, batches of 4")
 
+    def test_qlora_with_four_bits_stopped_and_resumed(self):
+        config = configuration()
+        config.update(method="qlora", quantization={"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "bfloat16", "bnb_4bit_use_double_quant": True})
+        work = self.folder("qlora")
+        first = Run(work, config=config, every=1000)
+        first.until(lambda l: l["train"]["step"] >= 3)
+        first.process.send_signal(signal.SIGTERM)
+        first.end()
+        self.assertEqual(first.code, report.EXIT_PREEMPTED, first.stderr)
+        second = Run(work, config=config, every=1000).end()
+        self.assertEqual(second.code, 0, second.stderr)
+        self.assertEqual(second.message["train"]["fromStep"], first.message["train"]["step"])
+        self.assertTrue(os.path.exists(os.path.join(work, "adapter", "adapter_model.safetensors")))
+
     def test_progress_is_served(self):
         run = Run(self.folder("served"), port=PORT)
         seen = run.until(lambda l: l["train"]["step"] >= 2)
