@@ -1,0 +1,105 @@
+package provisioner_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+
+	"kaito.sh/e2e/fakeazure"
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+)
+
+func TestAMachineBecomesANodeAndGoesAwayWithItsPool(t *testing.T) {
+	w := newWorld(t, nil)
+	w.ask("ws1")
+	w.ready("ws1")
+	m := w.machine("ws1")
+	node := &corev1.Node{}
+	require.NoError(t, w.client.Get(t.Context(), client.ObjectKey{Name: m.Status.NodeName}, node))
+	assert.Equal(t, m.Status.ProviderID, node.Spec.ProviderID, "though ARM answers in another letter case")
+	for key, value := range map[string]string{
+		"kaito.sh/workspace": "ws1", "kaito.sh/machine-type": "gpu", corev1.LabelInstanceTypeStable: a100, karpv1.CapacityTypeLabelKey: "on-demand",
+	} {
+		assert.Equal(t, value, node.Labels[key], key)
+	}
+	assert.Contains(t, node.Spec.Taints, corev1.Taint{Key: "sku", Value: "gpu", Effect: corev1.TaintEffectNoSchedule})
+	pools := w.azure.State().Pools
+	require.Len(t, pools, 1)
+	assert.Regexp(t, `^[a-z][a-z0-9]{0,11}$`, pools[0].Name)
+	w.release("ws1")
+	w.away("ws1")
+	w.empty()
+	assert.Zero(t, w.azure.State().Throttled, "the client keeps to the documented limits by itself")
+}
+
+func TestThreeMachinesShareAPoolAndOneOfThemGoes(t *testing.T) {
+	w := newWorld(t, nil)
+	w.ask("ws1", "ws2", "ws3")
+	w.ready("ws1", "ws2", "ws3")
+	require.Len(t, w.azure.State().Pools, 1)
+	assert.Equal(t, 1, w.writes("putPool"), "one request for all three")
+	gone := w.machine("ws2").Status.ProviderID
+	w.release("ws2")
+	w.away("ws2")
+	assert.NotContains(t, w.azure.State().Pools[0].Machines, gone, "its own machine, and no other")
+	assert.Len(t, w.azure.State().Pools[0].Machines, 2)
+	assert.Equal(t, 1, w.writes("deleteMachines"))
+	for _, name := range []string{"ws1", "ws3"} {
+		assert.Equal(t, corev1.ConditionTrue, w.condition(name, karpenterv1alpha5.ConditionReady).Status, "%s stays", name)
+	}
+}
+
+func TestAQuotaThatIsTooSmallStandsOnTheMachineWithItsNumbersAndAzureIsNotAsked(t *testing.T) {
+	w := newWorld(t, func(o *fakeazure.Options) {
+		o.FamilyQuota = map[string]fakeazure.Quota{"StandardNCADSA100v4Family": {Limit: 100, Used: 92}}
+	})
+	w.ask("ws1")
+	c := w.fails("ws1", karpenterv1alpha5.ConditionMachineLaunched, "QuotaExceeded")
+	assert.Contains(t, c.Message, "needs 24 vCPUs")
+	assert.Contains(t, c.Message, "has 8 of 100 left")
+	assert.Contains(t, c.Message, "az quota update", "with what to do")
+	w.eventually("core deletes the NodeClaim", func() bool { return w.claim("ws1") == nil })
+	assert.Equal(t, "QuotaExceeded", w.condition("ws1", karpenterv1alpha5.ConditionMachineLaunched).Reason, "the evidence survives")
+	assert.Empty(t, w.azure.State().Writes)
+}
+
+func TestAMachineThatNeverBecomesANodeIsGivenUpAndDeleted(t *testing.T) {
+	w := newWorld(t, nil, "--node-join-timeout=5s")
+	w.azure.AddFault(fakeazure.Fault{NeverJoins: true})
+	w.ask("ws1")
+	c := w.fails("ws1", karpenterv1alpha5.ConditionMachineRegistered, "NodeNeverJoined")
+	assert.Contains(t, c.Message, "azure:///", "with the machine to look at")
+	w.eventually("its machine is deleted", func() bool { return len(w.azure.State().Pools) == 0 })
+	assert.Equal(t, "NodeNeverJoined", w.condition("ws1", karpenterv1alpha5.ConditionMachineRegistered).Reason, "the evidence survives")
+}
+
+func TestANodeWithoutItsGPUsIsToldToItsOwner(t *testing.T) {
+	w := newWorld(t, nil)
+	w.azure.AddFault(fakeazure.Fault{NoGPU: true})
+	w.ask("ws1")
+	c := w.fails("ws1", karpenterv1alpha5.ConditionMachineInitialized, "AcceleratorNotReady")
+	assert.True(t, strings.Contains(c.Message, "nvidia.com/gpu"), c.Message)
+	w.release("ws1")
+	w.away("ws1")
+}
+
+func TestAProcessThatDiesWhileAzureWorksTakesUpWhatRuns(t *testing.T) {
+	w := newWorld(t, nil)
+	w.ask("ws1", "ws2")
+	w.eventually("Azure was asked", func() bool { return w.writes("putPool") == 1 })
+	w.crash()
+	w.start()
+	w.ready("ws1", "ws2")
+	assert.Equal(t, 1, w.writes("putPool"), "nothing is asked for twice")
+	w.release("ws1", "ws2")
+	w.eventually("Azure was asked", func() bool { return w.writes("deletePool")+w.writes("deleteMachines") > 0 })
+	w.crash()
+	w.start()
+	w.away("ws1", "ws2")
+	w.empty()
+}

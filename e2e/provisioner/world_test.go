@@ -1,0 +1,324 @@
+package provisioner_test
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+	"sigs.k8s.io/yaml"
+
+	"kaito.sh/e2e/fakeazure"
+	"kaito.sh/e2e/provisioner/invariant"
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+	"kaito.sh/shared/test/eventually"
+	"kaito.sh/shared/test/process"
+)
+
+const (
+	a100 = "Standard_NC24ads_A100_v4"
+	// journey bounds what passes through Karpenter's core, which drains for five seconds and asks every five, and through Azure.
+	journey = 2 * eventually.Long
+)
+
+// world is one fake Azure and one gpu-provisioner on the shared cluster.
+type world struct {
+	t        *testing.T
+	client   client.WithWatch
+	azure    *fakeazure.Server
+	launcher *process.Launcher
+	process  *process.Process
+	args     []string
+	probes   string
+	config   string
+
+	mu       sync.Mutex
+	checker  invariant.Checker
+	gone     []karpv1.NodeClaim
+	broken   map[string]bool
+	watching sync.WaitGroup
+	stop     context.CancelFunc
+}
+
+// newWorld starts a fake Azure and the operator. What it leaves behind fails the test.
+func newWorld(t *testing.T, change func(*fakeazure.Options), args ...string) *world {
+	t.Helper()
+	clientset, err := kubernetes.NewForConfig(shared.cluster.Config())
+	require.NoError(t, err)
+	w := &world{
+		t: t, client: shared.client, args: args,
+		checker: invariant.Checker{Grace: 30 * time.Second, Released: map[string]bool{}}, broken: map[string]bool{},
+	}
+	options := fakeazure.Options{
+		Dir: filepath.Join(t.TempDir(), "azure"), Nodes: fakeazure.NewKWOK(clientset),
+		Durations: fakeazure.Durations{
+			CreatePool: 2 * time.Second, Scale: 2 * time.Second, DeletePool: time.Second, DeleteMachines: time.Second,
+			VMBoot: 500 * time.Millisecond, NodeJoin: 500 * time.Millisecond,
+		},
+	}
+	if change != nil {
+		change(&options)
+	}
+	w.azure, err = fakeazure.New(options)
+	require.NoError(t, err)
+	require.NoError(t, w.azure.Start())
+	t.Cleanup(func() { assert.NoError(t, w.azure.Stop()) })
+	w.launcher, err = process.NewLauncher(t.TempDir())
+	require.NoError(t, err)
+	t.Cleanup(w.launcher.Close)
+	w.configure(clientset)
+	w.watch()
+	t.Cleanup(w.cleanUp)
+	w.start()
+	return w
+}
+
+// configure writes the operator's config file, and the federated token that a pod would have mounted.
+func (w *world) configure(clientset kubernetes.Interface) {
+	dir := w.t.TempDir()
+	token, err := clientset.CoreV1().ServiceAccounts(namespace).CreateToken(w.t.Context(), account, &authenticationv1.TokenRequest{
+		Spec: authenticationv1.TokenRequestSpec{Audiences: []string{"api://AzureADTokenExchange"}},
+	}, metav1.CreateOptions{})
+	require.NoError(w.t, err)
+	tokenFile := filepath.Join(dir, "token")
+	require.NoError(w.t, os.WriteFile(tokenFile, []byte(token.Status.Token), 0o600))
+	o := w.azure.Options()
+	raw, err := yaml.Marshal(map[string]any{
+		"cloud": "Custom", "resourceManagerEndpoint": w.azure.ARMEndpoint(), "authorityHost": w.azure.AuthorityHost(), "caFile": w.azure.CAFile(),
+		"disableInstanceDiscovery": true, "subscriptionID": o.SubscriptionID, "resourceGroup": o.ResourceGroup, "clusterName": o.ClusterName,
+		"tenantID": o.TenantID, "clientID": o.ClientID, "tokenFile": tokenFile,
+	})
+	require.NoError(w.t, err)
+	w.config = filepath.Join(dir, "azure.yaml")
+	require.NoError(w.t, os.WriteFile(w.config, raw, 0o600))
+}
+
+// start runs the operator and waits until it says that it is ready.
+func (w *world) start() {
+	w.t.Helper()
+	kubeconfig, err := shared.cluster.ServiceAccountKubeconfig(w.t.Context(), namespace, account)
+	require.NoError(w.t, err)
+	w.probes = freeAddress(w.t)
+	args := append([]string{
+		"--kubeconfig=" + kubeconfig, "--azure-config=" + w.config, "--namespace=" + namespace, "--leader-elect=false",
+		"--health-probe-bind-address=" + w.probes, "--metrics-bind-address=0",
+		"--gather=500ms", "--patience=10s", "--surplus-grace=3s", "--refresh-active=2s", "--refresh-idle=4s", "--operation-timeout=20s",
+		"--node-join-timeout=30s", "--gpu-ready-timeout=5s",
+	}, w.args...)
+	w.process, err = w.launcher.Start(process.Spec{Name: "gpu-provisioner", Binary: shared.binary, Args: args})
+	require.NoError(w.t, err)
+	w.eventually("the operator is ready", func() bool {
+		require.NoError(w.t, w.process.Died())
+		response, err := http.Get("http://" + w.probes + "/readyz")
+		if err != nil {
+			return false
+		}
+		_ = response.Body.Close() // nothing is read from it
+		return response.StatusCode == http.StatusOK
+	})
+}
+
+// crash kills the operator as the kernel would.
+func (w *world) crash() {
+	w.t.Helper()
+	require.NoError(w.t, w.process.Kill())
+}
+
+func freeAddress(t *testing.T) string {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { _ = listener.Close() }() // its address is all that was wanted
+	return listener.Addr().String()
+}
+
+// ask creates Machines as the workspace-operator does.
+func (w *world) ask(names ...string) {
+	w.t.Helper()
+	for _, name := range names {
+		w.create(name, a100, "on-demand")
+	}
+}
+
+func (w *world) create(name, size, capacityType string) {
+	w.t.Helper()
+	in := func(key string, values ...string) corev1.NodeSelectorRequirement {
+		return corev1.NodeSelectorRequirement{Key: key, Operator: corev1.NodeSelectorOpIn, Values: values}
+	}
+	require.NoError(w.t, w.client.Create(w.t.Context(), &karpenterv1alpha5.Machine{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"kaito.sh/workspace": name, karpenterv1alpha5.LabelProvisionerName: "default"}},
+		Spec: karpenterv1alpha5.MachineSpec{
+			Taints: []corev1.Taint{{Key: "sku", Value: "gpu", Effect: corev1.TaintEffectNoSchedule}},
+			Requirements: []corev1.NodeSelectorRequirement{
+				in(corev1.LabelInstanceTypeStable, size), in(karpv1.CapacityTypeLabelKey, capacityType), in(corev1.LabelOSStable, "linux"),
+				in(corev1.LabelArchStable, "amd64"), in("kaito.sh/machine-type", "gpu"),
+			},
+			Resources: karpenterv1alpha5.ResourceRequirements{Requests: corev1.ResourceList{
+				"nvidia.com/gpu": resource.MustParse("1"), corev1.ResourceEphemeralStorage: resource.MustParse("60Gi"),
+			}},
+		},
+	}))
+}
+
+// release deletes Machines, as their owner does who needs the nodes no more.
+func (w *world) release(names ...string) {
+	w.t.Helper()
+	for _, name := range names {
+		w.mu.Lock()
+		w.checker.Released[name] = true
+		w.mu.Unlock()
+		require.NoError(w.t, w.client.Delete(w.t.Context(), &karpenterv1alpha5.Machine{ObjectMeta: metav1.ObjectMeta{Name: name}}))
+	}
+}
+
+func (w *world) machine(name string) *karpenterv1alpha5.Machine {
+	m := &karpenterv1alpha5.Machine{}
+	err := w.client.Get(w.t.Context(), client.ObjectKey{Name: name}, m)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	require.NoError(w.t, err)
+	return m
+}
+
+func (w *world) condition(name, conditionType string) karpenterv1alpha5.Condition {
+	if m := w.machine(name); m != nil {
+		if c := m.GetCondition(conditionType); c != nil {
+			return *c
+		}
+	}
+	return karpenterv1alpha5.Condition{}
+}
+
+func (w *world) ready(names ...string) {
+	w.t.Helper()
+	for _, name := range names {
+		w.eventually(name+" is Ready", func() bool {
+			return w.condition(name, karpenterv1alpha5.ConditionReady).Status == corev1.ConditionTrue
+		})
+	}
+}
+
+func (w *world) fails(name, conditionType, reason string) karpenterv1alpha5.Condition {
+	w.t.Helper()
+	w.eventually(name+": "+conditionType+" is False with "+reason, func() bool {
+		c := w.condition(name, conditionType)
+		return c.Status == corev1.ConditionFalse && c.Reason == reason
+	})
+	return w.condition(name, conditionType)
+}
+
+func (w *world) away(names ...string) {
+	w.t.Helper()
+	for _, name := range names {
+		w.eventually(name+" is gone", func() bool { return w.machine(name) == nil })
+	}
+}
+
+// empty waits for I3.
+func (w *world) empty() {
+	w.t.Helper()
+	w.eventually("no claim and no pool of ours is left", func() bool {
+		p, ok := w.picture()
+		return ok && len(p.Claims) == 0 && len(invariant.Empty(p)) == 0
+	})
+}
+
+func (w *world) claim(name string) *karpv1.NodeClaim {
+	c := &karpv1.NodeClaim{}
+	err := w.client.Get(w.t.Context(), client.ObjectKey{Name: name}, c)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	require.NoError(w.t, err)
+	return c
+}
+
+// writes counts the writes of a verb that Azure has let through so far.
+func (w *world) writes(verb string) int {
+	n := 0
+	for _, write := range w.azure.State().Writes {
+		if write.Verb == verb {
+			n++
+		}
+	}
+	return n
+}
+
+func (w *world) eventually(what string, condition func() bool) {
+	w.t.Helper()
+	require.Eventually(w.t, condition, journey, eventually.Tick, what)
+}
+
+// cleanUp ends the operator in the end, when it has given back what the test left.
+func (w *world) cleanUp() {
+	ctx := context.Background()
+	var list karpenterv1alpha5.MachineList
+	assert.NoError(w.t, w.client.List(ctx, &list))
+	for i := range list.Items {
+		w.mu.Lock()
+		w.checker.Released[list.Items[i].Name] = true
+		w.mu.Unlock()
+		assert.NoError(w.t, client.IgnoreNotFound(w.client.Delete(ctx, &list.Items[i])))
+	}
+	if w.process != nil && w.process.Died() == nil {
+		assert.Eventually(w.t, func() bool {
+			p, ok := w.picture()
+			return ok && len(p.Claims) == 0 && len(invariant.Empty(p)) == 0
+		}, journey, eventually.Tick, "I3: everything is given back")
+	}
+	w.stopWatching()
+	if w.t.Failed() && w.process != nil {
+		w.t.Logf("gpu-provisioner:\n%s", w.process.Tail())
+	}
+	if w.process != nil {
+		assert.NoError(w.t, w.process.Stop())
+	}
+	w.sweep(ctx)
+	for line := range w.broken {
+		w.t.Error(line)
+	}
+}
+
+// sweep removes what a failed test left, so that the next one has its own failures.
+func (w *world) sweep(ctx context.Context) {
+	strip := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`))
+	var machines karpenterv1alpha5.MachineList
+	var claims karpv1.NodeClaimList
+	var nodes corev1.NodeList
+	for _, list := range []client.ObjectList{&machines, &claims, &nodes} {
+		assert.NoError(w.t, w.client.List(ctx, list))
+	}
+	var left []client.Object
+	for i := range machines.Items {
+		left = append(left, &machines.Items[i])
+	}
+	for i := range claims.Items {
+		left = append(left, &claims.Items[i])
+	}
+	for i := range nodes.Items {
+		left = append(left, &nodes.Items[i])
+	}
+	for _, o := range left {
+		assert.NoError(w.t, client.IgnoreNotFound(w.client.Delete(ctx, o)))
+		assert.NoError(w.t, client.IgnoreNotFound(w.client.Patch(ctx, o, strip)))
+	}
+	var maps corev1.ConfigMapList
+	assert.NoError(w.t, w.client.List(ctx, &maps, client.InNamespace(namespace), client.MatchingLabels{"app.kubernetes.io/managed-by": "gpu-provisioner"}))
+	for i := range maps.Items {
+		assert.NoError(w.t, client.IgnoreNotFound(w.client.Delete(ctx, &maps.Items[i])))
+	}
+}
