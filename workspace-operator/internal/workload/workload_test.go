@@ -1,0 +1,151 @@
+package workload_test
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/workspace-operator/internal/workload"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func base() workload.Input {
+	return workload.Input{
+		Workspace: &kaitov1alpha1.Workspace{ObjectMeta: metav1.ObjectMeta{Name: "phi", Namespace: "ns"}},
+		Labels:    map[string]string{kaitov1alpha1.LabelWorkspaceName: "phi", kaitov1alpha1.LabelWorkspaceNamespace: "ns", kaitov1alpha1.LabelWorkspaceUID: "6b1f"},
+		Owner:     metav1.OwnerReference{APIVersion: "kaito.sh/v1alpha1", Kind: "Workspace", Name: "phi", UID: "6b1f"},
+		Hash:      "0123456789abcdef",
+		Images:    workload.Images{Gateway: "example.com/gateway:1", Runner: "example.com/runner:1"},
+		Placement: workload.Placement{Nodes: 1, Selector: map[string]string{kaitov1alpha1.LabelWorkspaceUID: "6b1f"}},
+		Engine: workload.Engine{
+			Image: "example.com/vllm:1", Model: "microsoft/Phi-3-mini-128k-instruct", Revision: "072cb75", Names: []string{"phi-3-mini-128k-instruct", "microsoft/Phi-3-mini-128k-instruct"},
+			Args: map[string]string{"max-model-len": "4096", "dtype": "float16", "tensor-parallel-size": "1", "gpu-memory-utilization": "0.9", "enable-auto-tool-choice": ""},
+			Env:  map[string]string{"VLLM_USE_V1": "0"}, GPUResource: kaitov1alpha1.ResourceNvidiaGPU, GPUs: 1, CPUs: 3, MemoryGiB: 56, WeightsBytes: 7 << 30, MaxLoraRank: 16,
+		},
+	}
+}
+
+var cases = map[string]func(*workload.Input){
+	"base-model": func(*workload.Input) {},
+	"tuned": func(in *workload.Input) {
+		in.Tuned = "phi"
+		in.Adapters = []workload.Adapter{{Name: "phi", Image: "registry.example.com/adapter@sha256:0123", PullSecrets: []string{"push"}}}
+	},
+	"tuned-image-volume": func(in *workload.Input) {
+		in.Tuned, in.ImageVolumes = "phi", true
+		in.Adapters = []workload.Adapter{{Name: "phi", Image: "registry.example.com/adapter@sha256:0123", PullSecrets: []string{"push"}}}
+	},
+	"adapters-of-all-kinds": func(in *workload.Input) {
+		in.Adapters = []workload.Adapter{
+			{Name: "one", Image: "registry.example.com/one:1", PullSecrets: []string{"a", "b"}},
+			{Name: "two", Image: "registry.example.com/two:1", PullSecrets: []string{"b"}},
+			{Name: "three", Volume: &corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "adapters"}}},
+		}
+		in.Engine.MaxLoraRank = 64
+	},
+	"several-gpus-gated-keys": func(in *workload.Input) {
+		in.Engine.GPUs, in.Engine.Parallel, in.Engine.AccessSecret, in.APIKeySecret = 4, true, "token", "keys"
+		in.Engine.WeightsBytes = 131 << 30
+	},
+	"weights-from-an-image": func(in *workload.Input) {
+		in.Engine.WeightsImage, in.Engine.PullSecrets = "registry.example.com/weights:1", []string{"pull"}
+	},
+	"own-nodes": func(in *workload.Input) {
+		in.Placement = workload.Placement{Nodes: 1, Names: []string{"node-b", "node-a"}}
+	},
+	"template": func(in *workload.Input) {
+		in.Template = &corev1.PodTemplateSpec{
+			ObjectMeta: metav1.ObjectMeta{Name: "ignored", Labels: map[string]string{"app": "own", workload.LabelComponent: "own"}},
+			Spec: corev1.PodSpec{
+				Containers:   []corev1.Container{{Name: "server", Image: "example.com/server:1"}},
+				NodeSelector: map[string]string{"zone": "1"},
+				Tolerations:  []corev1.Toleration{{Key: "own", Operator: corev1.TolerationOpExists}},
+				Affinity: &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
+					NodeSelectorTerms: []corev1.NodeSelectorTerm{
+						{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "a", Operator: corev1.NodeSelectorOpExists}}},
+						{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "b", Operator: corev1.NodeSelectorOpExists}}},
+					},
+				}}},
+			},
+		}
+		in.Placement = workload.Placement{Nodes: 1, Names: []string{"node-a"}}
+	},
+}
+
+func render(t *testing.T, in workload.Input) string {
+	t.Helper()
+	text, err := yaml.Marshal(workload.Deployment(in))
+	require.NoError(t, err)
+	service, err := yaml.Marshal(workload.Service(in))
+	require.NoError(t, err)
+	return string(text) + "---\n" + string(service)
+}
+
+func TestWorkloadsAreAsTheGoldenFilesSay(t *testing.T) {
+	t.Parallel()
+	for name, edit := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			in := base()
+			edit(&in)
+			got := render(t, in)
+			file := filepath.Join("testdata", name+".yaml")
+			if *update {
+				require.NoError(t, os.WriteFile(file, []byte(got), 0o644)) //nolint:gosec // a file of the repository
+			}
+			want, err := os.ReadFile(file)
+			require.NoError(t, err)
+			assert.Equal(t, string(want), got, "go test ./internal/workload -update writes the files anew")
+		})
+	}
+}
+
+func TestTwoHundredRendersAreOneText(t *testing.T) {
+	t.Parallel()
+	for name, edit := range cases {
+		in := base()
+		edit(&in)
+		first := render(t, in)
+		for range 200 {
+			in := base()
+			edit(&in)
+			require.Equal(t, first, render(t, in), name)
+		}
+	}
+}
+
+func TestTheUsersTemplateIsNotEdited(t *testing.T) {
+	t.Parallel()
+	in := base()
+	cases["template"](&in)
+	before := in.Template.DeepCopy()
+	workload.Deployment(in)
+	assert.Equal(t, before, in.Template, "it is the Workspace's own, and caches share it")
+}
+
+func TestTheEngineIsReachedThroughTheGatewayOnly(t *testing.T) {
+	t.Parallel()
+	for name, edit := range cases {
+		in := base()
+		edit(&in)
+		if in.Template != nil {
+			continue
+		}
+		pod := workload.Deployment(in).Spec.Template.Spec
+		assert.Contains(t, pod.Containers[0].Args, "--host=127.0.0.1", name)
+		assert.Empty(t, pod.Containers[0].Ports, name)
+		assert.Equal(t, map[string]string{"kaito.sh/workspace": "phi", "app.kubernetes.io/component": "inference"}, workload.Service(in).Spec.Selector)
+		for _, port := range workload.Service(in).Spec.Ports {
+			assert.NotEqual(t, int32(8000), port.TargetPort.IntVal, name)
+		}
+	}
+}
