@@ -13,11 +13,16 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 )
 
-// tokenLife is how long Entra's access tokens last; azidentity asks again five minutes before.
+// tokenLife is how long Entra's access tokens last; azidentity asks again five minutes before. It counts by the real clock,
+// whatever clock the cloud runs on, since the SDK that renews them knows no other.
 const tokenLife = time.Hour
 
-// audience of a federated token.
-const exchangeAudience = "api://AzureADTokenExchange"
+const (
+	// exchangeAudience is the audience of a federated token.
+	exchangeAudience = "api://AzureADTokenExchange"
+	// assertionType says that the assertion is a JWT (RFC 7523).
+	assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+)
 
 // entra is the token endpoint and what MSAL reads before it.
 func (s *Server) entra() http.Handler {
@@ -51,6 +56,12 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 	case r.Form.Get("grant_type") != "client_credentials":
 		refuse(http.StatusBadRequest, "unsupported_grant_type", "AADSTS70003: The app requested an unsupported grant type.")
 		return
+	case !strings.Contains(r.Form.Get("scope"), "/.default"):
+		refuse(http.StatusBadRequest, "invalid_scope", "AADSTS1002012: The provided value for scope %s is not valid. Client credential flows must have a scope value with /.default suffixed to the resource identifier.", r.Form.Get("scope"))
+		return
+	case r.Form.Get("client_assertion_type") != assertionType:
+		refuse(http.StatusUnauthorized, "invalid_client", "AADSTS7000216: 'client_assertion', 'client_secret' or 'request' is required for the 'client_credentials' grant type.")
+		return
 	}
 	if why := s.assertion(r.Form.Get("client_assertion")); why != "" {
 		refuse(http.StatusUnauthorized, "invalid_client", "%s", why)
@@ -65,11 +76,17 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 		refuse(http.StatusUnauthorized, "invalid_client", "%s", f.Error.Message)
 		return
 	}
-	s.tokens[token] = s.now().Add(tokenLife)
+	for old, expiry := range s.tokens {
+		if expiry.Before(time.Now()) {
+			delete(s.tokens, old)
+		}
+	}
+	s.tokens[token] = time.Now().Add(tokenLife)
 	respond(w, http.StatusOK, map[string]any{"token_type": "Bearer", "expires_in": int(tokenLife.Seconds()), "ext_expires_in": int(tokenLife.Seconds()), "access_token": token})
 }
 
-// assertion checks a federated token as Entra would, its signature apart: whose keys sign it only its cluster knows.
+// assertion checks a federated token as Entra would, and says what is wrong with it. The signature is checked when the
+// options hold the keys of the cluster that issued it.
 func (s *Server) assertion(text string) string {
 	token, err := jwt.ParseSigned(text, []jose.SignatureAlgorithm{jose.RS256, jose.ES256, jose.ES384, jose.PS256})
 	if err != nil {
@@ -79,12 +96,20 @@ func (s *Server) assertion(text string) string {
 	if err := token.UnsafeClaimsWithoutVerification(&claims); err != nil {
 		return "AADSTS50027: JWT token is invalid or malformed."
 	}
+	if s.options.Keys != nil {
+		if err := token.Claims(s.options.Keys, &claims); err != nil {
+			return "AADSTS50013: Assertion failed signature validation: " + err.Error()
+		}
+	}
+	now := time.Now()
 	switch {
 	case !slices.Contains(claims.Audience, exchangeAudience):
 		return fmt.Sprintf("AADSTS700212: No matching federated identity record found for presented assertion audience '%s'.", strings.Join(claims.Audience, ","))
 	case s.options.Subject != "" && claims.Subject != s.options.Subject:
 		return fmt.Sprintf("AADSTS700213: No matching federated identity record found for presented assertion subject '%s'.", claims.Subject)
-	case claims.Expiry != nil && claims.Expiry.Time().Before(time.Now()):
+	case s.options.Issuer != "" && claims.Issuer != s.options.Issuer:
+		return fmt.Sprintf("AADSTS700211: No matching federated identity record found for presented assertion issuer '%s'.", claims.Issuer)
+	case claims.Expiry == nil, claims.Expiry.Time().Before(now), claims.NotBefore != nil && claims.NotBefore.Time().After(now.Add(5*time.Minute)):
 		return "AADSTS700024: Client assertion is not within its valid time range."
 	}
 	return ""
@@ -93,7 +118,7 @@ func (s *Server) assertion(text string) string {
 // authorized checks the token of an ARM call; the caller holds the mutex.
 func (s *Server) authorized(w http.ResponseWriter, r *http.Request) bool {
 	token, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if expiry, known := s.tokens[token]; bearer && known && s.now().Before(expiry) {
+	if expiry, known := s.tokens[token]; bearer && known && time.Now().Before(expiry) {
 		return true
 	}
 	w.Header().Set("WWW-Authenticate", fmt.Sprintf("Bearer authorization_uri=%q, error=\"invalid_token\", error_description=\"The access token is invalid.\"", s.AuthorityHost()+s.options.TenantID))

@@ -16,6 +16,7 @@ const (
 	stateScaling   = "Scaling"
 	stateUpdating  = "Updating"
 	stateDeleting  = "Deleting"
+	stateCanceling = "Canceling"
 	stateCanceled  = "Canceled"
 	stateSucceeded = "Succeeded"
 	stateFailed    = "Failed"

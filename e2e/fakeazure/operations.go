@@ -92,6 +92,8 @@ func (s *Server) end(p *pool, op *operation) {
 	}
 	op.Status, p.ProvisioningState = operationSucceeded, stateSucceeded
 	switch op.Kind {
+	case "Aborting":
+		p.ProvisioningState = stateCanceled
 	case "Deleting":
 		for len(p.Machines) > 0 {
 			s.leave(p, p.Machines[0])

@@ -6,6 +6,7 @@ package fakeazure
 import (
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
 	"k8s.io/utils/clock"
 )
 
@@ -17,7 +18,7 @@ type Durations struct {
 	VMBoot, NodeJoin time.Duration
 }
 
-// DefaultDurations are about what AKS takes for GPU pools.
+// defaultDurations are about what AKS takes for GPU pools.
 var defaultDurations = Durations{
 	CreatePool: 3 * time.Minute, Scale: 3 * time.Minute, DeletePool: 2 * time.Minute, DeleteMachines: 2 * time.Minute,
 	VMBoot: time.Minute, NodeJoin: 90 * time.Second,
@@ -50,8 +51,10 @@ type Options struct {
 	ResourceGroup, ClusterName         string
 	// Location is the region; NodeResourceGroup is answered in its own letter case, while Nodes carry it in lower case.
 	Location, NodeResourceGroup string
-	// Subject is whose federated token is taken; empty: anybody's.
-	Subject string
+	// Subject is whose federated token is taken, Issuer whose cluster's; empty: anybody's. With Keys the token's signature
+	// is checked against them, as the cluster's /openid/v1/jwks answers them.
+	Subject, Issuer string
+	Keys            *jose.JSONWebKeySet
 	// Dir holds the certificate and the state; empty: a temporary one that goes with Stop. A server that starts on
 	// the folder of another goes on where that one stopped.
 	Dir       string

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +17,9 @@ var poolName = regexp.MustCompile(`^[a-z][a-z0-9]{0,11}$`)
 // immutable properties of a pool; AKS refuses to change them.
 var immutable = []string{"vmSize", "osType", "osSKU", "osDiskSizeGB", "osDiskType", "scaleSetPriority", "scaleSetEvictionPolicy", "spotMaxPrice",
 	"availabilityZones", "gpuInstanceProfile", "vnetSubnetID", "maxPods", "capacityReservationGroupID"}
+
+// defaulted are those that AKS fills in by itself.
+var defaulted = []string{"osType", "osSKU", "osDiskSizeGB", "osDiskType", "scaleSetPriority", "scaleSetEvictionPolicy", "spotMaxPrice", "maxPods"}
 
 func (s *Server) render(p *pool) map[string]any {
 	properties := map[string]any{}
@@ -148,7 +152,13 @@ func (s *Server) createPool(c *call, properties map[string]any, count int, tags 
 
 func (s *Server) updatePool(c *call, p *pool, properties map[string]any, count int, tags map[string]string) *apiError {
 	for _, key := range immutable {
-		if before, after := p.Properties[key], properties[key]; after != nil && before != nil && !reflect.DeepEqual(before, after) {
+		before, after := p.Properties[key], properties[key]
+		switch {
+		case after == nil && before != nil: // what a PUT leaves out stays
+			properties[key] = before
+		case before == nil && slices.Contains(defaulted, key):
+			// AKS had chosen a value that the fake does not model.
+		case after != nil && !reflect.DeepEqual(before, after):
 			return &apiError{HTTP: http.StatusBadRequest, Code: "PropertyChangeNotAllowed", AKS: true,
 				Message: fmt.Sprintf("Changing property 'properties.%s' is not allowed.", key)}
 		}
@@ -260,7 +270,7 @@ func (s *Server) abort(c *call) *apiError {
 	}
 	running := s.operations[p.Operation]
 	running.Status, running.Error = operationCanceled, &apiError{Code: "OperationPreempted", Message: "The operation was preempted by an abort."}
-	p.Operation, p.ProvisioningState = "", stateCanceled
+	p.Operation, p.ProvisioningState = "", stateCanceling
 	p.ETag++
 	p.Count = len(p.Machines)
 	s.begin(c, p, "Aborting", time.Second)

@@ -185,14 +185,21 @@ type nodeEvent struct {
 	leave bool
 }
 
+// tell returns what has to be told again: what failed, and what comes after it about the same machine.
 func (s *Server) tell(ctx context.Context, events []nodeEvent) (failed []nodeEvent) {
+	waits := map[string]bool{}
 	for _, event := range events {
+		if waits[event.vm.Name] {
+			failed = append(failed, event)
+			continue
+		}
 		tell := s.options.Nodes.Join
 		if event.leave {
 			tell = s.options.Nodes.Leave
 		}
 		if err := tell(ctx, event.vm); err != nil {
 			failed = append(failed, event)
+			waits[event.vm.Name] = true
 		}
 	}
 	return failed
