@@ -7,11 +7,13 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/test/audit"
+	"kaito.sh/shared/test/eventually"
 )
 
 // calls are the operator's requests since a mark, without the watches and lists that fill its caches, and without leases.
@@ -78,4 +80,9 @@ func TestAWorkspaceCostsSevenRequestsAndThenNone(t *testing.T) {
 		running.stop()
 		start(t, options())
 	})
+	// The first operator's clean-up comes after this one's.
+	require.NoError(t, shared.client.Delete(t.Context(), w))
+	require.Eventually(t, func() bool {
+		return apierrors.IsNotFound(shared.client.Get(t.Context(), client.ObjectKeyFromObject(w), &kaitov1alpha1.Workspace{}))
+	}, eventually.Long, eventually.Tick)
 }

@@ -32,6 +32,18 @@ func newNamespace(t *testing.T) string {
 	t.Helper()
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "test-"}}
 	require.NoError(t, shared.client.Create(t.Context(), ns))
+	// What a test leaves would be work for the operator of the next one.
+	t.Cleanup(func() {
+		ctx := context.Background()
+		require.EventuallyWithT(t, func(c *assert.CollectT) {
+			left := &kaitov1alpha1.WorkspaceList{}
+			require.NoError(c, shared.client.List(ctx, left, client.InNamespace(ns.Name)))
+			for i := range left.Items {
+				assert.NoError(c, client.IgnoreNotFound(shared.client.Delete(ctx, &left.Items[i])))
+			}
+			assert.Empty(c, left.Items)
+		}, eventually.Long, eventually.Tick)
+	})
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		assert.NoError(c, shared.client.Get(t.Context(), client.ObjectKey{Namespace: ns.Name, Name: "default"}, &corev1.ServiceAccount{}))
 	}, eventually.Long, eventually.Tick)

@@ -240,7 +240,7 @@ func (r *Reconciler) readWorkload(ctx context.Context, s *scope) (flow.Result, e
 	if err != nil {
 		return flow.Stop(), err
 	}
-	failure := observe.Pods(pods)
+	failure, recheck := observe.Pods(pods, s.now)
 	if failure == nil || failure.Reason == kaitov1alpha1.ReasonUnschedulable {
 		if f := observe.Deployment(d); f != nil {
 			failure = f
@@ -250,6 +250,9 @@ func (r *Reconciler) readWorkload(ctx context.Context, s *scope) (flow.Result, e
 	if failure != nil && (s.resource.ok() || failure.Reason != kaitov1alpha1.ReasonUnschedulable) {
 		s.inference = no(failure.Reason, failure.Message)
 		s.inference.stalled = observe.NeedsPerson(failure.Reason)
+	}
+	if recheck > 0 {
+		return flow.ContinueUntil(recheck), nil
 	}
 	return flow.Continue(), nil
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -23,6 +24,10 @@ type Failure struct {
 	Message string
 }
 
+// unschedulableGrace is how long a pod may fit no node before that is news: the scheduler hears of a new node a moment after
+// its operator does, and says "unschedulable" until then.
+const unschedulableGrace = 20 * time.Second
+
 // trouble is one container's, or one pod's, state in the terms that the table asks for.
 type trouble struct {
 	pod       *corev1.Pod
@@ -35,7 +40,8 @@ type trouble struct {
 }
 
 // Pods finds the first row of the table that any pod fits. All pods are looked through for a row before the next row is tried.
-func Pods(pods []corev1.Pod) *Failure {
+// recheck is when there may be more to say though no event comes; 0: never.
+func Pods(pods []corev1.Pod, now time.Time) (failure *Failure, recheck time.Duration) {
 	var troubles []trouble
 	ordered := slices.Clone(pods)
 	slices.SortFunc(ordered, func(a, b corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
@@ -46,12 +52,25 @@ func Pods(pods []corev1.Pod) *Failure {
 	}
 	for _, row := range table {
 		for _, t := range troubles {
-			if row.when(t) {
-				return &Failure{Reason: row.reason, Message: row.say(t)}
+			if !row.when(t) {
+				continue
 			}
+			if left := row.after - now.Sub(t.since()); row.after > 0 && left > 0 {
+				recheck = left
+				continue
+			}
+			return &Failure{Reason: row.reason, Message: row.say(t)}, 0
 		}
 	}
-	return nil
+	return nil, recheck
+}
+
+// since is when the pod was first found to fit no node.
+func (t trouble) since() time.Time {
+	if c := unschedulable(t.pod); c != nil {
+		return c.LastTransitionTime.Time
+	}
+	return t.pod.CreationTimestamp.Time
 }
 
 func of(pod *corev1.Pod) []trouble {

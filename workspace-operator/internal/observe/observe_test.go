@@ -2,6 +2,7 @@ package observe_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -12,6 +13,27 @@ import (
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/workspace-operator/internal/observe"
 )
+
+var now = time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC)
+
+func unschedulable(ago time.Duration) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		p.Status.Conditions = []corev1.PodCondition{{
+			Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, LastTransitionTime: metav1.NewTime(now.Add(-ago)),
+			Message: "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
+		}}
+	}
+}
+
+func TestAPodThatFitsNoNodeIsNewsOnlyAfterAWhile(t *testing.T) {
+	t.Parallel()
+	got, recheck := observe.Pods([]corev1.Pod{pod(unschedulable(5 * time.Second))}, now)
+	assert.Nil(t, got, "the scheduler may not have heard of the node yet")
+	assert.Equal(t, 15*time.Second, recheck, "no event will come")
+	got, recheck = observe.Pods([]corev1.Pod{pod(unschedulable(20 * time.Second))}, now)
+	assert.NotNil(t, got)
+	assert.Zero(t, recheck)
+}
 
 func pod(edit func(*corev1.Pod)) corev1.Pod {
 	p := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "phi-0", Namespace: "ns"}, Status: corev1.PodStatus{Phase: corev1.PodRunning}}
@@ -64,9 +86,7 @@ func TestPods(t *testing.T) {
 		{"a fetch that was denied", func(p *corev1.Pod) {
 			p.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: "fetch-adapter-0", RestartCount: 2, State: waiting("CrashLoopBackOff", ""), LastTerminationState: ended(42, "Error", `{"step":"fetch","reason":"SourceDenied"}`)}}
 		}, kaitov1alpha1.ReasonModelAccessDenied, []string{"fetch-adapter-0"}},
-		{"a pod that fits no node", func(p *corev1.Pod) {
-			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."}}
-		}, kaitov1alpha1.ReasonUnschedulable, []string{"3 Insufficient nvidia.com/gpu"}},
+		{"a pod that fits no node", unschedulable(time.Minute), kaitov1alpha1.ReasonUnschedulable, []string{"3 Insufficient nvidia.com/gpu"}},
 		{"a container that its node cannot start", engine(corev1.ContainerStatus{State: waiting("CreateContainerError", "nvidia-container-cli: driver error")}), kaitov1alpha1.ReasonEngineCrashing, []string{"driver error"}},
 		{"a pod that failed", func(p *corev1.Pod) { p.Status.Phase, p.Status.Reason = corev1.PodFailed, "NodeShutdown" }, kaitov1alpha1.ReasonEngineCrashing, []string{"NodeShutdown"}},
 		{"a pod on its way out", func(p *corev1.Pod) {
@@ -77,7 +97,7 @@ func TestPods(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			got := observe.Pods([]corev1.Pod{pod(test.pod)})
+			got, _ := observe.Pods([]corev1.Pod{pod(test.pod)}, now)
 			if test.reason == "" {
 				assert.Nil(t, got)
 				return
@@ -97,7 +117,7 @@ func TestTheMostSpecificCauseOfAllPodsIsSaidWhateverTheirOrder(t *testing.T) {
 	specific := pod(crashed(137, "OOMKilled", ""))
 	specific.Name = "phi-1"
 	for _, pods := range [][]corev1.Pod{{unspecific, specific}, {specific, unspecific}} {
-		got := observe.Pods(pods)
+		got, _ := observe.Pods(pods, now)
 		require.NotNil(t, got)
 		assert.Equal(t, kaitov1alpha1.ReasonOutOfMemory, got.Reason)
 		assert.Contains(t, got.Message, "phi-1")
@@ -110,7 +130,7 @@ func TestALongLogIsCutToItsEnd(t *testing.T) {
 	for len(text) < 4000 {
 		text += "línea "
 	}
-	got := observe.Pods([]corev1.Pod{pod(crashed(1, "Error", text+"ValueError: the cause"))})
+	got, _ := observe.Pods([]corev1.Pod{pod(crashed(1, "Error", text+"ValueError: the cause"))}, now)
 	require.NotNil(t, got)
 	assert.Contains(t, got.Message, "the cause")
 	assert.Less(t, len(got.Message), 900)
@@ -120,7 +140,7 @@ func TestRefusedPodsAreTyped(t *testing.T) {
 	t.Parallel()
 	for message, reason := range map[string]string{
 		`pods "x" is forbidden: exceeded quota: compute, requested: requests.nvidia.com/gpu=1, used: 4, limited: 4`: kaitov1alpha1.ReasonQuotaDenied,
-		`pods "x" is forbidden: violates PodSecurity "restricted:latest"`:                                          kaitov1alpha1.ReasonUnschedulable,
+		`pods "x" is forbidden: violates PodSecurity "restricted:latest"`:                                           kaitov1alpha1.ReasonUnschedulable,
 	} {
 		got := observe.Deployment(&appsv1.Deployment{Status: appsv1.DeploymentStatus{Conditions: []appsv1.DeploymentCondition{
 			{Type: appsv1.DeploymentReplicaFailure, Status: corev1.ConditionTrue, Message: message},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -14,6 +15,8 @@ type row struct {
 	reason string
 	when   func(trouble) bool
 	say    func(trouble) string
+	// after is how long it must have lasted.
+	after time.Duration
 }
 
 // table is ordered from the most specific to the least. It is the only place where texts of others are matched.
@@ -94,6 +97,7 @@ var table = []row{
 	},
 	{
 		reason: kaitov1alpha1.ReasonUnschedulable,
+		after:  unschedulableGrace,
 		when:   func(t trouble) bool { return t.container == "" && unschedulable(t.pod) != nil },
 		say: func(t trouble) string {
 			return fmt.Sprintf("pod %s fits no node: %s. See what else runs on the Workspace's nodes, and their taints and labels", t.pod.Name, tail(unschedulable(t.pod).Message))
