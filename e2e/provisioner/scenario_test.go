@@ -1,12 +1,14 @@
 package provisioner_test
 
 import (
-	"strings"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
@@ -83,7 +85,7 @@ func TestANodeWithoutItsGPUsIsToldToItsOwner(t *testing.T) {
 	w.azure.AddFault(fakeazure.Fault{NoGPU: true})
 	w.ask("ws1")
 	c := w.fails("ws1", karpenterv1alpha5.ConditionMachineInitialized, "AcceleratorNotReady")
-	assert.True(t, strings.Contains(c.Message, "nvidia.com/gpu"), c.Message)
+	assert.Contains(t, c.Message, "nvidia.com/gpu")
 	w.release("ws1")
 	w.away("ws1")
 }
@@ -101,5 +103,42 @@ func TestAProcessThatDiesWhileAzureWorksTakesUpWhatRuns(t *testing.T) {
 	w.crash()
 	w.start()
 	w.away("ws1", "ws2")
+	w.empty()
+}
+
+func TestANodeClaimNeedsNoMachine(t *testing.T) {
+	w := newWorld(t, func(o *fakeazure.Options) {
+		o.FamilyQuota = map[string]fakeazure.Quota{"StandardNCADSA100v4Family": {Limit: 24}}
+	})
+	claim := func(name string) *karpv1.NodeClaim {
+		in := func(key string, values ...string) karpv1.NodeSelectorRequirementWithMinValues {
+			return karpv1.NodeSelectorRequirementWithMinValues{Key: key, Operator: corev1.NodeSelectorOpIn, Values: values}
+		}
+		c := &karpv1.NodeClaim{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"kaito.sh/workspace": name}}}
+		c.Spec.NodeClassRef = &karpv1.NodeClassReference{Group: "kaito.sh", Kind: "KaitoNodeClass", Name: "default"}
+		c.Spec.Requirements = []karpv1.NodeSelectorRequirementWithMinValues{
+			in(corev1.LabelInstanceTypeStable, a100), in(karpv1.CapacityTypeLabelKey, "on-demand"), in(corev1.LabelOSStable, "linux"), in(corev1.LabelArchStable, "amd64"),
+		}
+		c.Spec.Resources.Requests = corev1.ResourceList{"nvidia.com/gpu": resource.MustParse("1")}
+		return c
+	}
+	require.NoError(t, w.client.Create(t.Context(), claim("fits")))
+	w.eventually("the claim is Ready", func() bool {
+		c := w.claim("fits")
+		return c != nil && c.StatusConditions().IsTrue("Ready")
+	})
+	require.NoError(t, w.client.Create(t.Context(), claim("poor")))
+	w.eventually("core deletes the one that the quota has no room for", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return slices.ContainsFunc(w.gone, func(c karpv1.NodeClaim) bool { return c.Name == "poor" })
+	})
+	w.mu.Lock()
+	last := w.gone[len(w.gone)-1]
+	w.mu.Unlock()
+	launched := last.StatusConditions().Get(karpv1.ConditionTypeLaunched)
+	assert.Equal(t, "QuotaExceeded", launched.Reason, "and it carried the reason before it went")
+	assert.Contains(t, launched.Message, "has 0 of 24 left")
+	require.NoError(t, w.client.Delete(t.Context(), w.claim("fits")))
 	w.empty()
 }

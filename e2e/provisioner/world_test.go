@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
@@ -43,7 +44,6 @@ type world struct {
 	launcher *process.Launcher
 	process  *process.Process
 	args     []string
-	probes   string
 	config   string
 
 	mu       sync.Mutex
@@ -110,25 +110,39 @@ func (w *world) configure(clientset kubernetes.Interface) {
 // start runs the operator and waits until it says that it is ready.
 func (w *world) start() {
 	w.t.Helper()
-	kubeconfig, err := shared.cluster.ServiceAccountKubeconfig(w.t.Context(), namespace, account)
-	require.NoError(w.t, err)
-	w.probes = freeAddress(w.t)
+	require.NoError(w.t, w.run())
+}
+
+// run is start for goroutines that are not the test's own.
+func (w *world) run() error {
+	kubeconfig, err := shared.cluster.ServiceAccountKubeconfig(context.Background(), namespace, account)
+	if err != nil {
+		return err
+	}
+	probes, err := freeAddress()
+	if err != nil {
+		return err
+	}
 	args := append([]string{
 		"--kubeconfig=" + kubeconfig, "--azure-config=" + w.config, "--namespace=" + namespace, "--leader-elect=false",
-		"--health-probe-bind-address=" + w.probes, "--metrics-bind-address=0",
+		"--health-probe-bind-address=" + probes, "--metrics-bind-address=0",
 		"--gather=500ms", "--patience=10s", "--surplus-grace=3s", "--refresh-active=2s", "--refresh-idle=4s", "--operation-timeout=20s",
 		"--node-join-timeout=30s", "--gpu-ready-timeout=5s",
 	}, w.args...)
 	w.process, err = w.launcher.Start(process.Spec{Name: "gpu-provisioner", Binary: shared.binary, Args: args})
-	require.NoError(w.t, err)
-	w.eventually("the operator is ready", func() bool {
-		require.NoError(w.t, w.process.Died())
-		response, err := http.Get("http://" + w.probes + "/readyz")
+	if err != nil {
+		return err
+	}
+	return wait.PollUntilContextTimeout(context.Background(), eventually.Tick, eventually.Long, true, func(context.Context) (bool, error) {
+		if err := w.process.Died(); err != nil {
+			return false, err
+		}
+		response, err := http.Get("http://" + probes + "/readyz")
 		if err != nil {
-			return false
+			return false, nil //nolint:nilerr // not listening yet
 		}
 		_ = response.Body.Close() // nothing is read from it
-		return response.StatusCode == http.StatusOK
+		return response.StatusCode == http.StatusOK, nil
 	})
 }
 
@@ -138,11 +152,13 @@ func (w *world) crash() {
 	require.NoError(w.t, w.process.Kill())
 }
 
-func freeAddress(t *testing.T) string {
+func freeAddress() (string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
+	if err != nil {
+		return "", err
+	}
 	defer func() { _ = listener.Close() }() // its address is all that was wanted
-	return listener.Addr().String()
+	return listener.Addr().String(), nil
 }
 
 // ask creates Machines as the workspace-operator does.

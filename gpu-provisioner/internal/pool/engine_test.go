@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -39,6 +40,7 @@ type house struct {
 	clock  *testclock.FakeClock
 	client client.Client
 	writes int // to the API server
+	gauges *prometheus.Registry
 	class  Class
 }
 
@@ -70,10 +72,11 @@ func (h *house) restart() {
 	records := func(name string) Records {
 		return Records{Reader: h.client, Writer: h.client, Namespace: "kaito", Name: name}
 	}
+	h.gauges = prometheus.NewRegistry()
 	h.Engine = NewEngine(Options{
 		Client: h.client, Operations: records(OperationsConfigMap), Offerings: records(OfferingsConfigMap), Azure: h.azure,
 		Cache: azure.NewCache(h.azure, h.clock), Preflight: quota.NewPreflight(h.azure, h.clock), Recorder: record.NewFakeRecorder(100),
-		Clock: h.clock, Metrics: NewMetrics(prometheus.NewRegistry()), MaxPerPool: 100,
+		Clock: h.clock, Metrics: NewMetrics(h.gauges), MaxPerPool: 100,
 		Settings: Settings{
 			Gather: time.Second, Patience: 2 * time.Minute, Grace: time.Minute, OperationTimeout: 20 * time.Minute,
 			JoinTimeout: 10 * time.Minute, MaxPools: 100,
@@ -500,4 +503,41 @@ func TestTheTimeForTheNodeToJoinBeginsWithTheMachine(t *testing.T) {
 	assert.Less(t, h.clock.Since(registered.LastTransitionTime.Time), time.Minute, "core would delete the claim 15 minutes after this")
 	launched := h.claim("c1").StatusConditions().Get(karpv1.ConditionTypeLaunched)
 	assert.Greater(t, h.clock.Since(launched.LastTransitionTime.Time), 15*time.Minute, "the launch's clock goes on")
+}
+
+func TestEveryMetricIsFed(t *testing.T) {
+	h := newHouse(t)
+	h.ask("c1", "c2", "c3")
+	h.pass()
+	pool := h.only()
+	h.azure.End(pool, noCapacity, 2)
+	h.pass()
+	h.azure.Arrive(pool) // of nobody's asking
+	for range 3 {
+		h.pass()
+		h.clock.Step(time.Minute)
+	}
+	families, err := h.gauges.Gather()
+	require.NoError(t, err)
+	got := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			name := f.GetName()
+			for _, l := range m.GetLabel() {
+				name += " " + l.GetValue()
+			}
+			got[name] = m.GetGauge().GetValue() + m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+		}
+	}
+	assert.InDelta(t, 1, got["gpu_provisioner_operation_duration_seconds put CapacityUnavailable"], 0)
+	assert.InDelta(t, 1, got["gpu_provisioner_agent_pools"], 0)
+	assert.InDelta(t, 2, got["gpu_provisioner_machines claimed"], 0)
+	assert.InDelta(t, 1, got["gpu_provisioner_machines free"], 0)
+	assert.InDelta(t, 2, got["gpu_provisioner_claims bound"], 0)
+	assert.InDelta(t, 1, got["gpu_provisioner_claims waiting"], 0, "the failed one, which core has yet to delete")
+	assert.InDelta(t, 1, got["gpu_provisioner_claim_failures_total CapacityUnavailable"], 0)
+	assert.InDelta(t, 1, got["gpu_provisioner_surplus_machines_deleted_total"], 0)
+	assert.InDelta(t, 1, got["gpu_provisioner_operations_running"], 0, "that deletes the surplus")
+	assert.Positive(t, got["gpu_provisioner_view_timestamp_seconds"])
+	assert.Contains(t, fmt.Sprint(slices.Collect(maps.Keys(got))), "gpu_provisioner_offering_unavailable_until_seconds on-demand")
 }
