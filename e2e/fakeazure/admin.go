@@ -52,7 +52,12 @@ func (s *Server) admin() http.Handler {
 		w.WriteHeader(http.StatusNoContent)
 	})
 	mux.HandleFunc("PUT /admin/power/{state}", func(w http.ResponseWriter, r *http.Request) {
-		s.SetPower(r.PathValue("state"))
+		state := PowerState(r.PathValue("state"))
+		if !state.known() {
+			respond(w, http.StatusBadRequest, map[string]string{"error": fmt.Sprintf("power %q is not one of Running, Stopping, Stopped, Starting", state)})
+			return
+		}
+		s.SetPower(state)
 		w.WriteHeader(http.StatusNoContent)
 	})
 	mux.HandleFunc("DELETE /admin/pools/{name}", func(w http.ResponseWriter, r *http.Request) {

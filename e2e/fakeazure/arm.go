@@ -78,7 +78,7 @@ func (s *Server) serve(c *call, handle func(*call) *apiError) {
 			err.write(c.w)
 			return
 		}
-		if c.Write && s.power != powerRunning {
+		if c.Write && s.power != PowerRunning {
 			(&apiError{HTTP: http.StatusConflict, Code: "OperationNotAllowed", AKS: true,
 				Message: fmt.Sprintf("managed cluster is in (%s) state, operations on its agent pools are not allowed", s.power)}).write(c.w)
 			return
@@ -87,9 +87,8 @@ func (s *Server) serve(c *call, handle func(*call) *apiError) {
 			err.write(c.w)
 			return
 		}
-		if c.Write {
-			_ = s.save() // what cannot be kept is lost with a restart only
-		}
+		s.dirty = s.dirty || c.Write
+		s.keep()
 	}()
 	s.poke()
 	if drop {
@@ -106,7 +105,7 @@ func (discard) WriteHeader(int)             {}
 
 // wrote records a write that is let through.
 func (s *Server) wrote(c *call, tags map[string]string) {
-	s.writes = append(s.writes, Write{Verb: c.Verb, Pool: c.Pool, Tags: tags, PowerState: s.power, Time: s.now()})
+	s.writes = append(s.writes, Write{Verb: c.Verb, Pool: c.Pool, Tags: tags, PowerState: string(s.power), Time: s.now()})
 }
 
 func (s *Server) route(c *call) func(*call) *apiError {
@@ -213,10 +212,11 @@ func (s *Server) clusterID() string {
 }
 
 func (s *Server) getCluster(c *call) *apiError {
+	power, provisioning := s.power.answers()
 	respond(c.w, http.StatusOK, map[string]any{
 		"id": s.clusterID(), "name": s.options.ClusterName, "type": "Microsoft.ContainerService/ManagedClusters", "location": s.options.Location,
 		"properties": map[string]any{
-			"provisioningState": stateSucceeded, "powerState": map[string]any{"code": s.power},
+			"provisioningState": provisioning, "powerState": map[string]any{"code": power},
 			"nodeResourceGroup": s.options.NodeResourceGroup, "kubernetesVersion": "1.36",
 		},
 	})

@@ -120,14 +120,6 @@ func (s *Server) matchMachine(p *pool) *fault {
 	return s.take(Request{Verb: "boot", Pool: p.Name}, p, func(f *Fault) bool { return f.NeverJoins || f.NoGPU || f.NotReady })
 }
 
-// SetPower stops or starts the cluster: Running, Stopping, Stopped, Starting. A stopped cluster's Nodes stay as they are.
-func (s *Server) SetPower(state string) {
-	s.mutex.Lock()
-	s.power = state
-	s.mutex.Unlock()
-	s.poke()
-}
-
 // RemovePool is somebody else who deletes a pool behind its owner's back.
 func (s *Server) RemovePool(name string) {
 	s.mutex.Lock()
@@ -136,6 +128,7 @@ func (s *Server) RemovePool(name string) {
 			s.leave(p, p.Machines[0])
 		}
 		delete(s.pools, name)
+		s.dirty = true
 	}
 	s.mutex.Unlock()
 	s.poke()
@@ -149,6 +142,7 @@ func (s *Server) Evict(providerID string) {
 			if s.vm(p, m).ProviderID == providerID {
 				s.leave(p, m)
 				p.Count--
+				s.dirty = true
 				break
 			}
 		}
@@ -167,6 +161,7 @@ func (s *Server) AddForeignPool(name, size string, count int, tags map[string]st
 		m.Listed, m.JoinAt = s.now(), s.now()
 	}
 	s.pools[name] = p
+	s.dirty = true
 	s.mutex.Unlock()
 	s.poke()
 }

@@ -161,6 +161,11 @@ func spotPool(size string, count int32) armcontainerservice.AgentPool {
 	return p
 }
 
+// resume takes up the operation of a token.
+func resume(token string) *armcontainerservice.AgentPoolsClientBeginCreateOrUpdateOptions {
+	return &armcontainerservice.AgentPoolsClientBeginCreateOrUpdateOptions{ResumeToken: token}
+}
+
 type putPoller = runtime.Poller[armcontainerservice.AgentPoolsClientCreateOrUpdateResponse]
 
 func (a *azure) beginPut(name string, body armcontainerservice.AgentPool) (*putPoller, error) {

@@ -180,7 +180,7 @@ func (s *Server) State() State {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	s.advance()
-	out := State{PowerState: s.power, Calls: maps.Clone(s.calls), Throttled: s.throttled, Writes: slices.Clone(s.writes)}
+	out := State{PowerState: string(s.power), Calls: maps.Clone(s.calls), Throttled: s.throttled, Writes: slices.Clone(s.writes)}
 	for _, name := range s.poolNames() {
 		p := s.pools[name]
 		state := PoolState{Name: name, Size: p.text("vmSize"), ProvisioningState: p.ProvisioningState, Count: p.Count, Tags: maps.Clone(p.Tags)}

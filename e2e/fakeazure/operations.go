@@ -74,9 +74,9 @@ func (s *Server) advance() {
 			continue
 		}
 		for _, m := range p.Machines {
-			if !m.Joined && !m.Never && !m.JoinAt.After(now) && s.power == powerRunning {
-				m.Joined = true
-				s.pending = append(s.pending, nodeEvent{vm: s.vm(p, m)})
+			if !m.Joined && !m.Never && !m.JoinAt.After(now) && s.power == PowerRunning {
+				m.Joined, s.dirty = true, true
+				s.pending = append(s.pending, nodeEvent{VM: s.vm(p, m)})
 			}
 		}
 	}
@@ -84,7 +84,7 @@ func (s *Server) advance() {
 
 // end gives an operation its result.
 func (s *Server) end(p *pool, op *operation) {
-	p.Operation = ""
+	p.Operation, s.dirty = "", true
 	p.ETag++
 	if op.Fails != nil {
 		op.Status, op.Error, p.ProvisioningState = operationFailed, op.Fails, stateFailed
@@ -113,7 +113,7 @@ func (s *Server) end(p *pool, op *operation) {
 func (s *Server) leave(p *pool, m *machine) {
 	p.Machines = slices.DeleteFunc(p.Machines, func(other *machine) bool { return other == m })
 	if m.Joined {
-		s.pending = append(s.pending, nodeEvent{vm: s.vm(p, m), leave: true})
+		s.pending = append(s.pending, nodeEvent{VM: s.vm(p, m), Leave: true})
 	}
 }
 

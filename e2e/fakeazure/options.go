@@ -57,9 +57,11 @@ type Options struct {
 	Keys            *jose.JSONWebKeySet
 	// Dir holds the certificate and the state; empty: a temporary one that goes with Stop. A server that starts on
 	// the folder of another goes on where that one stopped.
-	Dir       string
-	Durations Durations
-	Limits    Limits
+	Dir string
+	// ARMAddress, EntraAddress and AdminAddress are what to listen on, host:port of loopback; empty: any free port.
+	ARMAddress, EntraAddress, AdminAddress string
+	Durations                              Durations
+	Limits                                 Limits
 	// PageSize of lists; 0: 50.
 	PageSize int
 	// RegionalQuota, SpotQuota and FamilyQuota (by family) bound vCPUs; a zero Limit of the first two, and a family that is

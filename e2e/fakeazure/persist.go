@@ -15,13 +15,16 @@ const (
 	addressFile = "addresses.json"
 )
 
-// saved is what survives a restart.
+// saved is what survives a restart: everything but the script of faults, the counters and the token buckets.
 type saved struct {
+	// Now is the cloud's time when this was written.
+	Now        time.Time             `json:"now"`
 	Pools      map[string]*pool      `json:"pools"`
 	Operations map[string]*operation `json:"operations"`
-	Power      string                `json:"power"`
+	Power      PowerState            `json:"power"`
 	Tokens     map[string]time.Time  `json:"tokens"`
 	Serial     int                   `json:"serial"`
+	Pending    []nodeEvent           `json:"pending,omitempty"`
 }
 
 func (s *Server) load() error {
@@ -36,17 +39,34 @@ func (s *Server) load() error {
 	if err := json.Unmarshal(text, &state); err != nil {
 		return fmt.Errorf("reading the state: %w", err)
 	}
-	s.pools, s.operations, s.power, s.tokens, s.serial = state.Pools, state.Operations, state.Power, state.Tokens, state.Serial
+	s.pools, s.operations, s.power, s.tokens, s.serial, s.pending = state.Pools, state.Operations, state.Power, state.Tokens, state.Serial, state.Pending
+	if ahead := state.Now.Sub(s.now()); ahead > 0 {
+		s.shift(-ahead)
+	}
 	return nil
 }
 
-// save writes state and addresses; a reader sees the old file or the new one, never half of one.
+// shift moves what is under way in time, when the cloud's clock is behind the one that the state was written by: an
+// accelerated clock starts anew with every process.
+func (s *Server) shift(by time.Duration) {
+	for _, op := range s.operations {
+		op.Start, op.Due = op.Start.Add(by), op.Due.Add(by)
+	}
+	for _, p := range s.pools {
+		for _, m := range p.Machines {
+			m.Listed, m.JoinAt = m.Listed.Add(by), m.JoinAt.Add(by)
+		}
+	}
+}
+
+// save writes state and addresses; a reader sees the old file or the new one, never half of one. The caller holds the mutex.
 func (s *Server) save() error {
 	var addresses [3]string
 	for i, listener := range s.listeners {
 		addresses[i] = listener.Addr().String()
 	}
-	state := saved{Pools: s.pools, Operations: s.operations, Power: s.power, Tokens: s.tokens, Serial: s.serial}
+	s.dirty = false
+	state := saved{Now: s.now(), Pools: s.pools, Operations: s.operations, Power: s.power, Tokens: s.tokens, Serial: s.serial, Pending: s.pending}
 	return errors.Join(writeJSON(filepath.Join(s.options.Dir, stateFile), state), writeJSON(filepath.Join(s.options.Dir, addressFile), addresses))
 }
 

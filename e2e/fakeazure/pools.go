@@ -28,7 +28,8 @@ func (s *Server) render(p *pool) map[string]any {
 	}
 	properties["count"] = p.Count
 	properties["provisioningState"] = p.ProvisioningState
-	properties["powerState"] = map[string]any{"code": s.power}
+	power, _ := s.power.answers()
+	properties["powerState"] = map[string]any{"code": power}
 	properties["eTag"] = etag(p)
 	if len(p.Tags) > 0 {
 		properties["tags"] = p.Tags

@@ -12,16 +12,11 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
 	"kaito.sh/shared/catalog"
-)
-
-// power states of the cluster.
-const (
-	powerRunning = "Running"
-	powerStopped = "Stopped"
 )
 
 // Server is the fake cloud.
@@ -34,7 +29,7 @@ type Server struct {
 	mutex      sync.Mutex
 	pools      map[string]*pool
 	operations map[string]*operation
-	power      string
+	power      PowerState
 	tokens     map[string]time.Time
 	buckets    map[string]*bucket
 	faults     []*Fault
@@ -45,18 +40,21 @@ type Server struct {
 	writes     []Write
 	// pending are what the node side has not been told yet, in order.
 	pending []nodeEvent
+	// dirty says that something has changed since the state was saved.
+	dirty bool
 
 	wake      chan struct{}
 	listeners []net.Listener
 	servers   []*http.Server
 	group     sync.WaitGroup
 	cancel    context.CancelFunc
+	stop      sync.Once
 }
 
 // New makes a server, with the state that an earlier one left in Options.Dir.
 func New(options Options) (*Server, error) {
 	s := &Server{
-		options: options.withDefaults(), pools: map[string]*pool{}, operations: map[string]*operation{}, power: powerRunning,
+		options: options.withDefaults(), pools: map[string]*pool{}, operations: map[string]*operation{}, power: PowerRunning,
 		tokens: map[string]time.Time{}, buckets: map[string]*bucket{}, calls: map[string]int{}, wake: make(chan struct{}, 1),
 	}
 	var err error
@@ -93,59 +91,86 @@ func (s *Server) AuthorityHost() string { return "https://" + s.listeners[1].Add
 // AdminEndpoint is the address that faults are set at and the state is read from, plain http.
 func (s *Server) AdminEndpoint() string { return "http://" + s.listeners[2].Addr().String() }
 
-// Start listens on free ports of loopback. A server that is started again takes the addresses it had.
+// Start listens on loopback: on the addresses of the options, or else on those that an earlier server had on the same folder,
+// or else on free ones.
 func (s *Server) Start() error {
 	certificate, err := s.ca.server()
 	if err != nil {
 		return err
 	}
-	addresses := s.addresses()
-	ctx, cancel := context.WithCancel(context.Background())
-	s.cancel = cancel
-	for i, handler := range []http.Handler{s.arm(), s.entra(), s.admin()} {
-		listener, err := net.Listen("tcp", addresses[i])
+	for _, address := range s.addresses() {
+		listener, err := net.Listen("tcp", address)
 		if err != nil {
 			return errors.Join(fmt.Errorf("listening: %w", err), s.Stop())
 		}
 		s.listeners = append(s.listeners, listener)
-		server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
-		s.servers = append(s.servers, server)
+	}
+	s.mutex.Lock()
+	err = s.save()
+	s.mutex.Unlock()
+	if err != nil {
+		return errors.Join(err, s.Stop())
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.cancel = cancel
+	// Handlers know the listeners' addresses, so that serving begins when there are all.
+	for i, handler := range []http.Handler{s.arm(), s.entra(), s.admin()} {
+		listener := s.listeners[i]
 		if i < 2 {
 			listener = tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12})
 		}
+		server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
+		s.servers = append(s.servers, server)
 		s.group.Go(func() { _ = server.Serve(listener) }) // ends when the server is closed
 	}
 	s.group.Go(func() { s.run(ctx) })
-	return s.save()
+	return nil
 }
 
-// addresses are those of an earlier start from the same folder, so that its clients find it again.
+// addresses are ARM's, Entra's and the admin's.
 func (s *Server) addresses() [3]string {
-	out := [3]string{"127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"}
-	text, err := os.ReadFile(filepath.Join(s.options.Dir, addressFile))
-	if err != nil {
-		return out
-	}
 	var known [3]string
-	if json.Unmarshal(text, &known) == nil && known[0] != "" {
-		return known
+	if text, err := os.ReadFile(filepath.Join(s.options.Dir, addressFile)); err == nil {
+		_ = json.Unmarshal(text, &known) // none are known then
+	}
+	out := [3]string{s.options.ARMAddress, s.options.EntraAddress, s.options.AdminAddress}
+	for i := range out {
+		if out[i] == "" {
+			out[i] = known[i]
+		}
+		if out[i] == "" {
+			out[i] = "127.0.0.1:0"
+		}
 	}
 	return out
 }
 
-// Stop ends the server. Its state stays in Options.Dir, unless that was temporary.
+// Stop ends the server; a second time it does nothing. Its state stays in Options.Dir, unless that was temporary.
 func (s *Server) Stop() error {
-	if s.cancel != nil {
-		s.cancel()
-	}
 	var errs []error
-	for _, server := range s.servers {
-		errs = append(errs, server.Close())
-	}
-	s.group.Wait()
-	if s.temporary {
-		errs = append(errs, os.RemoveAll(s.options.Dir))
-	}
+	s.stop.Do(func() {
+		started := s.cancel != nil
+		if started {
+			s.cancel()
+		}
+		for _, server := range s.servers {
+			errs = append(errs, server.Close())
+		}
+		if !started {
+			for _, listener := range s.listeners {
+				errs = append(errs, listener.Close())
+			}
+		}
+		s.group.Wait()
+		s.mutex.Lock()
+		defer s.mutex.Unlock()
+		if started {
+			errs = append(errs, s.save())
+		}
+		if s.temporary {
+			errs = append(errs, os.RemoveAll(s.options.Dir))
+		}
+	})
 	return errors.Join(errs...)
 }
 
@@ -154,16 +179,21 @@ func (s *Server) run(ctx context.Context) {
 	for {
 		s.mutex.Lock()
 		s.advance()
-		events := s.pending
-		s.pending = nil
+		s.keep()
+		events := slices.Clone(s.pending)
 		due := s.nextDue()
 		s.mutex.Unlock()
-		failed := s.tell(ctx, events)
-		if len(failed) > 0 {
+		if len(events) > 0 {
+			failed := s.tell(ctx, events)
 			s.mutex.Lock()
-			s.pending = append(failed, s.pending...)
+			// What was told is forgotten only now, so that a process that ends in between tells it again.
+			s.pending = append(failed, s.pending[len(events):]...)
+			s.dirty = s.dirty || len(failed) < len(events)
+			s.keep()
+			if len(s.pending) > 0 {
+				due = s.now().Add(tellAgain)
+			}
 			s.mutex.Unlock()
-			due = s.now().Add(tellAgain)
 		}
 		timer := s.options.Clock.NewTimer(max(due.Sub(s.now()), time.Millisecond))
 		select {
@@ -177,29 +207,36 @@ func (s *Server) run(ctx context.Context) {
 	}
 }
 
+// keep saves what has changed; the caller holds the mutex.
+func (s *Server) keep() {
+	if s.dirty {
+		_ = s.save() // what cannot be kept is lost with a restart only
+	}
+}
+
 // tellAgain is how long after a failure the node side is told again.
 const tellAgain = 500 * time.Millisecond
 
 type nodeEvent struct {
-	vm    VM
-	leave bool
+	VM    VM   `json:"vm"`
+	Leave bool `json:"leave,omitempty"`
 }
 
 // tell returns what has to be told again: what failed, and what comes after it about the same machine.
 func (s *Server) tell(ctx context.Context, events []nodeEvent) (failed []nodeEvent) {
 	waits := map[string]bool{}
 	for _, event := range events {
-		if waits[event.vm.Name] {
+		if waits[event.VM.Name] {
 			failed = append(failed, event)
 			continue
 		}
 		tell := s.options.Nodes.Join
-		if event.leave {
+		if event.Leave {
 			tell = s.options.Nodes.Leave
 		}
-		if err := tell(ctx, event.vm); err != nil {
+		if err := tell(ctx, event.VM); err != nil {
 			failed = append(failed, event)
-			waits[event.vm.Name] = true
+			waits[event.VM.Name] = true
 		}
 	}
 	return failed
