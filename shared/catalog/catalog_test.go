@@ -35,7 +35,7 @@ func TestEmbeddedModelsAreCompleteAndConsistent(t *testing.T) {
 		assert.Positive(t, m.WeightsBytes, m.ID)
 		assert.Positive(t, m.Context, m.ID)
 		assert.Positive(t, m.HeadDim, m.ID)
-		assert.True(t, m.Heads%m.KVHeads == 0, "%s: %d heads share %d KV heads", m.ID, m.Heads, m.KVHeads)
+		assert.Zero(t, m.Heads%m.KVHeads, "%s: %d heads share %d KV heads", m.ID, m.Heads, m.KVHeads)
 		assert.Positive(t, m.Attention.FullLayers, m.ID)
 		if m.Quant.Method != "" {
 			_, known := c.Quantization(m.Quant.Method)

@@ -180,6 +180,8 @@ func decodeEngine(d decoder, path string, n *yaml.Node) (Engine, error) {
 		optional("env", stringMap(&e.Env)),
 		optional("tokenizerModes", texts(&e.TokenizerModes, nameText, "the engine's names of tokenizer modes")),
 		optional("templateDir", text(&e.TemplateDir, regexp.MustCompile(`^(/[A-Za-z0-9._-]+)+$`), "an absolute path")),
+		optional("dataParallel", flag(&e.DataParallel)),
+		optional("multiNode", flag(&e.MultiNode)),
 		optional("hybridCache", flag(&e.HybridCache)),
 	)
 	return e, err

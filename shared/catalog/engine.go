@@ -16,6 +16,8 @@ type Engine struct {
 	Env            map[string]string
 	TokenizerModes []string // those it knows besides its own choice; empty: all that models ask for
 	TemplateDir    string   // directory of the chat templates inside the image
+	DataParallel   bool     // several copies of a model behind one server
+	MultiNode      bool     // pipelines across nodes
 	HybridCache    bool     // layers with a sliding window take no more cache than the window
 }
 

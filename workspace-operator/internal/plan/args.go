@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -47,14 +48,18 @@ func (q *question) args(p *Plan) map[string]string {
 		// vLLM's examples/ has its templates under these names.
 		out["chat-template"] = p.Engine.TemplateDir + "/tool_chat_template_" + strings.ReplaceAll(e.ChatTemplate, "-", "_") + ".jinja"
 	}
-	set("tokenizer-mode", e.TokenizerMode)
+	mode := e.TokenizerMode
 	if e.LoadFormat == "mistral" {
-		out["load-format"], out["config-format"], out["tokenizer-mode"] = "mistral", "mistral", "mistral"
+		out["load-format"], out["config-format"], mode = "mistral", "mistral", "mistral"
+	}
+	if known := p.Engine.TokenizerModes; len(known) == 0 || slices.Contains(known, mode) {
+		set("tokenizer-mode", mode)
 	}
 	if e.TrustRemoteCode {
 		out["trust-remote-code"] = ""
 	}
-	if e.ExpertParallel && p.TensorParallel > 1 {
+	// Copies of a mixture of experts share the experts: whole ones, whose width need not divide.
+	if q.model.MoE && p.TensorParallel*p.DataParallel > 1 && (e.ExpertParallel || p.DataParallel > 1) {
 		out["enable-expert-parallel"] = ""
 	}
 	// How published weights are stored the engine reads from the model's own config, and finds the fastest kernel for it.
@@ -67,10 +72,31 @@ func (q *question) args(p *Plan) map[string]string {
 		out["kv-cache-dtype"] = kv
 	}
 	for flag, value := range e.Extra {
-		out[flag] = value
+		on, err := strconv.ParseBool(value)
+		switchFlag(out, flag, value, err == nil, on)
+	}
+	for flag := range q.inference.passed {
+		// The user's word replaces the catalogue's, in whichever form.
+		delete(out, strings.TrimPrefix(flag, "no-"))
+		delete(out, "no-"+flag)
 	}
 	maps.Copy(out, q.inference.passed)
 	return out
+}
+
+// plainSwitches have no opposite form: what is off is left out (store_true in vLLM 0.32.0's EngineArgs).
+var plainSwitches = []string{"aggregate-engine-logging", "data-parallel-multi-port-external-lb", "disable-log-stats", "grpc"}
+
+// switchFlag puts a flag as vLLM's parser takes it: a switch that is on has no value, one that is off is --no-flag.
+func switchFlag(out map[string]string, flag, value string, isSwitch, on bool) {
+	switch {
+	case !isSwitch:
+		out[flag] = value
+	case on:
+		out[flag] = ""
+	case !slices.Contains(plainSwitches, flag):
+		out["no-"+flag] = ""
+	}
 }
 
 func (q *question) utilization(s catalog.Size) float64 {

@@ -2,6 +2,9 @@ package plan
 
 import (
 	"fmt"
+	"maps"
+	"math"
+	"regexp"
 	"slices"
 	"sort"
 	"strconv"
@@ -13,24 +16,63 @@ import (
 )
 
 // decided are the engine's flags that the plan sets; a user's value for one would contradict it, so it is refused by name.
+// It is never changed.
 var decided = map[string]string{
 	"tensor-parallel-size":         "the plan decides it: choose resource.instanceType or resource.count instead",
 	"pipeline-parallel-size":       "the plan decides it: choose resource.count instead",
 	"data-parallel-size":           "the plan decides it: choose resource.instanceType instead",
-	"served-model-name":            "it is the Workspace's name",
-	"model":                        "inference.preset names it",
-	"revision":                     "write it as name@revision in inference.preset.name",
-	"host":                         "the engine is reached through the gateway only",
-	"port":                         "the engine is reached through the gateway only",
-	"api-key":                      "keys are set on the gateway",
-	"enable-lora":                  "it follows from inference.adapters",
-	"lora-modules":                 "it follows from inference.adapters",
-	"tokenizer-mode":               "the catalogue decides it",
-	"download-dir":                 "weights have a volume of their own",
+	"data-parallel-size-local":     "the plan decides it: choose resource.instanceType instead",
+	"data-parallel-rank":           "the plan decides it",
+	"data-parallel-address":        "the plan decides it",
+	"data-parallel-rpc-port":       "the plan decides it",
+	"data-parallel-backend":        "the plan decides it",
+	"data-parallel-start-rank":     "the plan decides it",
+	"enable-expert-parallel":       "the plan decides it",
 	"distributed-executor-backend": "the plan decides it",
 	"nnodes":                       "the plan decides it: choose resource.count instead",
 	"node-rank":                    "the plan decides it",
+	"master-addr":                  "the plan decides it",
+	"master-port":                  "the plan decides it",
+	"headless":                     "the plan decides it",
+	"served-model-name":            "it is the Workspace's name",
+	"model":                        "inference.preset names it",
+	"model-tag":                    "inference.preset names it",
+	"revision":                     "write it as name@revision in inference.preset.name",
+	"code-revision":                "write it as name@revision in inference.preset.name",
+	"tokenizer-mode":               "the catalogue decides it",
+	"load-format":                  "the catalogue decides it",
+	"config-format":                "the catalogue decides it",
+	"trust-remote-code":            "it runs Python from the model's repository, so only the catalogue can ask for it",
+	"hf-token":                     "name a Secret in inference.preset.presetOptions.modelAccessSecret",
+	"host":                         "the engine is reached through the gateway only",
+	"port":                         "the engine is reached through the gateway only",
+	"uds":                          "the engine is reached through the gateway only",
+	"root-path":                    "the engine is reached through the gateway only",
+	"ssl-keyfile":                  "the engine is reached through the gateway only",
+	"ssl-certfile":                 "the engine is reached through the gateway only",
+	"api-key":                      "keys are set on the gateway",
+	"enable-lora":                  "it follows from inference.adapters",
+	"max-loras":                    "it follows from inference.adapters",
+	"max-lora-rank":                "it follows from inference.adapters",
+	"lora-modules":                 "it follows from inference.adapters",
+	"download-dir":                 "weights have a volume of their own",
+	"config":                       "write its keys here",
 }
+
+// decidedBy finds what the plan sets by a flag, or by a beginning of one, which the engine's parser would complete.
+func decidedBy(flag string) (why string, fixed bool) {
+	if why, fixed = decided[flag]; fixed || flag == "tokenizer" {
+		return why, fixed
+	}
+	for _, name := range slices.Sorted(maps.Keys(decided)) {
+		if strings.HasPrefix(name, flag) {
+			return "it stands for " + name + ", and " + decided[name], true
+		}
+	}
+	return "", false
+}
+
+var flagPattern = regexp.MustCompile(`^[a-z][a-z0-9.-]*$`)
 
 // inference is what of inference_config.yaml the plan honours; the rest is passed on.
 type inference struct {
@@ -76,7 +118,10 @@ func parseInference(text string) (inference, error) {
 
 func (c *inference) take(file, key string, value any) error {
 	flag := strings.ReplaceAll(strings.TrimLeft(key, "-"), "_", "-")
-	if why, fixed := decided[flag]; fixed {
+	if !flagPattern.MatchString(flag) {
+		return invalidConfig(file, "vllm."+key, "no name of a flag; allowed: small letters, digits, dots and dashes")
+	}
+	if why, fixed := decidedBy(strings.TrimPrefix(flag, "no-")); fixed {
 		return invalidConfig(file, "vllm."+key, "may not be set: %s; remove the key", why)
 	}
 	text, err := scalar(value)
@@ -85,9 +130,9 @@ func (c *inference) take(file, key string, value any) error {
 	}
 	switch flag {
 	case "max-model-len":
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 {
-			return invalidConfig(file, "vllm."+key, "is %q; allowed: a whole number of tokens, at least 1", text)
+		n, err := tokens(text)
+		if err != nil {
+			return invalidConfig(file, "vllm."+key, "is %q; allowed: a whole number of tokens, at least 1, such as 8192 or 8K, or auto", text)
 		}
 		c.maxModelLen = n
 		return nil
@@ -121,9 +166,37 @@ func (c *inference) take(file, key string, value any) error {
 		c.quantization = text
 		return nil
 	}
-	c.passed[flag] = text
+	if _, twice := c.passed[flag]; twice {
+		return invalidConfig(file, "vllm."+key, "stands there twice, once with _ and once with -; remove one")
+	}
+	on, isSwitch := value.(bool)
+	switchFlag(c.passed, flag, text, isSwitch, on)
 	return nil
 }
+
+// tokens reads what vLLM reads: 8192, 8k (8000), 8K (8192), and auto or -1 for 0, which leaves it to the plan.
+func tokens(text string) (int, error) {
+	text = strings.TrimSpace(text)
+	if text == "auto" || text == "-1" {
+		return 0, nil
+	}
+	unit := 1.0
+	for suffix, factor := range map[string]float64{"k": 1e3, "K": 1 << 10, "m": 1e6, "M": 1 << 20} {
+		if rest, found := strings.CutSuffix(text, suffix); found {
+			text, unit = rest, factor
+			break
+		}
+	}
+	n, err := strconv.ParseFloat(text, 64)
+	n *= unit
+	if err != nil || n != math.Trunc(n) || n < 1 || n > maxTokens {
+		return 0, fmt.Errorf("%q is no number of tokens", text)
+	}
+	return int(n), nil
+}
+
+// maxTokens bounds what the arithmetic is asked for.
+const maxTokens = 1 << 24
 
 // parseTraining reads what the memory depends on. What is contradictory in it is for the tuning-operator to refuse.
 func parseTraining(text string) (training, error) {
@@ -158,10 +231,13 @@ func parseTraining(text string) (training, error) {
 			return out, invalidConfig(file, f.section+"."+f.key, "%s", err)
 		}
 		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 {
-			return out, invalidConfig(file, f.section+"."+f.key, "is %q; allowed: a whole number, at least 1", text)
+		if err != nil || n < 1 || n > maxTokens {
+			return out, invalidConfig(file, f.section+"."+f.key, "is %q; allowed: a whole number from 1 to %d", text, maxTokens)
 		}
 		*f.into = n
+	}
+	if section, ok := document["QuantizationConfig"].(map[string]any); ok {
+		out.eightBit, _ = section["load_in_8bit"].(bool)
 	}
 	if section, ok := document["TrainingArguments"].(map[string]any); ok {
 		if on, ok := section["gradient_checkpointing"].(bool); ok {

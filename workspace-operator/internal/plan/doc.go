@@ -4,6 +4,7 @@
 package plan
 
 import (
+	"fmt"
 	"time"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
@@ -34,6 +35,8 @@ const (
 // Request is everything that a plan depends on.
 type Request struct {
 	Mode Mode
+	// Model describes a model that the catalogue does not have, as catalog.ModelFromConfig read it; nil: Preset is looked up.
+	Model *catalog.Model
 	// Preset is a name, an alias or an id of the catalogue, with an optional @revision. Unused with ModeTemplate.
 	Preset string
 	// InstanceTypes to try in order; empty: the cheapest feasible size. Never empty with ModeTemplate.
@@ -42,7 +45,8 @@ type Request struct {
 	CapacityTypes []string
 	// Count bounds the nodes; nil: as many as are needed.
 	Count *int
-	// MIGProfile cuts the GPUs; empty: whole ones. Slices bounds how many of a node are taken; 0: all.
+	// MIGProfile cuts the GPUs; empty: whole ones. Slices is how many GPUs of a node are taken; 0: all. Of MIG instances one
+	// is taken: a process sees no second.
 	MIGProfile string
 	Slices     int
 	// Region that prices are looked up in; empty: the cheapest region's.
@@ -56,7 +60,7 @@ type Request struct {
 	// Adapters is the number of LoRA adapters served, AdapterRank the highest rank among them (0: 16).
 	Adapters    int
 	AdapterRank int
-	// Method of tuning: lora or qlora.
+	// Method of tuning: lora or qlora, whatever the case; empty: lora.
 	Method string
 }
 
@@ -105,8 +109,10 @@ type Candidate struct {
 	MaxModelLen                int
 	CostPerHour                float64
 	Priced                     bool
-	// Rejected is why it fell; empty: feasible.
+	// Rejected is why it fell, with the numbers; empty: feasible.
 	Rejected string
+	// Cause is Rejected in a word.
+	Cause Cause
 }
 
 // Refusal is why nothing is planned. It is final until an input changes, or until Until.
@@ -122,6 +128,30 @@ type Refusal struct {
 }
 
 func (r *Refusal) Error() string { return r.Reason + ": " + r.Message }
+
+// Cause is why a candidate fell.
+type Cause string
+
+// The causes.
+const (
+	CauseMemory     Cause = "InsufficientGPUMemory"        // the floor of the context does not fit, on as many nodes as may be used
+	CauseContext    Cause = "ContextTooLong"               // the user's max-model-len does not fit
+	CauseCapability Cause = "UnsupportedComputeCapability" // no engine serves the GPU
+	CauseModel      Cause = "UnsupportedModelOnGPU"        // the engine, the dtype or the quantization does not go with the GPU
+	CausePartition  Cause = "InvalidPartition"
+	CauseAdapters   Cause = "AdaptersUnsupported"
+	CauseResting    Cause = "OfferingUnavailable" // failed lately
+)
+
+// fall is a verdict against a candidate; nil is one in its favour.
+type fall struct {
+	cause Cause
+	text  string
+}
+
+func fell(cause Cause, format string, args ...any) *fall {
+	return &fall{cause: cause, text: fmt.Sprintf(format, args...)}
+}
 
 // GiB is 2^30 bytes.
 const GiB = 1 << 30

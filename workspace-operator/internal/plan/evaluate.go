@@ -7,28 +7,28 @@ import (
 	"kaito.sh/shared/catalog"
 )
 
-// evaluate makes the best plan of one option; rejected is why there is none, with the arithmetic of the attempt in the plan.
-func (q *question) evaluate(o option) (p *Plan, rejected string) {
+// evaluate makes the best plan of one option; the fall is why there is none, with the arithmetic of the attempt in the plan.
+func (q *question) evaluate(o option) (p *Plan, why *fall) {
 	p = &Plan{InstanceType: o.size.Name, CapacityType: o.capacity, Size: o.size, Model: q.model, Nodes: 1,
 		GPUsPerNode: o.size.GPUs, TensorParallel: 1, PipelineParallel: 1, DataParallel: 1}
 	defer func() { q.cost(p) }()
-	if n := q.request.Slices; n > 0 {
-		if n > o.size.GPUs {
-			return p, fmt.Sprintf("resource.partition.count is %d, the size has %d", n, o.size.GPUs)
-		}
-		p.GPUsPerNode = n
+	if why := q.partition(p); why != nil {
+		return p, why
 	}
 	if q.request.Mode == ModeTemplate {
 		if q.request.Count != nil {
 			p.Nodes = *q.request.Count
 		}
-		return p, ""
+		return p, nil
 	}
-	if why := q.engine(p); why != "" {
+	if why := q.engine(p); why != nil {
 		return p, why
 	}
 	if q.request.Mode == ModeTuning {
 		return p, q.tune(p)
+	}
+	if why := q.served(p); why != nil {
+		return p, why
 	}
 	return p, q.serve(p)
 }
@@ -44,142 +44,164 @@ func (q *question) cost(p *Plan) {
 	}
 }
 
+// partition takes a part of the node. A process sees one MIG instance and no second, so instances cannot share a model.
+func (q *question) partition(p *Plan) *fall {
+	n := q.request.Slices
+	if n > p.Size.GPUs {
+		return fell(CausePartition, "resource.partition.count is %d, the size has %d", n, p.Size.GPUs)
+	}
+	if n > 0 {
+		p.GPUsPerNode = n
+	}
+	if p.Size.MIGProfile == "" || q.request.Mode == ModeTemplate {
+		return nil
+	}
+	if n > 1 {
+		return fell(CausePartition, "resource.partition.count is %d: a model uses one MIG instance, and instances cannot be joined; allowed: 1, or a larger profile than %s", n, p.Size.MIGProfile)
+	}
+	p.GPUsPerNode = 1
+	return nil
+}
+
 // engine finds the engine and the dtype that the GPU takes.
-func (q *question) engine(p *Plan) string {
+func (q *question) engine(p *Plan) *fall {
 	engine, err := q.catalog.Engine(p.Size.Capability)
 	if err != nil {
-		return err.Error()
+		return fell(CauseCapability, "%s", err)
 	}
 	p.Engine, p.Dtype = engine, engine.Dtypes[0]
-	if slices.Contains(engine.Dtypes, q.model.Dtype) && q.model.Quant.Method == "" {
+	if slices.Contains(engine.Dtypes, q.model.Dtype) {
 		p.Dtype = q.model.Dtype
 	}
-	if d := q.inference.dtype; d != "" {
+	if d := q.inference.dtype; d != "" && q.request.Mode == ModeInference {
 		if !slices.Contains(engine.Dtypes, d) {
-			return fmt.Sprintf("dtype %s of the config cannot be computed by compute capability %s (it can: %v)", d, p.Size.Capability, engine.Dtypes)
+			return fell(CauseModel, "dtype %s of the config cannot be computed by compute capability %s (it can: %v)", d, p.Size.Capability, engine.Dtypes)
 		}
 		p.Dtype = d
 	}
-	m := q.model
-	if q.request.Mode == ModeTuning {
-		return ""
+	if q.model.NoFloat16 && p.Dtype == "float16" {
+		return fell(CauseModel, "the model overflows in float16, and the dtype on compute capability %s is float16", p.Size.Capability)
 	}
-	switch {
-	case m.MinEngine != "" && !engine.AtLeast(m.MinEngine):
-		return fmt.Sprintf("the model needs %s %s or later, and %s is the last that serves compute capability %s", engine.Name, m.MinEngine, engine.Version, p.Size.Capability)
-	case m.NoFloat16 && p.Dtype == "float16":
-		return fmt.Sprintf("the model overflows in float16, and compute capability %s has no bfloat16", p.Size.Capability)
-	case m.NoLoRA && q.request.Adapters > 0:
-		return "the engine cannot serve adapters on this model"
+	return nil
+}
+
+// served says whether the engine of this GPU serves the model, as it is stored or as the user wants it quantized.
+func (q *question) served(p *Plan) *fall {
+	m := q.model
+	if m.MinEngine != "" && !p.Engine.AtLeast(m.MinEngine) {
+		return fell(CauseModel, "the model needs %s %s or later, and %s is the last that serves compute capability %s", p.Engine.Name, m.MinEngine, p.Engine.Version, p.Size.Capability)
+	}
+	if m.NoLoRA && q.request.Adapters > 0 {
+		return fell(CauseAdapters, "%s serves no adapters on %s models: merge the adapter into the weights, or choose another model", p.Engine.Name, m.Architecture)
 	}
 	method := m.Quant.Method
 	if q.inference.quantization != "" {
 		method = q.inference.quantization
 	}
 	if method == "" {
-		return ""
+		return nil
 	}
 	quantization, known := q.catalog.Quantization(method)
 	if !known {
-		return fmt.Sprintf("quantization %q is not known; allowed: %v", method, q.catalog.InFlightQuantizations())
+		return fell(CauseModel, "the weights are stored by %s, which the catalogue does not know", method)
 	}
 	if p.Size.Capability.Less(quantization.MinCapability) {
-		return fmt.Sprintf("quantization %s needs compute capability %s, the GPU has %s", method, quantization.MinCapability, p.Size.Capability)
+		return fell(CauseModel, "quantization %s needs compute capability %s, the GPU has %s", method, quantization.MinCapability, p.Size.Capability)
 	}
 	if m.Quant.Method == "" {
-		if !quantization.InFlight {
-			return fmt.Sprintf("quantization %s cannot be applied while loading; allowed: %v", method, q.catalog.InFlightQuantizations())
-		}
 		p.Quantization = method
 	}
-	return ""
+	return nil
 }
 
 // tune fills a GPU for training: the whole model on each, as many copies as there are GPUs.
-func (q *question) tune(p *Plan) string {
+func (q *question) tune(p *Plan) *fall {
 	p.Memory = tuningTerms(q.model, p.Size, q.request.Method, q.training)
 	p.MaxModelLen, p.DataParallel = q.training.sequence, p.GPUsPerNode
 	if p.Memory.Free < 0 {
-		return fmt.Sprintf("needs %.1f GiB a GPU (weights %.1f, training %.1f), usable are %.1f of %.1f",
-			(p.Memory.Weights+p.Memory.Activations)/GiB, p.Memory.Weights/GiB, p.Memory.Activations/GiB, p.Memory.Usable/GiB, p.Size.DeviceGiB)
+		return fell(CauseMemory, "needs %.1f GiB a GPU (weights %.1f, training %.1f for %d × %d tokens), usable are %.1f of %.1f",
+			(p.Memory.Weights+p.Memory.Activations)/GiB, p.Memory.Weights/GiB, p.Memory.Activations/GiB, q.training.batch, q.training.sequence, p.Memory.Usable/GiB, p.Size.DeviceGiB)
 	}
-	return ""
+	return nil
 }
 
 // serve looks for the fewest nodes, and on them for the fewest GPUs a copy that give the longest context.
-func (q *question) serve(p *Plan) string {
+func (q *question) serve(p *Plan) *fall {
 	limit := q.model.Context
 	if n := q.inference.maxModelLen; n > 0 {
-		if n > q.model.Context {
-			return fmt.Sprintf("max-model-len %d of the config is over the model's own limit of %d", n, q.model.Context)
-		}
 		limit = n
 	}
-	most := 1
-	if q.model.MultiNode {
-		most = MaxNodes
-		if q.request.Count != nil {
-			most = *q.request.Count
-		}
-		most = min(most, max(q.model.Layers, 1))
-	}
+	most := q.mostNodes(p)
 	for nodes := 1; nodes <= most; nodes++ {
 		if q.place(p, nodes, limit) {
-			return ""
+			p.GPUsPerNode = p.TensorParallel * p.DataParallel
+			return nil
 		}
 	}
 	return q.why(p, limit, most)
 }
 
+// mostNodes that a pipeline may have: none where the model, the engine or a MIG instance forbids it.
+func (q *question) mostNodes(p *Plan) int {
+	if !q.model.MultiNode || !p.Engine.MultiNode || p.Size.MIGProfile != "" {
+		return 1
+	}
+	most := MaxNodes
+	if q.request.Count != nil {
+		most = *q.request.Count
+	}
+	return min(most, max(q.model.Layers, 1))
+}
+
 // place tries a number of nodes; the best tensor parallelism is kept in the plan either way.
 func (q *question) place(p *Plan, nodes, limit int) bool {
-	p.Nodes, p.PipelineParallel = nodes, nodes
-	found := false
-	best := 0
+	p.Nodes, p.PipelineParallel, p.DataParallel = nodes, nodes, 1
+	found, best := false, -1
 	for _, tp := range q.tensorParallels(p, nodes) {
 		terms, context, ok := q.fill(p, tp, nodes, limit)
-		if !found || context > best {
-			p.TensorParallel, p.Memory, p.MaxModelLen = tp, terms, context
+		if context <= best {
+			continue
 		}
-		if ok && context > best {
-			found, best = true, context
-		}
+		best, found = context, ok
+		p.TensorParallel, p.Memory, p.MaxModelLen = tp, terms, context
 		if best == limit {
 			break
 		}
 	}
 	if q.inference.maxModelLen > 0 && best < limit {
-		found = false
+		return false
 	}
-	p.DataParallel = 1
-	if nodes == 1 {
+	if nodes == 1 && p.Engine.DataParallel {
 		p.DataParallel = max(p.GPUsPerNode/p.TensorParallel, 1)
 	}
 	return found
 }
 
-// tensorParallels are the divisors of the heads that a node has GPUs for, ascending. Across nodes every GPU is used, or
-// as many as divide the heads: a pipeline's stages are alike.
+// tensorParallels are the ways to cut the model that a node has GPUs for, ascending. Where the rest of the GPUs cannot work
+// as copies of the model, in a pipeline across nodes or because the engine has no copies, only the largest is taken.
 func (q *question) tensorParallels(p *Plan, nodes int) []int {
 	var out []int
-	for tp := 1; tp <= p.GPUsPerNode; tp++ {
+	for tp := 1; tp <= p.GPUsPerNode; tp *= 2 {
 		if divides(q.model, tp) {
 			out = append(out, tp)
 		}
 	}
-	if nodes > 1 {
+	if nodes > 1 || !p.Engine.DataParallel {
 		return out[len(out)-1:]
 	}
 	return out
 }
 
-// divides says whether the engine can cut the model into tp: attention heads and, where it is known, the vocabulary.
-// Fewer KV heads than tp are repeated, so one must divide the other.
+// vocabularyMultiple is what vLLM pads the vocabulary to, and then divides among the GPUs (DEFAULT_VOCAB_PADDING_SIZE).
+const vocabularyMultiple = 64
+
+// divides says whether the engine can cut the model into tp: attention heads, padded vocabulary and, where it is known, the
+// feed-forward width. Fewer KV heads than tp are repeated, so one must divide the other.
 func divides(m catalog.Model, tp int) bool {
 	if tp == 1 {
 		return true
 	}
-	if m.Heads%tp != 0 {
+	if m.Heads%tp != 0 || vocabularyMultiple%tp != 0 || m.Tuning != nil && m.Tuning.Intermediate%tp != 0 {
 		return false
 	}
 	if m.Attention.Kind == catalog.AttentionMLA || m.KVHeads == 0 {
@@ -190,46 +212,54 @@ func divides(m catalog.Model, tp int) bool {
 
 func (q *question) fill(p *Plan, tp, pp, limit int) (Terms, int, bool) {
 	m := q.model
-	if p.Quantization != "" {
-		if quantization, known := q.catalog.Quantization(p.Quantization); known {
-			m.WeightsBytes = m.WeightsBytes * int64(quantization.Bits) / 16
-		}
-	}
-	utilization := p.Size.Utilization
-	if q.inference.utilization > 0 {
-		utilization = q.inference.utilization
+	if quantization, known := q.catalog.Quantization(p.Quantization); known {
+		m.WeightsBytes = m.WeightsBytes * int64(quantization.Bits) / 16
 	}
 	kv := m.Attention.KVDtype
 	if q.inference.kvDtype != "" {
 		kv = q.inference.kvDtype
 	}
 	rank := q.request.AdapterRank
-	if rank == 0 {
+	if rank <= 0 {
 		rank = defaultRank
 	}
-	return serving(m, p.Size, utilization, kv, tp, pp, limit, q.request.Adapters, rank, p.Engine.HybridCache)
+	return serving(m, p.Size, q.utilization(p.Size), kv, tp, pp, limit, q.request.Adapters, rank, p.Engine.HybridCache)
 }
 
 // defaultRank is vLLM's default for max-lora-rank.
 const defaultRank = 16
 
 // why puts the closest attempt's arithmetic into words.
-func (q *question) why(p *Plan, limit, most int) string {
+func (q *question) why(p *Plan, limit, most int) *fall {
 	t := p.Memory
+	cause := CauseMemory
 	text := fmt.Sprintf("%d × %d GPUs, tensor parallel %d: weights %.1f + activations %.1f + cache %.1f GiB for %d tokens is over the usable %.1f of %.1f GiB a GPU",
 		p.Nodes, p.GPUsPerNode, p.TensorParallel, t.Weights/GiB, t.Activations/GiB, t.KVCache/GiB, min(MinContext, limit), t.Usable/GiB, p.Size.DeviceGiB)
-	if q.inference.maxModelLen > 0 {
+	if q.inference.maxModelLen > 0 && p.MaxModelLen > 0 {
+		cause = CauseContext
 		text = fmt.Sprintf("%d × %d GPUs, tensor parallel %d: max-model-len %d of the config does not fit, %d tokens do", p.Nodes, p.GPUsPerNode, p.TensorParallel, limit, p.MaxModelLen)
 	}
-	if most == 1 && !q.model.MultiNode {
-		text += "; the model cannot be spread over nodes"
-	} else if q.request.Count != nil {
+	switch {
+	case most > 1 && q.request.Count != nil:
 		text += fmt.Sprintf("; resource.count allows %d nodes", *q.request.Count)
+	case most > 1:
+	case p.Size.MIGProfile != "":
+		text += "; MIG instances cannot be joined"
+	case !q.model.MultiNode:
+		text += "; the model cannot be spread over nodes"
+	case !p.Engine.MultiNode:
+		text += fmt.Sprintf("; %s %s, the last engine for compute capability %s, cannot spread a model over nodes", p.Engine.Name, p.Engine.Version, p.Size.Capability)
+	default:
+		text += "; resource.count allows 1 node"
 	}
-	return text
+	return fell(cause, "%s", text)
 }
 
-func (p *Plan) candidate(rejected string) Candidate {
-	return Candidate{InstanceType: p.InstanceType, CapacityType: p.CapacityType, Nodes: p.Nodes, TensorParallel: p.TensorParallel,
-		Memory: p.Memory, MaxModelLen: p.MaxModelLen, CostPerHour: p.CostPerHour, Priced: p.Priced, Rejected: rejected}
+func (p *Plan) candidate(why *fall) Candidate {
+	c := Candidate{InstanceType: p.InstanceType, CapacityType: p.CapacityType, Nodes: p.Nodes, TensorParallel: p.TensorParallel,
+		Memory: p.Memory, MaxModelLen: p.MaxModelLen, CostPerHour: p.CostPerHour, Priced: p.Priced}
+	if why != nil {
+		c.Rejected, c.Cause = why.text, why.cause
+	}
+	return c
 }

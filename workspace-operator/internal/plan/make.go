@@ -26,18 +26,18 @@ func Make(r Request, c *catalog.Catalog) (*Plan, error) {
 	var until time.Time
 	resting := 0
 	for _, o := range options {
-		p, rejected := q.evaluate(o)
-		if rejected == "" && r.Unavailable != nil {
+		p, why := q.evaluate(o)
+		if why == nil && r.Unavailable != nil {
 			if free, yes := r.Unavailable(o.size.Name, o.capacity); yes {
-				rejected = "failed lately: it is asked for again after " + free.UTC().Format(time.RFC3339)
+				why = fell(CauseResting, "failed lately: it is asked for again after %s", free.UTC().Format(time.RFC3339))
 				resting++
 				if until.IsZero() || free.Before(until) {
 					until = free
 				}
 			}
 		}
-		candidates = append(candidates, p.candidate(rejected))
-		if rejected == "" {
+		candidates = append(candidates, p.candidate(why))
+		if why == nil {
 			feasible = append(feasible, p)
 		}
 	}
@@ -46,7 +46,7 @@ func Make(r Request, c *catalog.Catalog) (*Plan, error) {
 	}
 	best := feasible[0]
 	if len(q.request.InstanceTypes) == 0 && len(q.request.Sizes) == 0 {
-		best = slices.MinFunc(feasible, cheaper)
+		best = slices.MinFunc(feasible, preferred)
 	}
 	slices.SortStableFunc(candidates, func(a, b Candidate) int {
 		return rank(a, best) - rank(b, best)
@@ -68,9 +68,15 @@ func rank(c Candidate, best *Plan) int {
 	return 2
 }
 
-// cheaper is a total order: price, then nodes, then name; plans of one size keep the order of their capacity types.
-func cheaper(a, b *Plan) int {
+// preferred is a total order: price, then nodes, then name; plans of one size keep the order of their capacity types. Where
+// one node is enough somewhere, no pipeline over the network is taken for being cheaper: it is the last resort.
+func preferred(a, b *Plan) int {
 	switch {
+	case (a.Nodes > 1) != (b.Nodes > 1):
+		if a.Nodes == 1 {
+			return -1
+		}
+		return 1
 	case a.CostPerHour != b.CostPerHour:
 		if a.CostPerHour < b.CostPerHour {
 			return -1
@@ -103,14 +109,26 @@ func ask(r Request, c *catalog.Catalog) (*question, error) {
 		return q, nil
 	}
 	var err error
-	if q.model, err = c.Model(r.Preset); err != nil {
+	if r.Model != nil {
+		q.model = *r.Model
+	} else if q.model, err = c.Model(r.Preset); err != nil {
 		return nil, &Refusal{Reason: kaitov1alpha1.ReasonUnknownPreset, Message: fmt.Sprintf("preset.name is %q: %s. Name a model of the catalogue, or serve it by inference.template", r.Preset, err)}
 	}
 	if q.inference, err = parseInference(r.InferenceConfig); err != nil {
 		return nil, err
 	}
+	if err := q.agree(); err != nil {
+		return nil, err
+	}
 	if r.Mode != ModeTuning {
 		return q, nil
+	}
+	switch q.request.Method = strings.ToLower(r.Method); q.request.Method {
+	case "":
+		q.request.Method = methodLoRA
+	case methodLoRA, methodQLoRA:
+	default:
+		return nil, &Refusal{Reason: kaitov1alpha1.ReasonInvalidSpec, Message: fmt.Sprintf("tuning.method is %q; allowed: lora, qlora", r.Method)}
 	}
 	if q.model.Tuning == nil || q.model.Quant.Bits != 16 {
 		return nil, infeasible(fmt.Sprintf("tuning.preset.name is %q: the catalogue has no figures for tuning it (it is quantized, or its shape is not known); choose a 16-bit model", r.Preset))
@@ -119,6 +137,25 @@ func ask(r Request, c *catalog.Catalog) (*question, error) {
 		return nil, err
 	}
 	return q, nil
+}
+
+// agree refuses what no size could make possible.
+func (q *question) agree() error {
+	const file = "inference_config.yaml"
+	if n := q.inference.maxModelLen; n > q.model.Context {
+		return invalidConfig(file, "vllm.max-model-len", "is %d, and %s has a context of %d; allowed: at most that", n, q.model.ID, q.model.Context)
+	}
+	wanted, stored := q.inference.quantization, q.model.Quant.Method
+	if wanted == "" || wanted == stored {
+		return nil
+	}
+	if stored != "" {
+		return invalidConfig(file, "vllm.quantization", "is %q, and the weights of %s are stored by %s; remove the key", wanted, q.model.ID, stored)
+	}
+	if quantization, known := q.catalog.Quantization(wanted); !known || !quantization.InFlight {
+		return invalidConfig(file, "vllm.quantization", "is %q; allowed for 16-bit weights: %s", wanted, strings.Join(q.catalog.InFlightQuantizations(), ", "))
+	}
+	return nil
 }
 
 // option is one size at one capacity type.

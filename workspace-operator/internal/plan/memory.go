@@ -11,6 +11,11 @@ const (
 	activationPerByte = 0.05
 )
 
+// inFlight is how many tokens past its window a layer keeps until they are settled: two batches (the engine schedules one
+// while another runs) of 8192 tokens, the most that vLLM takes by default when it serves (EngineArgs, 8192 on an H100 and
+// 2048 on smaller GPUs; one figure for all keeps a plan from getting worse on a larger GPU).
+const inFlight = 2 * 8192
+
 // bytesOf a cached element.
 func bytesOf(dtype string) float64 {
 	switch dtype {
@@ -44,7 +49,7 @@ func cacheOf(m catalog.Model, kvDtype string, tp, pp int, hybrid bool) cache {
 	}
 	index := float64(a.IndexerBytes) * full / stages
 	return cache{
-		perToken: full*perLayer + index, perWindowToken: sliding * perLayer, window: a.Window,
+		perToken: full*perLayer + index, perWindowToken: sliding * perLayer, window: a.Window - 1 + inFlight,
 		fixed: float64(a.StateBytes) / (float64(tp) * stages),
 	}
 }

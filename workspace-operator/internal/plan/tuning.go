@@ -6,7 +6,10 @@ import "kaito.sh/shared/catalog"
 // for each parameter of the linear layers; embeddings stay 16-bit. The optimizer keeps an adapter's parameter in 16 bits or
 // 32, its gradient, and AdamW's two moments in 32: 16 bytes. The base is CUDA's context and PyTorch's caching allocator.
 const (
+	methodLoRA     = "lora"
+	methodQLoRA    = "qlora"
 	bitsQLoRA      = 4.127
+	bitsQLoRA8     = 8.5 // LLM.int8: 8 bits, the rows' scales, and the outlier columns that stay 16-bit
 	optimizerBytes = 16
 	tuningBase     = 1.5 * GiB
 	// activationsPerLayer counts tensors of the hidden size that one layer keeps while it is computed again (attention
@@ -21,6 +24,7 @@ const (
 type training struct {
 	rank, sequence, batch int
 	checkpointing         bool
+	eightBit              bool // load_in_8bit
 }
 
 // tuningTerms fills one GPU for LoRA or QLoRA; every GPU has the whole model (data parallel).
@@ -32,13 +36,16 @@ func tuningTerms(m catalog.Model, s catalog.Size, method string, t training) Ter
 	if !m.Tuning.TiedEmbeddings {
 		embeddings *= 2
 	}
-	if method == "qlora" {
-		terms.Weights = (params-embeddings)*bitsQLoRA/8 + embeddings*2
-	} else {
-		terms.Weights = params * 2
+	bits := 16.0
+	switch {
+	case method == methodQLoRA && t.eightBit:
+		bits = bitsQLoRA8
+	case method == methodQLoRA:
+		bits = bitsQLoRA
 	}
+	terms.Weights = max(params-embeddings, 0)*bits/8 + embeddings*2
 	terms.Weights *= weightsFactor
-	tokens := float64(t.sequence * t.batch)
+	tokens := float64(t.sequence) * float64(t.batch)
 	kept := float64(m.Layers)
 	layer := tokens * (activationsPerLayer*float64(m.Hidden) + mlpTensors*float64(m.Tuning.Intermediate)) * 2
 	activations := tokens*float64(m.Hidden)*2*kept + layer
