@@ -50,7 +50,8 @@ func CacheOptions() cache.Options {
 			&corev1.ConfigMap{}:                         {Label: everything, Transform: trimConfigMap},
 			&apiextensionsv1.CustomResourceDefinition{}: {Label: everything, Transform: foreign.Trim},
 			&corev1.Pod{}:                               {Transform: trimPod},
-			&appsv1.Deployment{}:                        {Transform: trimDeployment},
+			&appsv1.Deployment{}:                        {Transform: trimWorkload},
+			&appsv1.StatefulSet{}:                       {Transform: trimWorkload},
 		},
 	}
 }
@@ -138,13 +139,14 @@ func trimPod(obj any) (any, error) {
 	return pod, nil
 }
 
-// trimDeployment drops the template: what was applied is known by its hash.
-func trimDeployment(obj any) (any, error) {
-	d, ok := obj.(*appsv1.Deployment)
-	if !ok {
-		return obj, nil
+// trimWorkload drops the template: what was applied is known by its hash.
+func trimWorkload(obj any) (any, error) {
+	stripManagedFields(obj)
+	switch w := obj.(type) {
+	case *appsv1.Deployment:
+		w.Spec.Template = corev1.PodTemplateSpec{}
+	case *appsv1.StatefulSet:
+		w.Spec.Template = corev1.PodTemplateSpec{}
 	}
-	stripManagedFields(d)
-	d.Spec.Template = corev1.PodTemplateSpec{}
-	return d, nil
+	return obj, nil
 }

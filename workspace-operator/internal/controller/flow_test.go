@@ -1,18 +1,25 @@
 package controller_test
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/shared/test/eventually"
 )
 
 func TestTheSeedsWorkspaceIsTunedAndThenServed(t *testing.T) {
@@ -85,4 +92,118 @@ func TestTheSeedsWorkspaceIsTunedAndThenServed(t *testing.T) {
 	assert.Contains(t, containers[1].Args, "--model="+w.Name)
 	require.Len(t, deployment.Spec.Template.Spec.InitContainers, 1)
 	assert.Contains(t, deployment.Spec.Template.Spec.InitContainers[0].Args, "--model-image=registry.example.com/adapter@"+digest)
+}
+
+func TestEditsAreRolledOutAndNothingElseIs(t *testing.T) {
+	start(t, options())
+	namespace := newNamespace(t)
+	w := serving(namespace, "model")
+	w.Inference.Config = "config"
+	create(t, configMap(namespace, "config", map[string]string{"inference_config.yaml": "vllm: {max-num-seqs: 8}"}))
+	w = ready(t, w)
+	deployment := func() *appsv1.Deployment {
+		d := &appsv1.Deployment{}
+		// Never's last look may outlive the test, and its context.
+		require.NoError(t, shared.client.Get(context.Background(), client.ObjectKeyFromObject(w), d))
+		return d
+	}
+	first := deployment()
+	assert.Contains(t, first.Spec.Template.Spec.Containers[0].Args, "--max-num-seqs=8")
+
+	update := configMap(namespace, "config", map[string]string{"inference_config.yaml": "vllm: {max-num-seqs: 16}"})
+	require.NoError(t, shared.client.Update(t.Context(), update))
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		assert.Contains(c, deployment().Spec.Template.Spec.Containers[0].Args, "--max-num-seqs=16")
+	}, eventually.Long, eventually.Tick)
+	eventuallyWorkspace(t, w, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
+		hasCondition(c, w, kaitov1alpha1.ConditionReady, metav1.ConditionTrue, kaitov1alpha1.ReasonReady)
+	})
+
+	patchWorkspace(t, w, func(w *kaitov1alpha1.Workspace) {
+		w.Inference.Adapters = []kaitov1alpha1.AdapterSpec{{Source: &kaitov1alpha1.DataSource{Name: "style", Image: "registry.example.com/style:1"}}}
+	})
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		assert.Contains(c, deployment().Spec.Template.Spec.Containers[0].Args, "style=/adapters/style")
+	}, eventually.Long, eventually.Tick)
+	assert.Len(t, machinesOf(t, w), 1, "an edit of the model asks for no other node")
+
+	generation := deployment().Generation
+	require.NoError(t, shared.client.Update(t.Context(), configMap(namespace, "config", map[string]string{"inference_config.yaml": "vllm: {max-num-seqs: 16}", "other": "x"})))
+	patchWorkspace(t, w, func(w *kaitov1alpha1.Workspace) { w.Labels = map[string]string{"touched": "yes"} })
+	assert.Never(t, func() bool { return deployment().Generation != generation }, time.Second, 100*time.Millisecond)
+}
+
+func TestAnotherBuildOfTheOperatorRollsNothing(t *testing.T) {
+	first := start(t, options())
+	w := ready(t, serving(newNamespace(t), "model"))
+	first.stop()
+	before := mark(t)
+	other := options()
+	other.Images.Gateway, other.Images.Runner = "example.com/gateway:2", "example.com/runner:2"
+	start(t, other)
+	assert.Never(t, func() bool { return len(calls(t, before)) > 0 }, 2*time.Second, 100*time.Millisecond)
+	require.NoError(t, shared.client.Delete(t.Context(), w))
+	require.Eventually(t, func() bool {
+		return apierrors.IsNotFound(shared.client.Get(t.Context(), client.ObjectKeyFromObject(w), &kaitov1alpha1.Workspace{}))
+	}, eventually.Long, eventually.Tick)
+}
+
+func TestALargeModelIsServedFromSeveralNodes(t *testing.T) {
+	start(t, options())
+	namespace := newNamespace(t)
+	w := serving(namespace, "model")
+	w.Inference.Preset.Name = "llama-3.3-70b-instruct"
+	w.Resource = kaitov1alpha1.ResourceSpec{InstanceType: "Standard_NC24ads_A100_v4", Count: ptr.To[int32](4)}
+	create(t, pushSecret(namespace), w)
+	got := eventuallyWorkspace(t, w, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
+		require.NotNil(c, w.Status.Plan)
+		assert.Greater(c, w.Status.Plan.Nodes, int32(1))
+	})
+	nodes := int(got.Status.Plan.Nodes)
+	machines := eventuallyMachines(t, w, nodes)
+	for i := range machines[:nodes-1] {
+		launch(t, &machines[i], "1")
+	}
+	eventuallyWorkspace(t, w, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
+		assert.Len(c, w.Status.WorkerNodes, nodes-1)
+		hasCondition(c, w, kaitov1alpha1.ConditionResourceReady, metav1.ConditionFalse, kaitov1alpha1.ReasonProvisioning)
+	})
+	set := &appsv1.StatefulSet{}
+	assert.Error(t, shared.client.Get(t.Context(), client.ObjectKeyFromObject(w), set), "nothing starts before all nodes are there")
+	launch(t, &machines[nodes-1], "1")
+	eventuallyWorkspace(t, w, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
+		hasCondition(c, w, kaitov1alpha1.ConditionReady, metav1.ConditionTrue, kaitov1alpha1.ReasonReady)
+		assert.Len(c, w.Status.WorkerNodes, nodes)
+	})
+	require.NoError(t, shared.client.Get(t.Context(), client.ObjectKeyFromObject(w), set))
+	assert.EqualValues(t, nodes, *set.Spec.Replicas)
+	service := &corev1.Service{}
+	require.NoError(t, shared.client.Get(t.Context(), client.ObjectKeyFromObject(w), service))
+	assert.Equal(t, "0", service.Spec.Selector[appsv1.PodIndexLabel], "only rank 0 answers")
+	for _, o := range []client.Object{&policyv1.PodDisruptionBudget{}, &networkingv1.NetworkPolicy{}} {
+		assert.NoError(t, shared.client.Get(t.Context(), client.ObjectKeyFromObject(w), o))
+	}
+	peers := &corev1.Service{}
+	require.NoError(t, shared.client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "model-peers"}, peers))
+	assert.True(t, peers.Spec.PublishNotReadyAddresses)
+}
+
+func TestAnAddressOutsideTheClusterNeedsKeys(t *testing.T) {
+	start(t, options())
+	namespace := newNamespace(t)
+	w := serving(namespace, "model")
+	w.Annotations = map[string]string{"kaito.sh/enablelb": "true"}
+	create(t, w)
+	launch(t, &eventuallyMachines(t, w, 1)[0], "1")
+	eventuallyWorkspace(t, w, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
+		hasCondition(c, w, kaitov1alpha1.ConditionStalled, metav1.ConditionTrue, kaitov1alpha1.ReasonInvalidSpec)
+	})
+	create(t, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "keys", Namespace: namespace}, StringData: map[string]string{"keys": "secret"}})
+	patchWorkspace(t, w, func(w *kaitov1alpha1.Workspace) { w.Annotations["kaito.sh/api-keys"] = "keys" })
+	eventuallyWorkspace(t, w, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
+		hasCondition(c, w, kaitov1alpha1.ConditionReady, metav1.ConditionTrue, kaitov1alpha1.ReasonReady)
+	})
+	service := &corev1.Service{}
+	require.NoError(t, shared.client.Get(t.Context(), client.ObjectKeyFromObject(w), service))
+	assert.Equal(t, corev1.ServiceTypeLoadBalancer, service.Spec.Type)
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -41,7 +40,7 @@ func (r *Reconciler) observe(ctx context.Context, s *scope) (flow.Result, error)
 	if err := r.findNodes(ctx, s); err != nil {
 		return flow.Stop(), err
 	}
-	if s.deployment, err = get(ctx, r.client, s.workspace, &appsv1.Deployment{}); err != nil {
+	if err := r.findServer(ctx, s); err != nil {
 		return flow.Stop(), err
 	}
 	if s.service, err = get(ctx, r.client, s.workspace, &corev1.Service{}); err != nil {

@@ -19,7 +19,6 @@ import (
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/flow"
 	"kaito.sh/workspace-operator/internal/node"
-	"kaito.sh/workspace-operator/internal/workload"
 )
 
 // makePlan decides what nodes are wanted and how the model is served, or that nothing is.
@@ -115,10 +114,10 @@ func (s *scope) planKey(resting map[node.Choice]time.Time) string {
 // holds says whether the plan in the status still counts: the workload that is there was made from the present inputs. Another build
 // of the operator, with another catalogue, then neither plans anew nor rolls anything.
 func (s *scope) holds(resting map[node.Choice]time.Time) bool {
-	if s.stage != StageServe || s.deployment == nil || s.service == nil || s.workspace.Status.Plan == nil {
+	if s.stage != StageServe || s.server == nil || s.service == nil || s.workspace.Status.Plan == nil {
 		return false
 	}
-	if s.deployment.Annotations[workload.AnnotationInputs] != s.inputs(s.workspace.Status.Plan) {
+	if s.server.inputs() != s.inputs(s.workspace.Status.Plan) || s.server.isSet() != s.several() {
 		return false
 	}
 	// A node that is missing and can't be had any more asks for another plan.
@@ -141,7 +140,8 @@ func (s *scope) inputs(p *kaitov1alpha1.PlanStatus) string {
 		Nodes, GPUs    int32
 		EngineRevision string
 		APIKeys        string `json:",omitempty"`
-	}{w.Inference, tuningPreset(w), tunedOutput(w), s.inferenceConfig, resource, p.InstanceType, p.Nodes, p.GPUsPerNode, p.Revision, w.Annotations[AnnotationAPIKeys]})
+		Public         bool   `json:",omitempty"`
+	}{w.Inference, tuningPreset(w), tunedOutput(w), s.inferenceConfig, resource, p.InstanceType, p.Nodes, p.GPUsPerNode, p.Revision, w.Annotations[AnnotationAPIKeys], public(w)})
 	if err != nil {
 		return "" // API types always marshal; an empty hash equals none and renders anew
 	}

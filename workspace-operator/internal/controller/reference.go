@@ -69,7 +69,7 @@ func (r *Reconciler) findSecrets(ctx context.Context, s *scope) (flow.Result, er
 
 // requested says whether nodes have been asked for, or chosen.
 func (s *scope) requested() bool {
-	return len(s.states) > 0 || s.before.Status.TargetNodeCount > 0 || s.deployment != nil
+	return len(s.states) > 0 || s.before.Status.TargetNodeCount > 0 || s.server != nil
 }
 
 // block keeps anything from being created. The first reason stays.
@@ -118,6 +118,7 @@ func secretsOf(w *kaitov1alpha1.Workspace) []namedSecret {
 			add(field+".presetOptions.imagePullSecrets", p.PresetOptions.ImagePullSecrets...)
 		}
 	}
+	add("metadata.annotations["+AnnotationAPIKeys+"]", w.Annotations[AnnotationAPIKeys])
 	if i := w.Inference; i != nil {
 		preset("inference.preset", i.Preset)
 		for n, a := range i.Adapters {

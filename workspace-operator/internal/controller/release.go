@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -62,11 +61,9 @@ func (r *Reconciler) release(ctx context.Context, s *scope) (flow.Result, error)
 
 // endWork deletes the workload and the TuningJob.
 func (r *Reconciler) endWork(ctx context.Context, s *scope) error {
-	deployment, err := get(ctx, r.client, s.workspace, &appsv1.Deployment{})
-	if err != nil {
+	if err := r.findServer(ctx, s); err != nil {
 		return err
 	}
-	s.deployment = deployment
 	if err := r.stopServing(ctx, s); err != nil {
 		return err
 	}

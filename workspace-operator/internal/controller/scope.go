@@ -3,7 +3,6 @@ package controller
 import (
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -58,8 +57,9 @@ type scope struct {
 	// nodes are all that are usable.
 	nodes []corev1.Node
 
-	deployment *appsv1.Deployment
-	service    *corev1.Service
+	// server is the Deployment or the StatefulSet that serves, and other the one of the other kind, where there is one.
+	server, other *server
+	service       *corev1.Service
 
 	stage Stage
 	// settled: the workload that is there was made from the present inputs, so the plan in the status holds.

@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"strings"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -21,15 +22,24 @@ import (
 	"kaito.sh/workspace-operator/internal/workload"
 )
 
-// The workload that serves is applied, and deleted when nothing is to be served.
-// +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch;delete
-// The Service stands in front of it.
+// The Service stands in front of what serves.
 // +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch
+// Pods of one server on several nodes go together, or not at all.
+// +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch
+// Their rendezvous is nobody else's.
+// +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=get;list;watch;create;patch
 // Pods tell why a workload does not serve.
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
 
 // AnnotationAPIKeys on a Workspace names the Secret whose key "keys" holds one API key a line; without it none is asked for.
 const AnnotationAPIKeys = "kaito.sh/api-keys"
+
+// AnnotationLoadBalancer on a Workspace, "true", asks for an address outside the cluster. It is KAITO's, and is refused without API keys.
+const AnnotationLoadBalancer = "kaito.sh/enablelb"
+
+func public(w *kaitov1alpha1.Workspace) bool {
+	return strings.EqualFold(w.Annotations[AnnotationLoadBalancer], "true")
+}
 
 // serve brings up the workload on the nodes, and says whether it answers.
 func (r *Reconciler) serve(ctx context.Context, s *scope) (flow.Result, error) {
@@ -41,12 +51,13 @@ func (r *Reconciler) serve(ctx context.Context, s *scope) (flow.Result, error) {
 		s.inference = no(kaitov1alpha1.ReasonScaledToZero, "resource.count is 0: nothing is served")
 		return flow.Continue(), r.stopServing(ctx, s)
 	}
+	s.pick()
 	if s.plan != nil && s.resource.ok() && s.blocked == nil {
 		if err := r.applyWorkload(ctx, s); err != nil {
 			return s.unapplied(err)
 		}
 	}
-	if s.deployment == nil {
+	if s.server == nil {
 		s.inference = s.unserved()
 		return flow.Continue(), nil
 	}
@@ -94,21 +105,64 @@ func (r *Reconciler) applyWorkload(ctx context.Context, s *scope) error {
 	if err := owned(s); err != nil {
 		return err
 	}
-	service := workload.Service(in)
-	if _, err := patch.Apply(ctx, r.client, kaitov1alpha1.FieldManager, service, object(s.service)); err != nil {
+	if _, err := patch.Apply(ctx, r.client, kaitov1alpha1.FieldManager, workload.Service(in), object(s.service)); err != nil {
 		return err
 	}
-	want := workload.Deployment(in)
-	if s.deployment != nil && s.deployment.Annotations[workload.AnnotationInputs] == in.Hash {
-		return nil
+	if s.server.inputs() == in.Hash {
+		return r.remove(ctx, s.workspace, s.other)
 	}
 	log.FromContext(ctx).Info("Applying the workload", "inputs", in.Hash)
-	if _, err := patch.Apply(ctx, r.client, kaitov1alpha1.FieldManager, want, object(s.deployment)); err != nil {
+	// The two kinds would hold the same GPUs.
+	if err := r.remove(ctx, s.workspace, s.other); err != nil {
 		return err
 	}
-	s.deployment, err = get(ctx, r.client, s.workspace, &appsv1.Deployment{})
-	return err
+	var current client.Object
+	if s.server != nil {
+		current = s.server.object
+	}
+	var want client.Object = workload.Deployment(in)
+	if in.Several() {
+		if err := r.applyPeers(ctx, in); err != nil {
+			return err
+		}
+		want = workload.StatefulSet(in)
+	}
+	if _, err := patch.Apply(ctx, r.client, kaitov1alpha1.FieldManager, want, current); err != nil {
+		return err
+	}
+	s.server, s.other = nil, nil
+	if err := r.findServer(ctx, s); err != nil {
+		return err
+	}
+	s.pick()
+	return nil
 }
+
+// applyPeers makes what a server of several nodes has besides.
+func (r *Reconciler) applyPeers(ctx context.Context, in workload.Input) error {
+	for _, each := range []struct{ want, current client.Object }{
+		{workload.Peers(in), &corev1.Service{}},
+		{workload.DisruptionBudget(in), &policyv1.PodDisruptionBudget{}},
+		{workload.NetworkPolicy(in), &networkingv1.NetworkPolicy{}},
+	} {
+		current := each.current
+		err := r.client.Get(ctx, client.ObjectKeyFromObject(each.want), current)
+		switch {
+		case apierrors.IsNotFound(err):
+			current = nil
+		case err != nil:
+			return fmt.Errorf("reading %T %s: %w", each.want, client.ObjectKeyFromObject(each.want), err)
+		case !metav1.IsControlledBy(current, in.Workspace):
+			return &patch.TakenError{Kind: fmt.Sprintf("%T", each.want), Key: client.ObjectKeyFromObject(each.want), Cause: errNotOurs}
+		}
+		if _, err := patch.Apply(ctx, r.client, kaitov1alpha1.FieldManager, each.want, current); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var errNotOurs = errors.New("its controller is not this Workspace")
 
 // object keeps a nil pointer from becoming an interface that is not nil.
 func object[T any, P interface {
@@ -123,10 +177,19 @@ func object[T any, P interface {
 
 // owned refuses to write to what another Workspace, or a person who copied labels, has made.
 func owned(s *scope) error {
-	for kind, obj := range map[string]client.Object{"Deployment": object(s.deployment), "Service": object(s.service)} {
-		if obj != nil && !metav1.IsControlledBy(obj, s.workspace) {
-			return &patch.TakenError{Kind: kind, Key: client.ObjectKeyFromObject(obj), Cause: errors.New("its controller is not this Workspace")}
+	check := func(kind string, obj client.Object) error {
+		if metav1.IsControlledBy(obj, s.workspace) {
+			return nil
 		}
+		return &patch.TakenError{Kind: kind, Key: client.ObjectKeyFromObject(obj), Cause: errNotOurs}
+	}
+	if s.service != nil {
+		if err := check("Service", s.service); err != nil {
+			return err
+		}
+	}
+	if s.server != nil {
+		return check("workload", s.server.object)
 	}
 	return nil
 }
@@ -140,6 +203,7 @@ func (r *Reconciler) workloadInput(s *scope) (workload.Input, error) {
 		Images:       r.options.Images,
 		ImageVolumes: r.imageVolumes(s.nodes),
 		APIKeySecret: w.Annotations[AnnotationAPIKeys],
+		Public:       public(w),
 		Placement:    workload.Placement{Nodes: s.plan.Status.Nodes},
 	}
 	if len(s.own) == 0 {
@@ -152,6 +216,9 @@ func (r *Reconciler) workloadInput(s *scope) (workload.Input, error) {
 	if w.Inference != nil {
 		in.Template = w.Inference.Template
 	}
+	if in.Public && (in.APIKeySecret == "" || in.Template != nil) {
+		return in, &specError{fmt.Sprintf("metadata.annotations[%s] asks for an address outside the cluster, which is refused without API keys on the gateway: name a Secret with the key \"keys\" in the annotation %s (a pod template has no gateway of ours), or remove the annotation", AnnotationLoadBalancer, AnnotationAPIKeys)}
+	}
 	return in, adapters(w, &in)
 }
 
@@ -163,72 +230,10 @@ func hostname(n corev1.Node) string {
 	return n.Name
 }
 
-// adapters are the tuned one and those of the inference section.
-func adapters(w *kaitov1alpha1.Workspace, in *workload.Input) error {
-	if t := w.Tuning; t != nil && w.Status.Tuning != nil {
-		tuned := workload.Adapter{Name: w.Name}
-		switch {
-		case w.Status.Tuning.Image != "":
-			tuned.Image = w.Status.Tuning.Image
-			if t.Output != nil && t.Output.ImagePushSecret != "" {
-				tuned.PullSecrets = []string{t.Output.ImagePushSecret}
-			}
-		case t.Output != nil && t.Output.VolumeSource != nil:
-			tuned.Volume = t.Output.VolumeSource
-		}
-		in.Tuned = tuned.Name
-		in.Adapters = append(in.Adapters, tuned)
-	}
-	if w.Inference == nil {
-		return nil
-	}
-	for i, a := range w.Inference.Adapters {
-		adapter, err := adapter(i, a)
-		if err != nil {
-			return err
-		}
-		if slices.ContainsFunc(in.Adapters, func(o workload.Adapter) bool { return o.Name == adapter.Name }) || adapter.Name == w.Name && in.Tuned == "" {
-			return &specError{fmt.Sprintf("inference.adapters[%d].source.name is %q, which is the name of another model that is served: rename it", i, adapter.Name)}
-		}
-		in.Adapters = append(in.Adapters, adapter)
-	}
-	return nil
-}
-
-func adapter(i int, a kaitov1alpha1.AdapterSpec) (workload.Adapter, error) {
-	field := fmt.Sprintf("inference.adapters[%d]", i)
-	switch {
-	case a.Source == nil:
-		return workload.Adapter{}, &specError{field + ".source is needed: give it a name and an image or a volumeSource"}
-	case a.Source.Image == "" && a.Source.VolumeSource == nil:
-		return workload.Adapter{}, &specError{field + ".source has neither image nor volumeSource: adapters come as one of the two"}
-	case a.Strength != nil && !isOne(*a.Strength):
-		return workload.Adapter{}, &specError{fmt.Sprintf("%s.strength is %s: the engine applies adapters at full strength only; remove the field, or scale lora_alpha in the adapter", field, *a.Strength)}
-	}
-	name := a.Source.Name
-	if name == "" {
-		name = fmt.Sprintf("adapter-%d", i)
-	}
-	return workload.Adapter{Name: name, Image: a.Source.Image, PullSecrets: a.Source.ImagePullSecrets, Volume: a.Source.VolumeSource}, nil
-}
-
-func isOne(strength string) bool {
-	if strength == "" || strength[0] != '1' {
-		return false
-	}
-	for _, c := range strength[1:] {
-		if c != '.' && c != '0' {
-			return false
-		}
-	}
-	return true
-}
-
 // readWorkload says whether the workload answers, and why not.
 func (r *Reconciler) readWorkload(ctx context.Context, s *scope) (flow.Result, error) {
-	d := s.deployment
 	s.workspace.Status.Endpoint = workload.Endpoint(s.workspace)
-	if d.Status.ObservedGeneration >= d.Generation && d.Status.UpdatedReplicas > 0 && d.Status.AvailableReplicas > 0 && d.Status.UnavailableReplicas == 0 {
+	if s.server.answers {
 		s.inference = yes(kaitov1alpha1.ReasonReady, "the engine answers at "+workload.Endpoint(s.workspace))
 		if m := s.before.Status.Milestones; m == nil || m.EngineReady == nil {
 			return flow.Continue(), r.noteTimes(ctx, s)
@@ -242,8 +247,8 @@ func (r *Reconciler) readWorkload(ctx context.Context, s *scope) (flow.Result, e
 	}
 	failure, recheck := observe.Pods(pods, s.now)
 	if failure == nil || failure.Reason == kaitov1alpha1.ReasonUnschedulable {
-		if f := observe.Deployment(d); f != nil {
-			failure = f
+		if s.server.failure != nil {
+			failure = s.server.failure
 		}
 	}
 	// While nodes are missing a pod that fits none is no news.
@@ -292,12 +297,8 @@ func (r *Reconciler) noteTimes(ctx context.Context, s *scope) error {
 // stopServing deletes the workload; the Service stays, so that its address does.
 func (r *Reconciler) stopServing(ctx context.Context, s *scope) error {
 	s.workspace.Status.Endpoint = ""
-	if s.deployment == nil || s.deployment.DeletionTimestamp != nil || !metav1.IsControlledBy(s.deployment, s.workspace) {
-		return nil
+	if err := r.remove(ctx, s.workspace, s.server); err != nil {
+		return err
 	}
-	log.FromContext(ctx).Info("Deleting the workload")
-	if err := r.client.Delete(ctx, s.deployment, client.Preconditions{UID: &s.deployment.UID}, client.PropagationPolicy(metav1.DeletePropagationBackground)); err != nil {
-		return client.IgnoreNotFound(err)
-	}
-	return nil
+	return r.remove(ctx, s.workspace, s.other)
 }

@@ -60,6 +60,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options, planner Plann
 		WithOptions(controller.Options{MaxConcurrentReconciles: options.Workers}).
 		For(&kaitov1alpha1.Workspace{}, builder.WithPredicates(forget)).
 		Owns(&appsv1.Deployment{}, builder.WithPredicates(forget)).
+		Owns(&appsv1.StatefulSet{}, builder.WithPredicates(forget)).
 		Owns(&corev1.Service{}, builder.WithPredicates(forget)).
 		Watches(&corev1.Pod{}, byLabels(), builder.WithPredicates(changed(podChanged))).
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(w.ofNode), builder.WithPredicates(changed(nodeChanged))).

@@ -18,7 +18,8 @@ func Deployment(in Input) *appsv1.Deployment {
 		TypeMeta:   metav1.TypeMeta{APIVersion: appsv1.SchemeGroupVersion.String(), Kind: "Deployment"},
 		ObjectMeta: meta,
 		Spec: appsv1.DeploymentSpec{
-			Replicas: ptr.To[int32](1),
+			// Of a template each replica is a server of its own; of a preset one server takes all the nodes.
+			Replicas: ptr.To(in.Placement.Nodes),
 			Selector: &metav1.LabelSelector{MatchLabels: in.Selector()},
 			// There is no spare GPU for a second pod beside the first.
 			Strategy:             appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType},
@@ -32,12 +33,16 @@ func Deployment(in Input) *appsv1.Deployment {
 
 // Service is what clients call; the second port is torch's rendezvous.
 func Service(in Input) *corev1.Service {
+	kind := corev1.ServiceTypeClusterIP
+	if in.Public {
+		kind = corev1.ServiceTypeLoadBalancer
+	}
 	return &corev1.Service{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
 		ObjectMeta: in.meta(in.Workspace.Name),
 		Spec: corev1.ServiceSpec{
-			Type:     corev1.ServiceTypeClusterIP,
-			Selector: in.Selector(),
+			Type:     kind,
+			Selector: in.clientSelector(),
 			Ports: []corev1.ServicePort{
 				{Name: "http", Protocol: corev1.ProtocolTCP, Port: kaitov1alpha1.PortHTTP, TargetPort: intstr.FromInt32(kaitov1alpha1.PortGateway)},
 				{Name: "rendezvous", Protocol: corev1.ProtocolTCP, Port: kaitov1alpha1.PortRendezvous, TargetPort: intstr.FromInt32(kaitov1alpha1.PortRendezvous)},

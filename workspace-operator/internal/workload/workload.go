@@ -54,6 +54,8 @@ type Input struct {
 	ImageVolumes bool
 	// APIKeySecret is the name of the Secret whose key "keys" opens the gateway; empty: no key is asked for.
 	APIKeySecret string
+	// Public gives the Service an address outside the cluster.
+	Public bool
 }
 
 // Images are our own.

