@@ -10,6 +10,7 @@ import (
 
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"kaito.sh/shared/catalog"
 	"kaito.sh/shared/manager"
@@ -45,7 +46,7 @@ func run() int {
 			if err != nil {
 				return err
 			}
-			return controller.Setup(ctx, mgr, options, controller.CatalogPlanner{Catalog: c, Region: options.Region}, clock.RealClock{})
+			return controller.Setup(ctx, mgr, metrics.Registry, options, controller.CatalogPlanner{Catalog: c, Region: options.Region}, clock.RealClock{})
 		},
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/prometheus/client_golang/prometheus"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -31,8 +32,8 @@ import (
 // controllerName is in logs, metrics and events.
 const controllerName = "workspace"
 
-// Setup adds the Workspace controller to a manager.
-func Setup(ctx context.Context, mgr ctrl.Manager, options Options, planner Planner, clk clock.PassiveClock) error {
+// Setup adds the Workspace controller to a manager, and its metrics to a registry.
+func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer, options Options, planner Planner, clk clock.PassiveClock) error {
 	if err := index(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
@@ -48,9 +49,13 @@ func Setup(ctx context.Context, mgr ctrl.Manager, options Options, planner Plann
 	if err != nil {
 		return err
 	}
+	metrics, err := NewMetrics(registry, mgr.GetCache(), clk)
+	if err != nil {
+		return err
+	}
 	r, err := New(Config{
 		Client: c, Live: mgr.GetAPIReader(), Foreign: kinds, Secrets: DryRunSecrets{Client: mgr.GetClient()},
-		Planner: planner, Events: mgr.GetEventRecorder(controllerName), Clock: clk, Metrics: &Metrics{}, Options: options,
+		Planner: planner, Events: mgr.GetEventRecorder(controllerName), Clock: clk, Metrics: metrics, Options: options,
 	})
 	if err != nil {
 		return err

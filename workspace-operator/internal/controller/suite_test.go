@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -144,7 +145,7 @@ func start(t *testing.T, options controller.Options) *operator {
 		Controller: ctrlConfig(),
 	})
 	if err == nil {
-		err = controller.Setup(ctx, mgr, options, planner(t), clock.RealClock{})
+		err = controller.Setup(ctx, mgr, prometheus.NewRegistry(), options, planner(t), clock.RealClock{})
 	}
 	if err != nil {
 		cancel()
