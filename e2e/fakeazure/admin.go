@@ -4,30 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-
-	"sigs.k8s.io/yaml"
 )
-
-// Scenario is a script as a file.
-type Scenario struct {
-	Faults []Fault `json:"faults"`
-}
-
-// ParseScenario reads a script. An unknown field is an error, so that a typo does not silently mean no fault.
-func ParseScenario(text []byte) (Scenario, error) {
-	var scenario Scenario
-	if err := yaml.UnmarshalStrict(text, &scenario); err != nil {
-		return scenario, fmt.Errorf("reading the scenario: %w", err)
-	}
-	return scenario, nil
-}
-
-// Play adds a script's lines.
-func (s *Server) Play(scenario Scenario) {
-	for _, f := range scenario.Faults {
-		s.AddFault(f)
-	}
-}
 
 // admin is how a script is set from outside; it is plain HTTP on loopback and asks for no token.
 func (s *Server) admin() http.Handler {
@@ -37,7 +14,7 @@ func (s *Server) admin() http.Handler {
 		s.ClearFaults()
 		w.WriteHeader(http.StatusNoContent)
 	})
-	mux.HandleFunc("POST /admin/faults", func(w http.ResponseWriter, r *http.Request) {
+	play := func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 		if err != nil {
 			respond(w, http.StatusRequestEntityTooLarge, map[string]string{"error": err.Error()})
@@ -50,7 +27,8 @@ func (s *Server) admin() http.Handler {
 		}
 		s.Play(scenario)
 		w.WriteHeader(http.StatusNoContent)
-	})
+	}
+	mux.HandleFunc("POST /admin/scenario", play)
 	mux.HandleFunc("PUT /admin/power/{state}", func(w http.ResponseWriter, r *http.Request) {
 		state := PowerState(r.PathValue("state"))
 		if !state.known() {

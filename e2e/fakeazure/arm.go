@@ -44,6 +44,7 @@ func (s *Server) serve(c *call, handle func(*call) *apiError) {
 	s.mutex.Lock()
 	s.sequence++
 	c.Sequence = s.sequence
+	c.complete(s.options.PageSize)
 	hook := s.options.OnRequest
 	s.mutex.Unlock()
 	verdict := Serve
@@ -59,11 +60,11 @@ func (s *Server) serve(c *call, handle func(*call) *apiError) {
 		defer s.mutex.Unlock()
 		s.advance()
 		s.calls[c.Verb]++
-		fault := s.match(c.Request)
+		fault := s.match(c.Request, s.subject(c))
 		switch {
 		case fault != nil && fault.Drop == DropBefore:
 			panic(http.ErrAbortHandler)
-		case fault != nil && fault.Error != nil && !fault.Async:
+		case fault != nil && fault.Error != nil:
 			fault.Error.write(c.w)
 			return
 		}
@@ -94,6 +95,18 @@ func (s *Server) serve(c *call, handle func(*call) *apiError) {
 	if drop {
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// subject is the pool that a call is about: the one that is there, or the one that a PUT describes.
+func (s *Server) subject(c *call) *pool {
+	if p := s.pools[c.Pool]; p != nil || c.Verb != "putPool" {
+		return p
+	}
+	var body putBody
+	if decode(c.body, &body) != nil {
+		return nil
+	}
+	return &pool{Name: c.Pool, Properties: body.Properties}
 }
 
 // discard swallows the answer of a call whose connection is cut afterwards.
@@ -223,16 +236,37 @@ func (s *Server) getCluster(c *call) *apiError {
 	return nil
 }
 
+// complete reads what hooks and faults want to know of a call.
+func (c *call) complete(pageSize int) {
+	switch c.Verb {
+	case "listPools", "listMachines", "listUsages", "listSKUs":
+		start, _ := strconv.Atoi(c.r.URL.Query().Get(skipToken)) // absent: 0
+		c.Page = start/pageSize + 1
+	case "putPool":
+		var body struct {
+			Properties struct {
+				Count int `json:"count"`
+			} `json:"properties"`
+		}
+		if decode(c.body, &body) == nil { // otherwise the call itself says what is wrong
+			c.Count = body.Properties.Count
+		}
+	}
+}
+
+// skipToken is the query parameter that says where a page begins.
+const skipToken = "$skiptoken"
+
 // page answers a part of a list, and where the rest is.
 func (s *Server) page(c *call, items []any) {
-	start, _ := strconv.Atoi(c.r.URL.Query().Get("$skiptoken")) // absent: 0
+	start, _ := strconv.Atoi(c.r.URL.Query().Get(skipToken)) // absent: 0
 	start = min(max(start, 0), len(items))
 	end := min(start+s.options.PageSize, len(items))
 	body := map[string]any{"value": items[start:end]}
 	if end < len(items) {
 		next := *c.r.URL
 		query := next.Query()
-		query.Set("$skiptoken", strconv.Itoa(end))
+		query.Set(skipToken, strconv.Itoa(end))
 		next.RawQuery, next.Scheme, next.Host = query.Encode(), "https", c.r.Host
 		body["nextLink"] = next.String()
 	}

@@ -72,7 +72,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 	token := hex.EncodeToString(random)
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	if f := s.match(Request{Verb: "token"}); f != nil && f.Error != nil {
+	if f := s.match(Request{Verb: verbToken}, nil); f != nil && f.Error != nil {
 		refuse(http.StatusUnauthorized, "invalid_client", "%s", f.Error.Message)
 		return
 	}

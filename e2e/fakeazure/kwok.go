@@ -33,12 +33,13 @@ func NewKWOK(client kubernetes.Interface) NodeSide {
 	return &kwok{nodes: client, catalog: loaded}
 }
 
-// Join creates the Node with what a kubelet would report, and its status by the status subresource.
+// Join creates the Node with what a kubelet would report, and its status by the status subresource. A Node that is there
+// already becomes what the machine is now.
 func (k *kwok) Join(ctx context.Context, vm VM) error {
 	want := k.node(vm)
 	node, err := k.nodes.CoreV1().Nodes().Create(ctx, want, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
-		node, err = k.nodes.CoreV1().Nodes().Get(ctx, vm.Name, metav1.GetOptions{})
+		node, err = k.change(ctx, want)
 	}
 	if err != nil {
 		return fmt.Errorf("creating Node %s: %w", vm.Name, err)
@@ -49,6 +50,24 @@ func (k *kwok) Join(ctx context.Context, vm VM) error {
 		return fmt.Errorf("writing the status of Node %s: %w", vm.Name, err)
 	}
 	return nil
+}
+
+// change has KWOK keep a Node that is there Ready, or not.
+func (k *kwok) change(ctx context.Context, want *corev1.Node) (*corev1.Node, error) {
+	node, err := k.nodes.CoreV1().Nodes().Get(ctx, want.Name, metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	message, notReady := want.Annotations[cluster.NotReadyAnnotation]
+	if node.Annotations[cluster.NotReadyAnnotation] == message {
+		return node, nil
+	}
+	if notReady {
+		node.Annotations[cluster.NotReadyAnnotation] = message
+	} else {
+		delete(node.Annotations, cluster.NotReadyAnnotation)
+	}
+	return k.nodes.CoreV1().Nodes().Update(ctx, node, metav1.UpdateOptions{})
 }
 
 // Leave deletes the Node, as AKS's cloud node manager does when the machine is gone.
@@ -62,7 +81,7 @@ func (k *kwok) Leave(ctx context.Context, vm VM) error {
 
 func (k *kwok) node(vm VM) *corev1.Node {
 	node := &corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: vm.Name, Labels: labels(vm), Annotations: map[string]string{cluster.SimulatedNodeAnnotation: cluster.SimulatedNodeValue}},
+		ObjectMeta: metav1.ObjectMeta{Name: vm.Name, Labels: k.labels(vm), Annotations: map[string]string{cluster.SimulatedNodeAnnotation: cluster.SimulatedNodeValue}},
 		Spec:       corev1.NodeSpec{ProviderID: vm.ProviderID},
 	}
 	if vm.NotReady {
@@ -74,13 +93,13 @@ func (k *kwok) node(vm VM) *corev1.Node {
 		}
 	}
 	node.Status.Capacity = k.capacity(vm)
-	node.Status.Allocatable = node.Status.Capacity.DeepCopy()
+	node.Status.Allocatable = allocatable(node.Status.Capacity)
 	node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "127.0.0.1"}, {Type: corev1.NodeHostName, Address: vm.Name}}
 	return node
 }
 
 // labels are those that AKS puts on a Node of its own accord, and the pool's.
-func labels(vm VM) map[string]string {
+func (k *kwok) labels(vm VM) map[string]string {
 	out := map[string]string{
 		"agentpool": vm.Pool, "kubernetes.azure.com/agentpool": vm.Pool, "kubernetes.azure.com/cluster": vm.ResourceGroup,
 		"kubernetes.azure.com/mode": "user", "kubernetes.azure.com/role": "agent",
@@ -89,6 +108,10 @@ func labels(vm VM) map[string]string {
 	}
 	if vm.Zone != "" {
 		out[corev1.LabelTopologyZone] = vm.Location + "-" + vm.Zone
+	}
+	if size, err := k.catalog.Size(vm.Size); err == nil && size.GPUs > 0 {
+		// https://learn.microsoft.com/azure/aks/use-nvidia-gpu has workloads choose nodes by these.
+		out["accelerator"], out["kubernetes.azure.com/accelerator"] = "nvidia", "nvidia"
 	}
 	if vm.Spot {
 		out["kubernetes.azure.com/scalesetpriority"] = "spot"
@@ -99,21 +122,47 @@ func labels(vm VM) map[string]string {
 	return out
 }
 
-// capacity is what a size's kubelet reports, the system's share taken off roughly.
+// capacity is what the kubelet of a size reports; sizes outside the catalogue are taken for 8 vCPUs and 64 GiB.
 func (k *kwok) capacity(vm VM) corev1.ResourceList {
+	vcpus, memory, gpus := 8, 64, 0
+	if size, err := k.catalog.Size(vm.Size); err == nil {
+		vcpus, memory, gpus = size.VCPUs, size.RAMGiB, size.GPUs
+	}
 	out := corev1.ResourceList{
-		corev1.ResourceCPU: resource.MustParse("8"), corev1.ResourceMemory: resource.MustParse("64Gi"),
-		corev1.ResourcePods: resource.MustParse("110"), corev1.ResourceEphemeralStorage: resource.MustParse("1Ti"),
+		corev1.ResourceCPU:              *resource.NewQuantity(int64(vcpus), resource.DecimalSI),
+		corev1.ResourceMemory:           *resource.NewQuantity(int64(memory)<<30, resource.BinarySI),
+		corev1.ResourcePods:             *resource.NewQuantity(maxPods, resource.DecimalSI),
+		corev1.ResourceEphemeralStorage: resource.MustParse("1Ti"),
 	}
-	size, err := k.catalog.Size(vm.Size)
-	if err != nil {
-		return out
+	if vm.GPU && gpus > 0 {
+		out[gpuResource] = *resource.NewQuantity(int64(gpus), resource.DecimalSI)
 	}
-	out[corev1.ResourceCPU] = *resource.NewQuantity(int64(size.VCPUs), resource.DecimalSI)
-	out[corev1.ResourceMemory] = *resource.NewQuantity(int64(size.RAMGiB)<<30, resource.BinarySI)
-	if vm.GPU {
-		out[gpuResource] = *resource.NewQuantity(int64(size.GPUs), resource.DecimalSI)
+	return out
+}
+
+// maxPods is the default of AKS with its overlay network.
+const maxPods = 110
+
+// What AKS keeps for itself (https://learn.microsoft.com/azure/aks/node-resource-reservations): of memory 20 MB a pod and 50 MB,
+// and 100 MiB that the kubelet evicts below; of CPU millicores by the number of cores.
+const reservedMemory = (20*maxPods+50)*1_000_000 + 100<<20
+
+func reservedCPU(vcpus int64) int64 {
+	for _, step := range []struct{ cores, milli int64 }{{1, 60}, {2, 100}, {4, 140}, {8, 180}, {16, 260}, {32, 420}} {
+		if vcpus <= step.cores {
+			return step.milli
+		}
 	}
+	return 740
+}
+
+// allocatable is what is left for pods.
+func allocatable(capacity corev1.ResourceList) corev1.ResourceList {
+	out := capacity.DeepCopy()
+	cpu := capacity[corev1.ResourceCPU]
+	out[corev1.ResourceCPU] = *resource.NewMilliQuantity(cpu.MilliValue()-reservedCPU(cpu.Value()), resource.DecimalSI)
+	memory := capacity[corev1.ResourceMemory]
+	out[corev1.ResourceMemory] = *resource.NewQuantity(memory.Value()-reservedMemory, resource.BinarySI)
 	return out
 }
 

@@ -61,6 +61,9 @@ type operation struct {
 	Fails *apiError `json:"fails,omitempty"`
 	// Gone are the indexes that deleteMachines removes.
 	Gone []int `json:"gone,omitempty"`
+
+	// missing says how many of the machines asked for do not come; nil: none.
+	missing func(wanted int) int
 }
 
 // Statuses of an operation.

@@ -22,7 +22,7 @@ type VM struct {
 
 // NodeSide turns machines into Nodes. Both are called again after an error and must bear it.
 type NodeSide interface {
-	// Join is called when a machine has booted and its kubelet registers.
+	// Join is called when a machine has booted and its kubelet registers, and again when GPU or NotReady have changed.
 	Join(ctx context.Context, vm VM) error
 	// Leave is called when a machine is gone.
 	Leave(ctx context.Context, vm VM) error

@@ -16,8 +16,10 @@ func (s *Server) begin(c *call, p *pool, kind string, takes time.Duration) *oper
 	s.serial++
 	now := s.now()
 	op := &operation{ID: fmt.Sprintf("00000000-0000-0000-0001-%012d", s.serial), Pool: p.Name, Kind: kind, Start: now, Due: now.Add(takes), Status: operationRunning}
-	if f := s.matchOperation(c.Request, p); f != nil {
-		op.Hangs, op.Fails = f.Hang, f.Error
+	op.Hangs = s.matchHang(c.Request, p) != nil
+	if f := s.matchResult(c.Request, p); f != nil {
+		op.Fails, op.Hangs = f.Error, op.Hangs || f.Hang
+		op.missing = f.missing
 	}
 	s.operations[op.ID] = op
 	p.Operation = op.ID
@@ -65,6 +67,7 @@ func (s *Server) getOperationResult(c *call) *apiError {
 // advance lets everything happen whose time has come; the caller holds the mutex.
 func (s *Server) advance() {
 	now := s.now()
+	s.happen(now)
 	for _, name := range s.poolNames() {
 		p := s.pools[name]
 		if op := s.operations[p.Operation]; op != nil && !op.Hangs && !op.Due.After(now) {
@@ -124,6 +127,9 @@ func (s *Server) nextDue() time.Time {
 		if t.Before(next) {
 			next = t
 		}
+	}
+	for _, e := range s.events {
+		earlier(e.at)
 	}
 	for _, p := range s.pools {
 		if op := s.operations[p.Operation]; op != nil && !op.Hangs {

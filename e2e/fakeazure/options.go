@@ -43,7 +43,10 @@ const (
 )
 
 // Quota is a limit of vCPUs; Used is what others use.
-type Quota struct{ Limit, Used int64 }
+type Quota struct {
+	Limit int64 `json:"limit"`
+	Used  int64 `json:"used,omitempty"`
+}
 
 // Options of a server; every field has a default.
 type Options struct {
@@ -86,6 +89,8 @@ type Request struct {
 	Pool string
 	// Write is true for what changes something.
 	Write bool
+	// Page of a list, from 1; Count that a PUT asks for.
+	Page, Count int
 }
 
 // Verdict says what becomes of a request.

@@ -182,12 +182,9 @@ func (s *Server) grow(c *call, p *pool, count int, kind string, takes time.Durat
 	op := s.begin(c, p, kind, takes)
 	wanted := count - len(p.Machines)
 	p.Count = count
-	fault := s.matchAllocation(c.Request, p)
 	allocated := max(wanted, 0)
-	if fault != nil && wanted > 0 {
-		allocated = max(wanted-fault.fails(wanted), 0)
-		op.Fails = fault.Error
-		op.Hangs = op.Hangs || fault.Hang
+	if op.missing != nil && wanted > 0 {
+		allocated = wanted - op.missing(wanted)
 	}
 	for range allocated {
 		s.boot(p)

@@ -26,12 +26,3 @@ func (p PowerState) answers() (code, provisioning string) {
 		return string(PowerRunning), stateSucceeded
 	}
 }
-
-// SetPower has the cluster stop or start. While it is not Running, writes to agent pools are refused and no machine joins; the
-// Nodes that are there stay, as objects do that nobody serves.
-func (s *Server) SetPower(state PowerState) {
-	s.mutex.Lock()
-	s.power, s.dirty = state, true
-	s.mutex.Unlock()
-	s.poke()
-}

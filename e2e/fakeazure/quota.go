@@ -75,8 +75,10 @@ func (s *Server) quota(p *pool, more int) *apiError {
 		}
 		needed := after[name].Used - before[name].Used
 		return &apiError{HTTP: http.StatusBadRequest, Code: "ErrCode_InsufficientVCPUQuota", AKS: true,
-			Message: fmt.Sprintf("Insufficient vcpu quota: operation could not be completed as it results in exceeding approved %s quota. Additional details - Deployment Model: Resource Manager, Location: %s, Current Limit: %d, Current Usage: %d, Additional Required: %d, (Minimum) New Limit Required: %d.",
-				what, s.options.Location, before[name].Limit, before[name].Used, needed, before[name].Used+needed)}
+			Message: fill(quotaMessage(what), map[string]string{
+				"location": s.options.Location, "limit": fmt.Sprint(before[name].Limit), "usage": fmt.Sprint(before[name].Used),
+				"needed": fmt.Sprint(needed), "minimum": fmt.Sprint(after[name].Used),
+			})}
 	}
 	return nil
 }

@@ -33,6 +33,7 @@ type Server struct {
 	tokens     map[string]time.Time
 	buckets    map[string]*bucket
 	faults     []*Fault
+	events     []scheduled
 	sequence   int
 	serial     int
 	calls      map[string]int
@@ -77,7 +78,11 @@ func New(options Options) (*Server, error) {
 }
 
 // Options are what the server runs with, defaults filled in.
-func (s *Server) Options() Options { return s.options }
+func (s *Server) Options() Options {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	return s.options
+}
 
 // CAFile is the certificate that clients must trust.
 func (s *Server) CAFile() string { return filepath.Join(s.options.Dir, caFile) }

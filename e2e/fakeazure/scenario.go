@@ -1,0 +1,198 @@
+package fakeazure
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+)
+
+// Scenario is a script as a file: what calls meet, and what happens by itself.
+type Scenario struct {
+	Faults []Fault `json:"faults,omitempty"`
+	Events []Event `json:"events,omitempty"`
+}
+
+// Event is something that happens without a call. Exactly one of its fields besides After is set.
+type Event struct {
+	// After is how long after the scenario is played it happens, on the cloud's clock.
+	After metav1.Duration `json:"after,omitempty"`
+
+	// Power has the cluster stop or start: Running, Stopping, Stopped, Starting.
+	Power PowerState `json:"power,omitempty"`
+	// Evict takes away a spot machine, or any other, by its provider id.
+	Evict string `json:"evict,omitempty"`
+	// EvictSpot takes away the oldest so many spot machines.
+	EvictSpot int `json:"evictSpot,omitempty"`
+	// RemovePool is somebody else who deletes a pool.
+	RemovePool string `json:"removePool,omitempty"`
+	// AddPool is a pool of somebody else's.
+	AddPool *ForeignPool `json:"addPool,omitempty"`
+	// Node changes a Node that has joined.
+	Node *NodeChange `json:"node,omitempty"`
+	// Quota sets the limits of vCPUs: a family's, cores (the region's) or lowPriorityCores (spot's).
+	Quota map[string]Quota `json:"quota,omitempty"`
+	// ClearFaults empties the script of faults.
+	ClearFaults bool `json:"clearFaults,omitempty"`
+}
+
+// ForeignPool is an agent pool that is not made by a PUT.
+type ForeignPool struct {
+	Name  string            `json:"name"`
+	Size  string            `json:"size"`
+	Count int               `json:"count"`
+	Tags  map[string]string `json:"tags,omitempty"`
+}
+
+// NodeChange is what becomes of a Node that has joined.
+type NodeChange struct {
+	ProviderID string `json:"providerID"`
+	// NotReady and NoGPU are what it is from now on.
+	NotReady bool `json:"notReady,omitempty"`
+	NoGPU    bool `json:"noGPU,omitempty"`
+}
+
+func (e Event) validate() error {
+	set := 0
+	for _, is := range []bool{
+		e.Power != "", e.Evict != "", e.EvictSpot != 0, e.RemovePool != "", e.AddPool != nil, e.Node != nil, len(e.Quota) > 0, e.ClearFaults,
+	} {
+		if is {
+			set++
+		}
+	}
+	switch {
+	case set != 1:
+		return fmt.Errorf("an event sets %d of power, evict, evictSpot, removePool, addPool, node, quota, clearFaults; it must be one", set)
+	case e.Power != "" && !e.Power.known():
+		return fmt.Errorf("power %q is not one of Running, Stopping, Stopped, Starting", e.Power)
+	case e.EvictSpot < 0:
+		return fmt.Errorf("evictSpot is %d; it must be 1 or more", e.EvictSpot)
+	case e.AddPool != nil && !poolName.MatchString(e.AddPool.Name):
+		return fmt.Errorf("addPool.name %q does not match %s", e.AddPool.Name, poolName)
+	case e.After.Duration < 0:
+		return fmt.Errorf("after %s is in the past", e.After.Duration)
+	}
+	return nil
+}
+
+// ParseScenario reads a script, YAML or JSON. An unknown field is an error, so that a typo does not silently mean no fault.
+func ParseScenario(text []byte) (Scenario, error) {
+	var scenario Scenario
+	if err := yaml.UnmarshalStrict(text, &scenario); err != nil {
+		return Scenario{}, fmt.Errorf("reading the scenario: %w", err)
+	}
+	for i, f := range scenario.Faults {
+		if err := f.validate(); err != nil {
+			return Scenario{}, fmt.Errorf("reading the scenario: faults[%d]: %w", i, err)
+		}
+	}
+	for i, e := range scenario.Events {
+		if err := e.validate(); err != nil {
+			return Scenario{}, fmt.Errorf("reading the scenario: events[%d]: %w", i, err)
+		}
+	}
+	return scenario, nil
+}
+
+// ReadScenario is ParseScenario for a file; "-" is the standard input.
+func ReadScenario(file string) (Scenario, error) {
+	read := func() ([]byte, error) { return os.ReadFile(file) }
+	if file == "-" {
+		read = func() ([]byte, error) { return io.ReadAll(os.Stdin) }
+	}
+	text, err := read()
+	if err != nil {
+		return Scenario{}, fmt.Errorf("reading the scenario: %w", err)
+	}
+	return ParseScenario(text)
+}
+
+// Play adds a script's faults, and has its events happen in their time.
+func (s *Server) Play(scenario Scenario) {
+	for _, f := range scenario.Faults {
+		s.AddFault(f)
+	}
+	s.mutex.Lock()
+	now := s.now()
+	for _, e := range scenario.Events {
+		s.events = append(s.events, scheduled{Event: e, at: now.Add(e.After.Duration)})
+	}
+	s.advance()
+	s.mutex.Unlock()
+	s.poke()
+}
+
+type scheduled struct {
+	Event
+	at time.Time
+}
+
+// happen lets events happen whose time has come; the caller holds the mutex.
+func (s *Server) happen(now time.Time) {
+	var later []scheduled
+	for _, e := range s.events {
+		if e.at.After(now) {
+			later = append(later, e)
+			continue
+		}
+		s.dirty = true
+		s.apply(e.Event)
+	}
+	s.events = later
+}
+
+func (s *Server) apply(e Event) {
+	switch {
+	case e.Power != "":
+		s.power = e.Power
+	case e.Evict != "":
+		s.evict(e.Evict)
+	case e.EvictSpot > 0:
+		s.evictSpot(e.EvictSpot)
+	case e.RemovePool != "":
+		s.removePool(e.RemovePool)
+	case e.AddPool != nil:
+		s.addPool(*e.AddPool)
+	case e.Node != nil:
+		s.changeNode(*e.Node)
+	case len(e.Quota) > 0:
+		s.setQuota(e.Quota)
+	case e.ClearFaults:
+		s.faults = nil
+	}
+}
+
+// act lets an event happen now.
+func (s *Server) act(e Event) {
+	s.mutex.Lock()
+	s.advance()
+	s.dirty = true
+	s.apply(e)
+	s.mutex.Unlock()
+	s.poke()
+}
+
+// SetPower has the cluster stop or start. While it is not Running, writes to agent pools are refused and no machine joins; the
+// Nodes that are there stay, as objects do that nobody serves.
+func (s *Server) SetPower(state PowerState) { s.act(Event{Power: state}) }
+
+// RemovePool is somebody else who deletes a pool behind its owner's back.
+func (s *Server) RemovePool(name string) { s.act(Event{RemovePool: name}) }
+
+// Evict takes a machine away as Azure does with spot machines, or as a failure of its host.
+func (s *Server) Evict(providerID string) { s.act(Event{Evict: providerID}) }
+
+// AddForeignPool puts a pool into the cluster that is somebody else's, with Nodes of its own.
+func (s *Server) AddForeignPool(name, size string, count int, tags map[string]string) {
+	s.act(Event{AddPool: &ForeignPool{Name: name, Size: size, Count: count, Tags: tags}})
+}
+
+// ChangeNode makes the Node of a machine that has joined NotReady, or takes its GPUs away, or makes it whole again.
+func (s *Server) ChangeNode(change NodeChange) { s.act(Event{Node: &change}) }
+
+// SetQuota sets limits of vCPUs by name: a family's, cores (the region's) or lowPriorityCores (spot's).
+func (s *Server) SetQuota(quota map[string]Quota) { s.act(Event{Quota: quota}) }
