@@ -77,8 +77,8 @@ func TestAzureThatFailsNowAndThenIsAskedAgain(t *testing.T) {
 		{HTTP: 409, Code: "OperationNotAllowed", Message: "Another operation is in progress, see https://aka.ms/aks-pending-operation"},
 	} {
 		w.azure.AddFault(fakeazure.Fault{Verb: "putPool", Times: 1, Error: &failure})
-		w.azure.AddFault(fakeazure.Fault{Verb: "listMachines", Times: 1, Error: &failure})
 	}
+	w.azure.AddFault(fakeazure.Fault{Verb: "listMachines", Times: 1, Error: &fakeazure.Failure{HTTP: 503, Code: "ServiceUnavailable", Message: "oops"}})
 	w.ask("ws1")
 	w.ready("ws1")
 	assert.Len(t, w.azure.State().Pools, 1)
@@ -156,7 +156,7 @@ func TestAPoolThatSomebodyDeletesIsToldToTheOwnersOfItsMachines(t *testing.T) {
 
 func TestAnIdentityWithoutRightsIsNamedWithWhatToDo(t *testing.T) {
 	w := newWorld(t, nil)
-	w.azure.AddFault(fakeazure.Fault{Verb: "putPool", Times: 2, Error: &fakeazure.Failure{
+	w.azure.AddFault(fakeazure.Fault{Verb: "putPool", Times: 1, Error: &fakeazure.Failure{
 		HTTP: 403, Code: "AuthorizationFailed", ARM: true,
 		Message: "The client does not have authorization to perform action 'Microsoft.ContainerService/managedClusters/agentPools/write'.",
 	}})
