@@ -29,6 +29,10 @@ func (s *Server) arm() http.Handler {
 			(&apiError{HTTP: http.StatusRequestEntityTooLarge, Code: "RequestBodyTooLarge", Message: err.Error()}).write(w)
 			return
 		}
+		if r.URL.Query().Get("api-version") == "" {
+			(&apiError{HTTP: http.StatusBadRequest, Code: "MissingApiVersionParameter", Message: "The api-version query parameter (?api-version=) is required for all requests."}).write(w)
+			return
+		}
 		c := &call{w: w, r: r, body: body}
 		handle := s.route(c)
 		if handle == nil {
