@@ -138,6 +138,7 @@ const (
 	CauseContext    Cause = "ContextTooLong"               // the user's max-model-len does not fit
 	CauseCapability Cause = "UnsupportedComputeCapability" // no engine serves the GPU
 	CauseModel      Cause = "UnsupportedModelOnGPU"        // the engine, the dtype or the quantization does not go with the GPU
+	CauseNoGPU      Cause = "NoGPU"                        // a node that is there, without a GPU to allocate
 	CausePartition  Cause = "InvalidPartition"
 	CauseAdapters   Cause = "AdaptersUnsupported"
 	CauseResting    Cause = "OfferingUnavailable" // failed lately

@@ -47,6 +47,9 @@ func (q *question) cost(p *Plan) {
 // partition takes a part of the node. A process sees one MIG instance and no second, so instances cannot share a model.
 func (q *question) partition(p *Plan) *fall {
 	n := q.request.Slices
+	if p.Size.GPUs < 1 {
+		return fell(CauseNoGPU, "it has no GPU to allocate")
+	}
 	if n > p.Size.GPUs {
 		return fell(CausePartition, "resource.partition.count is %d, the size has %d", n, p.Size.GPUs)
 	}
@@ -181,7 +184,7 @@ func (q *question) place(p *Plan, nodes, limit int) bool {
 // as copies of the model, in a pipeline across nodes or because the engine has no copies, only the largest is taken.
 func (q *question) tensorParallels(p *Plan, nodes int) []int {
 	var out []int
-	for tp := 1; tp <= p.GPUsPerNode; tp *= 2 {
+	for tp := 1; tp <= min(p.GPUsPerNode, vocabularyMultiple); tp++ {
 		if divides(q.model, tp) {
 			out = append(out, tp)
 		}

@@ -64,6 +64,27 @@ func TestGPUsOfANodeAreUsedByTensorOrDataParallelism(t *testing.T) {
 	}
 }
 
+func TestTheVocabularyIsDividedTooWhichThreeAndFiveCannot(t *testing.T) {
+	t.Parallel()
+	r := inference("phi-4", "Standard_ND40rs_v2") // 40 heads and 10 KV heads: five would divide both
+	r.Slices = 5
+	assert.Equal(t, 2, mustPlan(t, load(t), r).TensorParallel)
+}
+
+func TestTheUsersContextIsReachedOrRefusedNeverShortened(t *testing.T) {
+	t.Parallel()
+	c := load(t)
+	r := inference("phi-3-mini-128k-instruct", "Standard_NC6s_v3", "Standard_NC24ads_A100_v4")
+	r.InferenceConfig = "vllm: {max-model-len: 65536}"
+	p := mustPlan(t, c, r)
+	assert.Equal(t, "Standard_NC24ads_A100_v4", p.InstanceType, "on the V100 11653 tokens fit")
+	assert.Equal(t, 65536, p.MaxModelLen)
+	fallen := p.Candidates[1]
+	assert.Equal(t, plan.CauseContext, fallen.Cause)
+	assert.Contains(t, fallen.Rejected, "65536")
+	assert.Contains(t, fallen.Rejected, "11653 tokens do")
+}
+
 func TestCountIsAnUpperBoundThatIsKeptOrRefusedWithTheArithmetic(t *testing.T) {
 	t.Parallel()
 	c := load(t)
@@ -156,7 +177,8 @@ func TestWhatTheGPUCannotServeFallsWithItsCause(t *testing.T) {
 	old := catalog.Size{Name: "bare", GPUs: 1, DeviceGiB: 24, Utilization: 0.9, Capability: catalog.ComputeCapability{Major: 6, Minor: 1}}
 	adapters := inference("falcon-7b", "Standard_NC24ads_A100_v4")
 	adapters.Adapters = 1
-	bare := inference("phi-4")
+	bare, empty := inference("phi-4"), inference("phi-4")
+	empty.Sizes = []catalog.Size{{Name: "empty", DeviceGiB: 80, Utilization: 0.9, Capability: catalog.ComputeCapability{Major: 8}}}
 	bare.Sizes = []catalog.Size{old}
 	for _, tc := range []struct {
 		name    string
@@ -164,6 +186,7 @@ func TestWhatTheGPUCannotServeFallsWithItsCause(t *testing.T) {
 		cause   plan.Cause
 		says    string
 	}{
+		{"a node without a GPU", empty, plan.CauseNoGPU, "no GPU"},
 		{"a GPU below 7.0", bare, plan.CauseCapability, "6.1"},
 		{"a model younger than the GPU's engine", inference("Qwen/Qwen3.5-2B", "Standard_NC6s_v3"), plan.CauseModel, "0.10.2"},
 		{"a model that overflows in float16", inference("gemma-3-4b-instruct", "Standard_NC64as_T4_v3"), plan.CauseModel, "float16"},
