@@ -194,12 +194,13 @@ func TestAnAddressOutsideTheClusterNeedsKeys(t *testing.T) {
 	w := serving(namespace, "model")
 	w.Annotations = map[string]string{"kaito.sh/enablelb": "true"}
 	create(t, w)
-	launch(t, &eventuallyMachines(t, w, 1)[0], "1")
 	eventuallyWorkspace(t, w, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
 		hasCondition(c, w, kaitov1alpha1.ConditionStalled, metav1.ConditionTrue, kaitov1alpha1.ReasonInvalidSpec)
 	})
+	assert.Empty(t, machinesOf(t, w), "what can never be served rents nothing")
 	create(t, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "keys", Namespace: namespace}, StringData: map[string]string{"keys": "secret"}})
 	patchWorkspace(t, w, func(w *kaitov1alpha1.Workspace) { w.Annotations["kaito.sh/api-keys"] = "keys" })
+	launch(t, &eventuallyMachines(t, w, 1)[0], "1")
 	eventuallyWorkspace(t, w, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
 		hasCondition(c, w, kaitov1alpha1.ConditionReady, metav1.ConditionTrue, kaitov1alpha1.ReasonReady)
 	})

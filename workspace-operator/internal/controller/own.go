@@ -41,7 +41,11 @@ func (r *Reconciler) findNodes(ctx context.Context, s *scope) error {
 		if err != nil {
 			return err
 		}
-		if n != nil && n.Labels[kaitov1alpha1.LabelWorkspaceUID] == "" && node.Unusable(n, 1) == "" {
+		switch {
+		case n == nil || n.Labels[kaitov1alpha1.LabelWorkspaceUID] != "":
+		case node.Unusable(n, 1) != "":
+			s.down = append(s.down, *n)
+		default:
 			s.held[name] = true
 			s.candidates = append(s.candidates, *n)
 		}
@@ -163,5 +167,29 @@ func (s *scope) chooseOwn(r *Reconciler, want int) {
 			names[n.Name] = true
 		}
 	}
+	if len(s.own) >= want {
+		s.down = nil // others have taken their place
+	}
+	for _, n := range s.down {
+		names[n.Name] = true
+	}
 	r.reservations.keep(s.workspace.UID, names)
+}
+
+// ownNames are the nodes, of those that were there, that the workload is bound to.
+func (s *scope) ownNames() []string {
+	var names []string
+	for _, n := range s.own {
+		names = append(names, n.Name)
+	}
+	if len(names) == 0 {
+		for name := range s.held {
+			names = append(names, name)
+		}
+		for _, n := range s.down {
+			names = append(names, n.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }

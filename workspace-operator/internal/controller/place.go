@@ -203,6 +203,8 @@ func (s *scope) judged(want int, waiting, wrong *node.State) outcome {
 		return stuck(wrong.Reason, wrong.Message)
 	case wrong != nil:
 		return no(wrong.Reason, wrong.Message)
+	case len(s.down) > 0:
+		return no(kaitov1alpha1.ReasonNodeLost, node.Unusable(&s.down[0], 1))
 	case s.blocked != nil:
 		return *s.blocked
 	case len(s.missing) > 0 && s.workspace.Resource.Provisioning == kaitov1alpha1.ProvisioningNever:

@@ -19,6 +19,7 @@ import (
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/flow"
 	"kaito.sh/workspace-operator/internal/node"
+	"kaito.sh/workspace-operator/internal/workload"
 )
 
 // makePlan decides what nodes are wanted and how the model is served, or that nothing is.
@@ -28,6 +29,9 @@ func (r *Reconciler) makePlan(_ context.Context, s *scope) (flow.Result, error) 
 	if wrong := validation.IsDNS1035Label(w.Name); len(wrong) > 0 {
 		s.block(stuck(kaitov1alpha1.ReasonInvalidSpec, fmt.Sprintf("metadata.name %q can't be a Service's name: %s; create the Workspace under another name", w.Name, strings.Join(wrong, "; "))))
 		return flow.Continue(), nil
+	}
+	if err := validate(w); err != nil {
+		s.block(stuck(kaitov1alpha1.ReasonInvalidSpec, err.Error()))
 	}
 	s.stage = StageServe
 	if s.tuning() && !s.tunedAlready() {
@@ -83,11 +87,14 @@ func (s *scope) question(stage Stage, resting map[node.Choice]time.Time) Questio
 		InferenceConfig: s.inferenceConfig, TrainingConfig: s.trainingConfig,
 		Nodes: s.candidates, Resting: resting,
 	}
-	for _, state := range s.states {
-		if !state.Claim.Deleting && state.Phase != node.Failed && state.Phase != node.Lost {
-			q.Keep = &node.Choice{InstanceType: state.Claim.InstanceType, CapacityType: state.Claim.CapacityType}
-			break
-		}
+	live := s.live()
+	if len(live) == 0 {
+		return q
+	}
+	keep := node.Choice{InstanceType: live[0].Claim.InstanceType, CapacityType: live[0].Claim.CapacityType}
+	// What it has stays, unless more of it is needed and can't be had.
+	if _, rests := resting[keep]; !rests || len(live) >= int(s.before.Status.TargetNodeCount) {
+		q.Keep = &keep
 	}
 	return q
 }
@@ -95,7 +102,7 @@ func (s *scope) question(stage Stage, resting map[node.Choice]time.Time) Questio
 // planKey is equal for equal questions: what else a question holds is the catalogue, which does not change while the process runs.
 func (s *scope) planKey(resting map[node.Choice]time.Time) string {
 	parts := []string{string(s.stage), fmt.Sprint(s.workspace.Generation), s.inferenceConfig, s.trainingConfig}
-	if keep := s.question(s.stage, nil).Keep; keep != nil {
+	if keep := s.question(s.stage, resting).Keep; keep != nil {
 		parts = append(parts, "keep", keep.InstanceType, string(keep.CapacityType))
 	}
 	for _, choice := range slices.SortedFunc(maps.Keys(resting), func(a, b node.Choice) int {
@@ -139,14 +146,24 @@ func (s *scope) inputs(p *kaitov1alpha1.PlanStatus) string {
 		InstanceType   string
 		Nodes, GPUs    int32
 		EngineRevision string
-		APIKeys        string `json:",omitempty"`
-		Public         bool   `json:",omitempty"`
-	}{w.Inference, tuningPreset(w), tunedOutput(w), s.inferenceConfig, resource, p.InstanceType, p.Nodes, p.GPUsPerNode, p.Revision, w.Annotations[AnnotationAPIKeys], public(w)})
+		APIKeys        string   `json:",omitempty"`
+		Public         bool     `json:",omitempty"`
+		OwnNodes       []string `json:",omitempty"`
+	}{w.Inference, tuningPreset(w), tunedOutput(w), s.inferenceConfig, resource, p.InstanceType, p.Nodes, p.GPUsPerNode, p.Revision, w.Annotations[AnnotationAPIKeys], public(w), s.ownNames()})
 	if err != nil {
 		return "" // API types always marshal; an empty hash equals none and renders anew
 	}
 	sum := sha256.Sum256(raw)
 	return hex.EncodeToString(sum[:16])
+}
+
+// validate refuses, before anything is rented, what could never be served.
+func validate(w *kaitov1alpha1.Workspace) error {
+	if public(w) && (w.Annotations[AnnotationAPIKeys] == "" || w.Inference != nil && w.Inference.Template != nil) {
+		return &specError{fmt.Sprintf("metadata.annotations[%s] asks for an address outside the cluster, which is refused without API keys on the gateway: "+
+			"name a Secret with the key \"keys\" in the annotation %s (a pod template has no gateway of ours), or remove the annotation", AnnotationLoadBalancer, AnnotationAPIKeys)}
+	}
+	return adapters(w, &workload.Input{})
 }
 
 func tuningPreset(w *kaitov1alpha1.Workspace) *kaitov1alpha1.PresetSpec {

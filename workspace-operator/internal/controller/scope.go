@@ -51,6 +51,8 @@ type scope struct {
 	candidates []corev1.Node
 	held       map[string]bool
 	own        []corev1.Node
+	// down are nodes that it had chosen and that are not usable for the moment.
+	down []corev1.Node
 	// missing are the ordinals that have no claim; placed: there are none, or nothing can be done about them.
 	missing []int
 	placed  bool

@@ -216,9 +216,6 @@ func (r *Reconciler) workloadInput(s *scope) (workload.Input, error) {
 	if w.Inference != nil {
 		in.Template = w.Inference.Template
 	}
-	if in.Public && (in.APIKeySecret == "" || in.Template != nil) {
-		return in, &specError{fmt.Sprintf("metadata.annotations[%s] asks for an address outside the cluster, which is refused without API keys on the gateway: name a Secret with the key \"keys\" in the annotation %s (a pod template has no gateway of ours), or remove the annotation", AnnotationLoadBalancer, AnnotationAPIKeys)}
-	}
 	return in, adapters(w, &in)
 }
 

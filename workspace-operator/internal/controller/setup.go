@@ -71,7 +71,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(w.ofNode), builder.WithPredicates(changed(nodeChanged))).
 		Watches(&kaitov1alpha1.Workspace{}, handler.EnqueueRequestsFromMapFunc(w.waiting), builder.WithPredicates(freesNodes())).
 		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(w.ofConfigMap)).
-		Watches(&apiextensionsv1.CustomResourceDefinition{}, handler.EnqueueRequestsFromMapFunc(w.all),
+		Watches(&apiextensionsv1.CustomResourceDefinition{}, handler.EnqueueRequestsFromMapFunc(w.ofDefinition),
 			builder.WithPredicates(predicate.NewPredicateFuncs(func(o client.Object) bool { return kinds.Concerns(o.GetName()) }))).
 		Build(r)
 	if err != nil {
@@ -178,8 +178,10 @@ func (w watches) ofConfigMap(ctx context.Context, o client.Object) []reconcile.R
 	return out
 }
 
-func (w watches) all(ctx context.Context, _ client.Object) []reconcile.Request {
-	return w.those(ctx, func(*kaitov1alpha1.Workspace) bool { return true })
+// ofDefinition finds all Workspaces, and asks besides for the kinds themselves: where there is no Workspace, claims of ones that are no more
+// must be found too.
+func (w watches) ofDefinition(ctx context.Context, _ client.Object) []reconcile.Request {
+	return append(w.those(ctx, func(*kaitov1alpha1.Workspace) bool { return true }), theKinds)
 }
 
 func request(w *kaitov1alpha1.Workspace) reconcile.Request {

@@ -103,6 +103,9 @@ func (s *scope) countNodes() {
 	for _, n := range s.nodes {
 		names = append(names, n.Name)
 	}
+	for _, n := range s.down {
+		names = append(names, n.Name)
+	}
 	for _, state := range s.live() {
 		name := state.Claim.NodeName
 		if slices.Contains(s.before.Status.WorkerNodes, name) && !slices.Contains(names, name) {

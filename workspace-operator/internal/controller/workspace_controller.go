@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/shared/flow"
 	"kaito.sh/shared/patch"
 	"kaito.sh/workspace-operator/internal/node"
@@ -109,6 +110,9 @@ func (r *Reconciler) steps() []flow.Step[*scope] {
 
 // Reconcile brings one Workspace a step further. It never waits: watches bring it back.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (_ reconcile.Result, err error) {
+	if request == theKinds {
+		return reconcile.Result{}, r.watchKinds(ctx)
+	}
 	w := &kaitov1alpha1.Workspace{}
 	if err := r.client.Get(ctx, request.NamespacedName, w); err != nil {
 		if apierrors.IsNotFound(err) {
@@ -124,6 +128,19 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	}
 	defer func() { err = r.finish(ctx, s, err) }()
 	return flow.Run(ctx, s, r.steps()...)
+}
+
+// theKinds is the request that is no Workspace's: other operators' kinds came or went.
+var theKinds = reconcile.Request{}
+
+// watchKinds has every foreign kind that is served watched: its objects then ask for the Workspaces that they name.
+func (r *Reconciler) watchKinds(ctx context.Context) error {
+	for _, kind := range []client.Object{r.machines.Object(), r.nodeClaims.Object(), &tuningv1alpha1.TuningJob{}} {
+		if _, err := r.foreign.Served(ctx, kind); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // finish writes the status once, when it has changed, whatever the pass has come to. A conflict asks for nothing but another pass.

@@ -3,6 +3,7 @@ package node_test
 import (
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
 	corev1 "k8s.io/api/core/v1"
@@ -57,11 +58,15 @@ func TestAssess(t *testing.T) {
 		{name: "a claim that nobody has looked at in time is ignored by everybody",
 			claim: claim(func(c *node.Claim) { *c = node.Claim{Created: now.Add(-2 * time.Minute)} }), phase: node.Ignored, reason: kaitov1alpha1.ReasonNoProvisioner},
 		{name: "a launch that goes on says nothing",
-			claim: claim(func(c *node.Claim) { c.Launched, c.Registered = is("Unknown", "AwaitingReconciliation", "", 0), node.Condition{} }), phase: node.Waiting},
+			claim: claim(func(c *node.Claim) {
+				c.Launched, c.Registered = is("Unknown", "AwaitingReconciliation", "", 0), node.Condition{}
+			}), phase: node.Waiting},
 		{name: "a launch that is in trouble and goes on shows its reason",
 			claim: claim(func(c *node.Claim) { c.Launched, c.Registered = is("Unknown", "Throttled", "429", 0), node.Condition{} }), phase: node.Waiting, reason: "Throttled"},
 		{name: "a launch that was given up has failed for the provider's reason",
-			claim: claim(func(c *node.Claim) { c.Launched, c.Registered = is("False", "QuotaExceeded", "0 of 6", 0), node.Condition{} }), phase: node.Failed, reason: "QuotaExceeded"},
+			claim: claim(func(c *node.Claim) {
+				c.Launched, c.Registered = is("False", "QuotaExceeded", "0 of 6", 0), node.Condition{}
+			}), phase: node.Failed, reason: "QuotaExceeded"},
 		{name: "a node that never joined has failed for the provider's reason",
 			claim: claim(func(c *node.Claim) { c.Registered = is("False", "NodeNeverJoined", "", 0) }), phase: node.Failed, reason: "NodeNeverJoined"},
 		{name: "a claim on its way out is nothing else",
@@ -73,7 +78,9 @@ func TestAssess(t *testing.T) {
 		{name: "a Ready claim whose Node is not Ready is waited for",
 			claim: claim(nil), node: gpuNode("False", time.Minute, "2"), phase: node.Waiting, recheck: 10 * time.Minute},
 		{name: "a Node Ready with GPUs is not usable before the claim says so",
-			claim: claim(func(c *node.Claim) { c.Ready, c.Initialized = is("Unknown", "", "", 0), is("Unknown", "StartupTaintsExist", "", 0) }), node: gpuNode("True", 0, "2"), phase: node.Waiting, recheck: 10 * time.Minute},
+			claim: claim(func(c *node.Claim) {
+				c.Ready, c.Initialized = is("Unknown", "", "", 0), is("Unknown", "StartupTaintsExist", "", 0)
+			}), node: gpuNode("True", 0, "2"), phase: node.Waiting, recheck: 10 * time.Minute},
 		{name: "past its deadline a node without GPUs has failed",
 			claim: claim(func(c *node.Claim) { c.Registered.Since = now.Add(-15 * time.Minute) }), node: gpuNode("True", 0, "0"), phase: node.Failed, reason: kaitov1alpha1.ReasonAcceleratorNotReady},
 		{name: "a node in use that is not Ready is lost only after a while",
@@ -151,7 +158,7 @@ func TestTheStatusKeepsTheLastTenAttemptsAtASizeThatItCanHold(t *testing.T) {
 		attempts = node.Record(attempts, node.Choice{InstanceType: "A"}, "R", long, "", now.Add(time.Duration(i)*time.Minute))
 	}
 	assert.Len(t, attempts, 10)
-	assert.Equal(t, now.Add(13*time.Minute), attempts[9].Time.Time.UTC())
+	assert.Equal(t, now.Add(13*time.Minute), attempts[9].Time.UTC())
 	assert.Less(t, len(attempts[0].Message), 1100)
-	assert.True(t, []byte(attempts[0].Message) != nil && attempts[0].Message == string([]rune(attempts[0].Message)), "cut at a rune")
+	assert.True(t, utf8.ValidString(attempts[0].Message), "cut at a rune")
 }

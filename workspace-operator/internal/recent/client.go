@@ -7,6 +7,7 @@ package recent
 import (
 	"context"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -45,6 +46,7 @@ type key struct {
 type entry struct {
 	object  client.Object // nil: only the deletion is known
 	deleted types.UID     // the UID that was asked to go
+	gone    bool          // it has gone: the last finalizer was taken from it
 	at      time.Time
 }
 
@@ -103,6 +105,9 @@ func (c *Client) Get(ctx context.Context, name client.ObjectKey, obj client.Obje
 		}
 		return overlay(obj, e.object, err)
 	}
+	if e.gone && e.deleted == obj.GetUID() {
+		return apierrors.NewNotFound(schema.GroupResource{Group: gvk.Group, Resource: gvk.Kind}, name.Name)
+	}
 	if e.object != nil && newer(e.object, obj) {
 		if failed := overlay(obj, e.object, nil); failed != nil {
 			return failed
@@ -142,6 +147,14 @@ func (c *Client) List(ctx context.Context, list client.ObjectList, opts ...clien
 
 func (c *Client) merge(gvk schema.GroupVersionKind, items []runtime.Object, o client.ListOptions) []runtime.Object {
 	seen := map[types.NamespacedName]bool{}
+	items = slices.DeleteFunc(items, func(item runtime.Object) bool {
+		obj, ok := item.(client.Object)
+		if !ok {
+			return false
+		}
+		e, ok := c.look(key{gvk: gvk, name: client.ObjectKeyFromObject(obj)})
+		return ok && e.gone && e.deleted == obj.GetUID()
+	})
 	for i, item := range items {
 		obj, ok := item.(client.Object)
 		if !ok {
@@ -290,7 +303,7 @@ func (c *Client) remember(obj client.Object) {
 	defer c.mu.Unlock()
 	if obj.GetDeletionTimestamp() != nil && len(obj.GetFinalizers()) == 0 {
 		// The write that took the last finalizer: the object is gone.
-		c.written[k] = entry{deleted: obj.GetUID(), at: c.clock.Now()}
+		c.written[k] = entry{deleted: obj.GetUID(), gone: true, at: c.clock.Now()}
 		return
 	}
 	c.written[k] = entry{object: obj.DeepCopyObject().(client.Object), at: c.clock.Now()}

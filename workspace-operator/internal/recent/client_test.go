@@ -117,3 +117,21 @@ func TestForgottenWritesAreLeftToTheCache(t *testing.T) {
 	c.Forget(pod("a", nil))
 	assert.True(t, apierrors.IsNotFound(c.Get(context.Background(), client.ObjectKey{Namespace: "ns", Name: "a"}, &corev1.Pod{})))
 }
+
+func TestWhatLostItsLastFinalizerIsGoneThoughTheCacheHasIt(t *testing.T) {
+	t.Parallel()
+	going := pod("a", nil)
+	now := metav1.Now()
+	going.DeletionTimestamp = &now
+	c, _ := fixture(t, going)
+	ctx := context.Background()
+	got := &corev1.Pod{}
+	require.NoError(t, c.Get(ctx, client.ObjectKey{Namespace: "ns", Name: "a"}, got))
+	before := got.DeepCopy()
+	got.Finalizers = nil
+	require.NoError(t, c.Patch(ctx, got, client.MergeFrom(before)))
+	assert.True(t, apierrors.IsNotFound(c.Get(ctx, client.ObjectKey{Namespace: "ns", Name: "a"}, &corev1.Pod{})), "a pass that follows must not take the finalizer again")
+	list := &corev1.PodList{}
+	require.NoError(t, c.List(ctx, list))
+	assert.Empty(t, list.Items)
+}
