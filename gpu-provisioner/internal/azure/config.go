@@ -3,7 +3,6 @@
 package azure
 
 import (
-	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -181,10 +180,4 @@ func (c *Config) validateIdentity() error {
 		return &ConfigError{Field: "tokenFile", Value: "", Allowed: "the path of the projected service account token, here or in AZURE_FEDERATED_TOKEN_FILE (is the pod labelled azure.workload.identity/use=true?)"}
 	}
 	return nil
-}
-
-// IsConfigError says whether err is about the config file.
-func IsConfigError(err error) bool {
-	var e *ConfigError
-	return errors.As(err, &e)
 }

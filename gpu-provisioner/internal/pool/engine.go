@@ -342,40 +342,6 @@ func (e *Engine) maxPerPool(key string) int {
 	return e.MaxPerPool
 }
 
-// hold keeps writes to a pool or key back after an error; the delay follows the error's class and how often it came in a row.
-func (e *Engine) hold(subject string, err *azure.Error) {
-	e.failures[subject]++
-	e.holds[subject] = Hold{Until: e.Clock.Now().Add(backoff(err, e.failures[subject])), Err: err}
-}
-
-func (e *Engine) release(subject string) {
-	delete(e.holds, subject)
-	delete(e.failures, subject)
-}
-
-// backoff is how long a subject rests after its nth error in a row.
-func backoff(err *azure.Error, n int) time.Duration {
-	exponential := func(first, limit time.Duration) time.Duration {
-		d := first
-		for range min(n-1, 10) {
-			d *= 2
-		}
-		return min(d, limit)
-	}
-	switch err.Class {
-	case azure.ClassThrottle:
-		return max(err.RetryAfter, time.Second)
-	case azure.ClassConflict:
-		return max(err.RetryAfter, exponential(5*time.Second, time.Minute))
-	case azure.ClassConfig:
-		return exponential(15*time.Second, 5*time.Minute) // a person must act
-	case azure.ClassTerminal:
-		return exponential(time.Minute, 10*time.Minute)
-	default:
-		return max(err.RetryAfter, exponential(2*time.Second, 2*time.Minute))
-	}
-}
-
 // event tells a claim's readers; the recorder aggregates repeats.
 func (e *Engine) event(claim *karpv1.NodeClaim, kind, reason, message string) {
 	if claim != nil {

@@ -8,149 +8,21 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/tools/record"
-	testclock "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"kaito.sh/gpu-provisioner/internal/azure"
 	"kaito.sh/gpu-provisioner/internal/azure/azuretest"
-	"kaito.sh/gpu-provisioner/internal/quota"
 )
 
 const a100 = "Standard_NC24ads_A100_v4"
-
-// house is an engine over an API server and an Azure in memory, and a clock that stands.
-type house struct {
-	*Engine
-	t      *testing.T
-	azure  *azuretest.Memory
-	clock  *testclock.FakeClock
-	client client.Client
-	writes int // to the API server
-	gauges *prometheus.Registry
-	class  Class
-}
-
-func newHouse(t *testing.T) *house {
-	scheme := runtime.NewScheme()
-	require.NoError(t, clientgoscheme.AddToScheme(scheme))
-	scheme.AddKnownTypes(schema.GroupVersion{Group: "karpenter.sh", Version: "v1"}, &karpv1.NodeClaim{}, &karpv1.NodeClaimList{})
-	h := &house{t: t, azure: azuretest.New(), clock: testclock.NewFakeClock(start), class: ubuntu}
-	h.client = fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&karpv1.NodeClaim{}).WithInterceptorFuncs(interceptor.Funcs{
-		Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
-			h.writes++
-			return c.Create(ctx, o, opts...)
-		},
-		Update: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.UpdateOption) error {
-			h.writes++
-			return c.Update(ctx, o, opts...)
-		},
-		Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
-			h.writes++
-			return c.Patch(ctx, o, p, opts...)
-		},
-	}).Build()
-	h.restart()
-	return h
-}
-
-// restart is a new process: only Azure and the API server remember.
-func (h *house) restart() {
-	records := func(name string) Records {
-		return Records{Reader: h.client, Writer: h.client, Namespace: "kaito", Name: name}
-	}
-	h.gauges = prometheus.NewRegistry()
-	h.Engine = NewEngine(Options{
-		Client: h.client, Operations: records(OperationsConfigMap), Offerings: records(OfferingsConfigMap), Azure: h.azure,
-		Cache: azure.NewCache(h.azure, h.clock), Preflight: quota.NewPreflight(h.azure, h.clock), Recorder: record.NewFakeRecorder(100),
-		Clock: h.clock, Metrics: NewMetrics(h.gauges), MaxPerPool: 100,
-		Settings: Settings{
-			Gather: time.Second, Patience: 2 * time.Minute, Grace: time.Minute, OperationTimeout: 20 * time.Minute,
-			JoinTimeout: 10 * time.Minute, MaxPools: 100,
-		},
-		Intervals: Intervals{Active: 10 * time.Second, Idle: time.Minute},
-		Manages:   func(*karpv1.NodeClaim) bool { return true },
-		ClassOf:   func(context.Context, *karpv1.NodeClaim) (Class, error) { return h.class, nil },
-		SizeOf:    func(string) (Size, bool) { return Size{VCPUs: 24, Family: "famA"}, true },
-	})
-}
-
-func (h *house) ask(names ...string) {
-	for _, name := range names {
-		c := claimWith(in(corev1.LabelInstanceTypeStable, a100))
-		c.Name, c.UID = name, types.UID("uid-"+name)
-		c.CreationTimestamp = metav1.NewTime(h.clock.Now())
-		c.Finalizers = []string{karpv1.TerminationFinalizer}
-		c.Spec.NodeClassRef = &karpv1.NodeClassReference{Group: "kaito.sh", Kind: "KaitoNodeClass", Name: "default"}
-		require.NoError(h.t, h.client.Create(h.t.Context(), c))
-	}
-}
-
-func (h *house) claim(name string) *karpv1.NodeClaim {
-	c := &karpv1.NodeClaim{}
-	require.NoError(h.t, h.client.Get(h.t.Context(), client.ObjectKey{Name: name}, c))
-	return c
-}
-
-// pass lets some time go by and runs passes until two in a row write nothing: the first one may only have seen a burst.
-func (h *house) pass() {
-	h.t.Helper()
-	h.clock.Step(11 * time.Second)
-	for quiet, n := 0, 0; quiet < 2; n++ {
-		require.Less(h.t, n, 10, "still writing")
-		before := len(h.azure.Calls()) + h.writes
-		_, err := h.Pass(h.t.Context())
-		require.NoError(h.t, err)
-		quiet++
-		if len(h.azure.Calls())+h.writes != before {
-			quiet = 0
-		}
-		h.clock.Step(2 * time.Second)
-	}
-}
-
-// gathered lets the burst be seen and be over.
-func (h *house) gathered() {
-	_, err := h.Pass(h.t.Context())
-	require.NoError(h.t, err)
-	h.clock.Step(time.Second)
-}
-
-func (h *house) bound() map[string]string {
-	var list karpv1.NodeClaimList
-	require.NoError(h.t, h.client.List(h.t.Context(), &list))
-	out := map[string]string{}
-	for i := range list.Items {
-		if id := ProviderIDOf(&list.Items[i]); id != "" {
-			out[list.Items[i].Name] = id
-		}
-	}
-	return out
-}
-
-func (h *house) pools() []string { return h.azure.Names() }
-
-// only is the name of the one pool that there is.
-func (h *house) only() string {
-	h.t.Helper()
-	require.Len(h.t, h.pools(), 1)
-	return h.pools()[0]
-}
-
-var noCapacity = &azure.Error{Reason: azure.ReasonCapacityUnavailable, Class: azure.ClassCapacity, Scope: azure.ScopeOffering, Code: "AllocationFailed", Message: "no capacity", Remedy: "another size", RememberFor: time.Hour}
 
 func TestThreeClaimsBecomeOnePutAndAreBoundWhenItEnds(t *testing.T) {
 	h := newHouse(t)
@@ -258,125 +130,6 @@ func TestAConnectionThatDropsAfterTheWriteTookEffectMakesNoSecondPool(t *testing
 	h.pass()
 	assert.Len(t, h.bound(), 1)
 	assert.Equal(t, []string{"create " + pool + " 1"}, h.azure.Calls())
-}
-
-func TestAnAllocationThatFailsInPartFailsTheRestAndEveryLaterClaimAtOnce(t *testing.T) {
-	h := newHouse(t)
-	h.ask("c1", "c2", "c3")
-	h.pass()
-	pool := h.only()
-	h.azure.End(pool, noCapacity, 2)
-	h.pass()
-	assert.Len(t, h.bound(), 2)
-	failure, ok := FailureOf(h.claim("c3"))
-	require.True(t, ok)
-	assert.Equal(t, azure.ReasonCapacityUnavailable, failure.Reason)
-	assert.Equal(t, azure.ClassCapacity, failure.Class)
-	assert.Contains(t, failure.Message, "another size", "with what to do")
-
-	shown, err := Load[map[string]any](t.Context(), h.Offerings)
-	require.NoError(t, err)
-	assert.Contains(t, shown, "offering."+a100+".regional.on-demand")
-
-	calls := len(h.azure.Calls())
-	h.ask("c4")
-	h.pass()
-	_, failed := FailureOf(h.claim("c4"))
-	assert.True(t, failed)
-	assert.Len(t, h.azure.Calls(), calls, "Azure is not asked")
-	h.restart()
-	h.ask("c5")
-	h.pass()
-	_, failed = FailureOf(h.claim("c5"))
-	assert.True(t, failed, "the next process knows")
-
-	h.clock.Step(time.Minute)
-	h.pass()
-	h.clock.Step(time.Minute)
-	h.pass()
-	assert.Equal(t, "resize "+pool+" 2", h.azure.Calls()[len(h.azure.Calls())-1], "the count is set back")
-}
-
-func TestWhatTheQuotaHasNoRoomForIsNotAskedFor(t *testing.T) {
-	h := newHouse(t)
-	h.azure.SetUsages(azure.Usage{Name: "famA", Current: 92, Limit: 150}, azure.Usage{Name: "cores", Limit: 1000})
-	h.ask("c1", "c2", "c3")
-	h.pass()
-	assert.Equal(t, []string{"create " + h.only() + " 2"}, h.azure.Calls())
-	failure, ok := FailureOf(h.claim("c3"))
-	require.True(t, ok)
-	assert.Equal(t, azure.ReasonQuotaExceeded, failure.Reason)
-	assert.Contains(t, failure.Message, "needs 72 vCPUs of famA, has 58 of 150 left")
-	assert.Contains(t, failure.Message, "az quota update")
-}
-
-func TestAZoneWithoutCapacityLeadsToTheNextZone(t *testing.T) {
-	h := newHouse(t)
-	h.class.Zones = []string{"2", "3"}
-	h.ask("c1")
-	h.pass()
-	first := h.only()
-	assert.Equal(t, []string{"2"}, h.azure.Spec(first).Zones)
-	h.azure.End(first, &azure.Error{Reason: azure.ReasonZonalCapacity, Class: azure.ClassCapacity, Scope: azure.ScopeOffering, RememberFor: time.Hour}, 0)
-	h.pass()
-	_, failed := FailureOf(h.claim("c1"))
-	require.False(t, failed)
-	i := slices.IndexFunc(h.pools(), func(p string) bool { return p != first })
-	require.GreaterOrEqual(t, i, 0, "another pool is made")
-	assert.Equal(t, []string{"3"}, h.azure.Spec(h.pools()[i]).Zones)
-}
-
-func TestAClusterThatStopsBetweenTheLookAndTheWriteIsNotWrittenTo(t *testing.T) {
-	h := newHouse(t)
-	h.ask("c1")
-	h.gathered()
-	h.azure.SetPower("Stopped")
-	_, err := h.Pass(t.Context()) // the view of a second ago says that it runs
-	require.NoError(t, err)
-	assert.Empty(t, h.azure.Calls())
-	w, _ := h.Waiting("uid-c1")
-	assert.Equal(t, ReasonClusterNotRunning, w.Reason)
-	h.azure.SetPower("Running")
-	h.pass()
-	assert.Len(t, h.azure.Calls(), 1)
-}
-
-func TestWhyAzureCannotBeReadStandsOnEveryWaitingClaim(t *testing.T) {
-	h := newHouse(t)
-	h.ask("c1")
-	h.azure.SetDown(&azure.Error{Class: azure.ClassConfig, Reason: azure.ReasonIdentityUnauthorized, Message: "AADSTS700213: no matching federated identity", Remedy: "check the workload identity federation"})
-	_, err := h.Pass(t.Context())
-	require.NoError(t, err)
-	w, ok := h.Waiting("uid-c1")
-	require.True(t, ok)
-	assert.Equal(t, azure.ReasonIdentityUnauthorized, w.Reason)
-	assert.Contains(t, w.Message, "federation")
-	reads := h.azure.Cost()
-	h.clock.Step(10 * time.Second)
-	_, err = h.Pass(t.Context())
-	require.NoError(t, err)
-	assert.Equal(t, reads, h.azure.Cost(), "retried slowly: a person must act")
-	h.azure.SetDown(nil)
-	h.clock.Step(10 * time.Second)
-	h.pass()
-	assert.Len(t, h.azure.Calls(), 1)
-}
-
-func TestAnOperationThatHangsIsAbortedAndItsClaimsSayWhy(t *testing.T) {
-	h := newHouse(t)
-	h.ask("c1")
-	h.pass()
-	pool := h.only()
-	h.clock.Step(20 * time.Minute)
-	h.pass()
-	require.Equal(t, "abort "+pool, h.azure.Calls()[len(h.azure.Calls())-1])
-	h.azure.End(pool, nil, 0)
-	_, err := h.Pass(t.Context())
-	require.NoError(t, err)
-	w, _ := h.Waiting("uid-c1")
-	assert.Equal(t, ReasonOperationTimedOut, w.Reason)
-	_, failed := FailureOf(h.claim("c1"))
-	assert.False(t, failed, "it is tried again")
 }
 
 func TestAReleasedClaimsMachineIsDeletedAlsoWhenAnotherProcessHeardOfIt(t *testing.T) {

@@ -1,0 +1,42 @@
+package pool
+
+import "time"
+
+func sightMachine(providerID string) string { return "machine " + providerID }
+func sightCount(pool string) string         { return "count " + pool }
+
+// sight notes that the subject was seen at a time of the view, and says whether it was seen at two times, the grace apart.
+func (d *decider) sight(subject string, at time.Time) bool {
+	seen := d.Sightings[subject]
+	if already, ok := d.out.Sightings[subject]; ok {
+		seen = already
+	}
+	switch {
+	case seen.Count == 0:
+		seen = Sighting{First: at, Last: at, Count: 1}
+	case at.After(seen.Last):
+		seen.Last = at
+		seen.Count++
+	}
+	d.out.Sightings[subject] = seen
+	if seen.Count >= 2 && seen.Last.Sub(seen.First) >= d.Settings.Grace {
+		return true
+	}
+	d.due(seen.First.Add(d.Settings.Grace))
+	return false
+}
+
+// sighted asks what sight has answered, or will.
+func (d *decider) sighted(subject string) bool {
+	seen, ok := d.Sightings[subject]
+	return ok && seen.Count >= 2 && seen.Last.Sub(seen.First) >= d.Settings.Grace
+}
+
+func (d *decider) held(subject string) (Hold, bool) {
+	h, ok := d.Holds[subject]
+	if !ok || !d.Now.Before(h.Until) {
+		return Hold{}, false
+	}
+	d.due(h.Until)
+	return h, true
+}
