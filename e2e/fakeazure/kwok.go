@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/retry"
 
 	"kaito.sh/shared/catalog"
 	"kaito.sh/shared/test/cluster"
@@ -37,38 +38,47 @@ func NewKWOK(client kubernetes.Interface) NodeSide {
 // already becomes what the machine is now.
 func (k *kwok) Join(ctx context.Context, vm VM) error {
 	want := k.node(vm)
-	node, err := k.nodes.CoreV1().Nodes().Create(ctx, want, metav1.CreateOptions{})
-	if apierrors.IsAlreadyExists(err) {
-		node, err = k.change(ctx, want)
-	}
-	if err != nil {
+	_, err := k.nodes.CoreV1().Nodes().Create(ctx, want, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("creating Node %s: %w", vm.Name, err)
 	}
-	node.Status.Capacity, node.Status.Allocatable = want.Status.Capacity, want.Status.Allocatable
-	node.Status.Addresses = want.Status.Addresses
-	if _, err := k.nodes.CoreV1().Nodes().UpdateStatus(ctx, node, metav1.UpdateOptions{}); err != nil {
-		return fmt.Errorf("writing the status of Node %s: %w", vm.Name, err)
+	// KWOK writes to a Node as soon as there is one.
+	err = retry.RetryOnConflict(retry.DefaultBackoff, func() error { return k.change(ctx, want) })
+	if err != nil {
+		return fmt.Errorf("writing Node %s: %w", vm.Name, err)
 	}
 	return nil
 }
 
-// change has KWOK keep a Node that is there Ready, or not.
-func (k *kwok) change(ctx context.Context, want *corev1.Node) (*corev1.Node, error) {
+// change has KWOK keep a Node that is there Ready, or not, and says what it offers.
+func (k *kwok) change(ctx context.Context, want *corev1.Node) error {
 	node, err := k.nodes.CoreV1().Nodes().Get(ctx, want.Name, metav1.GetOptions{})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	message, notReady := want.Annotations[cluster.NotReadyAnnotation]
-	if node.Annotations[cluster.NotReadyAnnotation] == message {
-		return node, nil
+	if node.Annotations[cluster.NotReadyAnnotation] != message {
+		if notReady {
+			metav1.SetMetaDataAnnotation(&node.ObjectMeta, cluster.NotReadyAnnotation, message)
+		} else {
+			delete(node.Annotations, cluster.NotReadyAnnotation)
+		}
+		if node, err = k.nodes.CoreV1().Nodes().Update(ctx, node, metav1.UpdateOptions{}); err != nil {
+			return err
+		}
 	}
-	if notReady {
-		node.Annotations[cluster.NotReadyAnnotation] = message
-	} else {
-		delete(node.Annotations, cluster.NotReadyAnnotation)
+	node.Status.Capacity, node.Status.Allocatable = want.Status.Capacity, want.Status.Allocatable
+	node.Status.Addresses = want.Status.Addresses
+	if len(node.Status.Conditions) == 0 {
+		// KWOK makes a Node not Ready that was Ready; one that never was says so by itself.
+		node.Status.Conditions = want.Status.Conditions
 	}
-	return k.nodes.CoreV1().Nodes().Update(ctx, node, metav1.UpdateOptions{})
+	_, err = k.nodes.CoreV1().Nodes().UpdateStatus(ctx, node, metav1.UpdateOptions{})
+	return err
 }
+
+// runtimeDown is why a kubelet is not ready by a fault.
+const runtimeDown = "container runtime is down"
 
 // Leave deletes the Node, as AKS's cloud node manager does when the machine is gone.
 func (k *kwok) Leave(ctx context.Context, vm VM) error {
@@ -85,7 +95,11 @@ func (k *kwok) node(vm VM) *corev1.Node {
 		Spec:       corev1.NodeSpec{ProviderID: vm.ProviderID},
 	}
 	if vm.NotReady {
-		node.Annotations[cluster.NotReadyAnnotation] = "container runtime is down"
+		node.Annotations[cluster.NotReadyAnnotation] = runtimeDown
+		node.Status.Conditions = []corev1.NodeCondition{{
+			Type: corev1.NodeReady, Status: corev1.ConditionFalse, Reason: "KubeletNotReady", Message: runtimeDown,
+			LastHeartbeatTime: metav1.Now(), LastTransitionTime: metav1.Now(),
+		}}
 	}
 	for _, text := range vm.Taints {
 		if taint, ok := parseTaint(text); ok {

@@ -187,6 +187,7 @@ func (s *Server) run(ctx context.Context) {
 		s.keep()
 		events := slices.Clone(s.pending)
 		due := s.nextDue()
+		var again <-chan time.Time
 		s.mutex.Unlock()
 		if len(events) > 0 {
 			failed := s.tell(ctx, events)
@@ -195,8 +196,8 @@ func (s *Server) run(ctx context.Context) {
 			s.pending = append(failed, s.pending[len(events):]...)
 			s.dirty = s.dirty || len(failed) < len(events)
 			s.keep()
-			if len(s.pending) > 0 {
-				due = s.now().Add(tellAgain)
+			if len(failed) > 0 {
+				again = time.After(tellAgain)
 			}
 			s.mutex.Unlock()
 		}
@@ -206,6 +207,8 @@ func (s *Server) run(ctx context.Context) {
 			timer.Stop()
 			return
 		case <-s.wake:
+			timer.Stop()
+		case <-again:
 			timer.Stop()
 		case <-timer.C():
 		}
@@ -219,7 +222,7 @@ func (s *Server) keep() {
 	}
 }
 
-// tellAgain is how long after a failure the node side is told again.
+// tellAgain is how long after a failure the node side is told again. It lives in real time, whatever the cloud's clock says.
 const tellAgain = 500 * time.Millisecond
 
 type nodeEvent struct {
