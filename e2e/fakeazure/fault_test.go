@@ -41,7 +41,7 @@ func TestQuotasAreCountedAndARequestThatDoesNotFitIsToldTheFigures(t *testing.T)
 			}
 			a.mustPut("gpu1", body(a100, 2))
 			_, err := a.beginPut("gpu1", body(a100, 3))
-			assert.Contains(t, refused(t, err, http.StatusBadRequest, "ErrCode_InsufficientVCPUQuota").Error(), c.says)
+			assert.Contains(t, refused(t, err, http.StatusBadRequest, "ErrCode_InsufficientVCPUQuota").text, c.says)
 			assert.EqualValues(t, 2, *a.get("gpu1").Count)
 			used, limit := a.usage(c.usage)
 			assert.Positive(t, limit)
@@ -98,7 +98,7 @@ func TestKindsReachTheSDKAsAzureTellsThem(t *testing.T) {
 		t.Run(c.kind, func(t *testing.T) {
 			a.server.AddFault(fakeazure.Fault{Verb: "putPool", Size: a100, Times: 1, Kind: c.kind})
 			_, err := a.beginPut("gpu1", gpuPool(a100, 1))
-			assert.Contains(t, refused(t, err, c.status, c.code).Error(), c.says)
+			assert.Contains(t, refused(t, err, c.status, c.code).text, c.says)
 			assert.Empty(t, a.server.State().Writes, "nothing was written")
 		})
 	}
@@ -175,7 +175,7 @@ func TestAnOperationHangsUntilItIsAborted(t *testing.T) {
 	poller, err := a.beginPut("gpu1", gpuPool(a100, 1))
 	require.NoError(t, err)
 	a.clock.Step(24 * time.Hour)
-	_, err = poller.Poll(t.Context())
+	err = look(t, poller)
 	require.NoError(t, err)
 	assert.False(t, poller.Done())
 	_, err = a.pools.BeginAbortLatestOperation(t.Context(), a.group(), a.name(), "gpu1", nil)

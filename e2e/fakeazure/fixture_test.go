@@ -8,7 +8,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -191,11 +190,20 @@ func (a *azure) mustPut(name string, body armcontainerservice.AgentPool) armcont
 	return p
 }
 
+// look asks once how an operation does.
+func look[T any](t *testing.T, poller *runtime.Poller[T]) error {
+	t.Helper()
+	response, err := poller.Poll(t.Context())
+	if err == nil {
+		require.NoError(t, response.Body.Close())
+	}
+	return err
+}
+
 // finish looks once at an operation that must be over, and returns what it ended with.
 func finish[T any](t *testing.T, poller *runtime.Poller[T]) (T, error) {
 	t.Helper()
-	_, err := poller.Poll(t.Context())
-	require.NoError(t, err)
+	require.NoError(t, look(t, poller))
 	require.True(t, poller.Done(), "the operation goes on")
 	return poller.Result(t.Context())
 }
@@ -248,23 +256,28 @@ func (a *azure) get(name string) armcontainerservice.ManagedClusterAgentPoolProf
 func (a *azure) group() string { return a.server.Options().ResourceGroup }
 func (a *azure) name() string  { return a.server.Options().ClusterName }
 
-// refused is the error that the real SDK makes of an answer.
-func refused(t *testing.T, err error, status int, code string) *azcore.ResponseError {
+// answer is what the real SDK makes of an error.
+type answer struct {
+	text   string
+	header http.Header
+}
+
+// refused holds the error to a status and a code.
+func refused(t *testing.T, err error, status int, code string) answer {
 	t.Helper()
 	var response *azcore.ResponseError
 	require.ErrorAs(t, err, &response)
 	assert.Equal(t, status, response.StatusCode, response.Error())
 	assert.Equal(t, code, response.ErrorCode, response.Error())
-	return response
+	return answer{text: response.Error(), header: response.RawResponse.Header}
 }
 
-// failedWith is the code of an operation that ended badly, as the SDK reads it out of the operation's body.
-func failedWith(t *testing.T, err error, code string) *azcore.ResponseError {
+// failedWith holds the end of an operation to a code, as the SDK reads it out of the operation's body.
+func failedWith(t *testing.T, err error, code string) {
 	t.Helper()
 	var response *azcore.ResponseError
-	require.True(t, errors.As(err, &response), "%v", err)
+	require.ErrorAs(t, err, &response)
 	assert.Equal(t, code, response.ErrorCode, response.Error())
-	return response
 }
 
 func readJSON(t *testing.T, r *http.Response, into any) {

@@ -20,8 +20,8 @@ func TestAnSDKThatAsksTooMuchIsThrottledByTheDocumentedBuckets(t *testing.T) {
 	}
 	_, err := a.clusters.Get(t.Context(), a.group(), a.name(), nil)
 	throttled := refused(t, err, http.StatusTooManyRequests, "Throttled")
-	assert.Equal(t, "1", throttled.RawResponse.Header.Get("Retry-After"))
-	assert.Contains(t, throttled.Error(), "please retry again in 1 seconds")
+	assert.Equal(t, "1", throttled.header.Get("Retry-After"))
+	assert.Contains(t, throttled.text, "please retry again in 1 seconds")
 
 	// A PUT has a bucket of its own, of each pool.
 	for range 20 {
@@ -31,15 +31,15 @@ func TestAnSDKThatAsksTooMuchIsThrottledByTheDocumentedBuckets(t *testing.T) {
 		}
 	}
 	_, err = a.beginPut("gpu1", gpuPool(a100, 1))
-	assert.Equal(t, "60", refused(t, err, http.StatusTooManyRequests, "Throttled").RawResponse.Header.Get("Retry-After"))
+	assert.Equal(t, "60", refused(t, err, http.StatusTooManyRequests, "Throttled").header.Get("Retry-After"))
 	poller, err := a.beginPut("gpu2", gpuPool(a100, 1))
 	require.NoError(t, err)
 
 	for range 200 {
-		_, err = poller.Poll(t.Context())
+		err = look(t, poller)
 		require.NoError(t, err)
 	}
-	_, err = poller.Poll(t.Context())
+	err = look(t, poller)
 	refused(t, err, http.StatusTooManyRequests, "Throttled")
 	assert.Equal(t, 3, a.server.State().Throttled)
 
@@ -69,7 +69,7 @@ func TestOperationsGoOnAcrossARestartAndAreTakenUpByTheirTokens(t *testing.T) {
 	assert.Equal(t, address, after.server.ARMEndpoint())
 	resumed, err := after.pools.BeginCreateOrUpdate(t.Context(), after.group(), after.name(), "gpu1", gpuPool(a100, 2), resume(token))
 	require.NoError(t, err)
-	_, err = resumed.Poll(t.Context())
+	err = look(t, resumed)
 	require.NoError(t, err)
 	assert.False(t, resumed.Done(), "a minute is left of it")
 	assert.Equal(t, names, after.names("gpu1"))

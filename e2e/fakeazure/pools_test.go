@@ -19,7 +19,7 @@ func TestTheSDKMakesAPoolTakesOneMachineAwayAndDeletesIt(t *testing.T) {
 	a := newAzure(t, nil)
 	poller, err := a.beginPut("gpu1", gpuPool(a100, 2))
 	require.NoError(t, err)
-	_, err = poller.Poll(t.Context())
+	err = look(t, poller)
 	require.NoError(t, err)
 	require.False(t, poller.Done())
 	assert.Equal(t, "Creating", *a.get("gpu1").ProvisioningState)
@@ -84,7 +84,7 @@ func TestOnePoolHasOneOperationAtATimeAndOthersGoOn(t *testing.T) {
 	_, err := a.beginPut("gpu1", gpuPool(a100, 1))
 	require.NoError(t, err)
 	_, err = a.beginPut("gpu1", gpuPool(a100, 2))
-	assert.Contains(t, refused(t, err, http.StatusConflict, "OperationNotAllowed").Error(), "aka.ms/aks-pending-operation")
+	assert.Contains(t, refused(t, err, http.StatusConflict, "OperationNotAllowed").text, "aka.ms/aks-pending-operation")
 	_, err = a.pools.BeginDelete(t.Context(), a.group(), a.name(), "gpu1", nil)
 	refused(t, err, http.StatusConflict, "OperationNotAllowed")
 	_, err = a.beginPut("gpu2", gpuPool(a100, 1))
@@ -134,7 +134,7 @@ func TestARMRefusesAPoolThatIsNotOne(t *testing.T) {
 				c.change(body.Properties)
 			}
 			_, err := a.beginPut(c.pool, body)
-			assert.Contains(t, refused(t, err, http.StatusBadRequest, c.code).Error(), c.says)
+			assert.Contains(t, refused(t, err, http.StatusBadRequest, c.code).text, c.says)
 			assert.Len(t, a.server.State().Pools, 1)
 		})
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -42,15 +43,17 @@ func TestAScenarioFileIsReadStrictly(t *testing.T) {
 func TestAScenarioPlaysFromOutsideInItsTime(t *testing.T) {
 	a := newAzure(t, nil)
 	a.mustPut("spot1", spotPool(a100, 3))
-	admin := func(method, path, body string) *http.Response {
+	admin := func(method, path, body string) (int, []byte) {
 		request, err := http.NewRequestWithContext(t.Context(), method, a.server.AdminEndpoint()+path, strings.NewReader(body))
 		require.NoError(t, err)
 		response, err := http.DefaultClient.Do(request)
 		require.NoError(t, err)
-		t.Cleanup(func() { _ = response.Body.Close() }) // read as far as it is wanted
-		return response
+		text, err := io.ReadAll(response.Body)
+		require.NoError(t, err)
+		require.NoError(t, response.Body.Close())
+		return response.StatusCode, text
 	}
-	played := admin(http.MethodPost, "/admin/scenario", `
+	played, _ := admin(http.MethodPost, "/admin/scenario", `
 faults:
 - {verb: putPool, times: 1, drop: after}
 - {verb: putPool, times: 1, error: {http: 418, code: Teapot, message: short and stout}}
@@ -61,7 +64,7 @@ events:
 - {after: 4m, removePool: spot1}
 - {after: 5m, power: Stopped}
 `)
-	require.Equal(t, http.StatusNoContent, played.StatusCode)
+	require.Equal(t, http.StatusNoContent, played)
 	_, err := a.beginPut("gpu1", gpuPool(a100, 0))
 	require.Error(t, err)
 	_, err = a.beginPut("gpu2", gpuPool(a100, 0))
@@ -96,13 +99,22 @@ events:
 	a.clock.Step(time.Minute)
 	assert.Equal(t, "Stopped", a.server.State().PowerState)
 
-	require.Equal(t, http.StatusNoContent, admin(http.MethodPut, "/admin/power/Running", "").StatusCode)
-	require.Equal(t, http.StatusBadRequest, admin(http.MethodPut, "/admin/power/Off", "").StatusCode)
-	require.Equal(t, http.StatusBadRequest, admin(http.MethodPost, "/admin/scenario", "faults: [{}]").StatusCode)
-	require.Equal(t, http.StatusNoContent, admin(http.MethodDelete, "/admin/pools/system", "").StatusCode)
-	require.Equal(t, http.StatusNoContent, admin(http.MethodDelete, "/admin/faults", "").StatusCode)
+	for _, c := range []struct {
+		method, path, body string
+		status             int
+	}{
+		{http.MethodPut, "/admin/power/Running", "", http.StatusNoContent},
+		{http.MethodPut, "/admin/power/Off", "", http.StatusBadRequest},
+		{http.MethodPost, "/admin/scenario", "faults: [{}]", http.StatusBadRequest},
+		{http.MethodDelete, "/admin/pools/system", "", http.StatusNoContent},
+		{http.MethodDelete, "/admin/faults", "", http.StatusNoContent},
+	} {
+		status, _ := admin(c.method, c.path, c.body)
+		assert.Equal(t, c.status, status, "%s %s", c.method, c.path)
+	}
 	var state fakeazure.State
-	require.NoError(t, json.NewDecoder(admin(http.MethodGet, "/admin/state", "").Body).Decode(&state))
+	_, text := admin(http.MethodGet, "/admin/state", "")
+	require.NoError(t, json.Unmarshal(text, &state))
 	assert.Equal(t, "Running", state.PowerState)
 	_, there = pool("system")
 	assert.False(t, there)

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"io"
 	"net/http"
@@ -78,7 +77,7 @@ func TestTheProgramSaysWhatIsWrongWithItsFlags(t *testing.T) {
 func TestHelpNamesFlagsAndErrorKinds(t *testing.T) {
 	var out bytes.Buffer
 	err := run(t.Context(), []string{"--help"}, io.Discard, &out)
-	assert.True(t, errors.Is(err, flag.ErrHelp))
+	assert.ErrorIs(t, err, flag.ErrHelp)
 	assert.Contains(t, out.String(), "-scenario")
 	assert.Contains(t, out.String(), "ZonalAllocationFailed")
 }
