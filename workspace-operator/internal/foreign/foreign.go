@@ -47,34 +47,34 @@ type Controller interface {
 
 // Kinds are the foreign kinds of one controller.
 type Kinds struct {
-	cache  cache.Cache
-	scheme *runtime.Scheme
-	kinds  map[schema.GroupVersionKind]Kind
-
-	mu         sync.Mutex
+	cache      cache.Cache
+	scheme     *runtime.Scheme
+	kinds      map[schema.GroupVersionKind]Kind
 	controller Controller
-	watched    map[schema.GroupVersionKind]bool
+	// states are one a kind, each with its own lock: the first list of one kind keeps nobody waiting who asks for another.
+	states map[schema.GroupVersionKind]*state
+}
+
+type state struct {
+	mu      sync.Mutex
+	watched bool
 }
 
 // New makes the set. Start must be called before Served.
 func New(c cache.Cache, scheme *runtime.Scheme, kinds ...Kind) (*Kinds, error) {
-	k := &Kinds{cache: c, scheme: scheme, kinds: map[schema.GroupVersionKind]Kind{}, watched: map[schema.GroupVersionKind]bool{}}
+	k := &Kinds{cache: c, scheme: scheme, kinds: map[schema.GroupVersionKind]Kind{}, states: map[schema.GroupVersionKind]*state{}}
 	for _, kind := range kinds {
 		gvk, err := apiutil.GVKForObject(kind.Object, scheme)
 		if err != nil {
 			return nil, fmt.Errorf("adding a foreign kind: %w", err)
 		}
-		k.kinds[gvk] = kind
+		k.kinds[gvk], k.states[gvk] = kind, &state{}
 	}
 	return k, nil
 }
 
-// Start names the controller that watches are added to.
-func (k *Kinds) Start(c Controller) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.controller = c
-}
+// Start names the controller that watches are added to, before it runs.
+func (k *Kinds) Start(c Controller) { k.controller = c }
 
 // Concerns says whether a CustomResourceDefinition brings one of the kinds.
 func (k *Kinds) Concerns(crd string) bool {
@@ -101,15 +101,17 @@ func (k *Kinds) Served(ctx context.Context, obj client.Object) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	state := k.states[gvk]
+	state.mu.Lock()
+	defer state.mu.Unlock()
 	switch {
-	case served && !k.watched[gvk]:
+	case served && !state.watched:
 		err = k.watch(ctx, gvk, kind)
-	case !served && k.watched[gvk]:
+		state.watched = err == nil
+	case !served && state.watched:
 		log.FromContext(ctx).Info("Ending the watch of a kind that is no longer served", "kind", gvk.String())
 		err = k.cache.RemoveInformer(ctx, kind.Object)
-		k.watched[gvk] = false
+		state.watched = false
 		if kind.Gone != nil {
 			kind.Gone(kind.Object)
 		}
@@ -132,7 +134,6 @@ func (k *Kinds) watch(ctx context.Context, gvk schema.GroupVersionKind, kind Kin
 	if err := k.controller.Watch(source.Kind(k.cache, kind.Object, kind.Handler, kind.Predicates...)); err != nil {
 		return fmt.Errorf("watching %s: %w", gvk, err)
 	}
-	k.watched[gvk] = true
 	return nil
 }
 

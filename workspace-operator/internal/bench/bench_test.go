@@ -1,0 +1,241 @@
+package bench
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+	"kaito.sh/shared/test/audit"
+	"kaito.sh/shared/test/cluster"
+	"kaito.sh/shared/test/eventually"
+	"kaito.sh/workspace-operator/internal/controller"
+)
+
+var (
+	number = flag.Int("n", 20, "Workspaces that are created at once")
+	qps    = flag.Int("qps", 500, "requests a second that each subject may make")
+	burst  = flag.Int("burst", 1000, "requests that each subject may make at once")
+	strict = flag.Bool("strict", false, "fail when a ratio is above its bar; without it only the counted bars fail, since a busy machine changes times")
+)
+
+func TestMain(m *testing.M) {
+	if role := os.Getenv(envRole); role != "" {
+		if err := runSubject(role); err != nil {
+			fmt.Fprintln(os.Stderr, role+":", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// measured is what one subject cost.
+type measured struct {
+	requests  float64 // a Workspace
+	conflicts int
+	p50, p90  time.Duration // from creation to Ready
+	cpu       time.Duration // a Workspace
+	memory    float64       // MiB at most
+}
+
+func TestTheOperatorIsNearTheFloor(t *testing.T) {
+	c := cluster.ForTest(t, cluster.Options{CRDPaths: []string{
+		"../../../shared/api/crds/kaito.sh_workspaces.yaml", "../../../shared/api/crds/karpenter.sh_machines.yaml", "../../../shared/api/crds/tuning.kaito.sh_tuningjobs.yaml",
+	}})
+	scheme, err := controller.NewScheme()
+	require.NoError(t, err)
+	admin, err := client.NewWithWatch(c.Config(), client.Options{Scheme: scheme})
+	require.NoError(t, err)
+	b := &bench{client: admin, world: play(t, admin), kubeconfig: c.Kubeconfig(), audit: audit.Open(c.AuditLog())}
+
+	floor := b.measure(t, roleFloor, nil)
+	operator := b.measure(t, roleOperator, b.leaveAlone)
+	t.Log("\n" + table(floor, operator))
+	assert.LessOrEqual(t, operator.requests, 7.0, "requests a Workspace")
+	assert.Zero(t, operator.conflicts)
+	if *strict {
+		assert.LessOrEqual(t, ratio(operator.p50, floor.p50), 1.3, "time to Ready")
+		assert.LessOrEqual(t, ratio(operator.cpu, floor.cpu), 1.5, "CPU a Workspace")
+		assert.LessOrEqual(t, operator.memory, 60+float64(*number)*0.09, "MiB: 60 at 100 Workspaces, 150 at 1,000")
+	}
+}
+
+type bench struct {
+	client     client.WithWatch
+	world      *world
+	kubeconfig string
+	audit      *audit.Log
+}
+
+func by(role string) audit.Filter {
+	return func(r audit.Request) bool { return strings.HasPrefix(r.UserAgent, role) && r.Resource != "" }
+}
+
+func (b *bench) spent(t assert.TestingT, since audit.Mark, role string) []audit.Request {
+	got, err := b.audit.Requests(since, by(role), audit.Not(audit.Verb("watch", "list")), audit.Not(audit.Resource("leases")))
+	assert.NoError(t, err)
+	return got
+}
+
+// measure runs a subject over Workspaces of its own, and then what is to be seen afterwards.
+func (b *bench) measure(t *testing.T, role string, after func(*testing.T, string, *subject) *subject) measured {
+	t.Helper()
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: role}}
+	require.NoError(t, b.client.Create(t.Context(), namespace))
+	s := startSubject(t, role, b.kubeconfig, *qps, *burst)
+	defer func() {
+		s.stop(t)
+		b.clear(t, role)
+	}()
+	// The first one finds watches that still start, at both ends.
+	warm := b.world.count()
+	require.NoError(t, b.client.Create(t.Context(), plain(role, "warm")))
+	require.Eventually(t, func() bool { return b.world.count() > warm }, eventually.Long, eventually.Tick)
+	b.settle(t, role, s)
+
+	mark, err := b.audit.Mark()
+	require.NoError(t, err)
+	had, before := b.world.count(), s.cpu(t)
+	created := map[client.ObjectKey]time.Time{}
+	for i := range *number {
+		w := plain(role, fmt.Sprintf("w%d", i))
+		require.NoError(t, b.client.Create(t.Context(), w))
+		created[client.ObjectKeyFromObject(w)] = time.Now()
+	}
+	// A thousand Workspaces on two cores take minutes.
+	require.Eventually(t, func() bool { return b.world.count() == had+*number }, eventually.Long+time.Duration(*number)*time.Second, eventually.Tick)
+	b.settle(t, role, s)
+
+	out := measured{cpu: (s.cpu(t) - before) / time.Duration(*number), memory: s.memory(t)}
+	requests := b.spent(t, mark, role)
+	out.requests = float64(len(requests)) / float64(*number)
+	for _, r := range requests {
+		if r.Code >= 400 {
+			out.conflicts++
+		}
+	}
+	if out.conflicts > 0 || out.requests > 7 {
+		t.Logf("%s spent:\n%s", role, audit.Table(requests))
+		shown := 0
+		for _, r := range requests {
+			if r.Code >= 400 && shown < 8 {
+				shown++
+				t.Logf("refused: %s %s/%s %s/%s %d %s", r.Verb, r.Resource, r.Subresource, r.Namespace, r.Name, r.Code, r.Time.Format("05.000"))
+			}
+		}
+	}
+	var took []time.Duration
+	b.world.mu.Lock()
+	for key, at := range created {
+		took = append(took, b.world.ready[key].Sub(at))
+	}
+	b.world.mu.Unlock()
+	slices.Sort(took)
+	out.p50, out.p90 = took[len(took)/2], took[len(took)*9/10]
+	if after != nil {
+		s = after(t, role, s)
+	}
+	return out
+}
+
+func plain(namespace, name string) *kaitov1alpha1.Workspace {
+	return &kaitov1alpha1.Workspace{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace},
+		Resource:   kaitov1alpha1.ResourceSpec{InstanceType: "Standard_NC24ads_A100_v4"},
+		Inference:  &kaitov1alpha1.InferenceSpec{Preset: &kaitov1alpha1.PresetSpec{Name: "phi-4-mini-instruct"}},
+	}
+}
+
+// settle waits until the subject has asked for nothing, and used next to no CPU, for half a second.
+func (b *bench) settle(t *testing.T, role string, s *subject) {
+	t.Helper()
+	last, since := s.cpu(t), time.Now()
+	mark, err := b.audit.Mark()
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		now := s.cpu(t)
+		if now-last > 20*time.Millisecond || len(b.spent(t, mark, role)) > 0 {
+			last, since = now, time.Now()
+			mark, err = b.audit.Mark()
+			return false
+		}
+		return err == nil && time.Since(since) > 500*time.Millisecond
+	}, eventually.Long, 100*time.Millisecond)
+}
+
+// leaveAlone touches every Workspace, and then restarts the operator: neither may cost a request.
+func (b *bench) leaveAlone(t *testing.T, role string, s *subject) *subject {
+	t.Helper()
+	mark, err := b.audit.Mark()
+	require.NoError(t, err)
+	list := &kaitov1alpha1.WorkspaceList{}
+	require.NoError(t, b.client.List(t.Context(), list, client.InNamespace(role)))
+	for i := range list.Items {
+		before := list.Items[i].DeepCopy()
+		list.Items[i].Annotations = map[string]string{"touched": "yes"}
+		require.NoError(t, b.client.Patch(t.Context(), &list.Items[i], client.MergeFrom(before)))
+	}
+	b.settle(t, role, s)
+	assert.Empty(t, b.spent(t, mark, role), "touching all Workspaces")
+
+	s.stop(t)
+	if mark, err = b.audit.Mark(); err != nil {
+		require.NoError(t, err)
+	}
+	s = startSubject(t, role, b.kubeconfig, *qps, *burst)
+	started := time.Now()
+	b.settle(t, role, s)
+	assert.Empty(t, b.spent(t, mark, role), "restarting the operator")
+	t.Logf("restart: %s of CPU within %s, %.0f MiB", s.cpu(t), time.Since(started).Round(time.Second), s.memory(t))
+	return s
+}
+
+// clear removes by force what a subject has made, so that the next one finds nothing to do.
+func (b *bench) clear(t *testing.T, role string) {
+	t.Helper()
+	ctx := context.Background()
+	list := &kaitov1alpha1.WorkspaceList{}
+	require.NoError(t, b.client.List(ctx, list, client.InNamespace(role)))
+	for i := range list.Items {
+		w := &list.Items[i]
+		before := w.DeepCopy()
+		w.Finalizers = nil
+		require.NoError(t, client.IgnoreNotFound(b.client.Patch(ctx, w, client.MergeFrom(before))))
+		require.NoError(t, client.IgnoreNotFound(b.client.Delete(ctx, w)))
+	}
+	for _, all := range []client.Object{&karpenterv1alpha5.Machine{}, &corev1.Node{}} {
+		require.NoError(t, b.client.DeleteAllOf(ctx, all))
+	}
+	for _, all := range []client.Object{&appsv1.Deployment{}} {
+		require.NoError(t, b.client.DeleteAllOf(ctx, all, client.InNamespace(role)))
+	}
+}
+
+func ratio(a, b time.Duration) float64 { return float64(a) / float64(max(b, time.Microsecond)) }
+
+func table(floor, operator measured) string {
+	row := func(name, f, o, r string) string { return fmt.Sprintf("%-24s %12s %12s %8s\n", name, f, o, r) }
+	ms := func(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }
+	return fmt.Sprintf("%d Workspaces at once, limits %d/%d\n", *number, *qps, *burst) +
+		row("", "floor", "operator", "ratio") +
+		row("requests a Workspace", fmt.Sprintf("%.2f", floor.requests), fmt.Sprintf("%.2f", operator.requests), fmt.Sprintf("%.2f", operator.requests/floor.requests)) +
+		row("refused requests", fmt.Sprint(floor.conflicts), fmt.Sprint(operator.conflicts), "") +
+		row("time to Ready, p50", ms(floor.p50), ms(operator.p50), fmt.Sprintf("%.2f", ratio(operator.p50, floor.p50))) +
+		row("time to Ready, p90", ms(floor.p90), ms(operator.p90), fmt.Sprintf("%.2f", ratio(operator.p90, floor.p90))) +
+		row("CPU a Workspace", ms(floor.cpu), ms(operator.cpu), fmt.Sprintf("%.2f", ratio(operator.cpu, floor.cpu))) +
+		row("memory at most, MiB", fmt.Sprintf("%.0f", floor.memory), fmt.Sprintf("%.0f", operator.memory), fmt.Sprintf("%.2f", operator.memory/floor.memory))
+}

@@ -1,0 +1,113 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+	"kaito.sh/shared/conditions"
+	own "kaito.sh/workspace-operator/internal/controller"
+	"kaito.sh/workspace-operator/internal/node"
+	"kaito.sh/workspace-operator/internal/workload"
+)
+
+// floor makes the calls that cannot be saved, and thinks about nothing. It remembers in memory what it has done: it need not survive.
+type floor struct {
+	client client.Client
+	// stages by Workspace: 0 nothing, 1 claimed, 2 applied, 3 ready.
+	mu     sync.Mutex
+	stages map[client.ObjectKey]int
+}
+
+func (f *floor) stage(key client.ObjectKey) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.stages[key]
+}
+
+func (f *floor) reach(key client.ObjectKey, stage int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stages[key] = stage
+}
+
+func setupFloor(mgr ctrl.Manager) error {
+	f := &floor{client: mgr.GetClient(), stages: map[client.ObjectKey]int{}}
+	return ctrl.NewControllerManagedBy(mgr).Named("floor").
+		For(&kaitov1alpha1.Workspace{}).
+		Owns(&appsv1.Deployment{}).
+		Watches(&karpenterv1alpha5.Machine{}, handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
+			return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: o.GetLabels()[kaitov1alpha1.LabelWorkspaceNamespace], Name: o.GetLabels()[kaitov1alpha1.LabelWorkspaceName]}}}
+		})).
+		WithOptions(controller.Options{MaxConcurrentReconciles: own.DefaultOptions().Workers}).
+		Complete(f)
+}
+
+// Reconcile takes the next step that is possible.
+func (f *floor) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	w := &kaitov1alpha1.Workspace{}
+	if err := f.client.Get(ctx, request.NamespacedName, w); err != nil || w.DeletionTimestamp != nil {
+		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	in := workload.Input{Workspace: w, Labels: node.OwnerLabels(w), Owner: *metav1.NewControllerRef(w, kaitov1alpha1.GroupVersion.WithKind("Workspace")),
+		Engine: workload.Engine{Image: "example.com/engine:1", GPUResource: kaitov1alpha1.ResourceNvidiaGPU, GPUs: 1}, Placement: workload.Placement{Nodes: 1}, Images: workload.Images{Gateway: "example.com/gateway:1", Runner: "example.com/runner:1"}}
+	switch f.stage(request.NamespacedName) {
+	case 0:
+		before := w.DeepCopy()
+		controllerutil.AddFinalizer(w, kaitov1alpha1.Finalizer)
+		if err := f.client.Patch(ctx, w, client.MergeFrom(before)); err != nil {
+			return reconcile.Result{}, err
+		}
+		claim := node.Machines{}.Build(node.Request{Name: w.Name, Namespace: w.Namespace, UID: w.UID, InstanceType: w.Resource.InstanceType, CapacityType: "on-demand", GPUs: 1, DiskGiB: 100})
+		if err := f.client.Create(ctx, claim); err != nil && !apierrors.IsAlreadyExists(err) {
+			return reconcile.Result{}, err
+		}
+		f.reach(request.NamespacedName, 1)
+	case 1:
+		m := &karpenterv1alpha5.Machine{}
+		if err := f.client.Get(ctx, client.ObjectKey{Name: node.Name(w.UID, 0, 0)}, m); err != nil || m.GetCondition("Ready") == nil {
+			return reconcile.Result{}, client.IgnoreNotFound(err)
+		}
+		if err := f.client.Create(ctx, workload.Service(in)); err != nil {
+			return reconcile.Result{}, err
+		}
+		if err := f.client.Create(ctx, workload.Deployment(in)); err != nil {
+			return reconcile.Result{}, err
+		}
+		f.reach(request.NamespacedName, 2)
+		return reconcile.Result{}, f.status(ctx, w, false)
+	case 2:
+		d := &appsv1.Deployment{}
+		if err := f.client.Get(ctx, request.NamespacedName, d); err != nil || d.Status.AvailableReplicas == 0 {
+			return reconcile.Result{}, client.IgnoreNotFound(err)
+		}
+		f.reach(request.NamespacedName, 3)
+		return reconcile.Result{}, f.status(ctx, w, true)
+	}
+	return reconcile.Result{}, nil
+}
+
+func (f *floor) status(ctx context.Context, w *kaitov1alpha1.Workspace, ready bool) error {
+	before := w.DeepCopy()
+	if ready {
+		conditions.MarkReady(w, "Ready", "")
+	} else {
+		conditions.MarkReconciling(w, "Starting", "")
+	}
+	if err := f.client.Status().Patch(ctx, w, client.MergeFrom(before)); err != nil {
+		return fmt.Errorf("writing the status: %w", err)
+	}
+	return nil
+}
