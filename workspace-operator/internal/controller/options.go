@@ -46,8 +46,8 @@ func DefaultOptions() Options {
 		NodeAPI: NodeAPIAuto, NodeClass: "kaito.sh/KaitoNodeClass/default", ImageVolumes: ImageVolumesAuto,
 		Images: workload.Images{Gateway: "gateway:dev", Runner: "runner:dev"},
 		Limits: node.Limits{Acknowledge: 2 * time.Minute, GPUReady: 15 * time.Minute, NodeLost: 5 * time.Minute},
-		// A pass reads caches and makes at most a handful of requests: a few workers keep a thousand Workspaces going.
-		Workers:       8,
+		// A pass waits for the API server most of its time: workers cost little, and a thousand Workspaces at once need them.
+		Workers:       24,
 		SecretRecheck: 30 * time.Second,
 	}
 }

@@ -40,7 +40,7 @@ func (r *Reconciler) place(ctx context.Context, s *scope) (flow.Result, error) {
 			return flow.Stop(), err
 		}
 	}
-	return s.verdict(kept, int(p.Nodes)), nil
+	return s.verdict(kept, int(p.Nodes), r.options.Limits.Acknowledge), nil
 }
 
 // unplaced is the outcome of a stage that nothing could be asked for.
@@ -117,7 +117,7 @@ func (r *Reconciler) request(ctx context.Context, s *scope, kept map[int]node.St
 			return err
 		}
 	}
-	s.missing, s.placed = nil, true
+	s.missing, s.placed, s.asked = nil, true, true
 	s.milestone(func(m *kaitov1alpha1.Milestones) **metav1.Time { return &m.NodesRequested }, s.now)
 	return nil
 }
@@ -163,8 +163,11 @@ func (s *scope) attempt(ordinal int) int {
 }
 
 // verdict says whether all nodes are usable, and why not. The first claim that has something to say speaks for all.
-func (s *scope) verdict(kept map[int]node.State, want int) flow.Result {
+func (s *scope) verdict(kept map[int]node.State, want int, acknowledge time.Duration) flow.Result {
 	var recheck time.Duration
+	if s.asked {
+		recheck = acknowledge // nobody announces that nobody answers
+	}
 	s.nodes = append([]corev1.Node(nil), s.own...)
 	var waiting, wrong *node.State
 	for ordinal := range want {

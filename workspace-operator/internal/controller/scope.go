@@ -56,6 +56,8 @@ type scope struct {
 	// missing are the ordinals that have no claim; placed: there are none, or nothing can be done about them.
 	missing []int
 	placed  bool
+	// asked: claims were created in this pass.
+	asked bool
 	// nodes are all that are usable.
 	nodes []corev1.Node
 

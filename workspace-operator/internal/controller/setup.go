@@ -39,11 +39,11 @@ func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer
 	}
 	c := recent.New(mgr.GetClient(), clk)
 	w := watches{client: c}
-	forget := forgetting(c)
+	news := foreignToUs(c)
 	kinds, err := foreign.New(mgr.GetCache(), mgr.GetScheme(),
-		foreign.Kind{Object: &karpenterv1alpha5.Machine{}, Resource: "machines", Handler: byLabels(), Predicates: []predicate.Predicate{forget}, Gone: c.ForgetKind},
-		foreign.Kind{Object: &karpv1.NodeClaim{}, Resource: "nodeclaims", Handler: byLabels(), Predicates: []predicate.Predicate{forget}, Gone: c.ForgetKind},
-		foreign.Kind{Object: &tuningv1alpha1.TuningJob{}, Resource: "tuningjobs", Predicates: []predicate.Predicate{forget}, Gone: c.ForgetKind,
+		foreign.Kind{Object: &karpenterv1alpha5.Machine{}, Resource: "machines", Handler: byLabels(), Predicates: []predicate.Predicate{news}, Gone: c.ForgetKind},
+		foreign.Kind{Object: &karpv1.NodeClaim{}, Resource: "nodeclaims", Handler: byLabels(), Predicates: []predicate.Predicate{news}, Gone: c.ForgetKind},
+		foreign.Kind{Object: &tuningv1alpha1.TuningJob{}, Resource: "tuningjobs", Predicates: []predicate.Predicate{news}, Gone: c.ForgetKind,
 			Handler: handler.EnqueueRequestForOwner(mgr.GetScheme(), mgr.GetRESTMapper(), &kaitov1alpha1.Workspace{}, handler.OnlyControllerOwner())},
 	)
 	if err != nil {
@@ -63,10 +63,10 @@ func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer
 	built, err := ctrl.NewControllerManagedBy(mgr).
 		Named(controllerName).
 		WithOptions(controller.Options{MaxConcurrentReconciles: options.Workers}).
-		For(&kaitov1alpha1.Workspace{}, builder.WithPredicates(forget)).
-		Owns(&appsv1.Deployment{}, builder.WithPredicates(forget)).
-		Owns(&appsv1.StatefulSet{}, builder.WithPredicates(forget)).
-		Owns(&corev1.Service{}, builder.WithPredicates(forget)).
+		For(&kaitov1alpha1.Workspace{}, builder.WithPredicates(news)).
+		Owns(&appsv1.Deployment{}, builder.WithPredicates(news)).
+		Owns(&appsv1.StatefulSet{}, builder.WithPredicates(news)).
+		Owns(&corev1.Service{}, builder.WithPredicates(news)).
 		Watches(&corev1.Pod{}, byLabels(), builder.WithPredicates(changed(podChanged))).
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(w.ofNode), builder.WithPredicates(changed(nodeChanged))).
 		Watches(&kaitov1alpha1.Workspace{}, handler.EnqueueRequestsFromMapFunc(w.waiting), builder.WithPredicates(freesNodes())).
@@ -100,12 +100,17 @@ func asWorkspace(o client.Object) *kaitov1alpha1.Workspace {
 	return &kaitov1alpha1.Workspace{}
 }
 
-// forgetting drops what was written to an object that a watch says is gone.
-func forgetting(c *recent.Client) predicate.Predicate {
-	return predicate.Funcs{DeleteFunc: func(e event.DeleteEvent) bool {
-		c.Forget(e.Object)
-		return true
-	}}
+// foreignToUs drops what was written to an object that a watch says is gone, and passes no event that shows only what a pass has just
+// written itself: that pass has gone on with it.
+func foreignToUs(c *recent.Client) predicate.Predicate {
+	return predicate.Funcs{
+		CreateFunc: func(e event.CreateEvent) bool { return !c.Wrote(e.Object) },
+		UpdateFunc: func(e event.UpdateEvent) bool { return !c.Wrote(e.ObjectNew) },
+		DeleteFunc: func(e event.DeleteEvent) bool {
+			c.Forget(e.Object)
+			return true
+		},
+	}
 }
 
 // changed passes updates in which something that is read has changed.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -115,7 +116,7 @@ func (s *scope) readTuning(r *Reconciler, job *tuningv1alpha1.TuningJob) flow.Re
 	return flow.Stop()
 }
 
-// tuned takes over the output. The next pass, which the status's own event brings, plans for serving.
+// tuned takes over the output. Another pass at once plans for serving, from a status that has it.
 func (s *scope) tuned(result tune.Result) flow.Result {
 	t := s.workspace.Status.Tuning
 	t.Image, t.Digest = result.Image, result.Digest
@@ -125,7 +126,7 @@ func (s *scope) tuned(result tune.Result) flow.Result {
 		return flow.Stop()
 	}
 	s.milestone(func(m *kaitov1alpha1.Milestones) **metav1.Time { return &m.Tuned }, s.now)
-	return flow.Stop()
+	return flow.StopUntil(time.Nanosecond)
 }
 
 // nodeLabels are labels that all nodes of the Workspace have, and, where that can be said, no others.

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
@@ -149,6 +150,9 @@ func (r *Reconciler) finish(ctx context.Context, s *scope, failed error) error {
 		return failed
 	}
 	s.summarize(failed)
+	if equality.Semantic.DeepEqual(s.before.Status, s.workspace.Status) {
+		return failed // the usual case, and cheaper to find than by rendering both
+	}
 	written, err := patch.Status(ctx, r.client, s.before, s.workspace)
 	if written && err == nil {
 		r.tell(s)

@@ -34,7 +34,7 @@ type Client struct {
 	clock clock.PassiveClock
 
 	mu      sync.Mutex
-	written map[key]entry
+	written map[schema.GroupVersionKind]map[types.NamespacedName]entry
 	swept   time.Time
 }
 
@@ -52,7 +52,7 @@ type entry struct {
 
 // New wraps c. The clock only tells when a write is too old to be laid over anything.
 func New(c client.Client, clk clock.PassiveClock) *Client {
-	return &Client{Client: c, clock: clk, written: map[key]entry{}}
+	return &Client{Client: c, clock: clk, written: map[schema.GroupVersionKind]map[types.NamespacedName]entry{}}
 }
 
 // Forget drops what was written to an object, when a watch has told that it is gone.
@@ -63,7 +63,19 @@ func (c *Client) Forget(obj client.Object) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.written, k)
+	c.drop(k)
+}
+
+// Wrote says whether obj is just what was written last: an event that shows it tells nothing new to the pass that wrote it.
+func (c *Client) Wrote(obj client.Object) bool {
+	k, ok := c.key(obj)
+	if !ok {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := c.look(k)
+	return ok && e.object != nil && e.object.GetResourceVersion() == obj.GetResourceVersion()
 }
 
 // ForgetKind drops what was written to objects of a kind, when it is no longer watched: no watch will tell that they are gone.
@@ -74,11 +86,7 @@ func (c *Client) ForgetKind(of client.Object) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for other := range c.written {
-		if other.gvk == k.gvk {
-			delete(c.written, other)
-		}
-	}
+	delete(c.written, k.gvk)
 }
 
 // Get reads the newer of the cached and the written object.
@@ -100,7 +108,7 @@ func (c *Client) Get(ctx context.Context, name client.ObjectKey, obj client.Obje
 	}
 	if err != nil {
 		if e.object == nil || e.deleted != "" {
-			delete(c.written, k) // it was there when it was written: it has gone
+			c.drop(k) // it was there when it was written: it has gone
 			return err
 		}
 		return overlay(obj, e.object, err)
@@ -113,7 +121,7 @@ func (c *Client) Get(ctx context.Context, name client.ObjectKey, obj client.Obje
 			return failed
 		}
 	} else if e.deleted == "" || e.deleted != obj.GetUID() || obj.GetDeletionTimestamp() != nil {
-		delete(c.written, k)
+		c.drop(k)
 		return nil
 	}
 	mark(obj, e)
@@ -135,7 +143,7 @@ func (c *Client) List(ctx context.Context, list client.ObjectList, opts ...clien
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.knows(gvk) {
+	if len(c.written[gvk]) == 0 {
 		return nil
 	}
 	items, err := meta.ExtractList(list)
@@ -171,15 +179,15 @@ func (c *Client) merge(gvk schema.GroupVersionKind, items []runtime.Object, o cl
 		case e.object != nil && newer(e.object, obj) && sameType(e.object, obj):
 			obj = e.object.DeepCopyObject().(client.Object)
 		case e.deleted == "" || e.deleted != obj.GetUID() || obj.GetDeletionTimestamp() != nil:
-			delete(c.written, k)
+			c.drop(k)
 			continue
 		}
 		mark(obj, e)
 		items[i] = obj
 	}
-	for k := range c.written {
-		e, ok := c.look(k)
-		if !ok || k.gvk != gvk || seen[k.name] || e.object == nil || e.deleted != "" || !selected(e.object, o) {
+	for name := range c.written[gvk] {
+		e, ok := c.look(key{gvk: gvk, name: name})
+		if !ok || seen[name] || e.object == nil || e.deleted != "" || !selected(e.object, o) {
 			continue
 		}
 		items = append(items, e.object.DeepCopyObject())
@@ -187,23 +195,23 @@ func (c *Client) merge(gvk schema.GroupVersionKind, items []runtime.Object, o cl
 	return items
 }
 
-func (c *Client) knows(gvk schema.GroupVersionKind) bool {
-	for k := range c.written {
-		if k.gvk == gvk {
-			return true
-		}
-	}
-	return false
-}
-
 // look returns a write that is young enough.
 func (c *Client) look(k key) (entry, bool) {
-	e, ok := c.written[k]
+	e, ok := c.written[k.gvk][k.name]
 	if ok && c.clock.Since(e.at) > horizon {
-		delete(c.written, k)
+		c.drop(k)
 		return entry{}, false
 	}
 	return e, ok
+}
+
+func (c *Client) drop(k key) { delete(c.written[k.gvk], k.name) }
+
+func (c *Client) keep(k key, e entry) {
+	if c.written[k.gvk] == nil {
+		c.written[k.gvk] = map[types.NamespacedName]entry{}
+	}
+	c.written[k.gvk][k.name] = e
 }
 
 // Create writes and remembers.
@@ -245,7 +253,7 @@ func (c *Client) Delete(ctx context.Context, obj client.Object, opts ...client.D
 	if k, ok := c.key(obj); ok {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.written[k] = entry{deleted: obj.GetUID(), at: c.clock.Now()}
+		c.keep(k, entry{deleted: obj.GetUID(), at: c.clock.Now()})
 	}
 	return nil
 }
@@ -303,10 +311,10 @@ func (c *Client) remember(obj client.Object) {
 	defer c.mu.Unlock()
 	if obj.GetDeletionTimestamp() != nil && len(obj.GetFinalizers()) == 0 {
 		// The write that took the last finalizer: the object is gone.
-		c.written[k] = entry{deleted: obj.GetUID(), gone: true, at: c.clock.Now()}
+		c.keep(k, entry{deleted: obj.GetUID(), gone: true, at: c.clock.Now()})
 		return
 	}
-	c.written[k] = entry{object: obj.DeepCopyObject().(client.Object), at: c.clock.Now()}
+	c.keep(k, entry{object: obj.DeepCopyObject().(client.Object), at: c.clock.Now()})
 	c.sweep()
 }
 
@@ -316,9 +324,11 @@ func (c *Client) sweep() {
 		return
 	}
 	c.swept = c.clock.Now()
-	for k, e := range c.written {
-		if c.clock.Since(e.at) > horizon {
-			delete(c.written, k)
+	for _, names := range c.written {
+		for name, e := range names {
+			if c.clock.Since(e.at) > horizon {
+				delete(names, name)
+			}
 		}
 	}
 }
