@@ -115,15 +115,15 @@ func (s *Stack) push(ctx context.Context, folder string, pod *corev1.Pod, facts 
 	return string(message), nil
 }
 
-// writeAdapter makes the smallest adapter that is whole: a config, and a safetensors file without a tensor.
+// writeAdapter makes the smallest adapter that is whole: a config, and a safetensors file with one number.
 func writeAdapter(folder, baseModel string) error {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return fmt.Errorf("making an adapter: %w", err)
 	}
 	config := fmt.Sprintf(`{"peft_type":"LORA","base_model_name_or_path":%q,"r":8,"lora_alpha":16,"target_modules":["qkv_proj"],"task_type":"CAUSAL_LM"}`, baseModel)
 	// A safetensors file is the header's length, eight bytes little endian, and a JSON header.
-	header := `{"__metadata__":{"format":"pt"}}`
-	tensors := append([]byte{byte(len(header)), 0, 0, 0, 0, 0, 0, 0}, header...)
+	header := `{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}`
+	tensors := append(append([]byte{byte(len(header)), 0, 0, 0, 0, 0, 0, 0}, header...), 0, 0, 0, 0)
 	for name, content := range map[string][]byte{"adapter_config.json": []byte(config), "adapter_model.safetensors": tensors} {
 		if err := os.WriteFile(filepath.Join(folder, name), content, 0o600); err != nil {
 			return fmt.Errorf("making an adapter: %w", err)

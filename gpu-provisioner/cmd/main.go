@@ -154,6 +154,9 @@ func (f *flags) controllers(ctx context.Context, mgr ctrl.Manager, engine *pool.
 	if err := (&controller.Pools{Engine: engine, Provider: provider}).SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("adding the pools controller: %w", err)
 	}
+	if err := (&controller.DefaultNodeClass{Client: mgr.GetClient(), Name: f.nodeClass}).SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("adding the default node class: %w", err)
+	}
 	if err := (&controller.NodeClasses{Client: mgr.GetClient()}).SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("adding the node class controller: %w", err)
 	}

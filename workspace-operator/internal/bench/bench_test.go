@@ -19,10 +19,12 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+	"kaito.sh/shared/conditions"
 	"kaito.sh/shared/test/audit"
 	"kaito.sh/shared/test/cluster"
 	"kaito.sh/shared/test/eventually"
 	"kaito.sh/workspace-operator/internal/controller"
+	"kaito.sh/workspace-operator/internal/node"
 )
 
 var (
@@ -117,7 +119,10 @@ func (b *bench) measure(t *testing.T, role string, after func(*testing.T, string
 		created[client.ObjectKeyFromObject(w)] = time.Now()
 	}
 	// A thousand Workspaces on two cores take minutes.
-	require.Eventually(t, func() bool { return b.world.count() == had+*number }, eventually.Long+time.Duration(*number)*time.Second, eventually.Tick)
+	if !assert.Eventually(t, func() bool { return b.world.count() == had+*number }, eventually.Long+time.Duration(*number)*100*time.Millisecond, eventually.Tick) {
+		b.explain(t, role)
+		t.FailNow()
+	}
 	b.settle(t, role, s)
 
 	out := measured{cpu: (s.cpu(t) - before) / time.Duration(*number), memory: s.memory(t)}
@@ -157,6 +162,23 @@ func plain(namespace, name string) *kaitov1alpha1.Workspace {
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace},
 		Resource:   kaitov1alpha1.ResourceSpec{InstanceType: "Standard_NC24ads_A100_v4"},
 		Inference:  &kaitov1alpha1.InferenceSpec{Preset: &kaitov1alpha1.PresetSpec{Name: "phi-4-mini-instruct"}},
+	}
+}
+
+// explain shows what has not become Ready, and what there is of it.
+func (b *bench) explain(t *testing.T, role string) {
+	t.Helper()
+	list := &kaitov1alpha1.WorkspaceList{}
+	require.NoError(t, b.client.List(t.Context(), list, client.InNamespace(role)))
+	for i := range list.Items {
+		w := &list.Items[i]
+		if conditions.IsTrue(w, conditions.Ready) {
+			continue
+		}
+		machine, deployment := &karpenterv1alpha5.Machine{}, &appsv1.Deployment{}
+		machineErr := b.client.Get(t.Context(), client.ObjectKey{Name: node.Name(w.UID, 0, 0)}, machine)
+		deploymentErr := b.client.Get(t.Context(), client.ObjectKeyFromObject(w), deployment)
+		t.Logf("%s: %+v; Machine %v %+v; Deployment %v %+v", w.Name, w.Status.Conditions, machineErr, machine.Status, deploymentErr, deployment.Status)
 	}
 }
 
