@@ -20,5 +20,5 @@ fmt: $(GOLANGCI_LINT) ## Format the code.
 
 .PHONY: tidy
 tidy: ## Tidy every module.
-	@for m in $(MODULES); do (cd $(ROOT)/$$m && GOWORK=off go mod tidy); done
 	@cd $(ROOT) && go work sync
+	@for m in $(MODULES); do (cd $(ROOT)/$$m && GOWORK=off go mod tidy); done

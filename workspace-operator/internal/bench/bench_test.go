@@ -60,9 +60,9 @@ func TestTheOperatorIsNearTheFloor(t *testing.T) {
 	}})
 	scheme, err := controller.NewScheme()
 	require.NoError(t, err)
-	admin, err := client.NewWithWatch(c.Config(), client.Options{Scheme: scheme})
+	admin, err := client.New(c.Config(), client.Options{Scheme: scheme})
 	require.NoError(t, err)
-	b := &bench{client: admin, world: play(t, admin), kubeconfig: c.Kubeconfig(), audit: audit.Open(c.AuditLog())}
+	b := &bench{client: admin, world: play(t, admin, c.Config()), kubeconfig: c.Kubeconfig(), audit: audit.Open(c.AuditLog())}
 
 	floor := b.measure(t, roleFloor, nil)
 	operator := b.measure(t, roleOperator, b.leaveAlone)
@@ -77,7 +77,7 @@ func TestTheOperatorIsNearTheFloor(t *testing.T) {
 }
 
 type bench struct {
-	client     client.WithWatch
+	client     client.Client
 	world      *world
 	kubeconfig string
 	audit      *audit.Log
