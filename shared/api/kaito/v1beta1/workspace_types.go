@@ -2,6 +2,7 @@ package v1beta1
 
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 )
 
