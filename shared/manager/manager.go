@@ -95,17 +95,23 @@ func newManager(config *rest.Config, opts Options, s settings) (ctrl.Manager, er
 	if s.metricsSecure {
 		metrics.FilterProvider = filters.WithAuthenticationAndAuthorization
 	}
-	mgr, err := ctrl.NewManager(config, ctrl.Options{
+	options := ctrl.Options{
 		Scheme:                        opts.Scheme,
 		Cache:                         opts.Cache,
 		Client:                        opts.Client,
 		Metrics:                       metrics,
 		HealthProbeBindAddress:        s.probeAddress,
 		LeaderElection:                s.leaderElect,
-		LeaderElectionID:              opts.Name + ".kaito.sh",
-		LeaderElectionNamespace:       s.leaderElectNamespace,
 		LeaderElectionReleaseOnCancel: true,
-	})
+	}
+	if s.leaderElect {
+		lock, err := lease(config, opts.Name+".kaito.sh", s.leaderElectNamespace)
+		if err != nil {
+			return nil, err
+		}
+		options.LeaderElectionResourceLockInterface = lock
+	}
+	mgr, err := ctrl.NewManager(config, options)
 	if err != nil {
 		return nil, fmt.Errorf("making the manager: %w", err)
 	}

@@ -1,0 +1,25 @@
+##@ Benchmarks and longer tests: not in CI
+
+N ?= 100
+
+.PHONY: bench
+bench: controlplane ## The workspace-operator beside a client that makes only the necessary calls, N Workspaces at once; fails above a bar.
+	@cd $(ROOT)/workspace-operator && go test ./internal/bench -count=1 -v -timeout 30m -args -n=$(N) -strict
+
+.PHONY: bench-gateway
+bench-gateway: ## The gateway beside a bare reverse proxy: latency at 2,000 requests a second, allocations a streamed chunk.
+	@cd $(ROOT)/workspace-operator && go test -run '^$$' -bench . ./internal/gateway
+
+.PHONY: e2e
+e2e: controlplane $(KUSTOMIZE) binaries ## The stories of users, on the whole house on this machine.
+	@cd $(ROOT)/e2e && go test -count=1 -timeout $(TEST_TIMEOUT) ./suite ./provisioner/...
+
+SEED ?= 1
+
+.PHONY: chaos
+chaos: controlplane $(KUSTOMIZE) binaries ## The gpu-provisioner killed at moments that SEED chooses; a failure prints the seed.
+	@cd $(ROOT)/e2e && CHAOS_SEED=$(SEED) go test -count=1 -timeout $(TEST_TIMEOUT) -run 'TheProcessMayDie' -v ./provisioner
+
+.PHONY: test-trainer
+test-trainer: ## The real TRL and PEFT on the CPU with a tiny model (downloads several GB of Python packages the first time).
+	@$(ROOT)/tuning-operator/trainer/test/run
