@@ -3,6 +3,7 @@ package fakeazure
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,6 +13,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/util/retry"
 
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/catalog"
 	"kaito.sh/shared/test/cluster"
 )
@@ -101,7 +103,12 @@ func (k *kwok) node(vm VM) *corev1.Node {
 			LastHeartbeatTime: metav1.Now(), LastTransitionTime: metav1.Now(),
 		}}
 	}
-	for _, text := range vm.Taints {
+	taints := vm.Taints
+	if vm.Spot {
+		// AKS puts it on every spot node, whatever the pool's own taints are.
+		taints = append(slices.Clone(taints), kaitov1alpha1.TaintKeySpot+"="+kaitov1alpha1.TaintValueSpot+":NoSchedule")
+	}
+	for _, text := range taints {
 		if taint, ok := parseTaint(text); ok {
 			node.Spec.Taints = append(node.Spec.Taints, taint)
 		}

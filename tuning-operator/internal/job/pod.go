@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 )
 
@@ -93,8 +94,11 @@ func nodeSelector(tj *tuningv1alpha1.TuningJob) map[string]string {
 }
 
 func tolerations(tj *tuningv1alpha1.TuningJob) []corev1.Toleration {
-	gpu := corev1.Toleration{Key: "sku", Operator: corev1.TolerationOpEqual, Value: "gpu", Effect: corev1.TaintEffectNoSchedule}
-	return append([]corev1.Toleration{gpu}, tj.Spec.Resources.Tolerations...)
+	ours := []corev1.Toleration{
+		{Key: kaitov1alpha1.TaintKeySKU, Operator: corev1.TolerationOpEqual, Value: kaitov1alpha1.TaintValueGPU, Effect: corev1.TaintEffectNoSchedule},
+		{Key: kaitov1alpha1.TaintKeySpot, Operator: corev1.TolerationOpEqual, Value: kaitov1alpha1.TaintValueSpot, Effect: corev1.TaintEffectNoSchedule},
+	}
+	return append(ours, tj.Spec.Resources.Tolerations...)
 }
 
 // secretMount is one docker config, mounted as a file.

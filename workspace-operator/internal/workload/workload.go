@@ -147,6 +147,7 @@ func (in Input) meta(name string) metav1.ObjectMeta {
 func tolerations(extra []corev1.Toleration) []corev1.Toleration {
 	ours := []corev1.Toleration{
 		{Key: kaitov1alpha1.TaintKeySKU, Operator: corev1.TolerationOpEqual, Value: kaitov1alpha1.TaintValueGPU, Effect: corev1.TaintEffectNoSchedule},
+		{Key: kaitov1alpha1.TaintKeySpot, Operator: corev1.TolerationOpEqual, Value: kaitov1alpha1.TaintValueSpot, Effect: corev1.TaintEffectNoSchedule},
 		// GPU Operator, AKS and others taint GPU nodes so.
 		{Key: string(kaitov1alpha1.ResourceNvidiaGPU), Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule},
 	}

@@ -118,6 +118,11 @@ const (
 	TaintKeySKU = "sku"
 	// TaintValueGPU is TaintKeySKU's value.
 	TaintValueGPU = "gpu"
+	// TaintKeySpot is the key of the taint that AKS puts on every spot node, and TaintValueSpot its value
+	// (https://learn.microsoft.com/azure/aks/spot-node-pool).
+	TaintKeySpot = "kubernetes.azure.com/scalesetpriority"
+	// TaintValueSpot is TaintKeySpot's value.
+	TaintValueSpot = "spot"
 	// ResourceNvidiaGPU is the extended resource of NVIDIA's device plugin.
 	ResourceNvidiaGPU = "nvidia.com/gpu"
 	// PortHTTP is the client Service's port.
