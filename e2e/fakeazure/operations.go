@@ -136,7 +136,7 @@ func (s *Server) nextDue() time.Time {
 			earlier(op.Due)
 		}
 		for _, m := range p.Machines {
-			if !m.Joined && !m.Never {
+			if !m.Joined && !m.Never && s.power == PowerRunning {
 				earlier(m.JoinAt)
 			}
 		}
