@@ -17,7 +17,7 @@ import (
 
 // Paths in the containers.
 const (
-	workDir        = "/work"
+	workDir        = "/var/lib/kaito"
 	modelDir       = workDir + "/model"
 	dataDir        = workDir + "/data"
 	adapterDir     = workDir + "/adapter"
