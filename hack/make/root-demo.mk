@@ -4,7 +4,7 @@ CLUSTER ?= embedded
 KEEP ?=
 
 .PHONY: demo
-demo: ## The seed's Workspace from nothing to an answer and back, live (CLUSTER=embedded, kind or existing; KEEP=1 leaves it running).
+demo: ## The seed's Workspace from nothing to an answer and back, live, on a control plane of its own (KEEP=1 leaves it running).
 	@case "$(CLUSTER)" in embedded|kind) $(MAKE) --no-print-directory controlplane;; esac
 	@$(MAKE) --no-print-directory $(KUSTOMIZE) binaries
 	@exec $(LOCALBIN)/devcluster demo --root $(ROOT) --cluster $(CLUSTER) $(if $(KEEP),--keep)
