@@ -29,13 +29,10 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if d.root, err = filepath.Abs(d.root); err != nil {
 		return fmt.Errorf("finding the repository: %w", err)
 	}
-	switch d.where {
-	case "embedded":
-		return d.embedded(ctx)
-	case "kind", "existing":
-		return d.elsewhere(ctx)
+	if d.where != "embedded" {
+		return fmt.Errorf("--cluster is %q; allowed: embedded (kind and existing clusters are not supported yet)", d.where)
 	}
-	return fmt.Errorf("--cluster is %q; allowed: embedded, kind, existing", d.where)
+	return d.embedded(ctx)
 }
 
 func (d *demo) embedded(ctx context.Context) (err error) {
@@ -65,11 +62,6 @@ func (d *demo) embedded(ctx context.Context) (err error) {
 		return ctx.Err()
 	}
 	return job.release(ctx, func(ctx context.Context) ([]string, error) { return s.Left(ctx) })
-}
-
-// elsewhere runs the main job on a cluster whose operators are installed as images.
-func (d *demo) elsewhere(context.Context) error {
-	return fmt.Errorf("--cluster %s is not supported yet; use --cluster embedded", d.where)
 }
 
 // logs adds the end of each operator's log to a failure.

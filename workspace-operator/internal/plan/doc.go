@@ -1,6 +1,6 @@
 // Package plan decides what a model runs on: a pure function from a question and the catalogue to a plan with its
-// arithmetic, or to a typed refusal with every candidate and why it fell. The controller and `kubectl kaito plan` ask the
-// same one, so what is printed is what is made.
+// arithmetic, or to a typed refusal with every candidate and why it fell. Nothing else decides, so what it
+// answers is what is made.
 package plan
 
 import (
