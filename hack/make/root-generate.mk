@@ -2,9 +2,14 @@
 
 KARPENTER_CRDS := $(ROOT)/gpu-provisioner/config/karpenter-crds
 
+# What kubectl kaito explain prints: the pages of docs/runbooks in one file, since a binary can embed nothing from outside its module.
+RUNBOOKS := $(ROOT)/workspace-operator/internal/runbook/runbooks.txt
+
 .PHONY: generate
-generate: $(CONTROLLER_GEN) ## Generate deepcopy code.
+generate: $(CONTROLLER_GEN) ## Generate deepcopy code, and the runbooks that kubectl kaito explain prints.
 	@cd $(ROOT)/shared/api && GOWORK=off $(CONTROLLER_GEN) object paths=./...
+	@for page in $(filter-out %/README.md,$(sort $(wildcard $(ROOT)/docs/runbooks/*.md))); do \
+	  echo "-- $$(basename $$page .md) --"; cat $$page; done > $(RUNBOOKS)
 
 .PHONY: manifests
 manifests: $(CONTROLLER_GEN) ## Generate CRDs and RBAC, and copy them to where kustomize reads them.

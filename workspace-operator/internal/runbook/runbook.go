@@ -1,0 +1,144 @@
+// Package runbook has the pages of docs/runbooks, one a reason: what it means, where to look, what to do. They are read from a copy
+// that `make generate` writes and `make verify` compares, for a binary can embed nothing from outside its module.
+package runbook
+
+import (
+	_ "embed"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+)
+
+//go:embed runbooks.txt
+var embedded string
+
+// Page is what is known about one reason.
+type Page struct {
+	// Reason is the page's name.
+	Reason string `json:"reason"`
+	// On says which kinds carry the reason.
+	On string `json:"on"`
+	// Meaning, Look and Do are the sections "What it means", "Where to look" and "What to do".
+	Meaning string `json:"meaning"`
+	Look    string `json:"whereToLook"`
+	Do      string `json:"whatToDo"`
+	// Text is the whole page, Markdown.
+	Text string `json:"-"`
+}
+
+var pages = sync.OnceValue(func() map[string]Page { return parse(embedded) })
+
+// parse reads "-- Reason --" lines, each followed by a page.
+func parse(text string) map[string]Page {
+	out := map[string]Page{}
+	var reason string
+	var body strings.Builder
+	flush := func() {
+		if reason != "" {
+			out[reason] = page(reason, body.String())
+		}
+		body.Reset()
+	}
+	for line := range strings.Lines(text) {
+		name, found := strings.CutPrefix(strings.TrimSpace(line), "-- ")
+		if name, ends := strings.CutSuffix(name, " --"); found && ends {
+			flush()
+			reason = name
+			continue
+		}
+		body.WriteString(line)
+	}
+	flush()
+	return out
+}
+
+func page(reason, text string) Page {
+	p := Page{Reason: reason, Text: strings.TrimSpace(text)}
+	for paragraph := range strings.SplitSeq(text, "\n\n") {
+		paragraph = strings.Join(strings.Fields(paragraph), " ")
+		for prefix, into := range map[string]*string{
+			"On: ": &p.On, "**What it means.** ": &p.Meaning, "**Where to look.** ": &p.Look, "**What to do.** ": &p.Do,
+		} {
+			if rest, found := strings.CutPrefix(paragraph, prefix); found {
+				*into = rest
+			}
+		}
+	}
+	return p
+}
+
+// Find returns the page of a reason, whatever its case.
+func Find(reason string) (Page, bool) {
+	if p, found := pages()[reason]; found {
+		return p, true
+	}
+	for name, p := range pages() {
+		if strings.EqualFold(name, reason) {
+			return p, true
+		}
+	}
+	return Page{}, false
+}
+
+// Reasons lists all that have a page, by name.
+func Reasons() []string { return slices.Sorted(maps.Keys(pages())) }
+
+// GoesOn lists the reasons of work that goes on or has ended well: they have no page, since nobody has to act.
+func GoesOn() []string {
+	return []string{
+		"Ready", "Pending", "NotNeeded", "Provisioning", "Tuning", "Tuned", "Starting", "ScaledToZero", "Deleting", "Suspended",
+		"Fetching", "Training", "Pushing", "Retrying", "Succeeded", "Preempted", "Evicted", "Interrupted",
+	}
+}
+
+// suggestions are as many as a person reads.
+const suggestions = 3
+
+// Nearest lists the reasons that somebody who wrote word may have meant, best first.
+func Nearest(word string) []string {
+	type hit struct {
+		reason string
+		score  int
+	}
+	word = strings.ToLower(word)
+	var hits []hit
+	for _, reason := range Reasons() {
+		lower := strings.ToLower(reason)
+		score := distance(word, lower)
+		switch {
+		case len(word) >= 3 && strings.Contains(lower, word):
+			score = min(score, 1)
+		case score > 1+len(word)/3:
+			continue
+		}
+		hits = append(hits, hit{reason, score})
+	}
+	slices.SortStableFunc(hits, func(a, b hit) int { return a.score - b.score })
+	var out []string
+	for _, h := range hits[:min(len(hits), suggestions)] {
+		out = append(out, h.reason)
+	}
+	return out
+}
+
+// distance is Levenshtein's, on bytes: reasons are ASCII.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		diagonal := row[0]
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := diagonal
+			if a[i-1] != b[j-1] {
+				cost++
+			}
+			diagonal = row[j]
+			row[j] = min(cost, row[j]+1, row[j-1]+1)
+		}
+	}
+	return row[len(b)]
+}
