@@ -39,6 +39,7 @@ type flags struct {
 	namespace       string
 	nodeClass       string
 	maxNodesPerPool int
+	callRate        float64
 	launchTimeout   time.Duration
 	gpuReadyTimeout time.Duration
 	settings        pool.Settings
@@ -47,6 +48,7 @@ type flags struct {
 
 func (f *flags) add(fs *flag.FlagSet) {
 	fs.StringVar(&f.azureConfig, "azure-config", azure.DefaultConfigPath, "file that names the cloud, the subscription, the resource group and the AKS cluster")
+	fs.Float64Var(&f.callRate, "azure-call-rate", 1, "factor on the documented rates of calls to Azure, which are the subscription's: less than 1 leaves room for other programs")
 	fs.StringVar(&f.namespace, "namespace", "", "namespace of the operator's own ConfigMaps; empty: POD_NAMESPACE or the pod's own")
 	fs.StringVar(&f.nodeClass, "default-node-class", "default", "KaitoNodeClass of a Machine that names none")
 	fs.IntVar(&f.maxNodesPerPool, "max-nodes-per-pool", 100, "machines in one agent pool at most; 1: one pool a node")
@@ -110,7 +112,7 @@ func (f *flags) setup(ctx context.Context, mgr ctrl.Manager) error {
 		return fmt.Errorf("loading the catalogue of VM sizes: %w", err)
 	}
 	clk := clock.RealClock{}
-	arm, err := azure.NewARM(config, clk, azure.NewMetrics(metrics.Registry))
+	arm, err := azure.NewARM(config, azure.NewLimits(clk, f.callRate), azure.NewMetrics(metrics.Registry))
 	if err != nil {
 		return err
 	}
@@ -183,6 +185,9 @@ const coreRegistrationTimeout = 15 * time.Minute
 func (f *flags) valid() error {
 	if f.maxNodesPerPool < 1 || f.maxNodesPerPool > 1000 {
 		return fmt.Errorf("--max-nodes-per-pool is %d; allowed: 1 to 1000", f.maxNodesPerPool)
+	}
+	if f.callRate <= 0 || f.callRate > 100 {
+		return fmt.Errorf("--azure-call-rate is %g; allowed: more than 0, to 100", f.callRate)
 	}
 	for _, positive := range []struct {
 		name string

@@ -26,6 +26,7 @@ func TestTheDefaultsAreAllowedAndAWrongFlagIsNamedWithWhatIs(t *testing.T) {
 	for arg, want := range map[string]string{
 		"--max-nodes-per-pool=0":    "--max-nodes-per-pool is 0; allowed: 1 to 1000",
 		"--max-nodes-per-pool=1001": "--max-nodes-per-pool is 1001; allowed: 1 to 1000",
+		"--azure-call-rate=0":       "--azure-call-rate is 0; allowed: more than 0, to 100",
 		"--refresh-idle=0s":         "--refresh-idle is 0s; allowed: more than 0",
 		"--node-join-timeout=-1s":   "--node-join-timeout is -1s; allowed: more than 0",
 		"--node-join-timeout=15m":   "--node-join-timeout is 15m0s; allowed: less than 15m0s, after which core gives the claim up without a reason",

@@ -10,7 +10,6 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v7"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/containerservice/armcontainerservice/v6"
-	"k8s.io/utils/clock"
 )
 
 // defaultPoll is how soon an operation is looked at again when Azure gives no Retry-After.
@@ -29,15 +28,15 @@ type ARM struct {
 }
 
 // NewARM builds the clients; nothing is called yet.
-func NewARM(config Config, c clock.PassiveClock, metrics *Metrics) (*ARM, error) {
+func NewARM(config Config, limits *Limits, metrics *Metrics) (*ARM, error) {
 	credential, opts, err := config.armClient()
 	if err != nil {
 		return nil, err
 	}
-	return newARM(config, credential, opts, c, metrics)
+	return newARM(config, credential, opts, limits, metrics)
 }
 
-func newARM(config Config, credential azcore.TokenCredential, opts *arm.ClientOptions, c clock.PassiveClock, metrics *Metrics) (*ARM, error) {
+func newARM(config Config, credential azcore.TokenCredential, opts *arm.ClientOptions, limits *Limits, metrics *Metrics) (*ARM, error) {
 	aks, err := armcontainerservice.NewClientFactory(config.SubscriptionID, credential, opts)
 	if err != nil {
 		return nil, fmt.Errorf("building the AKS clients: %w", err)
@@ -47,7 +46,7 @@ func newARM(config Config, credential azcore.TokenCredential, opts *arm.ClientOp
 		return nil, fmt.Errorf("building the compute usage client: %w", err)
 	}
 	return &ARM{
-		config: config, limits: NewLimits(c), metrics: metrics,
+		config: config, limits: limits, metrics: metrics,
 		clusters: aks.NewManagedClustersClient(), pools: aks.NewAgentPoolsClient(), machines: aks.NewMachinesClient(),
 		usages: usages,
 	}, nil

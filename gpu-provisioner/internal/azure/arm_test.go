@@ -57,7 +57,7 @@ func newServer(t *testing.T) (*server, *ARM) {
 	require.NoError(t, err)
 	opts, err := config.clientOptions()
 	require.NoError(t, err)
-	a, err := newARM(config, staticToken{}, &arm.ClientOptions{ClientOptions: opts, DisableRPRegistration: true}, testclock.NewFakeClock(time.Unix(1000, 0)), NewMetrics(prometheus.NewRegistry()))
+	a, err := newARM(config, staticToken{}, &arm.ClientOptions{ClientOptions: opts, DisableRPRegistration: true}, NewLimits(testclock.NewFakeClock(time.Unix(1000, 0)), 1), NewMetrics(prometheus.NewRegistry()))
 	require.NoError(t, err)
 	return s, a
 }

@@ -28,6 +28,7 @@ const reserve = 10
 // token fails at once with a Throttled error that says when to come again.
 type Limits struct {
 	clock clock.PassiveClock
+	share float64
 
 	mu        sync.Mutex
 	pools     map[string]*rate.Limiter
@@ -36,16 +37,22 @@ type Limits struct {
 	blocked   map[string]time.Time // by bucket and, for PUTs, pool
 }
 
-// NewLimits returns full buckets.
-func NewLimits(c clock.PassiveClock) *Limits {
-	return &Limits{
-		clock:     c,
-		pools:     map[string]*rate.Limiter{},
-		operation: rate.NewLimiter(2, 200),
-		other:     rate.NewLimiter(1, 60),
-		blocked:   map[string]time.Time{},
-	}
+// NewLimits returns full buckets. The documented rates are multiplied by share: less than 1 leaves room for other programs of the
+// subscription, whose limits these are; more than 1 is for a subscription whose rates Microsoft has raised, or for a simulated Azure
+// on a fast clock. Bursts are never more than documented.
+func NewLimits(c clock.PassiveClock, share float64) *Limits {
+	l := &Limits{clock: c, share: share, pools: map[string]*rate.Limiter{}, blocked: map[string]time.Time{}}
+	l.operation = l.bucket(2, 200)
+	l.other = l.bucket(1, 60)
+	return l
 }
+
+func (l *Limits) bucket(perSecond float64, burst int) *rate.Limiter {
+	return rate.NewLimiter(rate.Limit(perSecond*l.share), max(1, int(float64(burst)*min(1, l.share))))
+}
+
+// spare is what reads of the view leave in BucketOther.
+func (l *Limits) spare() float64 { return reserve * min(1, l.share) }
 
 // Take takes one token, pool naming the agent pool for BucketPoolPut. The error is a *Error of class throttle.
 func (l *Limits) Take(bucket Bucket, pool string) error {
@@ -69,7 +76,7 @@ func (l *Limits) Spare() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.clock.Now()
-	return !now.Before(l.blocked[blockKey(BucketOther, "")]) && l.other.TokensAt(now) >= reserve
+	return !now.Before(l.blocked[blockKey(BucketOther, "")]) && l.other.TokensAt(now) >= l.spare()
 }
 
 // Block closes a bucket for as long as Azure asked for.
@@ -88,7 +95,7 @@ func (l *Limits) limiter(bucket Bucket, pool string) *rate.Limiter {
 	case BucketPoolPut:
 		limiter, ok := l.pools[pool]
 		if !ok {
-			limiter = rate.NewLimiter(rate.Every(time.Minute), 20)
+			limiter = l.bucket(1.0/60, 20)
 			l.pools[pool] = limiter
 		}
 		return limiter

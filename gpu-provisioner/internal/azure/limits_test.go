@@ -21,7 +21,7 @@ func TestBucketsMatchTheDocumentedLimits(t *testing.T) {
 	} {
 		t.Run(string(tc.bucket), func(t *testing.T) {
 			clk := testclock.NewFakeClock(time.Unix(1000, 0))
-			l := NewLimits(clk)
+			l := NewLimits(clk, 1)
 			for i := range tc.burst {
 				require.NoError(t, l.Take(tc.bucket, "p"), i)
 			}
@@ -36,7 +36,7 @@ func TestBucketsMatchTheDocumentedLimits(t *testing.T) {
 }
 
 func TestEveryPoolHasItsOwnBucketOfPuts(t *testing.T) {
-	l := NewLimits(testclock.NewFakeClock(time.Unix(1000, 0)))
+	l := NewLimits(testclock.NewFakeClock(time.Unix(1000, 0)), 1)
 	for range 20 {
 		require.NoError(t, l.Take(BucketPoolPut, "a"))
 	}
@@ -49,7 +49,7 @@ func TestEveryPoolHasItsOwnBucketOfPuts(t *testing.T) {
 
 func TestRetryAfterClosesTheBucketUntilThen(t *testing.T) {
 	clk := testclock.NewFakeClock(time.Unix(1000, 0))
-	l := NewLimits(clk)
+	l := NewLimits(clk, 1)
 	l.Block(BucketOther, "", 30*time.Second)
 	assert.Error(t, l.Take(BucketOther, ""))
 	assert.False(t, l.Spare())
@@ -59,7 +59,7 @@ func TestRetryAfterClosesTheBucketUntilThen(t *testing.T) {
 }
 
 func TestReadsThatCanWaitLeaveAReserveForDeletes(t *testing.T) {
-	l := NewLimits(testclock.NewFakeClock(time.Unix(1000, 0)))
+	l := NewLimits(testclock.NewFakeClock(time.Unix(1000, 0)), 1)
 	n := 0
 	for l.Spare() {
 		require.NoError(t, l.Take(BucketOther, ""))
@@ -67,4 +67,26 @@ func TestReadsThatCanWaitLeaveAReserveForDeletes(t *testing.T) {
 	}
 	assert.Equal(t, 51, n)
 	assert.NoError(t, l.Take(BucketOther, ""))
+}
+
+func TestAShareOfTheRatesLeavesTheRestToOthersAndNeverRaisesABurst(t *testing.T) {
+	for name, tc := range map[string]struct {
+		share float64
+		burst int
+		every time.Duration
+	}{
+		"a half":    {0.5, 30, 2 * time.Second},
+		"ten times": {10, 60, 100 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clk := testclock.NewFakeClock(time.Unix(1000, 0))
+			l := NewLimits(clk, tc.share)
+			for i := range tc.burst {
+				require.NoError(t, l.Take(BucketOther, ""), i)
+			}
+			err := l.Take(BucketOther, "")
+			require.Error(t, err)
+			assert.Equal(t, tc.every, AsError(err).RetryAfter)
+		})
+	}
 }
