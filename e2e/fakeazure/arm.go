@@ -51,6 +51,11 @@ func (s *Server) serve(c *call, handle func(*call) *apiError) {
 	c.complete(s.options.PageSize)
 	hook := s.options.OnRequest
 	s.mutex.Unlock()
+	if told := s.options.OnAnswer; told != nil {
+		recorder := &recorder{ResponseWriter: c.w}
+		c.w = recorder
+		defer func() { told(recorder.answer(c.Request, s.now())) }()
+	}
 	verdict := Serve
 	if hook != nil {
 		verdict = hook(c.Request)

@@ -77,6 +77,8 @@ type Options struct {
 	Clock clock.WithTicker
 	// OnRequest, when it is set, is asked before every ARM request; its verdict may cut the connection.
 	OnRequest func(Request) Verdict
+	// OnAnswer, when it is set, is told of every ARM call when it has been answered; of several at the same time, too.
+	OnAnswer func(Answer)
 }
 
 // Request is one call as a hook sees it.
@@ -91,6 +93,17 @@ type Request struct {
 	Write bool
 	// Page of a list, from 1; Count that a PUT asks for.
 	Page, Count int
+}
+
+// Answer is one call and what became of it.
+type Answer struct {
+	Request
+	// Status is HTTP's; 0: the connection was cut.
+	Status int
+	// RetryAfter is the header of that name, in seconds; 0: there was none.
+	RetryAfter int
+	// At is when it was answered, on the cloud's clock.
+	At time.Time
 }
 
 // Verdict says what becomes of a request.
