@@ -25,6 +25,9 @@ type gateway struct {
 	engine  *http.Server
 }
 
+// Gateway is host:port of the gateway that answers for every simulated serving pod.
+func (s *Stack) Gateway() string { return s.gateway.address }
+
 func (s *Stack) startEngine(ctx context.Context) error {
 	model := s.options.ServedModel
 	if model == "" {

@@ -2,10 +2,9 @@ package stack
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
-	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -30,22 +29,17 @@ var kinds = []schema.GroupVersionKind{
 }
 
 // Left lists what exists in the user's namespaces, among cluster-scoped kinds, and in the cloud; empty when nothing is
-// left. What the cluster brings by itself is not counted.
+// left. What was there before the stack, and what the cluster brings by itself, is not counted. In an existing cluster
+// only the namespace default and simulated Nodes are looked at: the others are other people's.
 func (s *Stack) Left(ctx context.Context) ([]string, error) {
 	var left []string
-	for _, kind := range kinds {
-		list := &unstructured.UnstructuredList{}
-		list.SetGroupVersionKind(kind)
-		if err := s.Client.List(ctx, list); meta.IsNoMatchError(err) {
-			continue
-		} else if err != nil {
-			return nil, fmt.Errorf("listing %s: %w", kind.Kind, err)
+	err := s.inventory(ctx, func(u *unstructured.Unstructured) {
+		if !s.native(u) {
+			left = append(left, u.GetKind()+" "+client.ObjectKeyFromObject(u).String())
 		}
-		for i := range list.Items {
-			if !s.native(&list.Items[i]) {
-				left = append(left, kind.Kind+" "+client.ObjectKeyFromObject(&list.Items[i]).String())
-			}
-		}
+	})
+	if err != nil {
+		return nil, err
 	}
 	for _, pool := range s.cloud.pools() {
 		left = append(left, "agent pool "+pool)
@@ -54,14 +48,30 @@ func (s *Stack) Left(ctx context.Context) ([]string, error) {
 	return left, nil
 }
 
+// inventory shows every object of the kinds.
+func (s *Stack) inventory(ctx context.Context, show func(*unstructured.Unstructured)) error {
+	for _, kind := range kinds {
+		if err := s.each(ctx, kind, func(u *unstructured.Unstructured) error { show(u); return nil }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Stack) rememberWhatIsThere(ctx context.Context) error {
+	return s.inventory(ctx, func(u *unstructured.Unstructured) { s.before[u.GetUID()] = true })
+}
+
 // native says whether an object is there without any Workspace.
 func (s *Stack) native(u *unstructured.Unstructured) bool {
-	switch u.GetNamespace() {
-	case "":
-		return false
-	case "default":
-		return (u.GetKind() == "Service" && u.GetName() == "kubernetes") || (u.GetKind() == "ConfigMap" && u.GetName() == "kube-root-ca.crt")
-	case "kube-system", "kube-public", "kube-node-lease":
+	switch namespace := u.GetNamespace(); {
+	case s.before[u.GetUID()]:
+		return true
+	case s.options.Existing != nil && namespace == "":
+		return u.GetKind() == "Node" && !simulated(u)
+	case s.options.Existing != nil && namespace != metav1.NamespaceDefault:
+		return true
+	case namespace == "kube-system" || namespace == "kube-public" || namespace == "kube-node-lease":
 		return true
 	}
 	for _, o := range Operators {

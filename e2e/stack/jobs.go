@@ -12,6 +12,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -31,7 +32,7 @@ func (s *Stack) playJobs(ctx context.Context) error {
 		defer watcher.Stop()
 		for event := range watcher.ResultChan() {
 			pod, ok := event.Object.(*corev1.Pod)
-			if !ok || event.Type == watch.Deleted || pod.Annotations[cluster.OutcomeAnnotation] != held.Annotation() || s.played[pod.UID] {
+			if !ok || event.Type == watch.Deleted || s.played[pod.UID] || !s.simulates(ctx, pod) {
 				continue
 			}
 			s.played[pod.UID] = true
@@ -41,13 +42,23 @@ func (s *Stack) playJobs(ctx context.Context) error {
 				continue
 			}
 			before := pod.DeepCopy()
-			pod.Annotations[cluster.OutcomeAnnotation] = outcome.Annotation()
+			metav1.SetMetaDataAnnotation(&pod.ObjectMeta, cluster.OutcomeAnnotation, outcome.Annotation())
 			if err := s.Client.Patch(ctx, pod, client.MergeFrom(before)); client.IgnoreNotFound(err) != nil && ctx.Err() == nil {
 				s.say("simulated job %s: %v", pod.Name, err)
 			}
 		}
 	})
 	return nil
+}
+
+// simulates says whether KWOK plays the pod: it is on a simulated node, and nobody has said yet how it fares.
+func (s *Stack) simulates(ctx context.Context, pod *corev1.Pod) bool {
+	if _, decided := pod.Annotations[cluster.OutcomeAnnotation]; decided || pod.Spec.NodeName == "" {
+		return false
+	}
+	node := &corev1.Node{}
+	err := s.Client.Get(ctx, client.ObjectKey{Name: pod.Spec.NodeName}, node)
+	return err == nil && simulated(node)
 }
 
 // The figures that the simulated trainer reports; nothing is trained.

@@ -49,6 +49,9 @@ func (s *Stack) Install(ctx context.Context, o Operator) error {
 	if err != nil {
 		return err
 	}
+	if err := s.claim(ctx, m); err != nil {
+		return fmt.Errorf("installing %s: %w", o, err)
+	}
 	if err := m.apply(ctx, s.Client); err != nil {
 		return fmt.Errorf("installing %s: %w", o, err)
 	}

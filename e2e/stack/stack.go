@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -32,6 +33,9 @@ import (
 type Options struct {
 	// Root is the repository's root; bin/ below it holds the binaries (`make binaries controlplane tools`).
 	Root string
+	// Existing names a cluster to use in place of one of its own, which comes and goes with the stack. Simulated nodes join
+	// it, and what is installed in it is removed at the end.
+	Existing *Existing
 	// Operators that are installed and run; nil means all three.
 	Operators []Operator
 	// WithoutKarpenterCRDs leaves out NodeClaim and NodePool.
@@ -69,8 +73,11 @@ type Stack struct {
 	installed   map[Operator]manifests
 	operators   map[Operator]running
 	played      map[types.UID]bool
-	background  sync.WaitGroup
-	cancel      context.CancelFunc
+	// claimed is what was installed in an existing cluster, in that order; before is what there was without the stack.
+	claimed    []*unstructured.Unstructured
+	before     map[types.UID]bool
+	background sync.WaitGroup
+	cancel     context.CancelFunc
 }
 
 // Start brings everything up. When it fails, or when ctx ends before it returns, what was started is ended.
@@ -86,7 +93,7 @@ func Start(ctx context.Context, options Options) (_ *Stack, err error) {
 		return nil, fmt.Errorf("making a folder for everything: %w", err)
 	}
 	s := &Stack{options: options, dir: dir, Metrics: map[Operator]string{}, installed: map[Operator]manifests{},
-		operators: map[Operator]running{}, played: map[types.UID]bool{}}
+		operators: map[Operator]running{}, played: map[types.UID]bool{}, before: map[types.UID]bool{}}
 	if options.Play == nil {
 		s.options.Play = s.TrainAndPush
 	}
@@ -100,7 +107,9 @@ func Start(ctx context.Context, options Options) (_ *Stack, err error) {
 	if s.launcher, err = process.NewLauncher(dir); err != nil {
 		return nil, err
 	}
-	for _, step := range []func(context.Context) error{s.startRegistry, s.startEngine, s.startCluster, s.startAzure, s.installAll, s.runAll} {
+	for _, step := range []func(context.Context) error{
+		s.startRegistry, s.startEngine, s.startCluster, s.startAzure, s.installAll, s.runAll, s.rememberWhatIsThere,
+	} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -114,12 +123,14 @@ func (s *Stack) startRegistry(context.Context) (err error) {
 }
 
 func (s *Stack) startCluster(ctx context.Context) (err error) {
-	s.say("starting etcd, kube-apiserver, kube-controller-manager, kube-scheduler and KWOK")
-	s.Cluster, err = cluster.Start(ctx, cluster.Options{
-		ControllerManager: true, Scheduler: true, KWOK: true,
-		Dir:        filepath.Join(s.dir, "cluster"),
-		KWOKConfig: cluster.KWOKConfig{Forwards: []cluster.Forward{{Port: gatewayPort, Target: s.gateway.address}}},
-	})
+	if s.options.Existing != nil {
+		err = s.attach(ctx)
+	} else {
+		s.say("starting etcd, kube-apiserver, kube-controller-manager, kube-scheduler and KWOK")
+		s.Cluster, err = cluster.Start(ctx, cluster.Options{
+			ControllerManager: true, Scheduler: true, KWOK: true, Dir: s.clusterDir(), KWOKConfig: s.kwokConfig(),
+		})
+	}
 	if err != nil {
 		return fmt.Errorf("starting the control plane: %w", err)
 	}
@@ -130,7 +141,13 @@ func (s *Stack) startCluster(ctx context.Context) (err error) {
 	if s.Client, err = client.NewWithWatch(s.Cluster.Config(), client.Options{Scheme: scheme}); err != nil {
 		return fmt.Errorf("making a client: %w", err)
 	}
-	return holdJobs(ctx, s.Client)
+	return nil
+}
+
+func (s *Stack) clusterDir() string { return filepath.Join(s.dir, "cluster") }
+
+func (s *Stack) kwokConfig() cluster.KWOKConfig {
+	return cluster.KWOKConfig{Jobs: held, Forwards: []cluster.Forward{{Port: gatewayPort, Target: s.gateway.address}}}
 }
 
 func newScheme() (*runtime.Scheme, error) {
@@ -167,6 +184,9 @@ func (s *Stack) InstallKarpenterCRDs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.claim(ctx, m); err != nil {
+		return fmt.Errorf("installing Karpenter's CRDs: %w", err)
+	}
 	if err := m.apply(ctx, s.Client); err != nil {
 		return fmt.Errorf("installing Karpenter's CRDs: %w", err)
 	}
@@ -191,7 +211,8 @@ func (s *Stack) RegistryHost() string { return s.registry.host() }
 
 // Stop ends what Start started, in the opposite order, and removes the folder.
 func (s *Stack) Stop() error {
-	var errs []error
+	ctx := context.Background() // who stops the stack has no other context left
+	errs := []error{s.drain(ctx)}
 	if s.cancel != nil {
 		s.cancel()
 	}
@@ -207,6 +228,7 @@ func (s *Stack) Stop() error {
 	if s.cloud != nil {
 		errs = append(errs, s.cloud.stop())
 	}
+	errs = append(errs, s.uninstall(ctx))
 	if s.Cluster != nil {
 		errs = append(errs, s.Cluster.Stop())
 	}

@@ -20,30 +20,45 @@ const (
 
 // demo is the main job.
 type demo struct {
-	root, where string
-	keep        bool
-	out         io.Writer
+	root, where     string
+	nodeIP, kindest string
+	keep            bool
+	out             io.Writer
 }
 
 func (d *demo) run(ctx context.Context) (err error) {
 	if d.root, err = filepath.Abs(d.root); err != nil {
 		return fmt.Errorf("finding the repository: %w", err)
 	}
-	if d.where != "embedded" {
-		return fmt.Errorf("--cluster is %q; allowed: embedded (kind and existing clusters are not supported yet)", d.where)
+	switch d.where {
+	case "embedded":
+		return d.on(ctx, nil)
+	case "existing":
+		return d.on(ctx, &stack.Existing{NodeIP: d.nodeIP})
+	case "kind":
+		return d.onKind(ctx)
 	}
-	return d.embedded(ctx)
+	return fmt.Errorf("--cluster is %q; allowed: embedded, kind, existing", d.where)
 }
 
-func (d *demo) embedded(ctx context.Context) (err error) {
+// on shows the main job on a cluster, nil meaning one of the demo's own.
+func (d *demo) on(ctx context.Context, existing *stack.Existing) (err error) {
 	d.title("What is real here, and what is not")
-	d.line("real:       etcd, kube-apiserver, kube-controller-manager, kube-scheduler; the three operators, each with a token of its own")
+	if existing == nil {
+		d.line("real:       etcd, kube-apiserver, kube-controller-manager, kube-scheduler; the three operators, each with a token of its own")
+	} else {
+		d.line("real:       the cluster; the three operators (processes on this machine), each with a token of its own")
+	}
 	d.line("            service account and the RBAC of its config/; the Azure SDK; TLS; the OCI registry and the push to it; the gateway")
 	d.line("simulated:  Azure (a server that speaks its protocol), the nodes with their GPUs and the pods on them (KWOK), training,")
 	d.line("            and the engine behind the gateway (it answers without a model)")
-	d.title("Starting everything on loopback, in a temporary folder")
+	if existing == nil {
+		d.title("Starting everything on loopback, in a temporary folder")
+	} else {
+		d.title("Installing into the cluster; all of it is removed at the end")
+	}
 	started := time.Now()
-	s, err := stack.Start(ctx, stack.Options{Root: d.root, ServedModel: workspaceName, Log: indent{d.out}})
+	s, err := stack.Start(ctx, stack.Options{Root: d.root, Existing: existing, ServedModel: workspaceName, Log: indent{d.out}})
 	if err != nil {
 		return err
 	}
@@ -51,6 +66,9 @@ func (d *demo) embedded(ctx context.Context) (err error) {
 	d.line("up after %.1f s; KUBECONFIG=%s", time.Since(started).Seconds(), s.Cluster.Kubeconfig())
 
 	job := &job{demo: d, client: s.Client, kubeconfig: s.Cluster.Kubeconfig(), registry: s.RegistryHost(), health: s.Health}
+	if existing != nil {
+		job.gateway = s.Gateway()
+	}
 	if err := job.serve(ctx); err != nil {
 		return errors.Join(err, d.logs(s))
 	}

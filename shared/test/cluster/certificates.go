@@ -49,12 +49,12 @@ func newAuthority(now time.Time) (*authority, error) {
 	return &authority{certificate: certificate, key: key, pem: encode("CERTIFICATE", der)}, nil
 }
 
-// server signs a certificate for a server on loopback, also under the names that pods would use.
-func (a *authority) server(now time.Time, name string) (identity, error) {
+// server signs a certificate for a server on loopback, also under the names that pods would use, and on more addresses.
+func (a *authority) server(now time.Time, name string, more ...net.IP) (identity, error) {
 	template := template(now, pkix.Name{CommonName: name})
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	template.DNSNames = []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"}
-	template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
+	template.IPAddresses = append([]net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}, more...)
 	return a.sign(template)
 }
 

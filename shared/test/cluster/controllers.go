@@ -3,7 +3,10 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"net"
+	"strconv"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -89,20 +92,30 @@ func (c *Cluster) startScheduler() error {
 	return err
 }
 
+// embeddedKubelet is where the embedded API server finds KWOK for every simulated node, whatever addresses the node is
+// given besides: no node has a name of this type of its own.
+var embeddedKubelet = corev1.NodeAddress{Type: corev1.NodeInternalDNS, Address: "localhost"}
+
 func (c *Cluster) startKWOK(ctx context.Context) (wait func() error, err error) {
-	if err := c.options.KWOKConfig.write(c.file("kwok.yaml")); err != nil {
-		return nil, err
-	}
 	// Every right: KWOK stands for kubelets, whose rights the node authorizer would grant node by node.
 	kubeconfig, err := c.componentKubeconfig("kwok", "kwok", "system:masters")
 	if err != nil {
 		return nil, err
 	}
+	return c.runKWOK(ctx, kubeconfig, loopback, embeddedKubelet)
+}
+
+// runKWOK starts KWOK, which listens on the address ip only.
+func (c *Cluster) runKWOK(ctx context.Context, kubeconfig, ip string, kubelet corev1.NodeAddress) (wait func() error, err error) {
+	if err := c.options.KWOKConfig.write(c.file("kwok.yaml"), kubelet); err != nil {
+		return nil, err
+	}
+	listen := net.JoinHostPort(ip, strconv.Itoa(c.kwokPort))
 	kwok, err := c.run("kwok", 2,
 		"--kubeconfig="+kubeconfig,
 		"--config="+c.file("kwok.yaml"),
 		"--manage-nodes-with-annotation-selector="+SimulatedNodeAnnotation+"="+SimulatedNodeValue,
-		"--server-address="+address(c.kwokPort), "--node-ip="+loopback, fmt.Sprintf("--node-port=%d", c.kwokPort),
+		"--server-address="+listen, "--node-ip="+ip, fmt.Sprintf("--node-port=%d", c.kwokPort),
 		"--tls-cert-file="+c.file("kwok.crt"), "--tls-private-key-file="+c.file("kwok.key"),
 		"--cidr=10.244.0.0/16",
 		fmt.Sprintf("--node-lease-duration-seconds=%d", c.options.KWOKConfig.leaseSeconds()),
@@ -111,6 +124,6 @@ func (c *Cluster) startKWOK(ctx context.Context) (wait func() error, err error) 
 		return nil, err
 	}
 	return func() error {
-		return c.untilServing(ctx, "https://"+address(c.kwokPort)+"/healthz", kwok)
+		return c.untilServing(ctx, "https://"+listen+"/healthz", kwok)
 	}, nil
 }

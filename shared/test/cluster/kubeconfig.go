@@ -30,11 +30,9 @@ func (c *Cluster) ServiceAccountConfig(ctx context.Context, namespace, name stri
 	if err != nil {
 		return nil, fmt.Errorf("requesting a token of service account %s/%s: %w", namespace, name, err)
 	}
-	return &rest.Config{
-		Host:            c.admin.Host,
-		BearerToken:     request.Status.Token,
-		TLSClientConfig: rest.TLSClientConfig{CAData: c.ca.pem},
-	}, nil
+	config := rest.AnonymousClientConfig(c.admin)
+	config.BearerToken, config.QPS = request.Status.Token, 0
+	return config, nil
 }
 
 // ServiceAccountKubeconfig writes ServiceAccountConfig's as a kubeconfig for another process, and returns its path.
@@ -81,7 +79,8 @@ func (c *Cluster) writeKubeconfig(config *rest.Config, user, namespace, file str
 func kubeconfig(config *rest.Config, user, namespace string) *clientcmdapi.Config {
 	const name = "kaito-test-cluster"
 	out := clientcmdapi.NewConfig()
-	out.Clusters[name] = &clientcmdapi.Cluster{Server: config.Host, CertificateAuthorityData: config.CAData}
+	out.Clusters[name] = &clientcmdapi.Cluster{Server: config.Host, CertificateAuthorityData: config.CAData,
+		InsecureSkipTLSVerify: config.Insecure, TLSServerName: config.ServerName}
 	out.AuthInfos[user] = &clientcmdapi.AuthInfo{
 		Token: config.BearerToken, ClientCertificateData: config.CertData, ClientKeyData: config.KeyData,
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -27,6 +28,8 @@ type KWOKConfig struct {
 	Forwards []Forward
 	// Logs say what `kubectl logs` shows.
 	Logs []Logs
+	// Jobs is what becomes of a Job's pod for as long as it has no OutcomeAnnotation; nil means that it succeeds.
+	Jobs Outcome
 	// LeaseSeconds is the length of a node's lease, 40 when zero as with a real kubelet; it is renewed after a quarter.
 	LeaseSeconds uint
 }
@@ -57,8 +60,8 @@ func (k KWOKConfig) leaseSeconds() uint {
 }
 
 // write renders KWOK's configuration file.
-func (k KWOKConfig) write(file string) error {
-	documents := stages()
+func (k KWOKConfig) write(file string, kubelet corev1.NodeAddress) error {
+	documents := k.stages(kubelet)
 	for i, forward := range k.Forwards {
 		document, err := forward.document(fmt.Sprintf("forward-%d", i))
 		if err != nil {

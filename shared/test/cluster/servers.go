@@ -114,7 +114,7 @@ func (c *Cluster) apiServerArguments(etcd string, port int) []string {
 		"--audit-log-path=" + c.AuditLog(),
 		"--audit-log-maxsize=0", // a log that rotates could not be counted
 		"--kubelet-certificate-authority=" + c.file("ca.crt"),
-		// KWOK answers for every simulated node, whatever address the node is given: see the stage node-initialize.
+		// KWOK answers for every simulated node, whatever address the node is given: see embeddedKubelet.
 		"--kubelet-preferred-address-types=InternalDNS,InternalIP",
 	}
 	if !c.options.ControllerManager {

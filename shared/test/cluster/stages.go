@@ -2,7 +2,10 @@ package cluster
 
 import (
 	_ "embed"
+	"strconv"
 	"strings"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 // The life of a simulated pod, as KWOK stages. A stage waits for a predicate on the pod (jq), then for a while, then
@@ -22,16 +25,17 @@ var statusTemplate string
 //go:embed node.tmpl
 var nodeTemplate string
 
-// definitions are jq functions of a pod.
+// podFunctions are jq functions of a pod.
 //
-//   - outcome: the parsed annotation, or an empty object.
+//   - outcome: the parsed annotation; without one, of a Job's pod what JOBS stands for, of others an empty object.
 //   - step: the name of the first run-to-completion init container that has not succeeded yet, or null.
 //   - state(name): a container's current state.
 //   - held: the reason for which the container that is due may not start, or null.
 //   - due: the init container that is due, or null, when it may start.
 //   - crashing: the main containers that are to crash-loop.
-const definitions = `
-def outcome: .metadata.annotations["sim.kaito.sh/outcome"] // "{}" | fromjson;
+const podFunctions = `
+def is_job: .metadata.labels["batch.kubernetes.io/job-name"] != null;
+def outcome: .metadata.annotations["sim.kaito.sh/outcome"] // (if is_job then JOBS else "{}" end) | fromjson;
 def statuses: (.status.initContainerStatuses[]?, .status.containerStatuses[]?);
 def state($name): first(statuses | select(.name == $name) | .state) // {};
 def step: . as $pod
@@ -41,7 +45,6 @@ def held: outcome as $outcome | step as $step
   | if $step then $outcome[$step].waiting
     else first(.spec.containers[].name as $name | $outcome[$name].waiting | select(.)) // null end;
 def due: if held then null else step end;
-def is_job: .metadata.labels["batch.kubernetes.io/job-name"] != null;
 def crashing: outcome as $outcome | [.spec.containers[].name | select(($outcome[.].exitCode // 0) != 0)];
 def alive($phase): .metadata.deletionTimestamp == null and (.status.phase // "Pending") == $phase;
 `
@@ -53,17 +56,27 @@ type stage struct {
 	steps       []object
 }
 
-func stages() []object {
+// stages are what the kubelet of the config does; kubelet is where the API server finds it, under the kind of address
+// that it looks at first.
+func (k KWOKConfig) stages(kubelet corev1.NodeAddress) []object {
+	jobs := strconv.Quote("{}")
+	if k.Jobs != nil {
+		jobs = strconv.Quote(k.Jobs.Annotation())
+	}
+	functions := strings.ReplaceAll(podFunctions, "JOBS", jobs)
 	var documents []object
-	for _, s := range append(podStages(), nodeStages()...) {
-		documents = append(documents, s.document())
+	for _, s := range podStages(strings.ReplaceAll(statusTemplate, "JOBS", jobs)) {
+		documents = append(documents, s.document(functions))
+	}
+	for _, s := range nodeStages(kubelet) {
+		documents = append(documents, s.document(""))
 	}
 	return documents
 }
 
-func podStages() []stage {
+func podStages(template string) []stage {
 	pod := func(mode, when, after string) stage {
-		return stage{name: "pod-" + mode, kind: "Pod", when: definitions + when, after: after, steps: []object{status(mode)}}
+		return stage{name: "pod-" + mode, kind: "Pod", when: when, after: after, steps: []object{status(mode, template)}}
 	}
 	malformed := stage{
 		name: "pod-malformed", kind: "Pod",
@@ -102,48 +115,42 @@ func podStages() []stage {
 }
 
 // status is the patch of a pod's status that the mode stands for.
-func status(mode string) object {
+func status(mode, template string) object {
 	return object{"patch": object{
 		"subresource": "status", "root": "status", "type": "strategic",
-		"template": `{{- $mode := "` + mode + `" -}}` + "\n" + statusTemplate,
+		"template": `{{- $mode := "` + mode + `" -}}` + "\n" + template,
 	}}
 }
 
-func nodeStages() []stage {
+func nodeStages(kubelet corev1.NodeAddress) []stage {
+	template := strings.NewReplacer("ADDRESS_TYPE", string(kubelet.Type), "ADDRESS", kubelet.Address).Replace(nodeTemplate)
 	const ready = `any(.status.conditions[]?; .type == "Ready" and .status == "True")`
 	node := func(name, when string) stage {
 		return stage{name: name, kind: "Node", when: `.metadata.deletionTimestamp == null and ` + when, steps: []object{
-			{"patch": object{"subresource": "status", "root": "status", "type": "strategic", "template": nodeTemplate}},
+			{"patch": object{"subresource": "status", "root": "status", "type": "strategic", "template": template}},
 		}}
 	}
 	const notReady = `.metadata.annotations["` + NotReadyAnnotation + `"]`
 	return []stage{
 		// Where the kubelet listens, too: whoever made the node Ready, or wrote its addresses anew, did not know it.
 		node("node-initialize", notReady+` == null and ((`+ready+` and .status.daemonEndpoints.kubeletEndpoint.Port
-			and any(.status.addresses[]?; .address == "localhost")) | not)`),
+			and any(.status.addresses[]?; .address == "`+kubelet.Address+`")) | not)`),
 		node("node-not-ready", notReady+` != null and `+ready),
 	}
 }
 
-func (s stage) document() object {
+func (s stage) document(functions string) object {
+	// The predicate's result as text, the one type that KWOK compares without surprises.
+	key := functions + `if (` + s.when + `) then "true" else "false" end`
 	spec := object{
 		"resourceRef": object{"apiGroup": "v1", "kind": s.kind},
 		"selector": object{"matchExpressions": []object{
-			{"jq": object{"key": truth(s.when), "operator": "In", "values": []string{"true"}}},
+			{"jq": object{"key": strings.TrimSpace(key), "operator": "In", "values": []string{"true"}}},
 		}},
 		"steps": s.steps,
 	}
 	if s.after != "" {
-		spec["delay"] = object{"durationFrom": object{"jq": object{"expression": strings.TrimSpace(definitions + s.after)}}}
+		spec["delay"] = object{"durationFrom": object{"jq": object{"expression": strings.TrimSpace(functions + s.after)}}}
 	}
 	return kwokObject("Stage", s.name, spec)
-}
-
-// truth makes the predicate's result text, the one type that KWOK compares without surprises.
-func truth(predicate string) string {
-	head, body := "", predicate
-	if strings.HasPrefix(predicate, definitions) {
-		head, body = definitions, strings.TrimPrefix(predicate, definitions)
-	}
-	return strings.TrimSpace(head + `if (` + body + `) then "true" else "false" end`)
 }

@@ -1,0 +1,162 @@
+// Package stacktest is what the end-to-end suites share: a stack that ends with its test, the seed's Workspace, and waits
+// that show what they have waited for.
+package stacktest
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"kaito.sh/e2e/stack"
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/shared/conditions"
+	"kaito.sh/shared/test/eventually"
+)
+
+const (
+	// Namespace is where the user works.
+	Namespace = metav1.NamespaceDefault
+	// SeedName is the name of the seed's Workspace.
+	SeedName = "workspace-tuning-phi-3"
+	// PushSecret is the name of the Secret that the seed's Workspace pushes with.
+	PushSecret = "push"
+	// Journey bounds the way from a Workspace to Ready or to nothing, through all three operators and the fake cloud.
+	Journey = 3 * eventually.Long
+
+	seedFile = "examples/fine-tuning/kaito_workspace_tuning_phi_3.yaml"
+)
+
+// Start starts a stack whose engine serves the seed's Workspace; what it runs ends with the test, and an operator that
+// has ended by itself fails it.
+func Start(t *testing.T, options stack.Options) *stack.Stack {
+	t.Helper()
+	options.Root, options.ServedModel, options.Log = Root(t), SeedName, log{t}
+	s, err := stack.Start(t.Context(), options)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, o := range stack.Operators {
+				t.Logf("%s:\n%s", o, s.OperatorLog(o))
+			}
+		}
+		assert.NoError(t, s.Health())
+		assert.NoError(t, s.Stop())
+	})
+	return s
+}
+
+// Root is the repository's: the folder around the test's that has go.work.
+func Root(t *testing.T) string {
+	t.Helper()
+	folder, err := os.Getwd()
+	require.NoError(t, err)
+	for {
+		if _, err := os.Stat(filepath.Join(folder, "go.work")); err == nil {
+			return folder
+		}
+		require.NotEqual(t, folder, filepath.Dir(folder), "no go.work around the test")
+		folder = filepath.Dir(folder)
+	}
+}
+
+type log struct{ t *testing.T }
+
+func (l log) Write(p []byte) (int, error) {
+	l.t.Log(strings.TrimSpace(string(p)))
+	return len(p), nil
+}
+
+// Seed applies the seed's Workspace with its placeholders filled in.
+func Seed(t *testing.T, s *stack.Stack) *kaitov1alpha1.Workspace {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(Root(t), seedFile))
+	require.NoError(t, err)
+	filled := strings.NewReplacer("ACR_REPO_HERE.azurecr.io/IMAGE_NAME_HERE", s.RegistryHost()+"/tuned/phi-3", "ACR_REGISTRY_SECRET_HERE", PushSecret).Replace(string(text))
+	workspace := &kaitov1alpha1.Workspace{}
+	require.NoError(t, yaml.UnmarshalStrict([]byte(filled), workspace))
+	workspace.Namespace = Namespace
+	CreatePushSecret(t, s)
+	require.NoError(t, s.Client.Create(t.Context(), workspace))
+	return workspace
+}
+
+// CreatePushSecret makes the Secret that pushes to the stack's registry, which asks for no password.
+func CreatePushSecret(t *testing.T, s *stack.Stack) {
+	t.Helper()
+	require.NoError(t, client.IgnoreAlreadyExists(s.Client.Create(t.Context(), &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: PushSecret, Namespace: Namespace},
+		Type:       corev1.SecretTypeDockerConfigJson,
+		StringData: map[string]string{corev1.DockerConfigJsonKey: `{"auths":{}}`},
+	})))
+}
+
+// EventuallyWorkspace waits until the Workspace of a name is as check wants it.
+func EventuallyWorkspace(t *testing.T, s *stack.Stack, name string, check func(*assert.CollectT, *kaitov1alpha1.Workspace)) *kaitov1alpha1.Workspace {
+	t.Helper()
+	workspace := &kaitov1alpha1.Workspace{}
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		require.NoError(c, s.Health())
+		require.NoError(c, s.Client.Get(t.Context(), client.ObjectKey{Namespace: Namespace, Name: name}, workspace))
+		check(c, workspace)
+	}, Journey, eventually.Tick, "%s", show{workspace})
+	return workspace
+}
+
+// show prints a status only when a wait has failed.
+type show struct{ workspace *kaitov1alpha1.Workspace }
+
+func (s show) String() string {
+	text, err := yaml.Marshal(s.workspace.Status)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
+
+// Ready asserts that a Workspace is ready, by each of its conditions that say so.
+func Ready(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
+	for _, condition := range []string{
+		kaitov1alpha1.ConditionResourceReady, kaitov1alpha1.ConditionInferenceReady, kaitov1alpha1.ConditionWorkspaceReady, kaitov1alpha1.ConditionReady,
+	} {
+		assert.True(c, conditions.IsTrue(w, condition), condition)
+	}
+}
+
+// Says asserts that a Workspace is not ready, and says why by the reason.
+func Says(reason string) func(*assert.CollectT, *kaitov1alpha1.Workspace) {
+	return func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
+		var reasons []string
+		for _, condition := range w.Status.Conditions {
+			if condition.Status != metav1.ConditionTrue || condition.Type == conditions.Stalled {
+				reasons = append(reasons, condition.Reason)
+			}
+		}
+		assert.Contains(c, reasons, reason)
+		assert.False(c, conditions.IsTrue(w, conditions.Ready))
+	}
+}
+
+// Delete deletes a Workspace as its user does.
+func Delete(t *testing.T, s *stack.Stack, w *kaitov1alpha1.Workspace) {
+	t.Helper()
+	require.NoError(t, s.Client.Delete(t.Context(), &kaitov1alpha1.Workspace{ObjectMeta: metav1.ObjectMeta{Name: w.Name, Namespace: w.Namespace}}))
+}
+
+// NothingLeft waits until neither the cluster nor the cloud has anything of a Workspace, save what is named.
+func NothingLeft(t *testing.T, s *stack.Stack, save ...string) {
+	t.Helper()
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		require.NoError(c, s.Health())
+		left, err := s.Left(t.Context())
+		require.NoError(c, err)
+		assert.ElementsMatch(c, save, left)
+	}, Journey, eventually.Tick)
+}
