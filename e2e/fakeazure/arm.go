@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
 	"strings"
 )
 
@@ -48,7 +47,7 @@ func (s *Server) serve(c *call, handle func(*call) *apiError) {
 	s.mutex.Lock()
 	s.sequence++
 	c.Sequence = s.sequence
-	c.complete(s.options.PageSize)
+	c.complete()
 	hook := s.options.OnRequest
 	s.mutex.Unlock()
 	if told := s.options.OnAnswer; told != nil {
@@ -60,21 +59,28 @@ func (s *Server) serve(c *call, handle func(*call) *apiError) {
 	if hook != nil {
 		verdict = hook(c.Request)
 	}
-	if verdict == DropBefore {
-		panic(http.ErrAbortHandler)
-	}
 	s.mutex.Lock()
 	drop := verdict == DropAfter
 	func() {
 		defer s.mutex.Unlock()
 		s.advance()
+		asked := s.asked(c)
+		refuse := func(err *apiError) {
+			asked.refused(err.Code)
+			err.write(c.w)
+		}
+		if verdict == DropBefore {
+			asked.refused(Dropped)
+			panic(http.ErrAbortHandler)
+		}
 		s.calls[c.Verb]++
 		fault := s.match(c.Request, s.subject(c))
 		switch {
 		case fault != nil && fault.Drop == DropBefore:
+			asked.refused(Dropped)
 			panic(http.ErrAbortHandler)
 		case fault != nil && fault.Error != nil:
-			fault.Error.write(c.w)
+			refuse(fault.Error)
 			return
 		}
 		drop = drop || fault != nil && fault.Drop == DropAfter
@@ -82,22 +88,26 @@ func (s *Server) serve(c *call, handle func(*call) *apiError) {
 			c.w = discard{}
 		}
 		if !s.authorized(c.w, c.r) {
+			asked.refused("Unauthorized")
 			return
 		}
 		if err := s.throttle(c.Request); err != nil {
-			err.write(c.w)
+			refuse(err)
 			return
 		}
 		if c.Write && s.power != PowerRunning {
-			(&apiError{HTTP: http.StatusConflict, Code: "OperationNotAllowed", AKS: true,
-				Message: fmt.Sprintf("managed cluster is in (%s) state, operations on its agent pools are not allowed", s.power)}).write(c.w)
+			refuse(&apiError{HTTP: http.StatusConflict, Code: "OperationNotAllowed", AKS: true,
+				Message: fmt.Sprintf("managed cluster is in (%s) state, operations on its agent pools are not allowed", s.power)})
 			return
 		}
 		if err := handle(c); err != nil {
-			err.write(c.w)
+			refuse(err)
 			return
 		}
-		s.dirty = s.dirty || c.Write
+		if c.Write {
+			asked.accepted()
+			s.dirty = true
+		}
 		s.keep()
 	}()
 	s.poke()
@@ -124,11 +134,6 @@ type discard struct{}
 func (discard) Header() http.Header         { return http.Header{} }
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
 func (discard) WriteHeader(int)             {}
-
-// wrote records a write that is let through.
-func (s *Server) wrote(c *call, tags map[string]string) {
-	s.writes = append(s.writes, Write{Verb: c.Verb, Pool: c.Pool, Tags: tags, PowerState: string(s.power), Time: s.now()})
-}
 
 func (s *Server) route(c *call) func(*call) *apiError {
 	parts := strings.Split(strings.Trim(c.r.URL.Path, "/"), "/")
@@ -235,6 +240,7 @@ func (s *Server) clusterID() string {
 
 func (s *Server) getCluster(c *call) *apiError {
 	power, provisioning := s.power.answers()
+	s.told, s.toldAt = s.power, s.now()
 	respond(c.w, http.StatusOK, map[string]any{
 		"id": s.clusterID(), "name": s.options.ClusterName, "type": "Microsoft.ContainerService/ManagedClusters", "location": s.options.Location,
 		"properties": map[string]any{
@@ -246,11 +252,10 @@ func (s *Server) getCluster(c *call) *apiError {
 }
 
 // complete reads what hooks and faults want to know of a call.
-func (c *call) complete(pageSize int) {
+func (c *call) complete() {
 	switch c.Verb {
 	case "listPools", "listMachines", "listUsages", "listSKUs":
-		start, _ := strconv.Atoi(c.r.URL.Query().Get(skipToken)) // absent: 0
-		c.Page = start/pageSize + 1
+		c.Page, _ = c.from()
 	case "putPool":
 		var body struct {
 			Properties struct {
@@ -261,25 +266,6 @@ func (c *call) complete(pageSize int) {
 			c.Count = body.Properties.Count
 		}
 	}
-}
-
-// skipToken is the query parameter that says where a page begins.
-const skipToken = "$skiptoken"
-
-// page answers a part of a list, and where the rest is.
-func (s *Server) page(c *call, items []any) {
-	start, _ := strconv.Atoi(c.r.URL.Query().Get(skipToken)) // absent: 0
-	start = min(max(start, 0), len(items))
-	end := min(start+s.options.PageSize, len(items))
-	body := map[string]any{"value": items[start:end]}
-	if end < len(items) {
-		next := *c.r.URL
-		query := next.Query()
-		query.Set(skipToken, strconv.Itoa(end))
-		next.RawQuery, next.Scheme, next.Host = query.Encode(), "https", c.r.Host
-		body["nextLink"] = next.String()
-	}
-	respond(c.w, http.StatusOK, body)
 }
 
 func decode(body []byte, into any) *apiError {

@@ -99,7 +99,7 @@ func TestKindsReachTheSDKAsAzureTellsThem(t *testing.T) {
 			a.server.AddFault(fakeazure.Fault{Verb: "putPool", Size: a100, Times: 1, Kind: c.kind})
 			_, err := a.beginPut("gpu1", gpuPool(a100, 1))
 			assert.Contains(t, refused(t, err, c.status, c.code).text, c.says)
-			assert.Empty(t, a.server.State().Writes, "nothing was written")
+			assert.Empty(t, a.server.State().Accepted(), "nothing was written")
 		})
 	}
 }
@@ -240,7 +240,7 @@ func TestAClusterThatIsNotRunningRefusesWritesAndIsStillRead(t *testing.T) {
 	}
 	a.server.SetPower(fakeazure.PowerRunning)
 	a.mustPut("gpu1", gpuPool(a100, 2))
-	assert.Len(t, a.server.State().Writes, 2)
+	assert.Len(t, a.server.State().Accepted(), 2)
 }
 
 func TestALineThatCannotBePlayedIsRefused(t *testing.T) {

@@ -155,7 +155,7 @@ type State struct {
 	// Calls by verb, Throttled by bucket.
 	Calls     map[string]int
 	Throttled int
-	// Writes are all writes that were let through, in order.
+	// Writes are all writes that were asked for, those that were refused among them, in order.
 	Writes []Write
 	// Running are the pools with a running operation.
 	Running []string
@@ -168,14 +168,6 @@ type PoolState struct {
 	Tags                          map[string]string
 	// Machines by provider id, as Nodes carry it.
 	Machines []string
-}
-
-// Write is a call that changed something.
-type Write struct {
-	Verb, Pool string
-	Tags       map[string]string
-	PowerState string
-	Time       time.Time
 }
 
 // State is a copy of what the cloud holds now.

@@ -42,9 +42,9 @@ func (s *Server) render(p *pool) map[string]any {
 func etag(p *pool) string { return fmt.Sprintf("00000000-0000-0000-0000-%012d", p.ETag) }
 
 func (s *Server) listPools(c *call) *apiError {
-	var items []any
+	var items []item
 	for _, name := range s.poolNames() {
-		items = append(items, s.render(s.pools[name]))
+		items = append(items, item{name, s.render(s.pools[name])})
 	}
 	s.page(c, items)
 	return nil
@@ -140,6 +140,9 @@ func (s *Server) createPool(c *call, properties map[string]any, count int, tags 
 		return &apiError{HTTP: http.StatusBadRequest, Code: "InvalidParameter", AKS: true, Message: fmt.Sprintf("The number of agent pools would be over the limit of %d.", maxPools)}
 	case size == "":
 		return &apiError{HTTP: http.StatusBadRequest, Code: "InvalidParameter", AKS: true, Message: "The value of parameter agentPoolProfile.vmSize is missing."}
+	case !s.offered(size):
+		return &apiError{HTTP: http.StatusBadRequest, Code: "VMSizeNotSupported", AKS: true,
+			Message: fmt.Sprintf("Virtual Machine size: '%s' is not supported for subscription %s in location '%s'.", size, s.options.SubscriptionID, s.options.Location)}
 	}
 	p := &pool{Name: c.Pool, Properties: properties, Tags: tags, ProvisioningState: stateCreating}
 	if err := s.quota(p, count); err != nil {
@@ -164,7 +167,7 @@ func (s *Server) updatePool(c *call, p *pool, properties map[string]any, count i
 				Message: fmt.Sprintf("Changing property 'properties.%s' is not allowed.", key)}
 		}
 	}
-	if err := s.quota(p, count-p.Count); err != nil {
+	if err := s.quota(p, count-len(p.Machines)); err != nil {
 		return err
 	}
 	p.Properties, p.Tags, p.ProvisioningState = properties, tags, stateUpdating
@@ -192,7 +195,6 @@ func (s *Server) grow(c *call, p *pool, count int, kind string, takes time.Durat
 	for wanted < 0 && len(p.Machines) > 0 && len(p.Machines) > count {
 		s.leave(p, p.Machines[len(p.Machines)-1])
 	}
-	s.wrote(c, p.Tags)
 }
 
 func (s *Server) boot(p *pool) {
@@ -223,7 +225,6 @@ func (s *Server) deletePool(c *call) *apiError {
 	}
 	p.ProvisioningState = stateDeleting
 	s.begin(c, p, "Deleting", s.options.Durations.DeletePool)
-	s.wrote(c, p.Tags)
 	c.w.WriteHeader(http.StatusAccepted)
 	return nil
 }
@@ -253,7 +254,6 @@ func (s *Server) deleteMachines(c *call) *apiError {
 	op := s.begin(c, p, "DeletingMachines", s.options.Durations.DeleteMachines)
 	op.Gone = gone
 	p.ProvisioningState = stateDeleting
-	s.wrote(c, p.Tags)
 	c.w.WriteHeader(http.StatusAccepted)
 	return nil
 }
@@ -272,7 +272,6 @@ func (s *Server) abort(c *call) *apiError {
 	p.ETag++
 	p.Count = len(p.Machines)
 	s.begin(c, p, "Aborting", time.Second)
-	s.wrote(c, p.Tags)
 	c.w.WriteHeader(http.StatusAccepted)
 	return nil
 }
@@ -282,10 +281,10 @@ func (s *Server) listMachines(c *call) *apiError {
 	if err != nil {
 		return err
 	}
-	var items []any
-	for _, m := range p.Machines {
+	var items []item
+	for _, m := range p.Machines { // by age, which is the order of their numbers and names
 		if !m.Listed.After(s.now()) {
-			items = append(items, s.renderMachine(p, m))
+			items = append(items, item{machineName(p.Name, m.Index), s.renderMachine(p, m)})
 		}
 	}
 	s.page(c, items)

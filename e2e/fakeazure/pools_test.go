@@ -57,7 +57,7 @@ func TestTheSDKMakesAPoolTakesOneMachineAwayAndDeletesIt(t *testing.T) {
 	_, err = a.pools.Get(t.Context(), a.group(), a.name(), "gpu1", nil)
 	refused(t, err, http.StatusNotFound, "NotFound")
 	var verbs []string
-	for _, w := range a.server.State().Writes {
+	for _, w := range a.server.State().Accepted() {
 		verbs = append(verbs, w.Verb)
 	}
 	assert.Equal(t, []string{"putPool", "deleteMachines", "deletePool"}, verbs)
@@ -176,5 +176,5 @@ func TestWhatIsNotThereIsToldApart(t *testing.T) {
 	poller, err := a.pools.BeginDelete(t.Context(), a.group(), a.name(), "none", nil)
 	require.NoError(t, err)
 	assert.True(t, poller.Done())
-	assert.Empty(t, a.server.State().Writes)
+	assert.Empty(t, a.server.State().Accepted())
 }

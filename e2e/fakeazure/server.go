@@ -39,6 +39,11 @@ type Server struct {
 	calls      map[string]int
 	throttled  int
 	writes     []Write
+	// told is what the last GET of the cluster was answered, toldAt when.
+	told   PowerState
+	toldAt time.Time
+	// telling is held by who tells the node side.
+	telling sync.Mutex
 	// pending are what the node side has not been told yet, in order.
 	pending []nodeEvent
 	// dirty says that something has changed since the state was saved.
@@ -182,25 +187,13 @@ func (s *Server) Stop() error {
 // run lets time pass: operations end, machines boot and join, and the node side is told, until ctx ends.
 func (s *Server) run(ctx context.Context) {
 	for {
-		s.mutex.Lock()
-		s.advance()
-		s.keep()
-		events := slices.Clone(s.pending)
-		due := s.nextDue()
 		var again <-chan time.Time
-		s.mutex.Unlock()
-		if len(events) > 0 {
-			failed := s.tell(ctx, events)
-			s.mutex.Lock()
-			// What was told is forgotten only now, so that a process that ends in between tells it again.
-			s.pending = append(failed, s.pending[len(events):]...)
-			s.dirty = s.dirty || len(failed) < len(events)
-			s.keep()
-			if len(failed) > 0 {
-				again = time.After(tellAgain)
-			}
-			s.mutex.Unlock()
+		if s.pass(ctx) {
+			again = time.After(tellAgain)
 		}
+		s.mutex.Lock()
+		due := s.nextDue()
+		s.mutex.Unlock()
 		timer := s.options.Clock.NewTimer(max(due.Sub(s.now()), time.Millisecond))
 		select {
 		case <-ctx.Done():
@@ -213,6 +206,41 @@ func (s *Server) run(ctx context.Context) {
 		case <-timer.C():
 		}
 	}
+}
+
+// Settle returns when everything has happened whose time has come and the node side has been told of it: who holds the clock then knows
+// what the cloud and the cluster are. It fails when ctx ends before.
+func (s *Server) Settle(ctx context.Context) error {
+	for s.pass(ctx) {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("telling the node side: %w", ctx.Err())
+		case <-time.After(tellAgain / 10):
+		}
+	}
+	return nil
+}
+
+// pass lets everything happen whose time has come and tells the node side; true when that did not take all of it.
+func (s *Server) pass(ctx context.Context) (left bool) {
+	s.telling.Lock()
+	defer s.telling.Unlock()
+	s.mutex.Lock()
+	s.advance()
+	s.keep()
+	events := slices.Clone(s.pending)
+	s.mutex.Unlock()
+	if len(events) == 0 {
+		return false
+	}
+	failed := s.tell(ctx, events)
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	// What was told is forgotten only now, so that a process that ends in between tells it again.
+	s.pending = append(failed, s.pending[len(events):]...)
+	s.dirty = s.dirty || len(failed) < len(events)
+	s.keep()
+	return len(failed) > 0
 }
 
 // keep saves what has changed; the caller holds the mutex.

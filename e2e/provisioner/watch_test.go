@@ -93,7 +93,8 @@ func (w *world) picture() (invariant.Picture, bool) {
 	}
 	for _, write := range after.Writes {
 		p.Writes = append(p.Writes, invariant.Write{
-			What: write.Verb, Pool: write.Pool, Accepted: true, Stopped: write.PowerState != "Running", Foreign: !ours(write.Tags),
+			What: write.Verb, Pool: write.Pool, Verdict: write.Refused, Stopped: write.PowerState != "Running",
+			Told: write.Told == "Running", Ago: write.Time.Sub(write.ToldAt), Foreign: !ours(write.Tags) && (!write.Absent || write.Verb == "putPool"),
 		})
 	}
 	return p, true

@@ -61,7 +61,7 @@ func newWorld(t *testing.T, change func(*fakeazure.Options), args ...string) *wo
 	require.NoError(t, err)
 	w := &world{
 		t: t, client: shared.client, args: args,
-		checker: invariant.Checker{Grace: 30 * time.Second, Released: map[string]bool{}}, broken: map[string]bool{},
+		checker: invariant.Checker{Grace: 30 * time.Second, Look: 5 * time.Second, Released: map[string]bool{}}, broken: map[string]bool{},
 	}
 	options := fakeazure.Options{
 		Dir: filepath.Join(t.TempDir(), "azure"), Nodes: fakeazure.NewKWOK(clientset),
@@ -266,7 +266,7 @@ func (w *world) claim(name string) *karpv1.NodeClaim {
 // writes counts the writes of a verb that Azure has let through so far.
 func (w *world) writes(verb string) int {
 	n := 0
-	for _, write := range w.azure.State().Writes {
+	for _, write := range w.azure.State().Accepted() {
 		if write.Verb == verb {
 			n++
 		}

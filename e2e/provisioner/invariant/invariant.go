@@ -38,8 +38,11 @@ type Write struct {
 	Foreign bool
 	// Stopped says that the cluster was stopping, stopped or starting then.
 	Stopped bool
-	// Accepted says that it took effect.
-	Accepted bool
+	// Told says that the last look at the cluster was answered with Running, Ago how long before the write that was.
+	Told bool
+	Ago  time.Duration
+	// Verdict is why the cloud refused it; empty: it took effect.
+	Verdict string
 }
 
 // Picture is the cloud and the cluster at one moment.
@@ -56,6 +59,8 @@ type Picture struct {
 type Checker struct {
 	// Grace is how long a machine may be named by nobody: the provisioner's own grace, two looks at the cloud, and an operation.
 	Grace time.Duration
+	// Look is how long before a write the cluster may have been looked at: it may stop in between, which nobody can know.
+	Look time.Duration
 	// Released are names of claims whose owner deleted them: these may go without a reason.
 	Released map[string]bool
 
@@ -68,7 +73,7 @@ func (c *Checker) Check(p Picture) []string {
 	broken = append(broken, c.i1(p)...)
 	broken = append(broken, i2(p)...)
 	broken = append(broken, i4(p)...)
-	broken = append(broken, i5(p)...)
+	broken = append(broken, c.i5(p)...)
 	broken = append(broken, c.i6(p)...)
 	return broken
 }
@@ -166,12 +171,16 @@ func i4(p Picture) []string {
 	return broken
 }
 
-// i5: no write while the cluster is stopping, stopped or starting.
-func i5(p Picture) []string {
+// i5: no write is asked for while the cluster is stopping, stopped or starting, whether the cloud would take it or not. A write right
+// after a look that said Running is excused: the cluster stopped in between. One without such a look is not, even if the cluster ran.
+func (c *Checker) i5(p Picture) []string {
 	var broken []string
 	for _, w := range p.Writes {
-		if w.Stopped {
-			broken = append(broken, fmt.Sprintf("I5: %s was asked of pool %s while the cluster did not run", w.What, w.Pool))
+		switch looked := w.Told && w.Ago <= c.Look; {
+		case w.Stopped && !looked:
+			broken = append(broken, fmt.Sprintf("I5: %s was asked of pool %s while the cluster did not run (verdict %q)", w.What, w.Pool, w.Verdict))
+		case !looked:
+			broken = append(broken, fmt.Sprintf("I5: %s was asked of pool %s without a look at the cluster before; the last was %s earlier (verdict %q)", w.What, w.Pool, w.Ago, w.Verdict))
 		}
 	}
 	return broken

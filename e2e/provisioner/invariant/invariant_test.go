@@ -66,15 +66,19 @@ func TestEachInvariantIsSeenToBeBrokenAndNoOtherWithIt(t *testing.T) {
 		"one of somebody else":            {Picture{Pools: []Pool{foreign}}, ""},
 		"a claim with two machines":       {Picture{Claims: []karpv1.NodeClaim{claim("a", "m1", "m2")}}, "I2"},
 		"a machine of two claims":         {Picture{Claims: []karpv1.NodeClaim{claim("a", "m1", ""), claim("b", "", "m1")}}, "I2"},
-		"a write to a foreign pool":       {Picture{Writes: []Write{{What: "PUT", Pool: "user", Foreign: true}}}, "I4"},
+		"a write to a foreign pool":       {Picture{Writes: []Write{{What: "PUT", Pool: "user", Foreign: true, Told: true}}}, "I4"},
+		"one that was refused":            {Picture{Writes: []Write{{What: "PUT", Pool: "user", Foreign: true, Told: true, Verdict: "412"}}}, "I4"},
 		"a write while stopped":           {Picture{Writes: []Write{{What: "PUT", Pool: "g0", Stopped: true}}}, "I5"},
+		"one that was refused then":       {Picture{Writes: []Write{{What: "PUT", Pool: "g0", Stopped: true, Verdict: "409"}}}, "I5"},
+		"one that the stop overtook":      {Picture{Writes: []Write{{What: "PUT", Pool: "g0", Stopped: true, Told: true, Ago: time.Second}}}, ""},
+		"a write upon an old look":        {Picture{Writes: []Write{{What: "PUT", Pool: "g0", Told: true, Ago: time.Minute}}}, "I5"},
 		"a claim that went with a reason": {Picture{Gone: []karpv1.NodeClaim{failed, told}}, ""},
 		"a claim that went without one":   {Picture{Gone: []karpv1.NodeClaim{silent}}, "I6"},
 		"a launched one without one":      {Picture{Gone: []karpv1.NodeClaim{lost}}, "I6"},
 		"one that its owner deleted":      {Picture{Gone: []karpv1.NodeClaim{claim("owners", "", "")}}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := &Checker{Grace: time.Minute, Released: map[string]bool{"owners": true}}
+			c := &Checker{Grace: time.Minute, Look: 5 * time.Second, Released: map[string]bool{"owners": true}}
 			tc.picture.At = noon
 			first := numbers(c.Check(tc.picture))
 			if tc.want == "I1" {
