@@ -36,9 +36,7 @@ const (
 // house starts everything; what it runs ends with the test.
 func house(t *testing.T, options stack.Options) *stack.Stack {
 	t.Helper()
-	absolute, err := filepath.Abs(root)
-	require.NoError(t, err)
-	options.Root, options.ServedModel, options.Log = absolute, seedName, testLog{t}
+	options.Root, options.ServedModel, options.Log = absoluteRoot(t), seedName, testLog{t}
 	s, err := stack.Start(t.Context(), options)
 	require.NoError(t, err)
 	t.Cleanup(func() {
@@ -51,6 +49,13 @@ func house(t *testing.T, options stack.Options) *stack.Stack {
 		assert.NoError(t, s.Stop())
 	})
 	return s
+}
+
+func absoluteRoot(t *testing.T) string {
+	t.Helper()
+	absolute, err := filepath.Abs(root)
+	require.NoError(t, err)
+	return absolute
 }
 
 type testLog struct{ t *testing.T }
@@ -70,7 +75,7 @@ func seed(t *testing.T, s *stack.Stack) *kaitov1alpha1.Workspace {
 	require.NoError(t, yaml.UnmarshalStrict([]byte(filled), workspace))
 	workspace.Namespace = namespace
 	require.NoError(t, client.IgnoreAlreadyExists(s.Client.Create(t.Context(), &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Name: secret, Namespace: namespace},
+		ObjectMeta: metav1.ObjectMeta{Name: secret, Namespace: namespace, Labels: map[string]string{stack.LabelInstalled: "true"}},
 		Type:       corev1.SecretTypeDockerConfigJson,
 		StringData: map[string]string{corev1.DockerConfigJsonKey: `{"auths":{}}`},
 	})))
