@@ -105,6 +105,9 @@ func (m withCoreOptions) GetLogger() logr.Logger {
 	return cloudprovider.Quiet(m.Manager.GetLogger())
 }
 
+// GetClient shows core claims as it can handle them.
+func (m withCoreOptions) GetClient() client.Client { return diskClient{m.Manager.GetClient()} }
+
 type optioned struct {
 	manager.Runnable
 	options *options.Options

@@ -22,8 +22,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
@@ -70,7 +72,9 @@ func startOperator(t *testing.T) *operator {
 	o := &operator{t: t, client: direct, azure: azuretest.New()}
 	o.azure.Auto, o.azure.Booted, o.azure.Gone = true, o.joins, o.leaves
 
-	mgr, err := ctrl.NewManager(c.Config(), ctrl.Options{Scheme: scheme, Metrics: metricsserver.Options{BindAddress: "0"}})
+	mgr, err := ctrl.NewManager(c.Config(), ctrl.Options{Scheme: scheme, Metrics: metricsserver.Options{BindAddress: "0"},
+		// Every test starts the operator anew.
+		Controller: config.Controller{SkipNameValidation: ptr.To(true)}})
 	require.NoError(t, err)
 	o.add(mgr)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
@@ -256,4 +260,29 @@ func TestMachinesBecomeNodesOfOnePoolAndGoAway(t *testing.T) {
 	var nodes corev1.NodeList
 	require.NoError(t, o.client.List(t.Context(), &nodes))
 	assert.Empty(t, nodes.Items)
+}
+
+func TestAClaimThatAsksForStorageAsKAITODoesIsHonoured(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a quarter of a minute, core's drain among it")
+	}
+	o := startOperator(t)
+	claim := &karpv1.NodeClaim{ObjectMeta: metav1.ObjectMeta{Name: "kaito"}}
+	claim.Spec.NodeClassRef = &karpv1.NodeClassReference{Group: "kaito.sh", Kind: "KaitoNodeClass", Name: "default"}
+	claim.Spec.Requirements = []karpv1.NodeSelectorRequirementWithMinValues{
+		{Key: corev1.LabelInstanceTypeStable, Operator: corev1.NodeSelectorOpIn, Values: []string{a100}},
+		{Key: corev1.LabelOSStable, Operator: corev1.NodeSelectorOpIn, Values: []string{"linux"}},
+	}
+	claim.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("300Gi")}
+	require.NoError(t, o.client.Create(t.Context(), claim))
+	o.eventually("the claim is Ready", func() bool {
+		return o.client.Get(t.Context(), client.ObjectKeyFromObject(claim), claim) == nil && claim.StatusConditions().IsTrue("Ready")
+	})
+	require.Len(t, o.azure.Names(), 1)
+	assert.EqualValues(t, 300, o.azure.Spec(o.azure.Names()[0]).OSDiskSizeGiB, "its machine has the disk")
+	assert.Equal(t, resource.MustParse("300Gi"), claim.Spec.Resources.Requests[corev1.ResourceStorage], "and the claim is as it was written")
+	require.NoError(t, o.client.Delete(t.Context(), claim))
+	o.eventually("all is gone", func() bool {
+		return apierrors.IsNotFound(o.client.Get(t.Context(), client.ObjectKeyFromObject(claim), claim)) && len(o.azure.Names()) == 0
+	})
 }

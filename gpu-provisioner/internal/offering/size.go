@@ -1,6 +1,8 @@
 package offering
 
 import (
+	"maps"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 )
@@ -25,6 +27,21 @@ func (s Size) Capacity() corev1.ResourceList {
 	}
 	if s.GPUs > 0 {
 		out[ResourceGPU] = *resource.NewQuantity(s.GPUs, resource.DecimalSI)
+	}
+	return out
+}
+
+// Requests are what a claim asks for, with the disk under the name that a Node reports. KAITO's claims ask for `storage`, which no Node has:
+// core would wait for it without end. Where both are asked for the larger one counts.
+func Requests(in corev1.ResourceList) corev1.ResourceList {
+	storage, ok := in[corev1.ResourceStorage]
+	if !ok {
+		return in
+	}
+	out := maps.Clone(in)
+	delete(out, corev1.ResourceStorage)
+	if ephemeral := out[corev1.ResourceEphemeralStorage]; ephemeral.Cmp(storage) < 0 {
+		out[corev1.ResourceEphemeralStorage] = storage
 	}
 	return out
 }

@@ -183,15 +183,15 @@ func (e *Engine) Pass(ctx context.Context) (time.Duration, error) {
 	view, _ := e.Cache.View()
 	if view.At.IsZero() {
 		// Where a claim may be placed depends on the cluster's location.
-		failed = e.refresh(ctx, true)
+		failed = e.refresh(ctx, moving)
 	}
 	claims, objects, err := e.observeClaims(ctx)
 	if err != nil {
 		return 0, err
 	}
-	active := e.active(claims)
+	pace := e.pace(claims)
 	if failed == nil {
-		failed = e.refresh(ctx, active)
+		failed = e.refresh(ctx, pace)
 	}
 	if failed != nil {
 		return e.refreshFailed(ctx, claims, failed)
@@ -206,13 +206,13 @@ func (e *Engine) Pass(ctx context.Context) (time.Duration, error) {
 	err = e.act(ctx, decision, &view, objects)
 	e.showOfferings(ctx)
 	e.Metrics.observe(&view, claims, e.operations)
-	return e.next(decision, active), err
+	return e.next(decision, pace), err
 }
 
 // refresh renews the view when something asked for it or when it is too old for what is going on.
-func (e *Engine) refresh(ctx context.Context, active bool) error {
+func (e *Engine) refresh(ctx context.Context, pace pace) error {
 	view, lastErr := e.Cache.View()
-	interval := e.interval(active, &view)
+	interval := e.interval(pace, &view)
 	if lastErr == nil && !e.Cache.Stale() && e.Clock.Since(view.At) < interval {
 		return nil
 	}
@@ -227,7 +227,7 @@ func (e *Engine) refresh(ctx context.Context, active bool) error {
 	}
 	e.doubt(&view)
 	// Machines of a pool that did not change are read at leisure, however busy other pools are.
-	err := e.Cache.Refresh(ctx, e.interval(false, &view))
+	err := e.Cache.Refresh(ctx, e.interval(resting, &view))
 	if err != nil {
 		e.hold(holdRefresh, azure.Classify(err))
 		return err
@@ -237,10 +237,6 @@ func (e *Engine) refresh(ctx context.Context, active bool) error {
 }
 
 const holdRefresh = "refresh"
-
-// perPool is how much a pool of ours adds to the interval while nothing goes on: reading every pool's machines must stay well below
-// the one call a second that AKS allows.
-const perPool = 2 * time.Second
 
 // doubt has those pools looked into in which something was seen that should not be.
 func (e *Engine) doubt(view *azure.View) {
@@ -259,20 +255,6 @@ func (e *Engine) doubt(view *azure.View) {
 	}
 }
 
-// interval is the age at which the view is renewed.
-func (e *Engine) interval(active bool, view *azure.View) time.Duration {
-	if active {
-		return e.Intervals.Active
-	}
-	ours := 0
-	for i := range view.Pools {
-		if view.Pools[i].Ours() {
-			ours++
-		}
-	}
-	return max(e.Intervals.Idle, time.Duration(ours)*perPool)
-}
-
 // refreshFailed tells every waiting claim why nothing goes on, and leaves everything alone.
 func (e *Engine) refreshFailed(ctx context.Context, claims []Claim, err error) (time.Duration, error) {
 	reason := azure.Classify(err)
@@ -283,56 +265,14 @@ func (e *Engine) refreshFailed(ctx context.Context, claims []Claim, err error) (
 		}
 	}
 	e.mu.Unlock()
-	log.FromContext(ctx).Error(err, "Reading the cluster's agent pools")
+	if reason.Class == azure.ClassThrottle {
+		// The limits, ours or Azure's, at work: nothing is wrong, and it may be so for minutes.
+		log.FromContext(ctx).V(1).Info("Reading the cluster's agent pools later", "after", reason.RetryAfter.String())
+	} else {
+		log.FromContext(ctx).Error(err, "Reading the cluster's agent pools")
+	}
 	hold := e.holds[holdRefresh]
 	return max(time.Second, hold.Until.Sub(e.Clock.Now())), nil
-}
-
-// active says whether something goes on that a look at ARM may move.
-func (e *Engine) active(claims []Claim) bool {
-	if len(e.operations) > 0 || len(e.sightings) > 0 {
-		return true
-	}
-	for i := range claims {
-		c := &claims[i]
-		if c.waiting() || c.Released || (c.ProviderID != "" && !c.Registered && !c.Deleting) {
-			return true
-		}
-	}
-	view, _ := e.Cache.View()
-	for i := range view.Pools {
-		p := &view.Pools[i]
-		if p.Ours() && (!p.Settled() || len(p.Machines) == 0) {
-			return true
-		}
-	}
-	return false
-}
-
-// next is the delay until the pass that must not be later.
-func (e *Engine) next(d Decision, active bool) time.Duration {
-	now := e.Clock.Now()
-	view, _ := e.Cache.View()
-	at := now.Add(e.interval(false, &view))
-	earlier := func(t time.Time) {
-		if !t.IsZero() && t.Before(at) {
-			at = t
-		}
-	}
-	if active || e.active(nil) {
-		earlier(now.Add(e.Intervals.Active))
-	}
-	earlier(d.Next)
-	earlier(e.memory.NextExpiry())
-	if e.Cache.Stale() {
-		earlier(now.Add(time.Second))
-	}
-	for _, op := range e.operations {
-		if op.Ended.IsZero() {
-			earlier(op.NextLook)
-		}
-	}
-	return max(100*time.Millisecond, at.Sub(now))
 }
 
 func (e *Engine) maxPerPool(key string) int {

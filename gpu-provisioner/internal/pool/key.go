@@ -216,12 +216,12 @@ func migProfile(claim *karpv1.NodeClaim, requirements scheduling.Requirements) s
 // minOSDiskGiB leaves room for an engine's image of 20 GiB or so beside the system.
 const minOSDiskGiB = 128
 
-// osDisk is the class's size, or what the claim's ephemeral-storage asks for.
+// osDisk is the class's size, or what the claim's disk asks for.
 func osDisk(claim *karpv1.NodeClaim, class Class) int32 {
 	if class.OSDiskSizeGiB > 0 {
 		return class.OSDiskSizeGiB
 	}
-	asked := claim.Spec.Resources.Requests[corev1.ResourceEphemeralStorage]
+	asked := offering.Requests(claim.Spec.Resources.Requests)[corev1.ResourceEphemeralStorage]
 	const gib = 1 << 30
 	return int32(min(max(minOSDiskGiB, (asked.Value()+gib-1)/gib), 4095))
 }

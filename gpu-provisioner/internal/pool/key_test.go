@@ -129,6 +129,9 @@ func TestClaimsShareAPoolExactlyWhenTheirNodesWouldBeAlike(t *testing.T) {
 		"ephemeral storage beyond the least disk": func(c *karpv1.NodeClaim, _ *Class) {
 			c.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceEphemeralStorage: resource.MustParse("300Gi")}
 		},
+		"storage, as KAITO asks for the disk": func(c *karpv1.NodeClaim, _ *Class) {
+			c.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("300Gi")}
+		},
 	} {
 		assert.NotEqual(t, base, key(change), "%s shape the pool", name)
 	}

@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
+	"kaito.sh/gpu-provisioner/internal/offering"
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 	nodeclassv1alpha1 "kaito.sh/shared/api/nodeclass/v1alpha1"
@@ -47,7 +48,7 @@ func build(m *karpenterv1alpha5.Machine, defaultClass string) *karpv1.NodeClaim 
 		Spec: karpv1.NodeClaimSpec{
 			Taints:        m.Spec.Taints,
 			StartupTaints: m.Spec.StartupTaints,
-			Resources:     karpv1.ResourceRequirements{Requests: requests(m.Spec.Resources.Requests)},
+			Resources:     karpv1.ResourceRequirements{Requests: offering.Requests(m.Spec.Resources.Requests)},
 			NodeClassRef:  &karpv1.NodeClassReference{Group: nodeclassv1alpha1.GroupVersion.Group, Kind: nodeClassKind, Name: class},
 			ExpireAfter:   karpv1.NillableDuration{}, // Never: the Machine's owner decides
 		},
@@ -58,17 +59,4 @@ func build(m *karpenterv1alpha5.Machine, defaultClass string) *karpv1.NodeClaim 
 		})
 	}
 	return claim
-}
-
-// requests takes over what is asked for, with the disk under the name that a Node reports: KAITO up to v0.12 wrote `storage`, which no
-// Node has, so that the claim would never be initialized.
-func requests(in corev1.ResourceList) corev1.ResourceList {
-	out := maps.Clone(in)
-	if storage, ok := out[corev1.ResourceStorage]; ok {
-		delete(out, corev1.ResourceStorage)
-		if _, ok := out[corev1.ResourceEphemeralStorage]; !ok {
-			out[corev1.ResourceEphemeralStorage] = storage
-		}
-	}
-	return out
 }

@@ -1,0 +1,90 @@
+package pool
+
+import (
+	"time"
+
+	"kaito.sh/gpu-provisioner/internal/azure"
+)
+
+// pace is how much a look at ARM may move, in ascending order.
+type pace int
+
+const (
+	resting pace = iota
+	// joining: machines that are there become Nodes.
+	joining
+	moving
+)
+
+func (e *Engine) pace(claims []Claim) pace {
+	if len(e.operations) > 0 || len(e.sightings) > 0 {
+		return moving
+	}
+	out := resting
+	for i := range claims {
+		c := &claims[i]
+		if c.waiting() || c.Released {
+			return moving
+		}
+		if c.ProviderID != "" && !c.Registered && !c.Deleting {
+			out = joining
+		}
+	}
+	view, _ := e.Cache.View()
+	for i := range view.Pools {
+		p := &view.Pools[i]
+		if p.Ours() && (!p.Settled() || len(p.Machines) == 0) {
+			return moving
+		}
+	}
+	return out
+}
+
+// perPool is how much a pool of ours adds to the interval while nothing goes on: reading every pool's machines must stay well below
+// the one call a second that AKS allows.
+const perPool = 2 * time.Second
+
+// interval is the age at which the view is renewed.
+func (e *Engine) interval(pace pace, view *azure.View) time.Duration {
+	if pace == moving {
+		return e.Intervals.Active
+	}
+	ours := 0
+	for i := range view.Pools {
+		if view.Pools[i].Ours() {
+			ours++
+		}
+	}
+	leisure := max(e.Intervals.Idle, time.Duration(ours)*perPool)
+	if pace == joining {
+		return min(leisure, joiningFactor*e.Intervals.Active)
+	}
+	return leisure
+}
+
+// joiningFactor is how much more seldom ARM is read while machines that are there become Nodes: all that it could tell is that one of
+// them has gone again.
+const joiningFactor = 3
+
+// next is the delay until the pass that must not be later.
+func (e *Engine) next(d Decision, pace pace) time.Duration {
+	now := e.Clock.Now()
+	view, _ := e.Cache.View()
+	at := now.Add(e.interval(max(pace, e.pace(nil)), &view))
+	earlier := func(t time.Time) {
+		if !t.IsZero() && t.Before(at) {
+			at = t
+		}
+	}
+	earlier(d.Next)
+	earlier(e.memory.NextExpiry())
+	if e.Cache.Stale() {
+		earlier(now.Add(time.Second))
+	}
+	for _, op := range e.operations {
+		if op.Ended.IsZero() {
+			earlier(op.NextLook)
+		}
+	}
+	return max(100*time.Millisecond, at.Sub(now))
+}
