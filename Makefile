@@ -8,7 +8,7 @@ LOCALBIN := $(ROOT)/bin
 
 OPERATORS := workspace-operator gpu-provisioner tuning-operator
 # In the order of their imports.
-MODULES := shared/api shared $(OPERATORS) e2e hack/devcluster
+MODULES := shared/api shared $(OPERATORS) e2e hack/devcluster hack/images
 
 include $(sort $(wildcard $(ROOT)/hack/make/root-*.mk))
 include $(ROOT)/hack/make/controlplane.mk

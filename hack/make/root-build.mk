@@ -13,3 +13,13 @@ binaries: ## Build the operators, the gateway, the runner, the simulators and th
 
 .PHONY: build
 build: binaries ## The same as binaries.
+
+# Several platforms: PLATFORMS=linux/amd64,linux/arm64. To a registry: PUSH=registry.example.com/kaito.
+TAG ?= latest
+PLATFORMS ?= linux/$(shell go env GOARCH)
+PUSH ?=
+IMAGES ?=
+
+.PHONY: images
+images: ## Build the container images into dist/images without a container engine (IMAGES= some, PLATFORMS=, TAG=, PUSH=).
+	@cd $(ROOT)/hack/images && go run . --root $(ROOT) --out $(ROOT)/dist/images --tag $(TAG) --platforms $(PLATFORMS) $(if $(PUSH),--push $(PUSH)) $(IMAGES)

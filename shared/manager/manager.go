@@ -124,8 +124,14 @@ func newManager(config *rest.Config, opts Options, s settings) (ctrl.Manager, er
 	return mgr, nil
 }
 
-// Version is the module's version, or the commit that the binary was built from.
+// release is set by the linker when images are built.
+var release string
+
+// Version is the release, the module's version, or the commit that the binary was built from.
 func Version() string {
+	if release != "" {
+		return release
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"
