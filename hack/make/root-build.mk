@@ -23,3 +23,9 @@ IMAGES ?=
 .PHONY: images
 images: ## Build the container images into dist/images without a container engine (IMAGES= some, PLATFORMS=, TAG=, PUSH=).
 	@cd $(ROOT)/hack/images && go run . --root $(ROOT) --out $(ROOT)/dist/images --tag $(TAG) --platforms $(PLATFORMS) $(if $(PUSH),--push $(PUSH)) $(IMAGES)
+
+.PHONY: kubectl-kaito
+kubectl-kaito: ## Build kubectl's plugin and its completion into bin/; put that on the PATH and call kubectl kaito.
+	@mkdir -p $(LOCALBIN)
+	@go build -trimpath -ldflags='-s -w' -o $(LOCALBIN)/kubectl-kaito $(ROOT)/workspace-operator/cmd/kubectl-kaito
+	@install -m 755 $(ROOT)/workspace-operator/cmd/kubectl-kaito/kubectl_complete-kaito $(LOCALBIN)/

@@ -1,0 +1,220 @@
+package plugin
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	nodeclassv1alpha1 "kaito.sh/shared/api/nodeclass/v1alpha1"
+	"kaito.sh/workspace-operator/internal/node"
+)
+
+const labelName = "app.kubernetes.io/name"
+
+// operator is one that can be installed; without it, lacks does not work.
+type operator struct {
+	name, lacks string
+	missing     grade
+}
+
+func operators() []operator {
+	return []operator{
+		{"workspace-operator", "Workspaces stay as they are", gradeFail},
+		{"tuning-operator", "Workspaces with a tuning section do not go on", gradeWarn},
+		{"gpu-provisioner", "", gradeOK}, // checkProvisioner says what its absence means
+	}
+}
+
+// checkOperators looks for the Deployments by their label, and for leases that are renewed: a pod that runs and holds no lease does no work.
+func (e *environment) checkOperators(ctx context.Context, c *cluster, _ servedAPIs) []diagnosis {
+	var out []diagnosis
+	leases := &coordinationv1.LeaseList{}
+	leaseErr := c.client.List(ctx, leases)
+	for _, o := range operators() {
+		found := &appsv1.DeploymentList{}
+		if err := c.client.List(ctx, found, client.MatchingLabels{labelName: o.name}); err != nil {
+			return append(out, unseen("operators", "Deployments of all namespaces", err))
+		}
+		if len(found.Items) == 0 {
+			if o.missing != gradeOK {
+				out = append(out, diagnosis{o.missing, "operators", fmt.Sprintf("no Deployment is labelled %s=%s: %s, unless it runs elsewhere", labelName, o.name, o.lacks),
+					fmt.Sprintf("kubectl apply --server-side -k %s/config/default", o.name)})
+			}
+			continue
+		}
+		for i := range found.Items {
+			out = append(out, checkDeployment(o, &found.Items[i]))
+		}
+		if leaseErr != nil {
+			out = append(out, unseen("operators", "Leases of all namespaces", leaseErr))
+			continue
+		}
+		out = append(out, checkLease(o.name, leases.Items, e.clock.Now()))
+	}
+	return out
+}
+
+func checkDeployment(o operator, d *appsv1.Deployment) diagnosis {
+	where := d.Namespace + "/" + d.Name
+	if d.Status.AvailableReplicas > 0 {
+		return diagnosis{Grade: gradeOK, Check: "operators", Text: fmt.Sprintf("%s runs: %s has %d of %d replicas available", o.name, where, d.Status.AvailableReplicas, desired(d.Spec.Replicas))}
+	}
+	return diagnosis{gradeFail, "operators", fmt.Sprintf("%s does not run: %s has none of %d replicas available", o.name, where, desired(d.Spec.Replicas)),
+		fmt.Sprintf("kubectl -n %s describe deployment %s, and kubectl -n %s logs deployment/%s", d.Namespace, d.Name, d.Namespace, d.Name)}
+}
+
+// leaseSuffix ends the name of every operator's lease.
+const leaseSuffix = ".kaito.sh"
+
+func checkLease(name string, leases []coordinationv1.Lease, now time.Time) diagnosis {
+	for i := range leases {
+		l := &leases[i]
+		if l.Name != name+leaseSuffix {
+			continue
+		}
+		where := l.Namespace + "/" + l.Name
+		if l.Spec.RenewTime == nil || l.Spec.HolderIdentity == nil || *l.Spec.HolderIdentity == "" {
+			return diagnosis{gradeFail, "operators", fmt.Sprintf("nobody holds the lease %s: %s does no work", where, name), "see the operator's log: it cannot take the lease, or has just been stopped"}
+		}
+		length := 15 * time.Second // controller-runtime's
+		if l.Spec.LeaseDurationSeconds != nil {
+			length = time.Duration(*l.Spec.LeaseDurationSeconds) * time.Second
+		}
+		since := now.Sub(l.Spec.RenewTime.Time)
+		if since > length {
+			return diagnosis{gradeFail, "operators", fmt.Sprintf("the lease %s was renewed %s ago by %s, and lasts %s: %s does no work", where, age(l.Spec.RenewTime.Time, now), *l.Spec.HolderIdentity, length, name), "see the operator's pod and log"}
+		}
+		return diagnosis{Grade: gradeOK, Check: "operators", Text: fmt.Sprintf("%s holds the lease %s", *l.Spec.HolderIdentity, where)}
+	}
+	return diagnosis{gradeWarn, "operators", fmt.Sprintf("there is no lease %s: %s has never worked here, or runs with --leader-elect=false", name+leaseSuffix, name), "see the operator's log"}
+}
+
+// checkProvisioner looks for somebody who makes nodes: the gpu-provisioner, or another provider of Karpenter's API.
+func checkProvisioner(ctx context.Context, c *cluster, apis servedAPIs) []diagnosis {
+	const check = "provisioner"
+	list := &appsv1.DeploymentList{}
+	if err := c.client.List(ctx, list); err != nil {
+		return []diagnosis{unseen(check, "Deployments of all namespaces", err)}
+	}
+	var names []string
+	for i := range list.Items {
+		d := &list.Items[i]
+		if name := d.Labels[labelName]; name == "gpu-provisioner" || strings.Contains(name, "karpenter") || strings.Contains(d.Name, "karpenter") {
+			names = append(names, d.Namespace+"/"+d.Name)
+		}
+	}
+	if len(names) == 0 {
+		return []diagnosis{{gradeWarn, check, "no Deployment of gpu-provisioner or Karpenter is there: nobody makes nodes, unless a provisioner runs elsewhere (AKS's node auto-provisioning does)",
+			"install one, or bring your own nodes by resource.provisioning: Never. See " + kubectl + " explain " + kaitov1alpha1.ReasonNoProvisioner}}
+	}
+	out := []diagnosis{{Grade: gradeOK, Check: check, Text: strings.Join(names, ", ")}}
+	if !apis.has(nodeclassv1alpha1.GroupVersion, "kaitonodeclasses") {
+		return out
+	}
+	classes := &nodeclassv1alpha1.KaitoNodeClassList{}
+	if err := c.client.List(ctx, classes); err != nil {
+		return append(out, unseen(check, "KaitoNodeClasses", err))
+	}
+	if len(classes.Items) == 0 {
+		return append(out, diagnosis{gradeFail, check, "there is no KaitoNodeClass, so no NodeClaim is launched", "the gpu-provisioner installs one named default: see that it runs"})
+	}
+	for i := range classes.Items {
+		class := &classes.Items[i]
+		ready := meta.FindStatusCondition(class.Status.Conditions, kaitov1alpha1.ConditionReady)
+		switch {
+		case meta.IsStatusConditionTrue(class.Status.Conditions, kaitov1alpha1.ConditionReady):
+			out = append(out, diagnosis{Grade: gradeOK, Check: check, Text: fmt.Sprintf("KaitoNodeClass %s is Ready", class.Name)})
+		case ready == nil:
+			out = append(out, diagnosis{gradeFail, check, fmt.Sprintf("KaitoNodeClass %s has no status: the gpu-provisioner has not looked at it", class.Name), "see that it runs"})
+		default:
+			out = append(out, diagnosis{gradeFail, check, fmt.Sprintf("KaitoNodeClass %s is not Ready: %s: %s", class.Name, ready.Reason, ready.Message), "mend it: " + kubectl + " explain NodeClassNotReady"})
+		}
+	}
+	return out
+}
+
+// checkGPUs looks whether GPU nodes report their GPUs, which NVIDIA's device plugin does.
+func checkGPUs(ctx context.Context, c *cluster, _ servedAPIs) []diagnosis {
+	const check = "GPUs"
+	var out []diagnosis
+	plugin, err := c.devicePlugin(ctx)
+	if err != nil {
+		out = append(out, unseen(check, "DaemonSets of all namespaces", err))
+	}
+	nodes := &corev1.NodeList{}
+	if err := c.client.List(ctx, nodes); err != nil {
+		return append(out, unseen(check, "Nodes", err))
+	}
+	gpus, with := int64(0), 0
+	var without []string
+	for i := range nodes.Items {
+		n := &nodes.Items[i]
+		allocatable := n.Status.Allocatable[kaitov1alpha1.ResourceNvidiaGPU]
+		switch {
+		case !allocatable.IsZero():
+			with++
+			gpus += allocatable.Value()
+		case isGPUNode(n):
+			without = append(without, n.Name)
+		}
+	}
+	if plugin != "" {
+		out = append(out, diagnosis{Grade: gradeOK, Check: check, Text: "NVIDIA's device plugin is the DaemonSet " + plugin})
+	} else if err == nil && with == 0 {
+		out = append(out, diagnosis{gradeWarn, check, "no DaemonSet of NVIDIA's device plugin is there: GPU nodes will report no GPUs, unless their image brings the plugin",
+			"install it (https://github.com/NVIDIA/k8s-device-plugin), or the GPU operator"})
+	}
+	if with > 0 {
+		out = append(out, diagnosis{Grade: gradeOK, Check: check, Text: fmt.Sprintf("%s allocatable on %s", plural(int(gpus), "GPU"), plural(with, "node"))})
+	}
+	if len(without) > 0 {
+		slices.Sort(without)
+		out = append(out, diagnosis{gradeFail, check, fmt.Sprintf("%s made for GPUs and report none: %s", isAre(len(without)), strings.Join(without, ", ")),
+			"see the device plugin's pods and the driver on them: " + kubectl + " explain " + kaitov1alpha1.ReasonAcceleratorNotReady})
+	}
+	if with+len(without) == 0 {
+		out = append(out, diagnosis{Grade: gradeOK, Check: check, Text: "no GPU node is there; one is created when a Workspace asks for it"})
+	}
+	return out
+}
+
+func isAre(n int) string {
+	if n == 1 {
+		return "1 node is"
+	}
+	return fmt.Sprintf("%d nodes are", n)
+}
+
+// isGPUNode: made for a Workspace and Ready, or labelled by AKS (kubernetes.azure.com/accelerator) or by NVIDIA's discovery.
+func isGPUNode(n *corev1.Node) bool {
+	if n.Labels["kubernetes.azure.com/accelerator"] == "nvidia" || n.Labels["nvidia.com/gpu.present"] == "true" {
+		return true
+	}
+	return n.Labels[kaitov1alpha1.LabelWorkspaceUID] != "" && node.Unusable(n, 0) == ""
+}
+
+// devicePlugin finds the DaemonSet by its image, whatever it is called.
+func (c *cluster) devicePlugin(ctx context.Context) (string, error) {
+	list := &appsv1.DaemonSetList{}
+	if err := c.client.List(ctx, list); err != nil {
+		return "", err
+	}
+	for i := range list.Items {
+		d := &list.Items[i]
+		for _, container := range d.Spec.Template.Spec.Containers {
+			if strings.Contains(container.Image, "k8s-device-plugin") || strings.Contains(d.Name, "nvidia-device-plugin") {
+				return d.Namespace + "/" + d.Name, nil
+			}
+		}
+	}
+	return "", nil
+}

@@ -1,0 +1,242 @@
+package plugin
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/shared/catalog"
+	"kaito.sh/workspace-operator/internal/node"
+)
+
+// annotationProviderID is the gpu-provisioner's: it binds a NodeClaim to a machine before the status says so.
+const annotationProviderID = "kaito.sh/provider-id"
+
+// States of a finding.
+const (
+	// stateOrphan costs money and belongs to nobody.
+	stateOrphan = "orphan"
+	// stateGoing is being released, or so young that its other half may not be there yet.
+	stateGoing = "on its way"
+	// stateMissing is claimed, and not there.
+	stateMissing = "missing"
+)
+
+// inventory is what the cluster and the cloud have.
+type inventory struct {
+	now        time.Time
+	grace      time.Duration
+	workspaces []kaitov1alpha1.Workspace
+	claims     []node.Claim
+	nodes      []corev1.Node
+	pools      []agentPool
+	// cloud says whether pools were given.
+	cloud bool
+}
+
+// finding is one thing that does not add up.
+type finding struct {
+	State string `json:"state"`
+	Kind  string `json:"kind"`
+	Name  string `json:"name"`
+	// Workspace is namespace/name of the one that it was made for.
+	Workspace string `json:"workspace,omitempty"`
+	Age       string `json:"age,omitempty"`
+	// CostPerHour is the list price in the cheapest region, US dollars.
+	CostPerHour *float64 `json:"costPerHour,omitempty"`
+	Why         string   `json:"why"`
+	Remedy      string   `json:"remedy,omitempty"`
+}
+
+// owners counts Workspaces, each once.
+func (inv *inventory) owners() int { return len(inv.uids()) }
+
+func (inv *inventory) uids() map[types.UID]bool {
+	out := map[types.UID]bool{}
+	for i := range inv.workspaces {
+		out[inv.workspaces[i].UID] = true
+	}
+	return out
+}
+
+// findings lists what belongs to nobody, claims before nodes before pools.
+func (inv *inventory) findings(prices *catalog.Catalog) []finding {
+	out := slices.Concat(inv.claimFindings(prices), inv.nodeFindings(prices), inv.poolFindings(prices))
+	if out == nil {
+		out = []finding{} // an empty list in JSON, not null
+	}
+	return out
+}
+
+// claimFindings: a claim that names a Workspace's UID belongs to that Workspace, one behind another claim to that claim. Claims that name
+// neither are somebody else's.
+func (inv *inventory) claimFindings(prices *catalog.Catalog) []finding {
+	owners, uids := inv.uids(), map[types.UID]bool{}
+	for _, claim := range inv.claims {
+		uids[claim.UID] = true
+	}
+	var out []finding
+	for _, claim := range inv.claims {
+		labels := claim.Object.GetLabels()
+		f := finding{Kind: claim.Kind, Name: claim.Name, Age: age(claim.Created, inv.now), Workspace: owner(labels), CostPerHour: price(prices, claim.InstanceType, 1)}
+		behind := metav1.GetControllerOf(claim.Object)
+		switch uid := types.UID(labels[kaitov1alpha1.LabelWorkspaceUID]); {
+		case behind != nil && uids[behind.UID]:
+			continue // judged with the claim before it
+		case behind != nil:
+			f.Why = fmt.Sprintf("its owner %s %s is gone", behind.Kind, behind.Name)
+		case uid == "" || owners[uid]:
+			continue
+		default:
+			f.Why = fmt.Sprintf("Workspace %s with UID %s is gone", f.Workspace, uid)
+		}
+		f.State, f.Remedy = stateOrphan, fmt.Sprintf("see that the workspace-operator runs (%s doctor), or kubectl delete %s %s", kubectl, strings.ToLower(claim.Kind), claim.Name)
+		if since := deletedAt(claim.Object); !since.IsZero() {
+			f.Remedy = "see its provisioner: it holds the claim's finalizer"
+			f.Why = fmt.Sprintf("%s; being deleted for %s", f.Why, age(since, inv.now))
+			if inv.now.Sub(since) < inv.grace {
+				f.State, f.Remedy = stateGoing, ""
+			}
+		} else if inv.now.Sub(claim.Created) < inv.grace {
+			f.State, f.Remedy = stateGoing, ""
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// nodeFindings: a node that was made for a Workspace has a claim that names it.
+func (inv *inventory) nodeFindings(prices *catalog.Catalog) []finding {
+	names, providers := map[string]bool{}, map[string]bool{}
+	for _, claim := range inv.claims {
+		names[claim.NodeName] = true
+		for _, id := range providerIDs(claim) {
+			providers[id] = true
+		}
+	}
+	managed := map[string]bool{}
+	for _, p := range inv.pools {
+		managed[strings.ToLower(p.Name)] = p.managed()
+	}
+	var out []finding
+	for i := range inv.nodes {
+		n := &inv.nodes[i]
+		made := n.Labels[kaitov1alpha1.LabelWorkspaceUID] != "" || managed[poolOf(n.Spec.ProviderID)]
+		if !made || names[n.Name] || n.Spec.ProviderID != "" && providers[n.Spec.ProviderID] {
+			continue
+		}
+		f := finding{
+			State: stateOrphan, Kind: "Node", Name: n.Name, Workspace: owner(n.Labels), Age: age(n.CreationTimestamp.Time, inv.now),
+			CostPerHour: price(prices, n.Labels[corev1.LabelInstanceTypeStable], 1),
+			Why:         "no Machine or NodeClaim names it", Remedy: "see the provisioner; it deletes machines that no claim names, or delete the machine in its agent pool",
+		}
+		since := n.CreationTimestamp.Time
+		if n.DeletionTimestamp != nil {
+			since = n.DeletionTimestamp.Time
+			f.Why += fmt.Sprintf("; being deleted for %s", age(since, inv.now))
+		}
+		if inv.now.Sub(since) < inv.grace {
+			f.State, f.Remedy = stateGoing, ""
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// poolFindings compare how many machines a pool was asked for with how many claims have one in it. Whatever may still explain a surplus (a
+// claim without a machine, an operation that runs) makes it no orphan.
+func (inv *inventory) poolFindings(prices *catalog.Catalog) []finding {
+	bound, listed := map[string]int{}, map[string]bool{}
+	waiting := 0
+	var missing []finding
+	for _, p := range inv.pools {
+		listed[strings.ToLower(p.Name)] = true
+	}
+	counted := map[string]bool{}
+	for _, claim := range inv.claims {
+		ids := providerIDs(claim)
+		if len(ids) == 0 {
+			if _, _, failed := claim.Failure(); !failed && !inv.standsBefore(claim) {
+				waiting++
+			}
+			continue
+		}
+		pool := poolOf(ids[0])
+		if counted[ids[0]] || pool == "" {
+			continue
+		}
+		counted[ids[0]] = true
+		bound[pool]++
+		if inv.cloud && !listed[pool] && deletedAt(claim.Object).IsZero() {
+			missing = append(missing, finding{State: stateMissing, Kind: claim.Kind, Name: claim.Name, Workspace: owner(claim.Object.GetLabels()), Age: age(claim.Created, inv.now),
+				Why: "its machine is in the agent pool " + pool + ", which the cloud does not list", Remedy: "see that --pools is of this cluster, and of now"})
+		}
+	}
+	var out []finding
+	for _, p := range inv.pools {
+		surplus := p.Count - bound[strings.ToLower(p.Name)]
+		if !p.managed() || surplus <= 0 && (p.Count > 0 || !p.settled()) {
+			continue
+		}
+		f := finding{State: stateOrphan, Kind: "AgentPool", Name: p.Name, CostPerHour: price(prices, p.VMSize, surplus),
+			Why:    fmt.Sprintf("%d of its %s (%s) no claim names", surplus, plural(p.Count, "machine"), p.VMSize),
+			Remedy: "see that the gpu-provisioner runs; or az aks nodepool delete, once no claim has a machine in it"}
+		switch {
+		case p.Count == 0:
+			f.State, f.Why, f.Remedy, f.CostPerHour = stateGoing, "empty: the gpu-provisioner deletes it", "", nil
+		case !p.settled():
+			f.State, f.Remedy = stateGoing, ""
+			f.Why += ", while Azure is at it: " + p.ProvisioningState
+		case waiting > 0:
+			f.State, f.Remedy = stateGoing, ""
+			f.Why += fmt.Sprintf(", and %s waits for one", plural(waiting, "claim"))
+		}
+		out = append(out, f)
+	}
+	return append(out, missing...)
+}
+
+// standsBefore says whether another claim stands behind this one, which then is the one that has the machine.
+func (inv *inventory) standsBefore(claim node.Claim) bool {
+	return slices.ContainsFunc(inv.claims, func(other node.Claim) bool { return metav1.IsControlledBy(other.Object, claim.Object) })
+}
+
+// providerIDs of a claim's machine: the status's, or what the provisioner has written ahead of it.
+func providerIDs(claim node.Claim) []string {
+	var out []string
+	for _, id := range []string{claim.ProviderID, claim.Object.GetAnnotations()[annotationProviderID]} {
+		if id != "" && !slices.Contains(out, id) {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+func owner(labels map[string]string) string {
+	name := labels[kaitov1alpha1.LabelWorkspaceName]
+	if name == "" {
+		return ""
+	}
+	return labels[kaitov1alpha1.LabelWorkspaceNamespace] + "/" + name
+}
+
+func deletedAt(o metav1.Object) time.Time {
+	if t := o.GetDeletionTimestamp(); t != nil {
+		return t.Time
+	}
+	return time.Time{}
+}
+
+func price(prices *catalog.Catalog, size string, n int) *float64 {
+	p, known := prices.LowestPrice(size)
+	if !known || n < 1 {
+		return nil
+	}
+	return cost(p.USDPerHour*float64(n), true)
+}

@@ -1,0 +1,133 @@
+package plugin
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+	"k8s.io/cli-runtime/pkg/printers"
+	"sigs.k8s.io/yaml"
+)
+
+const (
+	outputJSON = "json"
+	outputYAML = "yaml"
+	outputWide = "wide"
+)
+
+// outputFlag is -o of a closed set, so that a wrong value is refused before anything is done.
+type outputFlag struct {
+	value   *string
+	allowed []string
+}
+
+func (o *outputFlag) String() string { return *o.value }
+func (o *outputFlag) Type() string   { return "string" }
+func (o *outputFlag) Set(s string) error {
+	for _, a := range o.allowed {
+		if s == a {
+			*o.value = s
+			return nil
+		}
+	}
+	return fmt.Errorf("allowed: %s", strings.Join(o.allowed, ", "))
+}
+
+// addOutput adds -o with json, yaml and what else the command has.
+func addOutput(cmd *cobra.Command, value *string, more ...string) {
+	allowed := append([]string{outputJSON, outputYAML}, more...)
+	cmd.Flags().VarP(&outputFlag{value, allowed}, "output", "o", "output format: "+strings.Join(allowed, ", "))
+	complete(cmd, "output", allowed...)
+}
+
+// complete offers a flag's values to the shell.
+func complete(cmd *cobra.Command, flag string, values ...string) {
+	// The flag was added a line above; registering fails only for one that is not there.
+	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+}
+
+func (e *environment) encode(format string, v any) error {
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("writing the answer as JSON: %w", err)
+	}
+	if format == outputYAML {
+		if text, err = yaml.JSONToYAML(text); err != nil {
+			return fmt.Errorf("writing the answer as YAML: %w", err)
+		}
+	}
+	_, err = fmt.Fprintln(e.Out, strings.TrimRight(string(text), "\n"))
+	return err
+}
+
+// table aligns columns as kubectl does.
+type table struct {
+	out   io.Writer
+	flush func() error
+	err   error
+}
+
+func (e *environment) table(headings ...string) *table { return newTable(e.Out, headings...) }
+
+func newTable(out io.Writer, headings ...string) *table {
+	w := printers.GetNewTabWriter(out)
+	t := &table{out: w, flush: w.Flush}
+	t.row(headings...)
+	return t
+}
+
+func (t *table) row(cells ...string) {
+	if t.err == nil {
+		_, t.err = fmt.Fprintln(t.out, strings.TrimRight(strings.Join(cells, "\t"), "\t"))
+	}
+}
+
+func (t *table) end() error {
+	if t.err != nil {
+		return t.err
+	}
+	return t.flush()
+}
+
+// colour is an SGR code.
+type colour string
+
+const (
+	green  colour = "32"
+	yellow colour = "33"
+	red    colour = "31"
+	faint  colour = "2"
+)
+
+// palette paints for terminals only.
+type palette struct{ on bool }
+
+// terminal says whether something is written to a person, and how wide their window is.
+func terminal(out any) (width int, yes bool) {
+	file, ok := out.(*os.File)
+	if !ok || !term.IsTerminal(int(file.Fd())) { //nolint:gosec // file descriptors are small
+		return 0, false
+	}
+	width, _, err := term.GetSize(int(file.Fd())) //nolint:gosec // as above
+	if err != nil {
+		return 0, true
+	}
+	return width, true
+}
+
+// paletteFor paints nothing where there is no terminal, where NO_COLOR is set (https://no-color.org) or the terminal is dumb.
+func paletteFor(out any) palette {
+	_, yes := terminal(out)
+	return palette{on: yes && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
+}
+
+func (p palette) paint(c colour, text string) string {
+	if !p.on || text == "" {
+		return text
+	}
+	return "\x1b[" + string(c) + "m" + text + "\x1b[0m"
+}

@@ -1,0 +1,390 @@
+package plugin
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"kaito.sh/shared/catalog"
+	"kaito.sh/workspace-operator/internal/plan"
+)
+
+// planReport is the answer for one stage of one Workspace.
+type planReport struct {
+	// Workspace is its name; empty where a model was named on the command line.
+	Workspace string `json:"workspace,omitempty"`
+	Stage     stage  `json:"stage"`
+	Model     string `json:"model,omitempty"`
+	Revision  string `json:"revision,omitempty"`
+	Feasible  bool   `json:"feasible"`
+	// Reason and Message say why nothing is planned.
+	Reason  string `json:"reason,omitempty"`
+	Message string `json:"message,omitempty"`
+	// Chosen is what the operator would create.
+	Chosen *choice `json:"chosen,omitempty"`
+	// Candidates are all that were looked at: the chosen one, what else fits by price (or as it was named), what fell.
+	Candidates []choice `json:"candidates,omitempty"`
+	// PriceDate is the day of the price list, Region what it is of.
+	PriceDate string   `json:"priceDate,omitempty"`
+	Region    string   `json:"region"`
+	Notes     []string `json:"notes,omitempty"`
+}
+
+// choice is one candidate.
+type choice struct {
+	InstanceType string `json:"instanceType"`
+	CapacityType string `json:"capacityType"`
+	// GPU is what a node has: "8 × H100-80".
+	GPU              string `json:"gpu,omitempty"`
+	Nodes            int    `json:"nodes"`
+	GPUsPerNode      int    `json:"gpusPerNode,omitempty"`
+	TensorParallel   int    `json:"tensorParallel"`
+	PipelineParallel int    `json:"pipelineParallel,omitempty"`
+	DataParallel     int    `json:"dataParallel,omitempty"`
+	// MaxModelLen is the context when serving, the sequence length when tuning; tokens.
+	MaxModelLen int    `json:"maxModelLen,omitempty"`
+	Dtype       string `json:"dtype,omitempty"`
+	Engine      string `json:"engine,omitempty"`
+	EngineImage string `json:"engineImage,omitempty"`
+	DiskGiB     int    `json:"diskGiB,omitempty"`
+	// Memory of one GPU.
+	Memory *memory `json:"memory,omitempty"`
+	// CostPerHour of all nodes, US dollars; absent where no price is known.
+	CostPerHour *float64 `json:"costPerHour,omitempty"`
+	Args        []string `json:"engineArgs,omitempty"`
+	// Cause and Rejected say why it fell.
+	Cause    string `json:"cause,omitempty"`
+	Rejected string `json:"rejected,omitempty"`
+}
+
+// memory is GiB of one GPU: weights + cache + activations + free = usable; usable + overhead = the device's.
+type memory struct {
+	Weights     float64 `json:"weightsGiB"`
+	KVCache     float64 `json:"kvCacheGiB"`
+	Activations float64 `json:"activationsGiB"`
+	Free        float64 `json:"freeGiB"`
+	Usable      float64 `json:"usableGiB"`
+	Overhead    float64 `json:"overheadGiB"`
+	Device      float64 `json:"deviceGiB"`
+}
+
+// cheapestRegion is Region where prices are each of the region that is the cheapest for its size.
+const cheapestRegion = "cheapest"
+
+// newPlanReport asks the planner, and asks again for each candidate that fits: of those it keeps the summary only.
+func newPlanReport(s *subject, st stage, r plan.Request, c *catalog.Catalog) planReport {
+	out := planReport{Workspace: s.workspace.Name, Stage: st, Notes: s.notes, Region: r.Region}
+	if r.Region == "" {
+		out.Region = cheapestRegion
+	} else if !c.KnowsRegion(r.Region) {
+		out.Region = cheapestRegion
+		out.Notes = append(out.Notes, fmt.Sprintf("the catalogue has no prices of region %s: they are of the cheapest", r.Region))
+	}
+	p, err := plan.Make(r, c)
+	var refusal *plan.Refusal
+	switch {
+	case errors.As(err, &refusal):
+		out.Reason, out.Message = refusal.Reason, refusal.Message
+		out.Model = r.Preset
+		out.take(refusal.Candidates, r, c)
+		return out
+	case err != nil: // the planner's only error is a Refusal
+		out.Reason, out.Message = "Error", err.Error()
+		return out
+	}
+	out.Feasible, out.Model, out.Revision = true, p.Model.ID, p.Model.Revision
+	out.PriceDate = p.PriceDate
+	out.take(p.Candidates, r, c)
+	if len(r.InstanceTypes) == 0 {
+		// The choice is not always the cheapest: a pipeline over the network is taken only where one node is not enough.
+		slices.SortStableFunc(out.Candidates[1:], cheaper)
+	}
+	out.Chosen = &out.Candidates[0]
+	return out
+}
+
+// cheaper orders what fits by price, as far as one is known, before what fell; the user's own order of sizes is left alone.
+func cheaper(a, b choice) int {
+	price := func(c choice) float64 {
+		switch {
+		case c.Rejected != "":
+			return math.Inf(1)
+		case c.CostPerHour == nil:
+			return math.MaxFloat64
+		}
+		return *c.CostPerHour
+	}
+	return cmp.Compare(price(a), price(b))
+}
+
+func (out *planReport) take(candidates []plan.Candidate, r plan.Request, c *catalog.Catalog) {
+	for _, candidate := range candidates {
+		if candidate.Priced && out.PriceDate == "" {
+			out.PriceDate = c.PriceDate()
+		}
+		if candidate.Rejected == "" {
+			alone := r
+			alone.InstanceTypes, alone.CapacityTypes = []string{candidate.InstanceType}, []string{candidate.CapacityType}
+			if p, err := plan.Make(alone, c); err == nil {
+				out.Candidates = append(out.Candidates, newChoice(p))
+				continue
+			}
+		}
+		out.Candidates = append(out.Candidates, fallen(candidate, r, c))
+	}
+}
+
+func newChoice(p *plan.Plan) choice {
+	out := choice{
+		InstanceType: p.InstanceType, CapacityType: p.CapacityType, GPU: gpu(p.Size), Nodes: p.Nodes, GPUsPerNode: p.GPUsPerNode,
+		TensorParallel: p.TensorParallel, PipelineParallel: p.PipelineParallel, DataParallel: p.DataParallel,
+		MaxModelLen: p.MaxModelLen, Dtype: p.Dtype, EngineImage: p.Engine.Image, DiskGiB: p.DiskGiB, Memory: newMemory(p.Memory),
+		CostPerHour: cost(p.CostPerHour, p.Priced),
+	}
+	if p.Engine.Name != "" {
+		out.Engine = p.Engine.Name + " " + p.Engine.Version
+	}
+	for _, flag := range slices.Sorted(maps.Keys(p.Args)) {
+		if value := p.Args[flag]; value != "" {
+			flag += "=" + value
+		}
+		out.Args = append(out.Args, "--"+flag)
+	}
+	return out
+}
+
+func fallen(candidate plan.Candidate, r plan.Request, c *catalog.Catalog) choice {
+	out := choice{
+		InstanceType: candidate.InstanceType, CapacityType: candidate.CapacityType, Nodes: candidate.Nodes, TensorParallel: candidate.TensorParallel,
+		MaxModelLen: candidate.MaxModelLen, Memory: newMemory(candidate.Memory), CostPerHour: cost(candidate.CostPerHour, candidate.Priced),
+		Cause: string(candidate.Cause), Rejected: candidate.Rejected,
+	}
+	if size, err := c.Size(candidate.InstanceType); err == nil {
+		if partitioned, err := c.Partition(size, r.MIGProfile); r.MIGProfile != "" && err == nil {
+			size = partitioned
+		}
+		out.GPU = gpu(size)
+	}
+	return out
+}
+
+func gpu(s catalog.Size) string {
+	text := fmt.Sprintf("%d×%s-%s", s.GPUs, s.GPUModel, strconv.FormatFloat(s.MemoryGiB, 'f', -1, 64))
+	if s.MIGProfile != "" {
+		text = fmt.Sprintf("%d×%s %s", s.GPUs, s.GPUModel, s.MIGProfile)
+	}
+	return text
+}
+
+func newMemory(t plan.Terms) *memory {
+	if t.Usable == 0 {
+		return nil
+	}
+	gib := func(bytes float64) float64 { return math.Round(bytes/plan.GiB*100) / 100 }
+	return &memory{Weights: gib(t.Weights), KVCache: gib(t.KVCache), Activations: gib(t.Activations), Free: gib(t.Free), Usable: gib(t.Usable), Overhead: gib(t.Overhead), Device: gib(t.Usable + t.Overhead)}
+}
+
+func cost(usd float64, priced bool) *float64 {
+	if !priced {
+		return nil
+	}
+	rounded := math.Round(usd*1000) / 1000
+	return &rounded
+}
+
+// printPlans writes the tables.
+func (e *environment) printPlans(reports []planReport, wide bool) error {
+	for i := range reports {
+		if i > 0 {
+			_, _ = fmt.Fprintln(e.Out) // a failing writer shows at the table's end
+		}
+		if err := e.printPlan(&reports[i], wide); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *environment) printPlan(r *planReport, wide bool) error {
+	p := paletteFor(e.Out)
+	var head strings.Builder
+	head.WriteString(r.title() + "\n")
+	if r.Chosen != nil {
+		head.WriteString(p.paint(green, "* "+r.Chosen.sentence()) + "\n")
+	} else {
+		head.WriteString(p.paint(red, r.Reason) + ": " + r.Message + "\n")
+		if r.Reason != "" {
+			head.WriteString("See " + kubectl + " explain " + r.Reason + "\n")
+		}
+	}
+	for _, note := range r.Notes {
+		head.WriteString(p.paint(yellow, "note") + ": " + note + "\n")
+	}
+	if _, err := fmt.Fprint(e.Out, head.String()); err != nil {
+		return err
+	}
+	if err := e.printFeasible(r, wide); err != nil {
+		return err
+	}
+	return e.printFallen(r, wide)
+}
+
+func (r *planReport) title() string {
+	what := "serving "
+	if r.Stage == stageTune {
+		what = "tuning "
+	}
+	if r.Model == "" {
+		what += "the pod template"
+	}
+	text := what + r.Model
+	if r.Workspace != "" {
+		text = "Workspace " + r.Workspace + ": " + text
+	}
+	return text
+}
+
+// prices says what the prices are.
+func (r *planReport) prices() string {
+	if r.PriceDate == "" {
+		return ""
+	}
+	region := "the cheapest region"
+	if r.Region != cheapestRegion {
+		region = r.Region
+	}
+	return fmt.Sprintf("; US dollars an hour for all nodes, list prices of %s in %s (spot costs at most that)", r.PriceDate, region)
+}
+
+func (c *choice) sentence() string {
+	parts := []string{fmt.Sprintf("%d × %s (%s, %s)", c.Nodes, c.InstanceType, c.GPU, c.CapacityType)}
+	if c.CostPerHour != nil {
+		parts = append(parts, "$"+usd(*c.CostPerHour)+" an hour")
+	}
+	if c.Dtype != "" {
+		parts = append(parts, c.Dtype)
+	}
+	if c.MaxModelLen > 0 {
+		parts = append(parts, fmt.Sprintf("%d tokens", c.MaxModelLen))
+	}
+	if m := c.Memory; m != nil {
+		parts = append(parts, fmt.Sprintf("a GPU's %.1f GiB = weights %.1f + cache %.1f + activations %.1f + free %.1f + overhead %.1f",
+			m.Device, m.Weights, m.KVCache, m.Activations, m.Free, m.Overhead))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func usd(v float64) string { return strconv.FormatFloat(v, 'f', 2, 64) }
+
+func (e *environment) printFeasible(r *planReport, wide bool) error {
+	headings := []string{"  SIZE", "CAPACITY", "GPUS", "NODES", "TP×PP×DP", "TOKENS", "WEIGHTS", "CACHE", "ACTIV", "FREE", "USD/H"}
+	if wide {
+		headings = append(headings, "DTYPE", "OVERHEAD", "DISK", "ENGINE", "IMAGE")
+	}
+	t := e.table(headings...)
+	rows := 0
+	for i := range r.Candidates {
+		c := &r.Candidates[i]
+		if c.Rejected != "" {
+			continue
+		}
+		mark := "  "
+		if c == r.Chosen {
+			mark = "* "
+		}
+		t.row(append([]string{mark + c.InstanceType, c.CapacityType, c.GPU, strconv.Itoa(c.Nodes), c.parallel(), count(c.MaxModelLen)}, c.figures(wide)...)...)
+		rows++
+	}
+	if rows == 0 {
+		return nil
+	}
+	if _, err := fmt.Fprintf(e.Out, "\n%d of %d choices fit. Memory in GiB of one GPU%s:\n", rows, len(r.Candidates), r.prices()); err != nil {
+		return err
+	}
+	return t.end()
+}
+
+func (c *choice) parallel() string {
+	return fmt.Sprintf("%d×%d×%d", c.TensorParallel, c.PipelineParallel, c.DataParallel)
+}
+
+func (c *choice) figures(wide bool) []string {
+	cells := []string{"-", "-", "-", "-"}
+	overhead := "-"
+	if m := c.Memory; m != nil {
+		cells = []string{gib(m.Weights), gib(m.KVCache), gib(m.Activations), gib(m.Free)}
+		overhead = gib(m.Overhead)
+	}
+	price := "-"
+	if c.CostPerHour != nil {
+		price = usd(*c.CostPerHour)
+	}
+	cells = append(cells, price)
+	if wide {
+		cells = append(cells, orDash(c.Dtype), overhead, count(c.DiskGiB), orDash(c.Engine), orDash(c.EngineImage))
+	}
+	return cells
+}
+
+func gib(v float64) string { return strconv.FormatFloat(v, 'f', 1, 64) }
+
+func count(n int) string {
+	if n == 0 {
+		return "-"
+	}
+	return strconv.Itoa(n)
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// printFallen lists what fell, the sizes that fell for the same reason on the same hardware together unless wide.
+func (e *environment) printFallen(r *planReport, wide bool) error {
+	var out strings.Builder
+	rows := 0
+	for _, group := range fallenGroups(r.Candidates, wide) {
+		c := &group.first
+		_, _ = fmt.Fprintf(&out, "  %s (%s, %s): %s\n      %s\n", strings.Join(group.names, ", "), orDash(c.GPU), c.CapacityType, c.Cause, c.Rejected) // a builder does not fail
+		rows += len(group.names)
+	}
+	if rows == 0 {
+		return nil
+	}
+	_, err := fmt.Fprintf(e.Out, "\n%d of %d choices fell:\n%s", rows, len(r.Candidates), out.String())
+	return err
+}
+
+type fallenGroup struct {
+	names []string
+	first choice
+}
+
+func fallenGroups(candidates []choice, apart bool) []*fallenGroup {
+	var out []*fallenGroup
+	for _, c := range candidates {
+		if c.Rejected == "" {
+			continue
+		}
+		var same *fallenGroup
+		for _, g := range out {
+			if !apart && g.first.GPU == c.GPU && g.first.CapacityType == c.CapacityType && g.first.Rejected == c.Rejected {
+				same = g
+			}
+		}
+		if same == nil {
+			out = append(out, &fallenGroup{names: []string{c.InstanceType}, first: c})
+			continue
+		}
+		same.names = append(same.names, c.InstanceType)
+	}
+	return out
+}

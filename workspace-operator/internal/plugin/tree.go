@@ -1,0 +1,390 @@
+package plugin
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/duration"
+
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/workspace-operator/internal/node"
+)
+
+// level is how an object fares.
+type level int
+
+const (
+	levelWaiting level = iota
+	levelGood
+	levelBad
+)
+
+// branch is one object of the tree.
+type branch struct {
+	// name is "Kind name", text how it fares.
+	name, text string
+	level      level
+	// created is when the object was; zero: not told.
+	created time.Time
+	// details are lines of its own below it.
+	details  []string
+	children []*branch
+}
+
+func (b *branch) add(children ...*branch) { b.children = append(b.children, children...) }
+
+// grow makes the tree of a snapshot: the Workspace, its claims with their nodes and the pods on them, what tunes and what serves.
+func grow(s *snapshot) *branch {
+	w := s.workspace
+	root := &branch{name: "Workspace " + w.Namespace + "/" + w.Name, created: w.CreationTimestamp.Time}
+	root.level, root.text = verdict(w.Status.Conditions, w.DeletionTimestamp)
+	if w.Status.State != "" && string(w.Status.State) != root.text {
+		root.text = string(w.Status.State) + ": " + root.text
+	}
+	root.details = append(root.details, planLine(w)...)
+	root.details = append(root.details, attemptLines(w)...)
+	placed := map[string]bool{}
+	named := map[string]bool{}
+	for _, claim := range s.claims {
+		named[claim.NodeName] = true
+		if !s.hasOwner(claim) {
+			root.add(claimBranch(claim, s, placed))
+		}
+	}
+	for _, name := range w.Status.WorkerNodes {
+		if !named[name] {
+			root.add(nodeBranch(name, s, 0, placed))
+		}
+	}
+	if s.tuning != nil {
+		root.add(tuningBranch(s, placed))
+	}
+	for _, server := range s.servers {
+		b := &branch{name: server.kind + " " + server.name, text: fmt.Sprintf("%d of %d ready", server.ready, server.desired)}
+		if server.desired > 0 && server.ready >= server.desired {
+			b.level = levelGood
+		}
+		for i := range s.pods {
+			if pod := &s.pods[i]; !placed[pod.Name] && !jobPod(pod) {
+				placed[pod.Name] = true
+				b.add(podBranch(pod))
+			}
+		}
+		root.add(b)
+	}
+	if s.service != nil {
+		root.add(serviceBranch(s))
+	}
+	return root
+}
+
+// verdict is the Ready condition in a line; Stalled wins, since a person must act.
+func verdict(conditions []metav1.Condition, deleted *metav1.Time) (level, string) {
+	if deleted != nil {
+		return levelWaiting, "being deleted"
+	}
+	if c := meta.FindStatusCondition(conditions, kaitov1alpha1.ConditionStalled); c != nil && c.Status == metav1.ConditionTrue {
+		return levelBad, "stalled: " + c.Reason
+	}
+	c := meta.FindStatusCondition(conditions, kaitov1alpha1.ConditionReady)
+	switch {
+	case c == nil:
+		return levelWaiting, "no operator has looked at it yet"
+	case c.Status == metav1.ConditionTrue:
+		return levelGood, "Ready"
+	}
+	return levelWaiting, strings.TrimSuffix(c.Reason+": "+c.Message, ": ")
+}
+
+func planLine(w *kaitov1alpha1.Workspace) []string {
+	p := w.Status.Plan
+	if p == nil || p.Nodes == 0 {
+		return nil
+	}
+	text := fmt.Sprintf("plan: %d × %s", p.Nodes, p.InstanceType)
+	if p.CapacityType != "" {
+		text += " " + string(p.CapacityType)
+	}
+	if p.TensorParallel > 0 {
+		text += fmt.Sprintf(", tensor %d × pipeline %d × data %d", p.TensorParallel, p.PipelineParallel, p.DataParallel)
+	}
+	if p.MaxModelLen > 0 {
+		text += fmt.Sprintf(", %d tokens", p.MaxModelLen)
+	}
+	if p.CostPerHour != "" {
+		text += fmt.Sprintf(", $%s an hour (list price of %s)", p.CostPerHour, p.PriceDate)
+	}
+	return []string{text}
+}
+
+func attemptLines(w *kaitov1alpha1.Workspace) []string {
+	var out []string
+	for _, a := range w.Status.Attempts {
+		text := fmt.Sprintf("attempt %s: %s %s: %s: %s", clockTime(a.Time.Time), a.InstanceType, a.CapacityType, a.Reason, a.Message)
+		if a.Next != "" {
+			text += " → " + a.Next
+		}
+		out = append(out, text)
+	}
+	return out
+}
+
+// clockTime is a time of day, in the reader's own zone.
+func clockTime(t time.Time) string { return t.Local().Format(time.TimeOnly) }
+
+func claimBranch(claim node.Claim, s *snapshot, placed map[string]bool) *branch {
+	b := &branch{name: claim.Kind + " " + claim.Name, created: claim.Created}
+	size := strings.TrimSpace(claim.InstanceType + " " + string(claim.CapacityType))
+	reason, message, failed := claim.Failure()
+	switch {
+	case claim.Deleting:
+		b.text = "being deleted"
+	case failed:
+		b.level, b.text = levelBad, reason+": "+message
+	case !claim.Acknowledged:
+		b.text = "no provisioner has looked at it yet"
+	case claim.Ready.True():
+		b.level, b.text = levelGood, "Ready"
+	default:
+		b.text = claimProgress(claim)
+	}
+	b.text = strings.TrimSuffix(b.text+"; "+size, "; ")
+	// A provider of Karpenter's core has a NodeClaim behind each Machine: the node is shown below that.
+	behind := false
+	for _, other := range s.claims {
+		if metav1.IsControlledBy(other.Object, claim.Object) {
+			behind = true
+			b.add(claimBranch(other, s, placed))
+		}
+	}
+	if claim.NodeName != "" && !behind {
+		b.add(nodeBranch(claim.NodeName, s, claim.GPUs, placed))
+	}
+	return b
+}
+
+// hasOwner says whether a claim stands behind another.
+func (s *snapshot) hasOwner(claim node.Claim) bool {
+	return slices.ContainsFunc(s.claims, func(other node.Claim) bool { return metav1.IsControlledBy(claim.Object, other.Object) })
+}
+
+// claimProgress names the first condition that is waited for, with what its provider says of it.
+func claimProgress(claim node.Claim) string {
+	for _, c := range []struct {
+		what      string
+		condition node.Condition
+	}{{"the machine to launch", claim.Launched}, {"the node to join", claim.Registered}, {"the node to be initialized", claim.Initialized}, {"Ready", claim.Ready}} {
+		if !c.condition.True() {
+			text := "waits for " + c.what
+			if c.condition.Reason != "" {
+				text += " (" + strings.TrimSuffix(c.condition.Reason+": "+c.condition.Message, ": ") + ")"
+			}
+			return text
+		}
+	}
+	return "Ready"
+}
+
+// nodeBranch shows a node and the Workspace's pods on it. gpus is what must be allocatable; 0: whatever it has.
+func nodeBranch(name string, s *snapshot, gpus int64, placed map[string]bool) *branch {
+	b := &branch{name: "Node " + name}
+	n := s.nodes[name]
+	if n == nil {
+		b.level, b.text = levelBad, "not there"
+		if slices.Contains(s.hidden, "Nodes") {
+			b.level, b.text = levelWaiting, "may not be read"
+		}
+	} else {
+		b.created = n.CreationTimestamp.Time
+		allocatable, capacity := n.Status.Allocatable[kaitov1alpha1.ResourceNvidiaGPU], n.Status.Capacity[kaitov1alpha1.ResourceNvidiaGPU]
+		b.level, b.text = levelGood, fmt.Sprintf("Ready, %d of %d GPUs allocatable", allocatable.Value(), max(capacity.Value(), gpus))
+		if why := node.Unusable(n, max(gpus, 1)); why != "" {
+			b.level, b.text = levelBad, strings.TrimPrefix(why, "node "+name+" ")
+		}
+	}
+	for i := range s.pods {
+		if pod := &s.pods[i]; pod.Spec.NodeName == name && !jobPod(pod) {
+			placed[pod.Name] = true
+			b.add(podBranch(pod))
+		}
+	}
+	return b
+}
+
+func jobPod(pod *corev1.Pod) bool { return pod.Labels[batchv1.JobNameLabel] != "" }
+
+func tuningBranch(s *snapshot, placed map[string]bool) *branch {
+	job := s.tuning
+	b := &branch{name: "TuningJob " + job.Name, created: job.CreationTimestamp.Time}
+	b.level, b.text = tuningVerdict(job)
+	if p := job.Status.Progress; p != nil && !meta.IsStatusConditionTrue(job.Status.Conditions, tuningv1alpha1.ConditionSucceeded) {
+		b.details = append(b.details, progressLine(p))
+	}
+	for _, a := range job.Status.Attempts {
+		b.details = append(b.details, fmt.Sprintf("attempt: %s: %s (steps %d to %d, %d lost)", a.Reason, a.Message, a.FromStep, a.ToStep, a.LostSteps))
+	}
+	if o := job.Status.Output; o != nil && o.Image != "" {
+		b.details = append(b.details, "output: "+o.Image)
+	}
+	for i := range s.jobs {
+		j := &s.jobs[i]
+		child := &branch{name: "Job " + j.Name, created: j.CreationTimestamp.Time, text: jobText(j)}
+		switch {
+		case jobIs(j, batchv1.JobComplete):
+			child.level = levelGood
+		case jobIs(j, batchv1.JobFailed):
+			child.level = levelBad
+		}
+		for k := range s.pods {
+			if pod := &s.pods[k]; pod.Labels[batchv1.JobNameLabel] == j.Name {
+				placed[pod.Name] = true
+				child.add(podBranch(pod))
+			}
+		}
+		b.add(child)
+	}
+	return b
+}
+
+func tuningVerdict(job *tuningv1alpha1.TuningJob) (level, string) {
+	if c := meta.FindStatusCondition(job.Status.Conditions, tuningv1alpha1.ConditionFailed); c != nil && c.Status == metav1.ConditionTrue {
+		return levelBad, strings.TrimSuffix(c.Reason+": "+c.Message, ": ")
+	}
+	if meta.IsStatusConditionTrue(job.Status.Conditions, tuningv1alpha1.ConditionSucceeded) {
+		return levelGood, "Succeeded"
+	}
+	return verdict(job.Status.Conditions, job.DeletionTimestamp)
+}
+
+// barWidth is how many characters a progress bar has.
+const barWidth = 24
+
+func progressLine(p *tuningv1alpha1.Progress) string {
+	text := fmt.Sprintf("step %d", p.Step)
+	if p.TotalSteps > 0 {
+		filled := int(min(max(p.Step, 0), p.TotalSteps) * barWidth / p.TotalSteps)
+		text = fmt.Sprintf("[%s%s] %d%% (%d of %d steps)", strings.Repeat("█", filled), strings.Repeat("░", barWidth-filled), min(max(p.Step, 0), p.TotalSteps)*100/p.TotalSteps, p.Step, p.TotalSteps)
+	}
+	for _, f := range []struct{ name, value string }{{"loss", p.Loss}, {"tokens/s", p.TokensPerSecond}, {"left", p.ETA}} {
+		if f.value != "" {
+			text += ", " + f.name + " " + f.value
+		}
+	}
+	return text
+}
+
+func jobIs(j *batchv1.Job, kind batchv1.JobConditionType) bool {
+	for _, c := range j.Status.Conditions {
+		if c.Type == kind && c.Status == corev1.ConditionTrue {
+			return true
+		}
+	}
+	return false
+}
+
+func jobText(j *batchv1.Job) string {
+	switch {
+	case jobIs(j, batchv1.JobComplete):
+		return "complete"
+	case jobIs(j, batchv1.JobFailed):
+		return "failed"
+	case jobIs(j, batchv1.JobSuspended):
+		return "suspended"
+	}
+	return fmt.Sprintf("%d active, %d failed", j.Status.Active, j.Status.Failed)
+}
+
+// podBranch shows a pod by the container that holds it up.
+func podBranch(pod *corev1.Pod) *branch {
+	b := &branch{name: "Pod " + pod.Name, created: pod.CreationTimestamp.Time}
+	ready, all := 0, len(pod.Spec.Containers)
+	for _, c := range pod.Status.ContainerStatuses {
+		if c.Ready {
+			ready++
+		}
+	}
+	b.text = fmt.Sprintf("%s, %d of %d containers ready", pod.Status.Phase, ready, all)
+	switch {
+	case pod.DeletionTimestamp != nil:
+		b.text = "being deleted"
+		return b
+	case pod.Status.Phase == corev1.PodSucceeded:
+		b.level, b.text = levelGood, "Succeeded"
+		return b
+	case pod.Status.Phase == corev1.PodFailed:
+		b.level = levelBad
+	case ready == all:
+		b.level = levelGood
+		return b
+	}
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
+			b.level, b.text = levelBad, c.Reason+": "+c.Message
+		}
+	}
+	if held, bad := holdsUp(pod); held != "" {
+		b.text += "; " + held
+		if bad {
+			b.level = levelBad
+		}
+	}
+	return b
+}
+
+// holdsUp finds the first container, in the order in which they start, that waits, has failed or still runs as a step.
+func holdsUp(pod *corev1.Pod) (text string, bad bool) {
+	for i, c := range append(append([]corev1.ContainerStatus(nil), pod.Status.InitContainerStatuses...), pod.Status.ContainerStatuses...) {
+		step := i < len(pod.Status.InitContainerStatuses)
+		switch {
+		case c.State.Terminated != nil && c.State.Terminated.ExitCode != 0:
+			return fmt.Sprintf("%s ended with %d (%s)", c.Name, c.State.Terminated.ExitCode, c.State.Terminated.Reason), true
+		case c.State.Waiting != nil && !quiet(c.State.Waiting.Reason):
+			text := c.Name + ": " + strings.TrimSuffix(c.State.Waiting.Reason+": "+c.State.Waiting.Message, ": ")
+			if c.RestartCount > 0 {
+				text += fmt.Sprintf(" (%d restarts)", c.RestartCount)
+			}
+			return text, true
+		case step && c.State.Running != nil && !c.Ready:
+			return c.Name + " runs", false
+		case !step && !c.Ready && c.State.Running != nil:
+			return c.Name + " is not ready", false
+		case !step && c.State.Waiting != nil && c.State.Waiting.Reason == reasonCreating:
+			return c.Name + " is being created", false
+		}
+	}
+	return "", false
+}
+
+// Reasons of a container that simply has not started.
+const (
+	reasonCreating     = "ContainerCreating"
+	reasonInitializing = "PodInitializing"
+)
+
+func quiet(reason string) bool { return reason == reasonCreating || reason == reasonInitializing }
+
+func serviceBranch(s *snapshot) *branch {
+	b := &branch{name: "Service " + s.service.Name, level: levelWaiting, text: s.service.Spec.ClusterIP}
+	if endpoint := s.workspace.Status.Endpoint; endpoint != "" {
+		b.level, b.text = levelGood, endpoint
+	}
+	for _, ingress := range s.service.Status.LoadBalancer.Ingress {
+		b.text += ", outside at " + ingress.IP + ingress.Hostname
+	}
+	return b
+}
+
+// age is as kubectl prints it.
+func age(since, now time.Time) string {
+	if since.IsZero() {
+		return ""
+	}
+	return duration.HumanDuration(now.Sub(since))
+}
