@@ -45,21 +45,7 @@ type running struct {
 
 // Install applies the operator's config/default as a user would, Deployment apart: the operator runs as a process here.
 func (s *Stack) Install(ctx context.Context, o Operator) error {
-	m, err := kustomize(ctx, s.options.Root, filepath.Join(string(o), "config", "default"))
-	if err != nil {
-		return err
-	}
-	if err := s.claim(ctx, m); err != nil {
-		return fmt.Errorf("installing %s: %w", o, err)
-	}
-	if err := m.apply(ctx, s.Client); err != nil {
-		return fmt.Errorf("installing %s: %w", o, err)
-	}
-	s.installed[o] = m
-	if o == GPUProvisioner {
-		return s.writeAzureConfig(ctx)
-	}
-	return nil
+	return s.InstallFrom(ctx, o, filepath.Join(string(o), "config", "default"))
 }
 
 // Run starts the operator's binary with a token of its own service account and the arguments of its Deployment, and

@@ -180,14 +180,7 @@ func (s *Stack) installAll(ctx context.Context) error {
 
 // InstallKarpenterCRDs installs NodeClaim and NodePool.
 func (s *Stack) InstallKarpenterCRDs(ctx context.Context) error {
-	m, err := kustomize(ctx, s.options.Root, "gpu-provisioner/config/karpenter-crds")
-	if err != nil {
-		return err
-	}
-	if err := s.claim(ctx, m); err != nil {
-		return fmt.Errorf("installing Karpenter's CRDs: %w", err)
-	}
-	if err := m.apply(ctx, s.Client); err != nil {
+	if _, err := s.applyFolder(ctx, "gpu-provisioner/config/karpenter-crds"); err != nil {
 		return fmt.Errorf("installing Karpenter's CRDs: %w", err)
 	}
 	return nil

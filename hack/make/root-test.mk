@@ -11,10 +11,14 @@ TEST_TIMEOUT ?= 20m
 test: test-go test-demo ## Run every test: unit, integration on a real API server, and the short demo.
 
 .PHONY: test-go
-test-go: controlplane $(KUSTOMIZE) binaries ## Run the Go tests of every module.
+test-go: controlplane-karpenter $(KUSTOMIZE) binaries ## Run the Go tests of every module.
 	@[ -n "$(RACE)" ] || echo "no C compiler: running without the race detector"
 	@for m in $(MOD); do echo "== $$m"; (cd $(ROOT)/$$m && go test $(RACE) -timeout $(TEST_TIMEOUT) $(PKG)) || failed="$$failed $$m"; done; \
 	  if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
+
+.PHONY: test-independence
+test-independence: ## Each operator alone, swapped, removed, and the three installed in every order (make test takes two orders).
+	@KAITO_INSTALL_ORDERS=all $(MAKE) --no-print-directory test-go MOD=e2e PKG=./independence/...
 
 .PHONY: test-demo
 test-demo: ## Run the main job once, from nothing to nothing.

@@ -1,0 +1,105 @@
+package independence_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"kaito.sh/e2e/stack"
+	"kaito.sh/e2e/stack/stacktest"
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/shared/conditions"
+	"kaito.sh/shared/test/cluster"
+	"kaito.sh/shared/test/eventually"
+)
+
+// TestAnOperatorIsRemovedWhileItWorksAndPutBack takes each operator away in the middle of its work, its namespace and
+// everything in there with it, lets the world go on, and puts it back: nothing is lost, and nothing is done twice.
+func TestAnOperatorIsRemovedWhileItWorksAndPutBack(t *testing.T) {
+	t.Parallel()
+	goOn := make(chan struct{})
+	var s *stack.Stack
+	s = stacktest.Start(t, stack.Options{Play: func(ctx context.Context, pod *corev1.Pod) (cluster.Outcome, error) {
+		select {
+		case <-goOn:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		return s.TrainAndPush(ctx, pod)
+	}})
+	workspace := stacktest.Seed(t, s)
+	key := metav1.ObjectMeta{Name: workspace.Name, Namespace: workspace.Namespace}
+
+	// The gpu-provisioner goes while Azure makes its pool.
+	require.EventuallyWithT(t, func(c *assert.CollectT) { assert.NotEmpty(c, s.Azure.State().Pools) }, stacktest.Journey, eventually.Tick)
+	require.NoError(t, s.Uninstall(t.Context(), stack.GPUProvisioner))
+	machine := onlyMachine(t, s)
+	putBack(t, s, stack.GPUProvisioner)
+	stacktest.EventuallyWorkspace(t, s, workspace.Name, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
+		assert.True(c, conditions.IsTrue(w, kaitov1alpha1.ConditionResourceReady))
+	})
+	assert.Equal(t, machine.UID, onlyMachine(t, s).UID, "no second node is asked for")
+	if pools := s.Azure.State().Pools; assert.Len(t, pools, 1, "no second pool is made") {
+		assert.Len(t, pools[0].Machines, 1, "no second machine is bought")
+	}
+
+	// The tuning-operator goes while its Job runs, which ends with nobody there; then the workspace-operator goes, too.
+	tuning := &tuningv1alpha1.TuningJob{ObjectMeta: key}
+	eventuallyGet(t, s, tuning, func(c *assert.CollectT) {
+		assert.True(c, meta.IsStatusConditionTrue(tuning.Status.Conditions, tuningv1alpha1.ConditionRunning))
+	})
+	require.NoError(t, s.Uninstall(t.Context(), stack.TuningOperator))
+	close(goOn)
+	job := &batchv1.Job{ObjectMeta: key}
+	eventuallyGet(t, s, job, func(c *assert.CollectT) { assert.EqualValues(c, 1, job.Status.Succeeded) })
+	require.NoError(t, s.Uninstall(t.Context(), stack.WorkspaceOperator))
+	putBack(t, s, stack.TuningOperator)
+	again := &tuningv1alpha1.TuningJob{ObjectMeta: key}
+	eventuallyGet(t, s, again, func(c *assert.CollectT) {
+		assert.True(c, meta.IsStatusConditionTrue(again.Status.Conditions, tuningv1alpha1.ConditionSucceeded))
+	})
+	assert.Equal(t, tuning.UID, again.UID)
+	jobs := &batchv1.JobList{}
+	require.NoError(t, s.Client.List(t.Context(), jobs))
+	if assert.Len(t, jobs.Items, 1, "nothing is tuned twice") {
+		assert.Equal(t, job.UID, jobs.Items[0].UID)
+	}
+	err := s.Client.Get(t.Context(), client.ObjectKeyFromObject(workspace), &appsv1.Deployment{})
+	assert.True(t, apierrors.IsNotFound(err), "nobody is there who would serve: %v", err)
+	putBack(t, s, stack.WorkspaceOperator)
+	stacktest.EventuallyWorkspace(t, s, workspace.Name, stacktest.Ready)
+
+	// The gpu-provisioner goes again, and meanwhile the Workspace: it waits for its node.
+	require.NoError(t, s.Uninstall(t.Context(), stack.GPUProvisioner))
+	stacktest.Delete(t, s, workspace)
+	eventuallyGet(t, s, machine, func(c *assert.CollectT) { assert.NotNil(c, machine.DeletionTimestamp) })
+	require.NoError(t, s.Client.Get(t.Context(), client.ObjectKeyFromObject(workspace), workspace))
+	putBack(t, s, stack.GPUProvisioner)
+	stacktest.NothingLeft(t, s)
+}
+
+func putBack(t *testing.T, s *stack.Stack, o stack.Operator) {
+	t.Helper()
+	require.NoError(t, s.Install(t.Context(), o))
+	require.NoError(t, s.Run(t.Context(), o))
+}
+
+// onlyMachine is the one Machine that there is.
+func onlyMachine(t *testing.T, s *stack.Stack) *karpenterv1alpha5.Machine {
+	t.Helper()
+	machines := &karpenterv1alpha5.MachineList{}
+	require.NoError(t, s.Client.List(t.Context(), machines))
+	require.Len(t, machines.Items, 1)
+	return &machines.Items[0]
+}
