@@ -16,6 +16,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -31,6 +32,7 @@ import (
 
 var (
 	number = flag.Int("n", 20, "Workspaces that are created at once")
+	rounds = flag.Int("rounds", 1, "times that floor and operator take turns; the ratio of the median round counts, since other work on the machine comes and goes")
 	qps    = flag.Int("qps", 500, "requests a second that each subject may make")
 	burst  = flag.Int("burst", 1000, "requests that each subject may make at once")
 	strict = flag.Bool("strict", false, "fail when a ratio is above its bar; without it only the counted bars fail, since a busy machine changes times")
@@ -67,15 +69,23 @@ func TestTheOperatorIsNearTheFloor(t *testing.T) {
 	require.NoError(t, err)
 	b := &bench{client: admin, world: play(t, admin, c.Config()), kubeconfig: c.Kubeconfig(), audit: audit.Open(c.AuditLog())}
 
-	floor := b.measure(t, roleFloor, nil)
-	operator := b.measure(t, roleOperator, b.leaveAlone)
-	t.Log("\n" + table(floor, operator))
-	assert.LessOrEqual(t, operator.requests, 7.0, "requests a Workspace")
-	assert.Zero(t, operator.conflicts)
+	var floors, operators []measured
+	for round := range *rounds {
+		after := b.leaveAlone
+		if round > 0 {
+			after = nil
+		}
+		floors = append(floors, b.measure(t, roleFloor, round, nil))
+		operators = append(operators, b.measure(t, roleOperator, round, after))
+	}
+	r := compare(floors, operators)
+	t.Log("\n" + r.String())
+	assert.LessOrEqual(t, r.operator.requests, 7.0, "requests a Workspace")
+	assert.Zero(t, r.operator.conflicts)
 	if *strict {
-		assert.LessOrEqual(t, ratio(operator.p50, floor.p50), 1.3, "time to Ready")
-		assert.LessOrEqual(t, ratio(operator.cpu, floor.cpu), 1.5, "CPU a Workspace")
-		assert.LessOrEqual(t, operator.memory, 60+float64(*number)*0.09, "MiB: 60 at 100 Workspaces, 150 at 1,000")
+		assert.LessOrEqual(t, r.p50, 1.3, "time to Ready")
+		assert.LessOrEqual(t, r.cpu, 1.5, "CPU a Workspace")
+		assert.LessOrEqual(t, r.operator.memory, 60+float64(*number-100)*0.1, "MiB: 60 at 100 Workspaces, 150 at 1,000")
 	}
 }
 
@@ -97,18 +107,18 @@ func (b *bench) spent(t assert.TestingT, since audit.Mark, role string) []audit.
 }
 
 // measure runs a subject over Workspaces of its own, and then what is to be seen afterwards.
-func (b *bench) measure(t *testing.T, role string, after func(*testing.T, string, *subject) *subject) measured {
+func (b *bench) measure(t *testing.T, role string, round int, after func(*testing.T, string, string, *subject) *subject) measured {
 	t.Helper()
-	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: role}}
-	require.NoError(t, b.client.Create(t.Context(), namespace))
+	namespace := fmt.Sprintf("%s-%d", role, round)
+	require.NoError(t, b.client.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}))
 	s := startSubject(t, role, b.kubeconfig, *qps, *burst)
 	defer func() {
 		s.stop(t)
-		b.clear(t, role)
+		b.clear(t, namespace)
 	}()
 	// The first one finds watches that still start, at both ends.
 	warm := b.world.count()
-	require.NoError(t, b.client.Create(t.Context(), plain(role, "warm")))
+	require.NoError(t, b.client.Create(t.Context(), plain(namespace, "warm")))
 	require.Eventually(t, func() bool { return b.world.count() > warm }, eventually.Long, eventually.Tick)
 	b.settle(t, role, s)
 
@@ -116,18 +126,22 @@ func (b *bench) measure(t *testing.T, role string, after func(*testing.T, string
 	require.NoError(t, err)
 	had, before := b.world.count(), s.cpu(t)
 	created := map[client.ObjectKey]time.Time{}
+	uids := map[string]types.UID{}
+	began := time.Now()
 	for i := range *number {
-		w := plain(role, fmt.Sprintf("w%d", i))
+		w := plain(namespace, fmt.Sprintf("w%d", i))
 		require.NoError(t, b.client.Create(t.Context(), w))
-		created[client.ObjectKeyFromObject(w)] = time.Now()
+		created[client.ObjectKeyFromObject(w)], uids[w.Name] = time.Now(), w.UID
 	}
+	creating := time.Since(began)
 	// A thousand Workspaces on two cores take minutes.
 	if !assert.Eventually(t, func() bool { return b.world.count() == had+*number }, eventually.Long+time.Duration(*number)*100*time.Millisecond, eventually.Tick) {
-		b.explain(t, role)
+		b.explain(t, namespace)
 		t.FailNow()
 	}
 	b.settle(t, role, s)
 
+	t.Logf("%s: %s to create all; requests after their Workspace was there:\n%s", role, creating.Round(time.Millisecond), b.stages(mark, uids))
 	out := measured{cpu: (s.cpu(t) - before) / time.Duration(*number), memory: s.memory(t)}
 	requests := b.spent(t, mark, role)
 	out.requests = float64(len(requests)) / float64(*number)
@@ -155,7 +169,7 @@ func (b *bench) measure(t *testing.T, role string, after func(*testing.T, string
 	slices.Sort(took)
 	out.p50, out.p90 = took[len(took)/2], took[len(took)*9/10]
 	if after != nil {
-		s = after(t, role, s)
+		s = after(t, role, namespace, s)
 	}
 	return out
 }
@@ -169,10 +183,10 @@ func plain(namespace, name string) *kaitov1alpha1.Workspace {
 }
 
 // explain shows what has not become Ready, and what there is of it.
-func (b *bench) explain(t *testing.T, role string) {
+func (b *bench) explain(t *testing.T, namespace string) {
 	t.Helper()
 	list := &kaitov1alpha1.WorkspaceList{}
-	require.NoError(t, b.client.List(t.Context(), list, client.InNamespace(role)))
+	require.NoError(t, b.client.List(t.Context(), list, client.InNamespace(namespace)))
 	for i := range list.Items {
 		w := &list.Items[i]
 		if conditions.IsTrue(w, conditions.Ready) {
@@ -203,12 +217,12 @@ func (b *bench) settle(t *testing.T, role string, s *subject) {
 }
 
 // leaveAlone touches every Workspace, and then restarts the operator: neither may cost a request.
-func (b *bench) leaveAlone(t *testing.T, role string, s *subject) *subject {
+func (b *bench) leaveAlone(t *testing.T, role, namespace string, s *subject) *subject {
 	t.Helper()
 	mark, err := b.audit.Mark()
 	require.NoError(t, err)
 	list := &kaitov1alpha1.WorkspaceList{}
-	require.NoError(t, b.client.List(t.Context(), list, client.InNamespace(role)))
+	require.NoError(t, b.client.List(t.Context(), list, client.InNamespace(namespace)))
 	for i := range list.Items {
 		before := list.Items[i].DeepCopy()
 		list.Items[i].Annotations = map[string]string{"touched": "yes"}
@@ -223,6 +237,10 @@ func (b *bench) leaveAlone(t *testing.T, role string, s *subject) *subject {
 	}
 	s = startSubject(t, role, b.kubeconfig, *qps, *burst)
 	started := time.Now()
+	require.Eventually(t, func() bool {
+		watches, err := b.audit.Requests(mark, by(role), audit.Verb("watch"), audit.Resource("workspaces"))
+		return err == nil && len(watches) > 0
+	}, eventually.Long, eventually.Tick)
 	b.settle(t, role, s)
 	assert.Empty(t, b.spent(t, mark, role), "restarting the operator")
 	t.Logf("restart: %s of CPU within %s, %.0f MiB", s.cpu(t), time.Since(started).Round(time.Second), s.memory(t))
@@ -230,11 +248,11 @@ func (b *bench) leaveAlone(t *testing.T, role string, s *subject) *subject {
 }
 
 // clear removes by force what a subject has made, so that the next one finds nothing to do.
-func (b *bench) clear(t *testing.T, role string) {
+func (b *bench) clear(t *testing.T, namespace string) {
 	t.Helper()
 	ctx := context.Background()
 	list := &kaitov1alpha1.WorkspaceList{}
-	require.NoError(t, b.client.List(ctx, list, client.InNamespace(role)))
+	require.NoError(t, b.client.List(ctx, list, client.InNamespace(namespace)))
 	for i := range list.Items {
 		w := &list.Items[i]
 		before := w.DeepCopy()
@@ -246,21 +264,7 @@ func (b *bench) clear(t *testing.T, role string) {
 		require.NoError(t, b.client.DeleteAllOf(ctx, all))
 	}
 	for _, all := range []client.Object{&appsv1.Deployment{}} {
-		require.NoError(t, b.client.DeleteAllOf(ctx, all, client.InNamespace(role)))
+		require.NoError(t, b.client.DeleteAllOf(ctx, all, client.InNamespace(namespace)))
 	}
 }
 
-func ratio(a, b time.Duration) float64 { return float64(a) / float64(max(b, time.Microsecond)) }
-
-func table(floor, operator measured) string {
-	row := func(name, f, o, r string) string { return fmt.Sprintf("%-24s %12s %12s %8s\n", name, f, o, r) }
-	ms := func(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }
-	return fmt.Sprintf("%d Workspaces at once, limits %d/%d\n", *number, *qps, *burst) +
-		row("", "floor", "operator", "ratio") +
-		row("requests a Workspace", fmt.Sprintf("%.2f", floor.requests), fmt.Sprintf("%.2f", operator.requests), fmt.Sprintf("%.2f", operator.requests/floor.requests)) +
-		row("refused requests", fmt.Sprint(floor.conflicts), fmt.Sprint(operator.conflicts), "") +
-		row("time to Ready, p50", ms(floor.p50), ms(operator.p50), fmt.Sprintf("%.2f", ratio(operator.p50, floor.p50))) +
-		row("time to Ready, p90", ms(floor.p90), ms(operator.p90), fmt.Sprintf("%.2f", ratio(operator.p90, floor.p90))) +
-		row("CPU a Workspace", ms(floor.cpu), ms(operator.cpu), fmt.Sprintf("%.2f", ratio(operator.cpu, floor.cpu))) +
-		row("memory at most, MiB", fmt.Sprintf("%.0f", floor.memory), fmt.Sprintf("%.0f", operator.memory), fmt.Sprintf("%.2f", operator.memory/floor.memory))
-}

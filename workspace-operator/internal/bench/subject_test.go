@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"kaito.sh/shared/catalog"
@@ -89,7 +90,27 @@ func runSubject(role string) error {
 		}
 		defer pprof.StopCPUProfile()
 	}
-	return mgr.Start(ctx)
+	err = mgr.Start(ctx)
+	if os.Getenv(envProfile) != "" {
+		countPasses(role)
+	}
+	return err
+}
+
+// countPasses says how often the subject has reconciled.
+func countPasses(role string) {
+	families, err := ctrlmetrics.Registry.Gather()
+	if err != nil {
+		return // a developer's aid
+	}
+	for _, f := range families {
+		if f.GetName() != "controller_runtime_reconcile_total" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			fmt.Fprintln(os.Stderr, role, m.String())
+		}
+	}
 }
 
 // subject is a running process under measurement.
@@ -106,10 +127,25 @@ func startSubject(t *testing.T, role, kubeconfig string, qps, burst int) *subjec
 	return &subject{cmd: cmd}
 }
 
+// stopLimit is more than a manager gives its runnables to end.
+const stopLimit = 45 * time.Second
+
+// stop ends the process. One that does not end tells where it hangs, and fails the test.
 func (s *subject) stop(t *testing.T) {
 	t.Helper()
+	ended := make(chan struct{})
+	go func() {
+		_ = s.cmd.Wait() // a manager that is told to stop may still report that its context ended
+		close(ended)
+	}()
 	require.NoError(t, s.cmd.Process.Signal(syscall.SIGTERM))
-	_ = s.cmd.Wait() // a manager that is told to stop may still report that its context ended
+	select {
+	case <-ended:
+	case <-time.After(stopLimit):
+		_ = s.cmd.Process.Signal(syscall.SIGQUIT) // all goroutines, on the standard error
+		<-ended
+		t.Errorf("the subject had not ended %s after it was told to", stopLimit)
+	}
 }
 
 // ticksPerSecond is USER_HZ, which Linux fixes at 100 for all architectures' /proc.

@@ -8,6 +8,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
+
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/workspace-operator/internal/node"
 )
 
 // nodeChanged: a node's heartbeat is an update every few seconds, and means nothing.
@@ -19,6 +22,17 @@ func nodeChanged(before, after client.Object) bool {
 	}
 	return !equality.Semantic.DeepEqual(a.Labels, b.Labels) || !equality.Semantic.DeepEqual(a.Status, b.Status) ||
 		a.Spec.Unschedulable != b.Spec.Unschedulable || (a.DeletionTimestamp == nil) != (b.DeletionTimestamp == nil)
+}
+
+// nodeNews passes what can change what a Workspace has. A node that was made for one and that cannot be used yet is no more than
+// a node that is not there.
+func nodeNews() predicate.Predicate {
+	p := changed(nodeChanged)
+	p.CreateFunc = func(e event.CreateEvent) bool {
+		n, ok := e.Object.(*corev1.Node)
+		return !ok || n.Labels[kaitov1alpha1.LabelWorkspaceUID] == "" || node.Unusable(n, 1) == ""
+	}
+	return p
 }
 
 // podChanged: only its status and its end are read.

@@ -111,9 +111,8 @@ func TestNoWorkspacePanicsTheReconciler(t *testing.T) {
 	require.NoError(t, err)
 	rapid.Check(t, func(t *rapid.T) {
 		w := genWorkspace().Draw(t, "workspace")
-		store := fake.NewClientBuilder().WithScheme(scheme).
+		store := Indexed(fake.NewClientBuilder().WithScheme(scheme)).
 			WithStatusSubresource(&kaitov1alpha1.Workspace{}, &karpenterv1alpha5.Machine{}, &tuningv1alpha1.TuningJob{}).
-			WithIndex(&kaitov1alpha1.Workspace{}, indexWorkerNodes, func(o client.Object) []string { return asWorkspace(o).Status.WorkerNodes }).
 			WithObjects(w,
 				&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "inference", Namespace: "ns"}, Data: map[string]string{keyInferenceConfig: rapid.SampledFrom([]string{"", "vllm: {max-model-len: 4096}", "vllm: 3", ":", "[]"}).Draw(t, "inference text")}},
 				&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "training", Namespace: "ns"}, Data: map[string]string{keyTrainingConfig: rapid.SampledFrom([]string{"", "LoraConfig: {r: 64}", "LoraConfig: 3", "training_config: {LoraConfig: {r: x}}"}).Draw(t, "training text")}},

@@ -85,7 +85,7 @@ func (r *Reconciler) listClaims(ctx context.Context, s *scope) ([]node.Claim, er
 		if s.api == nil && r.wanted(api) {
 			s.api = api
 		}
-		claims, err := claimsOf(ctx, r.client, api, client.MatchingLabels{kaitov1alpha1.LabelWorkspaceUID: string(s.workspace.UID)})
+		claims, err := claimsOf(ctx, r.client, api, client.MatchingFields{indexOwnerUID: string(s.workspace.UID)})
 		if err != nil {
 			return nil, err
 		}
@@ -106,7 +106,7 @@ func (r *Reconciler) wanted(api node.API) bool {
 }
 
 // claimsOf lists claims of one kind. A NodeClaim that a provisioner made of a Machine carries the Machine's labels, and is the Machine's.
-func claimsOf(ctx context.Context, reader client.Reader, api node.API, by client.MatchingLabels) ([]node.Claim, error) {
+func claimsOf(ctx context.Context, reader client.Reader, api node.API, by client.ListOption) ([]node.Claim, error) {
 	list := api.List()
 	if err := reader.List(ctx, list, by); err != nil {
 		return nil, fmt.Errorf("listing the %ss of a Workspace: %w", api.Kind(), err)

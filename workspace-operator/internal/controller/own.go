@@ -16,12 +16,6 @@ import (
 	"kaito.sh/workspace-operator/internal/node"
 )
 
-// indexWorkerNodes finds the Workspaces that use a node, indexConfigs those that name a ConfigMap (as namespace/name).
-const (
-	indexWorkerNodes = "status.workerNodes"
-	indexConfigs     = "configs"
-)
-
 // findNodes gathers nodes that were there before and that the Workspace may use: those it has chosen, and, while it lacks nodes, all
 // that match it, are usable, and belong to nobody.
 func (r *Reconciler) findNodes(ctx context.Context, s *scope) error {

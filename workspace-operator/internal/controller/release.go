@@ -101,10 +101,6 @@ func (r *Reconciler) leftClaims(ctx context.Context, s *scope) (int, error) {
 // collect deletes claims whose Workspace is no more: a finalizer that somebody removed by force leaves such behind. The API server
 // is asked first, since what is deleted here is a machine.
 func (r *Reconciler) collect(ctx context.Context, name types.NamespacedName) error {
-	w := &kaitov1alpha1.Workspace{}
-	w.Name, w.Namespace = name.Name, name.Namespace
-	labels := node.OwnerLabels(w)
-	delete(labels, kaitov1alpha1.LabelWorkspaceUID)
 	var orphans []node.Claim
 	for _, api := range []node.API{r.machines, r.nodeClaims} {
 		served, err := r.foreign.Served(ctx, api.Object())
@@ -114,7 +110,7 @@ func (r *Reconciler) collect(ctx context.Context, name types.NamespacedName) err
 		if !served {
 			continue
 		}
-		claims, err := claimsOf(ctx, r.client, api, labels)
+		claims, err := claimsOf(ctx, r.client, api, client.MatchingFields{indexOwner: name.String()})
 		if err != nil {
 			return err
 		}

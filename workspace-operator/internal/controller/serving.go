@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -105,9 +106,19 @@ func (r *Reconciler) applyWorkload(ctx context.Context, s *scope) error {
 	if err := owned(s); err != nil {
 		return err
 	}
-	if _, err := patch.Apply(ctx, r.client, kaitov1alpha1.FieldManager, workload.Service(in), object(s.service)); err != nil {
-		return err
-	}
+	// Neither needs the other, and a Service's address takes a while to be found: one does not wait for the other.
+	var service, server error
+	var both sync.WaitGroup
+	both.Go(func() {
+		_, service = patch.Apply(ctx, r.client, kaitov1alpha1.FieldManager, workload.Service(in), object(s.service))
+	})
+	server = r.applyServer(ctx, s, in)
+	both.Wait()
+	return errors.Join(service, server)
+}
+
+// applyServer renders the Deployment or the StatefulSet anew when what it was made from has changed.
+func (r *Reconciler) applyServer(ctx context.Context, s *scope, in workload.Input) error {
 	if s.server.inputs() == in.Hash {
 		return r.remove(ctx, s.workspace, s.other)
 	}
@@ -261,9 +272,8 @@ func (r *Reconciler) readWorkload(ctx context.Context, s *scope) (flow.Result, e
 
 func (r *Reconciler) pods(ctx context.Context, s *scope) ([]corev1.Pod, error) {
 	list := &corev1.PodList{}
-	if err := r.client.List(ctx, list, client.InNamespace(s.workspace.Namespace), client.MatchingLabels{
-		kaitov1alpha1.LabelWorkspaceUID: string(s.workspace.UID), workload.LabelComponent: workload.ComponentInference,
-	}); err != nil {
+	if err := r.client.List(ctx, list, client.InNamespace(s.workspace.Namespace),
+		client.MatchingFields{indexOwnerUID: string(s.workspace.UID)}, client.MatchingLabels{workload.LabelComponent: workload.ComponentInference}); err != nil {
 		return nil, fmt.Errorf("listing the workload's pods: %w", err)
 	}
 	return list.Items, nil

@@ -37,14 +37,14 @@ func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer
 	if err := index(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
-	c := recent.New(mgr.GetClient(), clk)
+	c := recent.New(mgr.GetClient(), clk, ownerIndexes())
 	w := watches{client: c}
 	news := foreignToUs(c)
 	kinds, err := foreign.New(mgr.GetCache(), mgr.GetScheme(),
-		foreign.Kind{Object: &karpenterv1alpha5.Machine{}, Resource: "machines", Handler: byLabels(), Predicates: []predicate.Predicate{news}, Gone: c.ForgetKind},
-		foreign.Kind{Object: &karpv1.NodeClaim{}, Resource: "nodeclaims", Handler: byLabels(), Predicates: []predicate.Predicate{news}, Gone: c.ForgetKind},
+		foreign.Kind{Object: &karpenterv1alpha5.Machine{}, Resource: "machines", Handler: first(ofPlace, byLabels()), Predicates: []predicate.Predicate{news}, Indexes: ownerIndexes(), Gone: c.ForgetKind},
+		foreign.Kind{Object: &karpv1.NodeClaim{}, Resource: "nodeclaims", Handler: first(ofPlace, byLabels()), Predicates: []predicate.Predicate{news}, Indexes: ownerIndexes(), Gone: c.ForgetKind},
 		foreign.Kind{Object: &tuningv1alpha1.TuningJob{}, Resource: "tuningjobs", Predicates: []predicate.Predicate{news}, Gone: c.ForgetKind,
-			Handler: handler.EnqueueRequestForOwner(mgr.GetScheme(), mgr.GetRESTMapper(), &kaitov1alpha1.Workspace{}, handler.OnlyControllerOwner())},
+			Handler: first(ofPlace, handler.EnqueueRequestForOwner(mgr.GetScheme(), mgr.GetRESTMapper(), &kaitov1alpha1.Workspace{}, handler.OnlyControllerOwner()))},
 	)
 	if err != nil {
 		return err
@@ -55,20 +55,21 @@ func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer
 	}
 	r, err := New(Config{
 		Client: c, Live: mgr.GetAPIReader(), Foreign: kinds, Secrets: DryRunSecrets{Client: mgr.GetClient()},
-		Planner: planner, Events: mgr.GetEventRecorder(controllerName), Clock: clk, Metrics: metrics, Options: options,
+		Planner: planner, Events: mgr.GetEventRecorder(controllerName), Clock: clk, Metrics: metrics, Options: options, Unshown: c.Unshown,
 	})
 	if err != nil {
 		return err
 	}
+	owner := handler.EnqueueRequestForOwner(mgr.GetScheme(), mgr.GetRESTMapper(), &kaitov1alpha1.Workspace{}, handler.OnlyControllerOwner())
 	built, err := ctrl.NewControllerManagedBy(mgr).
 		Named(controllerName).
 		WithOptions(controller.Options{MaxConcurrentReconciles: options.Workers}).
 		For(&kaitov1alpha1.Workspace{}, builder.WithPredicates(news)).
-		Owns(&appsv1.Deployment{}, builder.WithPredicates(news)).
-		Owns(&appsv1.StatefulSet{}, builder.WithPredicates(news)).
-		Owns(&corev1.Service{}, builder.WithPredicates(news)).
-		Watches(&corev1.Pod{}, byLabels(), builder.WithPredicates(changed(podChanged))).
-		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(w.ofNode), builder.WithPredicates(changed(nodeChanged))).
+		Watches(&appsv1.Deployment{}, first(ofServer, owner), builder.WithPredicates(news)).
+		Watches(&appsv1.StatefulSet{}, first(ofServer, owner), builder.WithPredicates(news)).
+		Watches(&corev1.Service{}, first(ofServer, owner), builder.WithPredicates(news)).
+		Watches(&corev1.Pod{}, first(ofServer, byLabels()), builder.WithPredicates(changed(podChanged))).
+		Watches(&corev1.Node{}, first(ofPlace, handler.EnqueueRequestsFromMapFunc(w.ofNode)), builder.WithPredicates(nodeNews())).
 		Watches(&kaitov1alpha1.Workspace{}, handler.EnqueueRequestsFromMapFunc(w.waiting), builder.WithPredicates(freesNodes())).
 		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(w.ofConfigMap)).
 		Watches(&apiextensionsv1.CustomResourceDefinition{}, handler.EnqueueRequestsFromMapFunc(w.ofDefinition),
@@ -81,31 +82,12 @@ func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer
 	return nil
 }
 
-func index(ctx context.Context, indexer client.FieldIndexer) error {
-	for field, values := range map[string]client.IndexerFunc{
-		indexWorkerNodes: func(o client.Object) []string { return asWorkspace(o).Status.WorkerNodes },
-		indexConfigs:     func(o client.Object) []string { return configKeys(asWorkspace(o)) },
-	} {
-		if err := indexer.IndexField(ctx, &kaitov1alpha1.Workspace{}, field, values); err != nil {
-			return fmt.Errorf("indexing Workspaces by %s: %w", field, err)
-		}
-	}
-	return nil
-}
-
-func asWorkspace(o client.Object) *kaitov1alpha1.Workspace {
-	if w, ok := o.(*kaitov1alpha1.Workspace); ok {
-		return w
-	}
-	return &kaitov1alpha1.Workspace{}
-}
-
 // foreignToUs drops what was written to an object that a watch says is gone, and passes no event that shows only what a pass has just
 // written itself: that pass has gone on with it.
 func foreignToUs(c *recent.Client) predicate.Predicate {
 	return predicate.Funcs{
-		CreateFunc: func(e event.CreateEvent) bool { return !c.Wrote(e.Object) },
-		UpdateFunc: func(e event.UpdateEvent) bool { return !c.Wrote(e.ObjectNew) },
+		CreateFunc: func(e event.CreateEvent) bool { return !c.Shown(e.Object) },
+		UpdateFunc: func(e event.UpdateEvent) bool { return !c.Shown(e.ObjectNew) },
 		DeleteFunc: func(e event.DeleteEvent) bool {
 			c.Forget(e.Object)
 			return true
@@ -114,7 +96,7 @@ func foreignToUs(c *recent.Client) predicate.Predicate {
 }
 
 // changed passes updates in which something that is read has changed.
-func changed(differs func(before, after client.Object) bool) predicate.Predicate {
+func changed(differs func(before, after client.Object) bool) predicate.Funcs {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool { return differs(e.ObjectOld, e.ObjectNew) }}
 }
 

@@ -41,7 +41,7 @@ func TestThreeReconcilesFromAStaleCacheCreateOneMachine(t *testing.T) {
 			require.NoError(t, shared.client.Delete(context.Background(), &m))
 		}
 	})
-	snapshot := fake.NewClientBuilder().WithScheme(shared.client.Scheme()).WithObjects(w.DeepCopy()).Build()
+	snapshot := controller.Indexed(fake.NewClientBuilder().WithScheme(shared.client.Scheme())).WithObjects(w.DeepCopy()).Build()
 	live, err := client.NewWithWatch(shared.cluster.Config(), client.Options{Scheme: shared.client.Scheme()})
 	require.NoError(t, err)
 	stale := interceptor.NewClient(live, interceptor.Funcs{

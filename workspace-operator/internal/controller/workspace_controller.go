@@ -4,6 +4,8 @@ package controller
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,13 +15,14 @@ import (
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/shared/flow"
-	"kaito.sh/shared/patch"
 	"kaito.sh/workspace-operator/internal/node"
+	"kaito.sh/workspace-operator/internal/recent"
 )
 
 // Workspaces are what it is all about.
@@ -54,6 +57,7 @@ type Reconciler struct {
 	clock   clock.PassiveClock
 	metrics *Metrics
 	options Options
+	unshown func(types.NamespacedName) time.Duration
 
 	machines   node.API
 	nodeClaims node.API
@@ -75,6 +79,8 @@ type Config struct {
 	Clock   clock.PassiveClock
 	Metrics *Metrics
 	Options Options
+	// Unshown is how long the client believes against the caches something that was written for a Workspace; nil: it never does.
+	Unshown func(types.NamespacedName) time.Duration
 }
 
 // New makes a Reconciler. The error is a wrong option.
@@ -86,8 +92,11 @@ func New(c Config) (*Reconciler, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.Unshown == nil {
+		c.Unshown = func(types.NamespacedName) time.Duration { return 0 }
+	}
 	return &Reconciler{
-		client: c.Client, live: c.Live, foreign: c.Foreign, secrets: c.Secrets, planner: c.Planner,
+		client: c.Client, unshown: c.Unshown, live: c.Live, foreign: c.Foreign, secrets: c.Secrets, planner: c.Planner,
 		events: c.Events, clock: c.Clock, metrics: c.Metrics, options: c.Options,
 		machines: node.Machines{}, nodeClaims: node.NodeClaims{Class: class},
 		plans: memo{kept: map[types.UID]memoized{}}, reservations: reservations{taken: map[string]types.UID{}},
@@ -110,10 +119,19 @@ func (r *Reconciler) steps() []flow.Step[*scope] {
 }
 
 // Reconcile brings one Workspace a step further. It never waits: watches bring it back.
-func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (_ reconcile.Result, err error) {
+func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	if request == theKinds {
 		return reconcile.Result{}, r.watchKinds(ctx)
 	}
+	result, err := r.pass(recent.By(ctx, request.NamespacedName), request)
+	// Once more when what was written is no longer believed against the caches: a watch shows it before, unless it was broken.
+	if err == nil {
+		result.RequeueAfter = soonest(result.RequeueAfter, r.unshown(request.NamespacedName))
+	}
+	return result, err
+}
+
+func (r *Reconciler) pass(ctx context.Context, request reconcile.Request) (_ reconcile.Result, err error) {
 	w := &kaitov1alpha1.Workspace{}
 	if err := r.client.Get(ctx, request.NamespacedName, w); err != nil {
 		if apierrors.IsNotFound(err) {
@@ -150,27 +168,53 @@ func (r *Reconciler) finish(ctx context.Context, s *scope, failed error) error {
 		return failed
 	}
 	s.summarize(failed)
+	s.roundTimes()
 	if equality.Semantic.DeepEqual(s.before.Status, s.workspace.Status) {
 		return failed // the usual case, and cheaper to find than by rendering both
 	}
-	written, err := patch.Status(ctx, r.client, s.before, s.workspace)
-	if written && err == nil {
-		r.tell(s)
-		r.metrics.observe(s.before, s.workspace)
+	if err := writeStatus(ctx, r.client, s.before, s.workspace); err != nil {
+		return errors.Join(failed, err)
 	}
-	return errors.Join(failed, err)
+	r.tell(s)
+	r.metrics.observe(s.before, s.workspace)
+	return failed
+}
+
+// writeStatus writes the status, and fails with a conflict when somebody has written since before was read.
+func writeStatus(ctx context.Context, c client.Client, before, w *kaitov1alpha1.Workspace) error {
+	change, err := recent.Locked(before.ResourceVersion, "/status", w.Status)
+	if err == nil {
+		err = c.Status().Patch(ctx, w, change)
+	}
+	if err != nil {
+		return fmt.Errorf("writing the status of Workspace %s: %w", client.ObjectKeyFromObject(w), err)
+	}
+	return nil
+}
+
+// roundTimes makes the times of conditions what the API server will have of them, so that what is remembered of a write is what is read back.
+func (s *scope) roundTimes() {
+	for i := range s.workspace.Status.Conditions {
+		at := &s.workspace.Status.Conditions[i].LastTransitionTime
+		*at = at.Rfc3339Copy()
+	}
 }
 
 // addFinalizer is the first write, before anything is created that it must release.
 func (r *Reconciler) addFinalizer(ctx context.Context, s *scope) (flow.Result, error) {
-	// The patch's answer replaces the object, status included, so the copy that the status patch is made from follows it.
-	added, err := patch.Finalizer(ctx, r.client, s.workspace, kaitov1alpha1.Finalizer, true)
+	w := s.workspace
+	if controllerutil.ContainsFinalizer(w, kaitov1alpha1.Finalizer) {
+		return flow.Continue(), nil
+	}
+	change, err := recent.Locked(w.ResourceVersion, "/metadata/finalizers", append(slices.Clone(w.Finalizers), kaitov1alpha1.Finalizer))
 	if err != nil {
 		return flow.Stop(), err
 	}
-	if added {
-		s.before = s.workspace.DeepCopy()
+	if err := r.client.Patch(ctx, w, change); err != nil {
+		return flow.Stop(), fmt.Errorf("writing the finalizers of Workspace %s: %w", client.ObjectKeyFromObject(w), err)
 	}
+	controllerutil.AddFinalizer(w, kaitov1alpha1.Finalizer) // the answer may be the metadata, or all of it
+	s.before = w.DeepCopy()
 	return flow.Continue(), nil
 }
 

@@ -36,6 +36,8 @@ type Kind struct {
 	// Handler says which Workspaces an event concerns, Predicates which events do.
 	Handler    handler.EventHandler
 	Predicates []predicate.Predicate
+	// Indexes of the cache, by field.
+	Indexes map[string]client.IndexerFunc
 	// Gone is told when the kind is no longer served; nil: nobody is.
 	Gone func(client.Object)
 }
@@ -124,7 +126,7 @@ func (k *Kinds) watch(ctx context.Context, gvk schema.GroupVersionKind, kind Kin
 	bounded, cancel := context.WithTimeout(ctx, syncLimit)
 	defer cancel()
 	// First the informer: when it cannot be had, the error is returned and the next pass tries again.
-	if _, err := k.cache.GetInformer(bounded, kind.Object); err != nil {
+	if err := k.inform(bounded, kind); err != nil {
 		// Without this the next reader would wait for the same informer without a bound.
 		if removeErr := k.cache.RemoveInformer(ctx, kind.Object); removeErr != nil {
 			return fmt.Errorf("giving up the watch of %s: %w", gvk, removeErr)
@@ -135,6 +137,17 @@ func (k *Kinds) watch(ctx context.Context, gvk schema.GroupVersionKind, kind Kin
 		return fmt.Errorf("watching %s: %w", gvk, err)
 	}
 	return nil
+}
+
+// inform has a kind's objects cached and indexed.
+func (k *Kinds) inform(ctx context.Context, kind Kind) error {
+	for field, values := range kind.Indexes {
+		if err := k.cache.IndexField(ctx, kind.Object, field, values); err != nil {
+			return err
+		}
+	}
+	_, err := k.cache.GetInformer(ctx, kind.Object)
+	return err
 }
 
 func (k *Kinds) established(ctx context.Context, gvk schema.GroupVersionKind, kind Kind) (bool, error) {
