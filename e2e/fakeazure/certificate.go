@@ -77,14 +77,15 @@ func newAuthority(dir string) (*authority, error) {
 	return &authority{certificate: certificate, key: key}, nil
 }
 
-func (a *authority) server() (tls.Certificate, error) {
+// server signs a certificate for loopback and the other addresses that the server listens on.
+func (a *authority) server(others ...net.IP) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("generating a key: %w", err)
 	}
 	template := certificateTemplate("localhost")
 	template.KeyUsage, template.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-	template.DNSNames, template.IPAddresses = []string{"localhost"}, []net.IP{net.IPv4(127, 0, 0, 1)}
+	template.DNSNames, template.IPAddresses = []string{"localhost"}, append([]net.IP{net.IPv4(127, 0, 0, 1)}, others...)
 	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, key.Public(), a.key)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("signing: %w", err)

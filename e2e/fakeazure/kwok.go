@@ -3,8 +3,6 @@ package fakeazure
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -13,7 +11,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/util/retry"
 
-	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/catalog"
 	"kaito.sh/shared/test/cluster"
 )
@@ -93,7 +90,7 @@ func (k *kwok) Leave(ctx context.Context, vm VM) error {
 
 func (k *kwok) node(vm VM) *corev1.Node {
 	node := &corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: vm.Name, Labels: k.labels(vm), Annotations: map[string]string{cluster.SimulatedNodeAnnotation: cluster.SimulatedNodeValue}},
+		ObjectMeta: metav1.ObjectMeta{Name: vm.Name, Labels: vm.NodeLabels(k.gpus(vm.Size)), Annotations: map[string]string{cluster.SimulatedNodeAnnotation: cluster.SimulatedNodeValue}},
 		Spec:       corev1.NodeSpec{ProviderID: vm.ProviderID},
 	}
 	if vm.NotReady {
@@ -103,44 +100,20 @@ func (k *kwok) node(vm VM) *corev1.Node {
 			LastHeartbeatTime: metav1.Now(), LastTransitionTime: metav1.Now(),
 		}}
 	}
-	taints := vm.Taints
-	if vm.Spot {
-		// AKS puts it on every spot node, whatever the pool's own taints are.
-		taints = append(slices.Clone(taints), kaitov1alpha1.TaintKeySpot+"="+kaitov1alpha1.TaintValueSpot+":NoSchedule")
-	}
-	for _, text := range taints {
-		if taint, ok := parseTaint(text); ok {
-			node.Spec.Taints = append(node.Spec.Taints, taint)
-		}
-	}
+	node.Spec.Taints = vm.NodeTaints()
 	node.Status.Capacity = k.capacity(vm)
 	node.Status.Allocatable = allocatable(node.Status.Capacity)
 	node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "127.0.0.1"}, {Type: corev1.NodeHostName, Address: vm.Name}}
 	return node
 }
 
-// labels are those that AKS puts on a Node of its own accord, and the pool's.
-func (k *kwok) labels(vm VM) map[string]string {
-	out := map[string]string{
-		"agentpool": vm.Pool, "kubernetes.azure.com/agentpool": vm.Pool, "kubernetes.azure.com/cluster": vm.ResourceGroup,
-		"kubernetes.azure.com/mode": "user", "kubernetes.azure.com/role": "agent",
-		corev1.LabelInstanceTypeStable: vm.Size, corev1.LabelTopologyRegion: vm.Location, corev1.LabelTopologyZone: "0",
-		corev1.LabelOSStable: "linux", corev1.LabelArchStable: "amd64", corev1.LabelHostname: vm.Name,
+// gpus of a size; sizes outside the catalogue have none.
+func (k *kwok) gpus(name string) int {
+	size, err := k.catalog.Size(name)
+	if err != nil {
+		return 0
 	}
-	if vm.Zone != "" {
-		out[corev1.LabelTopologyZone] = vm.Location + "-" + vm.Zone
-	}
-	if size, err := k.catalog.Size(vm.Size); err == nil && size.GPUs > 0 {
-		// https://learn.microsoft.com/azure/aks/use-nvidia-gpu has workloads choose nodes by these.
-		out["accelerator"], out["kubernetes.azure.com/accelerator"] = "nvidia", "nvidia"
-	}
-	if vm.Spot {
-		out["kubernetes.azure.com/scalesetpriority"] = "spot"
-	}
-	for key, value := range vm.Labels {
-		out[key] = value
-	}
-	return out
+	return size.GPUs
 }
 
 // capacity is what the kubelet of a size reports; sizes outside the catalogue are taken for 8 vCPUs and 64 GiB.
@@ -185,14 +158,4 @@ func allocatable(capacity corev1.ResourceList) corev1.ResourceList {
 	memory := capacity[corev1.ResourceMemory]
 	out[corev1.ResourceMemory] = *resource.NewQuantity(memory.Value()-reservedMemory, resource.BinarySI)
 	return out
-}
-
-// parseTaint reads key=value:Effect or key:Effect.
-func parseTaint(text string) (corev1.Taint, bool) {
-	head, effect, ok := strings.Cut(text, ":")
-	if !ok {
-		return corev1.Taint{}, false
-	}
-	key, value, _ := strings.Cut(head, "=")
-	return corev1.Taint{Key: key, Value: value, Effect: corev1.TaintEffect(effect)}, true
 }

@@ -61,7 +61,7 @@ type Options struct {
 	// Dir holds the certificate and the state; empty: a temporary one that goes with Stop. A server that starts on
 	// the folder of another goes on where that one stopped.
 	Dir string
-	// ARMAddress, EntraAddress and AdminAddress are what to listen on, host:port of loopback; empty: any free port.
+	// ARMAddress, EntraAddress and AdminAddress are what to listen on, IP:port; empty: any free port of loopback.
 	ARMAddress, EntraAddress, AdminAddress string
 	Durations                              Durations
 	Limits                                 Limits

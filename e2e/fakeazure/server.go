@@ -101,14 +101,21 @@ func (s *Server) AuthorityHost() string { return "https://" + s.listeners[1].Add
 // AdminEndpoint is the address that faults are set at and the state is read from, plain http.
 func (s *Server) AdminEndpoint() string { return "http://" + s.listeners[2].Addr().String() }
 
-// Start listens on loopback: on the addresses of the options, or else on those that an earlier server had on the same folder,
-// or else on free ones.
+// Start listens on the addresses of the options, or else on those that an earlier server had on the same folder,
+// or else on free ones of loopback.
 func (s *Server) Start() error {
-	certificate, err := s.ca.server()
+	addresses := s.addresses()
+	var hosts []net.IP
+	for _, address := range addresses {
+		if host, _, err := net.SplitHostPort(address); err == nil {
+			hosts = append(hosts, net.ParseIP(host))
+		}
+	}
+	certificate, err := s.ca.server(hosts...)
 	if err != nil {
 		return err
 	}
-	for _, address := range s.addresses() {
+	for _, address := range addresses {
 		listener, err := net.Listen("tcp", address)
 		if err != nil {
 			return errors.Join(fmt.Errorf("listening: %w", err), s.Stop())
