@@ -2,7 +2,10 @@ package azure
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"net/http"
+	"strings"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -231,10 +234,25 @@ func look[T any](ctx context.Context, poller *runtime.Poller[T], err error) (Pro
 		}
 		return Progress{Next: next}, nil
 	}
+	if succeeded(response) {
+		return Progress{Done: true}, nil // its result, one more call, is read with the list of pools
+	}
 	if _, err := poller.Result(ctx); err != nil {
 		return Progress{Done: true, Err: Classify(err)}, nil
 	}
 	return Progress{Done: true}, nil
+}
+
+// succeeded reads an operation's status; the SDK has buffered the body.
+func succeeded(response *http.Response) bool {
+	raw, err := runtime.Payload(response)
+	if err != nil {
+		return false
+	}
+	var body struct {
+		Status string `json:"status"`
+	}
+	return json.Unmarshal(raw, &body) == nil && strings.EqualFold(body.Status, StateSucceeded)
 }
 
 // handle takes the resume token of an operation that runs; one that is over already has an empty token.

@@ -81,6 +81,15 @@ func (p *Pool) Settled() bool {
 	return p.State == StateSucceeded || p.State == StateFailed || p.State == StateCanceled
 }
 
+// arriving says that an operation runs which may bring machines that the pool does not list yet.
+func (p *Pool) arriving() bool {
+	return !p.Settled() && p.State != StateDeleting && len(p.Machines) < p.Count
+}
+
+func (p *Pool) changedSince(old *Pool) bool {
+	return p.ETag != old.ETag || p.Count != old.Count || p.State != old.State
+}
+
 // Machine returns the pool's machine of that provider id.
 func (p *Pool) Machine(providerID string) (Machine, bool) {
 	for _, m := range p.Machines {

@@ -104,7 +104,7 @@ func (c *Cache) Stale() bool {
 	return c.stale
 }
 
-// Refresh reads the cluster, the pools, and the machines of those pools of ours that changed, were asked for, or are older than
+// Refresh reads the cluster, the pools, and the machines of those pools of ours that changed, grow, were asked for, or are older than
 // maxAge, oldest first. While the rate limit leaves no room the remaining pools keep their older machines, which Oldest tells.
 func (c *Cache) Refresh(ctx context.Context, maxAge time.Duration) error {
 	c.mu.RLock()
@@ -157,7 +157,7 @@ func (c *Cache) observe(ctx context.Context, previous *View, dirty map[string]bo
 		if known {
 			p.Machines, p.MachinesAt = old.Machines, old.MachinesAt
 		}
-		if !known || p.MachinesAt.IsZero() || dirty[p.Name] || !p.Settled() || p.ETag != old.ETag || p.Count != old.Count || p.State != old.State || now.Sub(p.MachinesAt) >= maxAge {
+		if !known || dirty[p.Name] || p.arriving() || p.changedSince(old) || now.Sub(p.MachinesAt) >= maxAge {
 			due = append(due, p)
 		}
 	}

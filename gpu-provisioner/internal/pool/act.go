@@ -5,7 +5,6 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
@@ -244,7 +243,7 @@ func (a *actor) started(ctx context.Context, op Operation, pool string, write fu
 	}
 	op.Handle, op.Started = h, a.Clock.Now()
 	op.Of = a.keys[op.Key].key
-	op.NextLook = op.Started.Add(time.Second)
+	op.NextLook = op.Started.Add(lookEvery * a.Intervals.Active)
 	a.operations[pool] = op
 	a.changed = true
 	logger.Info("Started an operation", "kind", h.Kind)

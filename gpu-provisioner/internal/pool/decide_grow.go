@@ -16,7 +16,7 @@ func (d *decider) grow() {
 			d.refused(claims, hold.Err)
 			continue
 		}
-		if until := d.gatherUntil(claims, func(c *Claim) time.Time { return c.Seen }); d.Now.Before(until) {
+		if until := d.gatherUntil(claims, d.Settings.Gather, func(c *Claim) time.Time { return c.Seen }); d.Now.Before(until) {
 			d.due(until)
 			d.waitEach(claims, "gathering claims for one request")
 			continue
@@ -40,7 +40,7 @@ func (d *decider) targets() []string {
 }
 
 // gatherUntil is when a burst is over, by the times at which its claims were seen or released.
-func (d *decider) gatherUntil(claims []*Claim, at func(*Claim) time.Time) time.Time {
+func (d *decider) gatherUntil(claims []*Claim, gather time.Duration, at func(*Claim) time.Time) time.Time {
 	eldest, youngest := at(claims[0]), at(claims[0])
 	for _, c := range claims[1:] {
 		if t := at(c); t.Before(eldest) {
@@ -49,8 +49,8 @@ func (d *decider) gatherUntil(claims []*Claim, at func(*Claim) time.Time) time.T
 			youngest = t
 		}
 	}
-	until := youngest.Add(d.Settings.Gather)
-	if last := eldest.Add(5 * d.Settings.Gather); last.Before(until) {
+	until := youngest.Add(gather)
+	if last := eldest.Add(5 * gather); last.Before(until) {
 		return last
 	}
 	return until

@@ -7,6 +7,10 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
+// releaseGather is how much longer releases are gathered than requests: core drains the nodes of a burst over seconds, and who misses the
+// pool's operation waits minutes for the next.
+const releaseGather = 5
+
 // release deletes what core has released and what nobody named for long enough, one request a pool; a pool that would be empty goes.
 func (d *decider) release() {
 	for _, p := range d.pools {
@@ -26,7 +30,7 @@ func (d *decider) release() {
 			}
 		}
 		if len(released) > 0 {
-			if until := d.gatherUntil(released, func(c *Claim) time.Time { return c.ReleasedAt }); d.Now.Before(until) {
+			if until := d.gatherUntil(released, releaseGather*d.Settings.Gather, func(c *Claim) time.Time { return c.ReleasedAt }); d.Now.Before(until) {
 				d.due(until)
 				continue
 			}

@@ -191,8 +191,9 @@ func TestReleasesOfABurstAreGatheredToo(t *testing.T) {
 		c := w.bound(name, machineID("g"+keyA+"0", i))
 		c.Deleting, c.Released, c.ReleasedAt = true, true, start.Add(-time.Duration(i)*300*time.Millisecond)
 	}
+	w.Now = start.Add(4 * time.Second)
 	assert.Empty(t, w.decide())
-	w.Now = start.Add(time.Second)
+	w.Now = start.Add(5 * time.Second)
 	assert.Equal(t, []Action{Remove{Pool: "g" + keyA + "0"}}, w.decide())
 }
 

@@ -197,6 +197,12 @@ func (e *Engine) Pass(ctx context.Context) (time.Duration, error) {
 		return e.refreshFailed(ctx, claims, failed)
 	}
 	view, _ = e.Cache.View()
+	if e.conclude(ctx, &view) {
+		// What failed is remembered now, and claims ask for something else.
+		if claims, objects, err = e.observeClaims(ctx); err != nil {
+			return 0, err
+		}
+	}
 	decision := Decide(State{
 		Now: e.Clock.Now(), View: view, Claims: claims, Operations: maps.Clone(e.operations), Holds: maps.Clone(e.holds),
 		Sightings: e.sightings, MaxPerPool: e.maxPerPool, Settings: e.Settings,

@@ -122,6 +122,7 @@ func TestAnOperationThatHangsIsAbortedAndItsClaimsSayWhy(t *testing.T) {
 	h.pass()
 	require.Equal(t, "abort "+pool, h.azure.Calls()[len(h.azure.Calls())-1])
 	h.azure.End(pool, nil, 0)
+	h.clock.Step(10 * time.Second)
 	_, err := h.Pass(t.Context())
 	require.NoError(t, err)
 	w, _ := h.Waiting("uid-c1")

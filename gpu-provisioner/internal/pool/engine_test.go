@@ -294,3 +294,24 @@ func TestEveryMetricIsFed(t *testing.T) {
 	assert.Positive(t, got["gpu_provisioner_view_timestamp_seconds"])
 	assert.Contains(t, fmt.Sprint(slices.Collect(maps.Keys(got))), "gpu_provisioner_offering_unavailable_until_seconds on-demand")
 }
+
+func TestARunningOperationCostsOneLookWhenTheListShowsThatItIsOver(t *testing.T) {
+	h := newHouse(t)
+	h.ask("c1", "c2")
+	h.pass()
+	pool := h.only()
+	for range 4 {
+		h.clock.Step(10 * time.Second)
+		_, err := h.Pass(t.Context())
+		require.NoError(t, err)
+	}
+	assert.Zero(t, h.azure.Looks(), "the list says that it still runs")
+	h.azure.End(pool, nil, 2)
+	h.clock.Step(10 * time.Second)
+	_, err := h.Pass(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, 1, h.azure.Looks())
+	for _, name := range []string{"c1", "c2"} {
+		assert.NotEmpty(t, h.claim(name).Annotations[AnnotationProviderID], "bound in the pass that saw the end")
+	}
+}

@@ -155,6 +155,10 @@ func (e *Engine) setWait(uid types.UID, w Wait) {
 	e.waits[uid] = w
 }
 
+// lookEvery is how much more seldom than the list of pools a running operation is looked at. The list, one call for all pools, shows
+// when an operation is over; to look at each is for what the list does not tell, and for the case that it lags.
+const lookEvery = 6
+
 // lookAtOperations looks once at every operation that is due.
 func (e *Engine) lookAtOperations(ctx context.Context) {
 	now := e.Clock.Now()
@@ -162,24 +166,52 @@ func (e *Engine) lookAtOperations(ctx context.Context) {
 		if !op.Ended.IsZero() || now.Before(op.NextLook) {
 			continue
 		}
-		progress, err := azure.Progress{Done: true}, error(nil)
-		if op.Token != "" {
-			progress, err = e.Azure.Look(ctx, op.Handle)
-		}
-		switch {
-		case err != nil:
-			failed := azure.Classify(err)
-			op.NextLook = now.Add(max(failed.RetryAfter, 5*time.Second))
-			log.FromContext(ctx).Error(err, "Looking at an operation", "pool", name, "kind", op.Kind)
-		case progress.Done:
-			op.Ended = now
+		if e.look(ctx, name, op, now) {
 			e.Cache.Invalidate(name)
-			e.ended(ctx, op, progress.Err)
-		default:
-			op.NextLook = now.Add(progress.Next)
 		}
-		e.operations[name] = op
 	}
+}
+
+// conclude looks at the operations of pools that the view shows at rest, or no more, and says whether one of them is over.
+func (e *Engine) conclude(ctx context.Context, view *azure.View) bool {
+	over := false
+	for name, op := range e.operations {
+		pool, found := view.Pool(name)
+		if !op.Ended.IsZero() || !view.At.After(op.Started) || found && !pool.Settled() {
+			continue
+		}
+		// The list was read after the operation had ended: what it shows is the result.
+		if !e.look(ctx, name, op, view.At) {
+			continue
+		}
+		over = true
+		if found && pool.MachinesAt.Before(view.At) {
+			e.Cache.Invalidate(name)
+		}
+	}
+	return over
+}
+
+// look looks once at an operation, and says whether it is over; ended is since when at the latest.
+func (e *Engine) look(ctx context.Context, name string, op Operation, ended time.Time) bool {
+	progress, err := azure.Progress{Done: true}, error(nil)
+	if op.Token != "" {
+		progress, err = e.Azure.Look(ctx, op.Handle)
+	}
+	now := e.Clock.Now()
+	switch {
+	case err != nil:
+		failed := azure.Classify(err)
+		op.NextLook = now.Add(max(failed.RetryAfter, 5*time.Second))
+		log.FromContext(ctx).Error(err, "Looking at an operation", "pool", name, "kind", op.Kind)
+	case progress.Done:
+		op.Ended = ended
+		e.ended(ctx, op, progress.Err)
+	default:
+		op.NextLook = now.Add(max(progress.Next, lookEvery*e.Intervals.Active))
+	}
+	e.operations[name] = op
+	return err == nil && progress.Done
 }
 
 // ended draws the conclusions from an operation's result.

@@ -76,8 +76,8 @@ type Sighting struct {
 
 // Settings are the operator's flags that deciding needs.
 type Settings struct {
-	// Gather is how long after the newest waiting, or released, claim a write is held back, so that one request serves all
-	// claims of a burst. A claim never waits longer than five times as long.
+	// Gather is how long after the newest waiting claim a write is held back, so that one request serves all claims of a burst. A claim
+	// never waits longer than five times as long. Released claims are gathered releaseGather times as long.
 	Gather time.Duration
 	// Patience is how long claims wait for a growing pool before the next ordinal is opened.
 	Patience time.Duration

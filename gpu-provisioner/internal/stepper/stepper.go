@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -22,9 +23,11 @@ import (
 	karpapis "sigs.k8s.io/karpenter/pkg/apis"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 	"sigs.k8s.io/karpenter/pkg/controllers/node/health"
+	nodehydration "sigs.k8s.io/karpenter/pkg/controllers/node/hydration"
 	"sigs.k8s.io/karpenter/pkg/controllers/node/termination"
 	"sigs.k8s.io/karpenter/pkg/controllers/node/termination/terminator"
 	"sigs.k8s.io/karpenter/pkg/controllers/nodeclaim/garbagecollection"
+	nodeclaimhydration "sigs.k8s.io/karpenter/pkg/controllers/nodeclaim/hydration"
 	"sigs.k8s.io/karpenter/pkg/controllers/nodeclaim/lifecycle"
 	"sigs.k8s.io/karpenter/pkg/events"
 	"sigs.k8s.io/karpenter/pkg/state/nodepoolhealth"
@@ -59,6 +62,8 @@ type stepper struct {
 	termination  *termination.Controller
 	garbage      *garbagecollection.Controller
 	health       *health.Controller
+	claimLabels  *nodeclaimhydration.Controller
+	nodeLabels   *nodehydration.Controller
 }
 
 func newStepper(ctx context.Context, f *flags, now time.Time) (*stepper, error) {
@@ -85,7 +90,7 @@ func newStepper(ctx context.Context, f *flags, now time.Time) (*stepper, error) 
 	return s, s.cache.sync(ctx)
 }
 
-// compose makes the controllers that cmd/main.go composes, but for those that only serve people: expiration, hydration, consistency.
+// compose makes the controllers that cmd/main.go composes, but for expiration and consistency, which no claim of ours needs.
 func (s *stepper) compose(f *flags, arm *azure.ARM, known sizes) {
 	views := azure.NewCache(arm, s.clock)
 	silent := &record.FakeRecorder{}
@@ -111,6 +116,7 @@ func (s *stepper) compose(f *flags, arm *azure.ARM, known sizes) {
 	s.lifecycle = lifecycle.NewController(s.clock, s.cache, provider, recorder, nodepoolhealth.NewState(), nil)
 	s.termination = termination.NewController(s.clock, s.cache, provider, terminator.NewTerminator(s.clock, s.cache, terminator.NewQueue(s.cache, recorder), recorder), recorder)
 	s.garbage = garbagecollection.NewController(s.clock, s.cache, provider)
+	s.claimLabels, s.nodeLabels = nodeclaimhydration.NewController(s.cache, provider), nodehydration.NewController(s.cache, provider)
 	s.health = health.NewController(s.cache, provider, s.clock, recorder)
 }
 
@@ -153,6 +159,17 @@ func (s *stepper) steps() map[string]func(context.Context) error {
 				_, err := s.machines.Reconcile(ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(m)})
 				return err
 			})
+		},
+		"labels": func(ctx context.Context) error {
+			return errors.Join(
+				each(ctx, s.cache, &karpv1.NodeClaimList{}, func(c *karpv1.NodeClaim) error {
+					_, err := s.claimLabels.Reconcile(ctx, c)
+					return err
+				}),
+				each(ctx, s.cache, &corev1.NodeList{}, func(n *corev1.Node) error {
+					_, err := s.nodeLabels.Reconcile(ctx, n)
+					return err
+				}))
 		},
 		"claims": func(ctx context.Context) error {
 			return each(ctx, s.cache, &karpv1.NodeClaimList{}, func(c *karpv1.NodeClaim) error {

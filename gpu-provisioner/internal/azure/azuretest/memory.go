@@ -25,6 +25,7 @@ type Memory struct {
 	serial  int
 	calls   []string
 	reads   int
+	looks   int
 	usages  []azure.Usage
 	fail    map[string]fault
 	down    error
@@ -94,6 +95,12 @@ func (m *Memory) Calls() []string {
 func (m *Memory) Cost() int {
 	defer m.lock()()
 	return m.reads + len(m.calls)
+}
+
+// Looks is how often operations were looked at.
+func (m *Memory) Looks() int {
+	defer m.lock()()
+	return m.looks
 }
 
 // Names lists the pools.
@@ -216,6 +223,7 @@ func (m *Memory) Abort(_ context.Context, pool string) (azure.Handle, error) {
 func (m *Memory) Look(_ context.Context, h azure.Handle) (azure.Progress, error) {
 	defer m.lock()()
 	m.reads++
+	m.looks++
 	if m.Auto && m.running[h.Pool].finish != nil && m.down == nil {
 		m.end(h.Pool, nil, 0)
 	}
