@@ -267,4 +267,3 @@ func (b *bench) clear(t *testing.T, namespace string) {
 		require.NoError(t, b.client.DeleteAllOf(ctx, all, client.InNamespace(namespace)))
 	}
 }
-

@@ -52,6 +52,7 @@ func CacheOptions() cache.Options {
 			&corev1.Pod{}:                               {Transform: trimPod},
 			&appsv1.Deployment{}:                        {Transform: trimWorkload},
 			&appsv1.StatefulSet{}:                       {Transform: trimWorkload},
+			&corev1.Service{}:                           {Transform: trimWorkload},
 		},
 	}
 }
@@ -139,14 +140,24 @@ func trimPod(obj any) (any, error) {
 	return pod, nil
 }
 
-// trimWorkload drops the template: what was applied is known by its hash.
+// trimWorkload drops the template: what was applied is known by its hash, and what others have changed since by a digest.
 func trimWorkload(obj any) (any, error) {
-	stripManagedFields(obj)
 	switch w := obj.(type) {
 	case *appsv1.Deployment:
+		noteForeign(w)
 		w.Spec.Template = corev1.PodTemplateSpec{}
 	case *appsv1.StatefulSet:
+		noteForeign(w)
 		w.Spec.Template = corev1.PodTemplateSpec{}
+	case *corev1.Service:
+		noteForeign(w)
 	}
 	return obj, nil
+}
+
+// trimWritten does to an object that was written what the caches do to one that is read.
+func trimWritten(obj client.Object) {
+	if _, err := trimWorkload(obj); err == nil {
+		stripManagedFields(obj)
+	}
 }

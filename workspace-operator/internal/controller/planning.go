@@ -45,8 +45,7 @@ func (r *Reconciler) makePlan(_ context.Context, s *scope) (flow.Result, error) 
 		return flow.Continue(), nil
 	}
 	resting := node.Resting(w.Status.Attempts, s.now)
-	if s.holds(resting) {
-		s.settled = true
+	if s.holds(resting) && !r.drifted(s) {
 		return flow.Continue(), nil
 	}
 	plan, err := r.plans.get(w.UID, s.planKey(resting), func() (*Plan, error) {
@@ -130,6 +129,11 @@ func (s *scope) holds(resting map[node.Choice]time.Time) bool {
 	// A node that is missing and can't be had any more asks for another plan.
 	_, rests := resting[s.choice()]
 	return !rests || len(s.live()) >= int(s.workspace.Status.Plan.Nodes)
+}
+
+// drifted says whether somebody has changed what was applied: it is rendered and applied again then.
+func (r *Reconciler) drifted(s *scope) bool {
+	return r.drift.found(s.server.object) || r.drift.found(s.service)
 }
 
 // inputs hashes what the user, and the plan, have decided about the workload.

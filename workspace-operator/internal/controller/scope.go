@@ -66,9 +66,9 @@ type scope struct {
 	service       *corev1.Service
 
 	stage Stage
-	// settled: the workload that is there was made from the present inputs, so the plan in the status holds.
-	settled bool
-	plan    *Plan
+	// plan is the one made in this pass; nil while the one in the status holds, since the workload that is there was made from the
+	// present inputs, and when there is none.
+	plan *Plan
 	// replacement is the plan that nodes are asked for by while the workload's own holds.
 	replacement *Plan
 

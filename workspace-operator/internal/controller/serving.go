@@ -110,16 +110,28 @@ func (r *Reconciler) applyWorkload(ctx context.Context, s *scope) error {
 	var service, server error
 	var both sync.WaitGroup
 	both.Go(func() {
-		_, service = patch.Apply(ctx, r.client, kaitov1alpha1.FieldManager, workload.Service(in), object(s.service))
+		service = r.applyService(ctx, s, in)
 	})
 	server = r.applyServer(ctx, s, in)
 	both.Wait()
 	return errors.Join(service, server)
 }
 
+func (r *Reconciler) applyService(ctx context.Context, s *scope, in workload.Input) error {
+	applied, err := patch.Apply(ctx, r.client, kaitov1alpha1.FieldManager, workload.Service(in), r.drift.current(object(s.service)))
+	if err != nil || !applied || s.service == nil {
+		return err
+	}
+	now, err := get(ctx, r.client, s.workspace, &corev1.Service{})
+	if now != nil {
+		r.drift.repaired(now)
+	}
+	return err
+}
+
 // applyServer renders the Deployment or the StatefulSet anew when what it was made from has changed.
 func (r *Reconciler) applyServer(ctx context.Context, s *scope, in workload.Input) error {
-	if s.server.inputs() == in.Hash {
+	if s.server.inputs() == in.Hash && !r.drift.found(s.server.object) {
 		return r.remove(ctx, s.workspace, s.other)
 	}
 	log.FromContext(ctx).Info("Applying the workload", "inputs", in.Hash)
@@ -129,7 +141,7 @@ func (r *Reconciler) applyServer(ctx context.Context, s *scope, in workload.Inpu
 	}
 	var current client.Object
 	if s.server != nil {
-		current = s.server.object
+		current = r.drift.current(s.server.object)
 	}
 	var want client.Object = workload.Deployment(in)
 	if in.Several() {
@@ -146,6 +158,9 @@ func (r *Reconciler) applyServer(ctx context.Context, s *scope, in workload.Inpu
 		return err
 	}
 	s.pick()
+	if s.server != nil {
+		r.drift.repaired(s.server.object)
+	}
 	return nil
 }
 
@@ -205,27 +220,45 @@ func owned(s *scope) error {
 	return nil
 }
 
-func (r *Reconciler) workloadInput(s *scope) (workload.Input, error) {
+// announce makes the Service while the nodes are still on their way: its address is there when the first pod is. What is wrong with
+// it the serving step meets again, and tells.
+func (r *Reconciler) announce(ctx context.Context, s *scope) {
+	if s.service != nil || s.stage != StageServe || !s.serves() || s.plan == nil {
+		return
+	}
+	if _, err := patch.Apply(ctx, r.client, kaitov1alpha1.FieldManager, workload.Service(s.serviceInput()), nil); err != nil {
+		log.FromContext(ctx).Info("Leaving the Service to the serving step", "error", err.Error())
+	}
+}
+
+// serviceInput is as much of the input as the Service depends on: what is known before there are nodes.
+func (s *scope) serviceInput() workload.Input {
 	w := s.workspace
 	in := workload.Input{
 		Workspace: w, Labels: node.OwnerLabels(w), Owner: ownerOf(w),
-		Hash:         s.inputs(&s.plan.Status),
-		Engine:       s.plan.Engine,
-		Images:       r.options.Images,
-		ImageVolumes: r.imageVolumes(s.nodes),
-		APIKeySecret: w.Annotations[AnnotationAPIKeys],
-		Public:       public(w),
-		Placement:    workload.Placement{Nodes: s.plan.Status.Nodes},
+		Public:    public(w),
+		Placement: workload.Placement{Nodes: s.plan.Status.Nodes},
 	}
+	if w.Inference != nil {
+		in.Template = w.Inference.Template
+	}
+	return in
+}
+
+func (r *Reconciler) workloadInput(s *scope) (workload.Input, error) {
+	w := s.workspace
+	in := s.serviceInput()
+	in.Hash = s.inputs(&s.plan.Status)
+	in.Engine = s.plan.Engine
+	in.Images = r.options.Images
+	in.ImageVolumes = r.imageVolumes(s.nodes)
+	in.APIKeySecret = w.Annotations[AnnotationAPIKeys]
 	if len(s.own) == 0 {
 		in.Placement.Selector = s.nodeLabels()
 	} else {
 		for _, n := range s.nodes {
 			in.Placement.Names = append(in.Placement.Names, hostname(n))
 		}
-	}
-	if w.Inference != nil {
-		in.Template = w.Inference.Template
 	}
 	return in, adapters(w, &in)
 }

@@ -37,7 +37,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer
 	if err := index(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
-	c := recent.New(mgr.GetClient(), clk, ownerIndexes())
+	c := recent.New(mgr.GetClient(), clk, ownerIndexes(), trimWritten)
 	w := watches{client: c}
 	news := foreignToUs(c)
 	kinds, err := foreign.New(mgr.GetCache(), mgr.GetScheme(),

@@ -64,6 +64,7 @@ type Reconciler struct {
 
 	plans        memo
 	reservations reservations
+	drift        drift
 }
 
 // Config is what a Reconciler is made of.
@@ -100,6 +101,7 @@ func New(c Config) (*Reconciler, error) {
 		events: c.Events, clock: c.Clock, metrics: c.Metrics, options: c.Options,
 		machines: node.Machines{}, nodeClaims: node.NodeClaims{Class: class},
 		plans: memo{kept: map[types.UID]memoized{}}, reservations: reservations{taken: map[string]types.UID{}},
+		drift: drift{tolerated: map[types.UID]map[types.UID]string{}},
 	}, nil
 }
 

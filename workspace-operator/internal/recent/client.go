@@ -26,13 +26,17 @@ type Client struct {
 	client.Client
 	memory  *memory
 	indexes map[string]client.IndexerFunc
+	trim    func(client.Object)
 }
 
 // New wraps c. The clock only tells when a write is too old to be laid over anything. The indexes are those of the caches, by the
 // name of their field: a list by one of them also has what was written and is not cached yet. An index's function is asked about
-// objects of every kind that is written.
-func New(c client.Client, clk clock.PassiveClock, indexes map[string]client.IndexerFunc) *Client {
-	return &Client{Client: c, memory: newMemory(clk), indexes: indexes}
+// objects of every kind that is written. trim does to what is remembered what the caches do to what they keep; nil: nothing.
+func New(c client.Client, clk clock.PassiveClock, indexes map[string]client.IndexerFunc, trim func(client.Object)) *Client {
+	if trim == nil {
+		trim = func(client.Object) {}
+	}
+	return &Client{Client: c, memory: newMemory(clk), indexes: indexes, trim: trim}
 }
 
 // Get reads the newer of the cached and the written object.

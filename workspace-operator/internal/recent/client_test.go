@@ -40,7 +40,7 @@ func fixture(t *testing.T, objects ...client.Object) (*recent.Client, *clocktest
 	require.NoError(t, corev1.AddToScheme(scheme))
 	live := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).Build()
 	clk := clocktesting.NewFakePassiveClock(time.Unix(1000, 0))
-	return recent.New(stale(t, live, objects...), clk, nil), clk
+	return recent.New(stale(t, live, objects...), clk, nil, nil), clk
 }
 
 func pod(name string, labels map[string]string) *corev1.Pod {

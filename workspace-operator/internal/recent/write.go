@@ -197,6 +197,6 @@ func (c *Client) remember(ctx context.Context, obj client.Object, knowing bool) 
 		return
 	}
 	kept := obj.DeepCopyObject().(client.Object)
-	kept.SetManagedFields(nil) // nobody reads them, and they are most of a small object
+	c.trim(kept)
 	c.memory.keep(ctx, k, obj.GetUID(), entry{object: kept, knowing: knowing})
 }
