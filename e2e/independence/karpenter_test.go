@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -14,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	kwokapis "sigs.k8s.io/karpenter/kwok/apis"
+	"sigs.k8s.io/yaml"
 
 	"kaito.sh/e2e/stack"
 	"kaito.sh/e2e/stack/stacktest"
@@ -146,4 +148,23 @@ func writeInstanceTypes(t *testing.T, folder string) string {
 	file := filepath.Join(folder, "instance-types.json")
 	require.NoError(t, os.WriteFile(file, text, 0o600))
 	return file
+}
+
+func TestWhatIsDocumentedIsWhatIsTested(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile(filepath.Join(stacktest.Root(t), "docs", "swap-provider.md"))
+	require.NoError(t, err)
+	_, block, found := strings.Cut(string(page), "   ```yaml\n")
+	require.True(t, found, "docs/swap-provider.md has a kustomization.yaml")
+	block, _, _ = strings.Cut(block, "   ```\n")
+	tested, err := os.ReadFile("testdata/karpenter-kwok/kustomization.yaml")
+	require.NoError(t, err)
+
+	var want, got map[string]any
+	block = strings.NewReplacer("\n   ", "\n",
+		"workspace-operator/config/overlays/karpenter", "../../../../workspace-operator/config/overlays/karpenter",
+		"karpenter.example.com/ExampleNodeClass/default", kwokClass).Replace("\n" + block)
+	require.NoError(t, yaml.Unmarshal([]byte(block), &want))
+	require.NoError(t, yaml.Unmarshal(tested, &got))
+	assert.Equal(t, want, got)
 }

@@ -11,54 +11,41 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"kaito.sh/e2e/stack"
+	"kaito.sh/e2e/stack/stacktest"
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
-	"kaito.sh/shared/conditions"
 	"kaito.sh/shared/test/eventually"
 )
 
 // A short acknowledgement timeout, so that the test need not wait for the two minutes of the default.
 var impatient = map[stack.Operator][]string{stack.WorkspaceOperator: {"--claim-ack-timeout=3s"}}
 
-func says(reason string) func(*assert.CollectT, *kaitov1alpha1.Workspace) {
-	return func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
-		var reasons []string
-		for _, condition := range w.Status.Conditions {
-			if condition.Status != metav1.ConditionTrue || condition.Type == conditions.Stalled {
-				reasons = append(reasons, condition.Reason)
-			}
-		}
-		assert.Contains(c, reasons, reason)
-		assert.False(c, conditions.IsTrue(w, conditions.Ready))
-	}
-}
-
 func TestWithoutAProvisionerTheWorkspaceSaysSoAndGoesOnWhenOneComes(t *testing.T) {
-	s := house(t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator, stack.TuningOperator}, WithoutKarpenterCRDs: true, Args: impatient})
-	seed(t, s)
-	eventuallyWorkspace(t, s, says(kaitov1alpha1.ReasonNodeAPIMissing))
+	s := stacktest.Start(t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator, stack.TuningOperator}, WithoutKarpenterCRDs: true, Args: impatient})
+	stacktest.Seed(t, s)
+	stacktest.EventuallyWorkspace(t, s, stacktest.SeedName, stacktest.Says(kaitov1alpha1.ReasonNodeAPIMissing))
 
 	// Somebody installs the CRDs and forgets the operator.
 	require.NoError(t, s.InstallKarpenterCRDs(t.Context()))
 	require.NoError(t, s.Install(t.Context(), stack.GPUProvisioner))
-	eventuallyWorkspace(t, s, says(kaitov1alpha1.ReasonNoProvisioner))
+	stacktest.EventuallyWorkspace(t, s, stacktest.SeedName, stacktest.Says(kaitov1alpha1.ReasonNoProvisioner))
 
 	require.NoError(t, s.Run(t.Context(), stack.GPUProvisioner))
-	eventuallyWorkspace(t, s, ready)
+	stacktest.EventuallyWorkspace(t, s, stacktest.SeedName, stacktest.Ready)
 }
 
 func TestWithoutTheTuningOperatorTheWorkspaceSaysSoAndGoesOnWhenItComes(t *testing.T) {
-	s := house(t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator, stack.GPUProvisioner}, Args: impatient})
-	seed(t, s)
-	eventuallyWorkspace(t, s, says(kaitov1alpha1.ReasonTuningOperatorMissing))
+	s := stacktest.Start(t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator, stack.GPUProvisioner}, Args: impatient})
+	stacktest.Seed(t, s)
+	stacktest.EventuallyWorkspace(t, s, stacktest.SeedName, stacktest.Says(kaitov1alpha1.ReasonTuningOperatorMissing))
 
 	require.NoError(t, s.Install(t.Context(), stack.TuningOperator))
 	require.NoError(t, s.Run(t.Context(), stack.TuningOperator))
-	eventuallyWorkspace(t, s, ready)
+	stacktest.EventuallyWorkspace(t, s, stacktest.SeedName, stacktest.Ready)
 }
 
 func TestWithoutTheWorkspaceOperatorAMachineStillBecomesANode(t *testing.T) {
-	s := house(t, stack.Options{Operators: []stack.Operator{stack.GPUProvisioner, stack.TuningOperator}})
+	s := stacktest.Start(t, stack.Options{Operators: []stack.Operator{stack.GPUProvisioner, stack.TuningOperator}})
 	one := func(key string, value string) corev1.NodeSelectorRequirement {
 		return corev1.NodeSelectorRequirement{Key: key, Operator: corev1.NodeSelectorOpIn, Values: []string{value}}
 	}
@@ -79,7 +66,7 @@ func TestWithoutTheWorkspaceOperatorAMachineStillBecomesANode(t *testing.T) {
 		condition := machine.GetCondition(karpenterv1alpha5.ConditionReady)
 		require.NotNil(c, condition)
 		assert.Equal(c, corev1.ConditionTrue, condition.Status)
-	}, journey, eventually.Tick)
+	}, stacktest.Journey, eventually.Tick)
 	require.NoError(t, s.Client.Delete(t.Context(), machine))
-	nothingLeft(t, s)
+	stacktest.NothingLeft(t, s)
 }

@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"kaito.sh/e2e/stack"
+	"kaito.sh/e2e/stack/stacktest"
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
@@ -24,7 +25,7 @@ func exists(t *testing.T, s *stack.Stack, list client.ObjectList, items func() i
 		require.NoError(c, s.Health())
 		require.NoError(c, s.Client.List(t.Context(), list, client.InNamespace(namespaceOf(list))))
 		assert.NotZero(c, items())
-	}, journey, eventually.Tick)
+	}, stacktest.Journey, eventually.Tick)
 }
 
 func namespaceOf(list client.ObjectList) string {
@@ -32,11 +33,11 @@ func namespaceOf(list client.ObjectList) string {
 	case *karpenterv1alpha5.MachineList, *corev1.NodeList:
 		return ""
 	}
-	return namespace
+	return stacktest.Namespace
 }
 
 func TestDeletingAWorkspaceAtAnyStageLeavesNothing(t *testing.T) {
-	s := house(t, stack.Options{})
+	s := stacktest.Start(t, stack.Options{})
 	for _, stage := range []struct {
 		name  string
 		reach func(t *testing.T)
@@ -47,7 +48,7 @@ func TestDeletingAWorkspaceAtAnyStageLeavesNothing(t *testing.T) {
 			exists(t, s, list, func() int { return len(list.Items) })
 		}},
 		{"when its agent pool is being made", func(t *testing.T) {
-			require.EventuallyWithT(t, func(c *assert.CollectT) { assert.NotEmpty(c, s.Azure.State().Pools) }, journey, eventually.Tick)
+			require.EventuallyWithT(t, func(c *assert.CollectT) { assert.NotEmpty(c, s.Azure.State().Pools) }, stacktest.Journey, eventually.Tick)
 		}},
 		{"when its Node exists", func(t *testing.T) {
 			list := &corev1.NodeList{}
@@ -65,13 +66,13 @@ func TestDeletingAWorkspaceAtAnyStageLeavesNothing(t *testing.T) {
 			list := &appsv1.DeploymentList{}
 			exists(t, s, list, func() int { return len(list.Items) })
 		}},
-		{"when it is Ready", func(t *testing.T) { eventuallyWorkspace(t, s, ready) }},
+		{"when it is Ready", func(t *testing.T) { stacktest.EventuallyWorkspace(t, s, stacktest.SeedName, stacktest.Ready) }},
 	} {
 		t.Run(stage.name, func(t *testing.T) {
-			workspace := seed(t, s)
+			workspace := stacktest.Seed(t, s)
 			stage.reach(t)
 			require.NoError(t, s.Client.Delete(t.Context(), &kaitov1alpha1.Workspace{ObjectMeta: workspace.ObjectMeta}))
-			nothingLeft(t, s)
+			stacktest.NothingLeft(t, s)
 		})
 	}
 }

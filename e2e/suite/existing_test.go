@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"kaito.sh/e2e/stack"
+	"kaito.sh/e2e/stack/stacktest"
 	"kaito.sh/shared/test/cluster"
 	"kaito.sh/shared/test/eventually"
 )
@@ -40,9 +41,9 @@ func TestAnExistingClusterIsLeftAsItWas(t *testing.T) {
 
 	t.Run("by a demo that is interrupted while its Workspace is Ready", func(t *testing.T) {
 		t.Cleanup(func() { asBefore(t) }) // once the house is gone
-		s := house(t, stack.Options{Existing: existing})
-		seed(t, s)
-		eventuallyWorkspace(t, s, ready)
+		s := stacktest.Start(t, stack.Options{Existing: existing})
+		stacktest.Seed(t, s)
+		stacktest.EventuallyWorkspace(t, s, stacktest.SeedName, stacktest.Ready)
 	})
 
 	t.Run("by a demo that finds an operator there", func(t *testing.T) {
@@ -52,7 +53,7 @@ func TestAnExistingClusterIsLeftAsItWas(t *testing.T) {
 		_, err = clientset.CoreV1().Namespaces().Create(t.Context(), theirs, metav1.CreateOptions{})
 		require.NoError(t, err)
 		before = append(before, "namespaces/"+theirs.Name)
-		_, err = stack.Start(t.Context(), stack.Options{Root: absoluteRoot(t), Existing: existing})
+		_, err = stack.Start(t.Context(), stack.Options{Root: stacktest.Root(t), Existing: existing})
 		var installed *stack.InstalledError
 		require.ErrorAs(t, err, &installed)
 		assert.Equal(t, []string{"Namespace " + theirs.Name}, installed.Objects)

@@ -9,6 +9,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"kaito.sh/e2e/stack"
+	"kaito.sh/e2e/stack/stacktest"
 	"kaito.sh/shared/test/audit"
 )
 
@@ -16,9 +17,9 @@ import (
 const quietPeriod = time.Minute
 
 func TestAReadyWorkspaceCostsNoWrites(t *testing.T) {
-	s := house(t, stack.Options{})
-	workspace := seed(t, s)
-	eventuallyWorkspace(t, s, ready)
+	s := stacktest.Start(t, stack.Options{})
+	workspace := stacktest.Seed(t, s)
+	stacktest.EventuallyWorkspace(t, s, stacktest.SeedName, stacktest.Ready)
 
 	log := audit.Open(s.Cluster.AuditLog())
 	// What was under way when the Workspace became Ready may end: a Job's last status, an event.

@@ -92,7 +92,8 @@ func Seed(t *testing.T, s *stack.Stack) *kaitov1alpha1.Workspace {
 func CreatePushSecret(t *testing.T, s *stack.Stack) {
 	t.Helper()
 	require.NoError(t, client.IgnoreAlreadyExists(s.Client.Create(t.Context(), &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Name: PushSecret, Namespace: Namespace},
+		// The label lets a stack in an existing cluster take it away.
+		ObjectMeta: metav1.ObjectMeta{Name: PushSecret, Namespace: Namespace, Labels: map[string]string{stack.LabelInstalled: "true"}},
 		Type:       corev1.SecretTypeDockerConfigJson,
 		StringData: map[string]string{corev1.DockerConfigJsonKey: `{"auths":{}}`},
 	})))
