@@ -96,5 +96,5 @@ func TestWhatDoesNotAnswerYetSaysWhereItStands(t *testing.T) {
 	assert.Contains(t, r.errOut, "kubectl kaito status early -n "+w.Namespace+" -w")
 	logs := online(t, w.Namespace, "logs", w.Name)
 	assert.Equal(t, 2, logs.code)
-	assert.Contains(t, logs.errOut, "has no pods")
+	assert.Contains(t, logs.errOut, "no pods of Workspace")
 }

@@ -60,7 +60,7 @@ func (e *environment) diagnose(ctx context.Context, c *cluster) ([]diagnosis, er
 	}
 	var out []diagnosis
 	for _, check := range []func(context.Context, *cluster, servedAPIs) []diagnosis{
-		checkAPIs, e.checkOperators, checkProvisioner, checkGPUs, checkRights,
+		checkAPIs, e.checkOperators, e.checkProvisioner, checkGPUs, checkRights,
 	} {
 		out = append(out, check(ctx, c, apis)...)
 		if ctx.Err() != nil {

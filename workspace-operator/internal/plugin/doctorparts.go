@@ -18,6 +18,9 @@ import (
 	"kaito.sh/workspace-operator/internal/node"
 )
 
+// gpuProvisioner is our own provider of nodes.
+const gpuProvisioner = "gpu-provisioner"
+
 const labelName = "app.kubernetes.io/name"
 
 // operator is one that can be installed; without it, lacks does not work.
@@ -30,45 +33,48 @@ func operators() []operator {
 	return []operator{
 		{"workspace-operator", "Workspaces stay as they are", gradeFail},
 		{"tuning-operator", "Workspaces with a tuning section do not go on", gradeWarn},
-		{"gpu-provisioner", "", gradeOK}, // checkProvisioner says what its absence means
+		{gpuProvisioner, "", gradeOK}, // checkProvisioner says what its absence means
 	}
 }
 
-// checkOperators looks for the Deployments by their label, and for leases that are renewed: a pod that runs and holds no lease does no work.
+// checkOperators looks for the Deployments by their label, and for leases that are renewed: a pod that runs and holds no lease does no work, and
+// who holds one works, wherever it runs.
 func (e *environment) checkOperators(ctx context.Context, c *cluster, _ servedAPIs) []diagnosis {
-	var out []diagnosis
 	leases := &coordinationv1.LeaseList{}
 	leaseErr := c.client.List(ctx, leases)
+	var out []diagnosis
 	for _, o := range operators() {
 		found := &appsv1.DeploymentList{}
 		if err := c.client.List(ctx, found, client.MatchingLabels{labelName: o.name}); err != nil {
-			return append(out, unseen("operators", "Deployments of all namespaces", err))
-		}
-		if len(found.Items) == 0 {
-			if o.missing != gradeOK {
-				out = append(out, diagnosis{o.missing, "operators", fmt.Sprintf("no Deployment is labelled %s=%s: %s, unless it runs elsewhere", labelName, o.name, o.lacks),
-					fmt.Sprintf("kubectl apply --server-side -k %s/config/default", o.name)})
-			}
-			continue
+			return append(out, unseen(checkNameOperators, "Deployments of all namespaces", err))
 		}
 		for i := range found.Items {
 			out = append(out, checkDeployment(o, &found.Items[i]))
 		}
-		if leaseErr != nil {
-			out = append(out, unseen("operators", "Leases of all namespaces", leaseErr))
-			continue
+		holds := checkLease(o.name, leases.Items, e.clock.Now())
+		switch {
+		case leaseErr == nil && (len(found.Items) > 0 || holds.Grade == gradeOK):
+			out = append(out, holds)
+		case len(found.Items) == 0 && o.missing != gradeOK:
+			out = append(out, diagnosis{o.missing, checkNameOperators, fmt.Sprintf("no Deployment is labelled %s=%s, and nobody is seen to hold its lease: %s", labelName, o.name, o.lacks),
+				fmt.Sprintf("kubectl apply --server-side -k %s/config/default", o.name)})
 		}
-		out = append(out, checkLease(o.name, leases.Items, e.clock.Now()))
+	}
+	if leaseErr != nil {
+		out = append(out, unseen(checkNameOperators, "Leases of all namespaces", leaseErr))
 	}
 	return out
 }
 
+// checkNameOperators is what lines about the operators begin with.
+const checkNameOperators = "operators"
+
 func checkDeployment(o operator, d *appsv1.Deployment) diagnosis {
 	where := d.Namespace + "/" + d.Name
 	if d.Status.AvailableReplicas > 0 {
-		return diagnosis{Grade: gradeOK, Check: "operators", Text: fmt.Sprintf("%s runs: %s has %d of %d replicas available", o.name, where, d.Status.AvailableReplicas, desired(d.Spec.Replicas))}
+		return diagnosis{Grade: gradeOK, Check: checkNameOperators, Text: fmt.Sprintf("%s runs: %s has %d of %d replicas available", o.name, where, d.Status.AvailableReplicas, desired(d.Spec.Replicas))}
 	}
-	return diagnosis{gradeFail, "operators", fmt.Sprintf("%s does not run: %s has none of %d replicas available", o.name, where, desired(d.Spec.Replicas)),
+	return diagnosis{gradeFail, checkNameOperators, fmt.Sprintf("%s does not run: %s has none of %d replicas available", o.name, where, desired(d.Spec.Replicas)),
 		fmt.Sprintf("kubectl -n %s describe deployment %s, and kubectl -n %s logs deployment/%s", d.Namespace, d.Name, d.Namespace, d.Name)}
 }
 
@@ -83,7 +89,7 @@ func checkLease(name string, leases []coordinationv1.Lease, now time.Time) diagn
 		}
 		where := l.Namespace + "/" + l.Name
 		if l.Spec.RenewTime == nil || l.Spec.HolderIdentity == nil || *l.Spec.HolderIdentity == "" {
-			return diagnosis{gradeFail, "operators", fmt.Sprintf("nobody holds the lease %s: %s does no work", where, name), "see the operator's log: it cannot take the lease, or has just been stopped"}
+			return diagnosis{gradeFail, checkNameOperators, fmt.Sprintf("nobody holds the lease %s: %s does no work", where, name), "see the operator's log: it cannot take the lease, or has just been stopped"}
 		}
 		length := 15 * time.Second // controller-runtime's
 		if l.Spec.LeaseDurationSeconds != nil {
@@ -91,24 +97,28 @@ func checkLease(name string, leases []coordinationv1.Lease, now time.Time) diagn
 		}
 		since := now.Sub(l.Spec.RenewTime.Time)
 		if since > length {
-			return diagnosis{gradeFail, "operators", fmt.Sprintf("the lease %s was renewed %s ago by %s, and lasts %s: %s does no work", where, age(l.Spec.RenewTime.Time, now), *l.Spec.HolderIdentity, length, name), "see the operator's pod and log"}
+			return diagnosis{gradeFail, checkNameOperators, fmt.Sprintf("the lease %s was renewed %s ago by %s, and lasts %s: %s does no work", where, age(l.Spec.RenewTime.Time, now), *l.Spec.HolderIdentity, length, name), "see the operator's pod and log"}
 		}
-		return diagnosis{Grade: gradeOK, Check: "operators", Text: fmt.Sprintf("%s holds the lease %s", *l.Spec.HolderIdentity, where)}
+		return diagnosis{Grade: gradeOK, Check: checkNameOperators, Text: fmt.Sprintf("%s holds the lease %s", *l.Spec.HolderIdentity, where)}
 	}
-	return diagnosis{gradeWarn, "operators", fmt.Sprintf("there is no lease %s: %s has never worked here, or runs with --leader-elect=false", name+leaseSuffix, name), "see the operator's log"}
+	return diagnosis{gradeWarn, checkNameOperators, fmt.Sprintf("there is no lease %s: %s has never worked here, or runs with --leader-elect=false", name+leaseSuffix, name), "see the operator's log"}
 }
 
 // checkProvisioner looks for somebody who makes nodes: the gpu-provisioner, or another provider of Karpenter's API.
-func checkProvisioner(ctx context.Context, c *cluster, apis servedAPIs) []diagnosis {
+func (e *environment) checkProvisioner(ctx context.Context, c *cluster, apis servedAPIs) []diagnosis {
 	const check = "provisioner"
 	list := &appsv1.DeploymentList{}
 	if err := c.client.List(ctx, list); err != nil {
 		return []diagnosis{unseen(check, "Deployments of all namespaces", err)}
 	}
 	var names []string
+	leases := &coordinationv1.LeaseList{}
+	if err := c.client.List(ctx, leases); err == nil && checkLease(gpuProvisioner, leases.Items, e.clock.Now()).Grade == gradeOK {
+		names = append(names, gpuProvisioner+" (holds its lease)")
+	}
 	for i := range list.Items {
 		d := &list.Items[i]
-		if name := d.Labels[labelName]; name == "gpu-provisioner" || strings.Contains(name, "karpenter") || strings.Contains(d.Name, "karpenter") {
+		if name := d.Labels[labelName]; name == gpuProvisioner || strings.Contains(name, "karpenter") || strings.Contains(d.Name, "karpenter") {
 			names = append(names, d.Namespace+"/"+d.Name)
 		}
 	}

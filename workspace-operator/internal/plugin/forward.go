@@ -10,10 +10,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/util/httpstream"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/transport/spdy"
+	"k8s.io/streaming/pkg/httpstream"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
@@ -31,7 +31,7 @@ func (c *cluster) answering(ctx context.Context, w *kaitov1alpha1.Workspace) (ba
 	err := c.client.Get(ctx, client.ObjectKeyFromObject(w), service)
 	switch {
 	case apierrors.IsNotFound(err):
-		return backend{}, fmt.Errorf("Workspace %s/%s has no Service yet, so nothing answers: %s", w.Namespace, w.Name, whereItStands(w))
+		return backend{}, fmt.Errorf("no Service of Workspace %s/%s is there yet, so nothing answers: %s", w.Namespace, w.Name, whereItStands(w))
 	case err != nil:
 		return backend{}, fmt.Errorf("reading the Service of Workspace %s/%s: %w", w.Namespace, w.Name, err)
 	case !ours(w, service):
@@ -92,17 +92,17 @@ func (c *cluster) forward(ctx context.Context, to backend) (address string, stop
 	if err != nil {
 		return "", nil, fmt.Errorf("preparing the port-forward: %w", err)
 	}
-	plain := spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, url)
-	tunnel, err := portforward.NewSPDYOverWebsocketDialer(url, c.config)
+	plain := spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: transport}, http.MethodPost, url)
+	tunnel, err := portforward.NewSPDYOverWebsocketDialerForStreaming(url, c.config)
 	if err != nil {
 		return "", nil, fmt.Errorf("preparing the port-forward: %w", err)
 	}
 	// As kubectl: WebSocket, and SPDY alone where the API server or a proxy before it does not take that.
-	dialer := portforward.NewFallbackDialer(tunnel, plain, func(err error) bool {
+	dialer := portforward.NewFallbackDialerForStreaming(tunnel, plain, func(err error) bool {
 		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
 	})
 	end, ready, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
-	forwarder, err := portforward.NewOnAddresses(dialer, []string{"127.0.0.1"}, []string{fmt.Sprintf("0:%d", to.port)}, end, ready, io.Discard, io.Discard)
+	forwarder, err := portforward.NewOnAddressesForStreaming(dialer, []string{"127.0.0.1"}, []string{fmt.Sprintf("0:%d", to.port)}, end, ready, io.Discard, io.Discard)
 	if err != nil {
 		return "", nil, fmt.Errorf("preparing the port-forward: %w", err)
 	}

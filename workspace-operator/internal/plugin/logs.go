@@ -78,7 +78,7 @@ func (e *environment) logs(ctx context.Context, name string, f logFlags) error {
 	}
 	pods := chosenPods(s, f.tuning)
 	if len(pods) == 0 {
-		return fmt.Errorf("Workspace %s/%s has no pods: %s", w.Namespace, w.Name, whereItStands(w))
+		return fmt.Errorf("no pods of Workspace %s/%s are there: %s", w.Namespace, w.Name, whereItStands(w))
 	}
 	sources, err := sourcesOf(pods, f)
 	if err != nil {

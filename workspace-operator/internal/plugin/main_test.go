@@ -3,7 +3,6 @@ package plugin_test
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"io"
 	"net/http/httptest"
 	"os"
@@ -221,6 +220,6 @@ func newNamespace(t *testing.T) string {
 func create(t *testing.T, objects ...client.Object) {
 	t.Helper()
 	for _, o := range objects {
-		require.NoError(t, shared.client.Create(t.Context(), o), fmt.Sprintf("%T %s", o, o.GetName()))
+		require.NoError(t, shared.client.Create(t.Context(), o), "%T %s", o, o.GetName())
 	}
 }

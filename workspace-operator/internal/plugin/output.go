@@ -106,22 +106,22 @@ const (
 // palette paints for terminals only.
 type palette struct{ on bool }
 
-// terminal says whether something is written to a person, and how wide their window is.
-func terminal(out any) (width int, yes bool) {
+// terminal says whether something is written to a person, and how large their window is; 0: not known.
+func terminal(out any) (width, height int, yes bool) {
 	file, ok := out.(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) { //nolint:gosec // file descriptors are small
-		return 0, false
+		return 0, 0, false
 	}
-	width, _, err := term.GetSize(int(file.Fd())) //nolint:gosec // as above
+	width, height, err := term.GetSize(int(file.Fd())) //nolint:gosec // as above
 	if err != nil {
-		return 0, true
+		return 0, 0, true
 	}
-	return width, true
+	return width, height, true
 }
 
 // paletteFor paints nothing where there is no terminal, where NO_COLOR is set (https://no-color.org) or the terminal is dumb.
 func paletteFor(out any) palette {
-	_, yes := terminal(out)
+	_, _, yes := terminal(out)
 	return palette{on: yes && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
 }
 

@@ -115,10 +115,20 @@ func (e *environment) versionCommand() *cobra.Command {
 	}
 }
 
-// version is what the build recorded. Package manager has the same for the operators, with all that an operator is made of behind it.
+// version is the module's, or the commit that the binary was built from. Package manager has the same for the operators, with all that an operator
+// is made of behind it.
 func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
 	}
-	return "unknown"
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	for _, setting := range info.Settings {
+		if setting.Key == "vcs.revision" {
+			return setting.Value
+		}
+	}
+	return "devel"
 }

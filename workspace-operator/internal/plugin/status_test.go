@@ -2,13 +2,13 @@ package plugin_test
 
 import (
 	"os"
-	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
@@ -36,7 +36,7 @@ func TestStatusShowsTheTreeOfAServingWorkspace(t *testing.T) {
 		`\nmilestones \(since \d\d:\d\d:\d\d\)\n  \d\d:\d\d:\d\d  planned          \+`,
 		`\n  \d\d:\d\d:\d\d  engine ready     \+`,
 	} {
-		assert.Regexp(t, regexp.MustCompile(want), r.out)
+		assert.Regexp(t, want, r.out)
 	}
 	assert.NotContains(t, r.out, "\x1b", "no colours where there is no terminal")
 	assert.NotContains(t, r.out, "what to do")
@@ -173,4 +173,24 @@ func TestAWorkspaceThatIsNotThereIsAnErrorThatSaysWhereToLook(t *testing.T) {
 	none := offline(t, nil, "status", "nobody")
 	assert.Equal(t, 2, none.code)
 	assert.Contains(t, none.errOut, "set KUBECONFIG or --kubeconfig")
+}
+
+func TestStatusShowsWhatAUserMayReadAndNamesTheRest(t *testing.T) {
+	t.Parallel()
+	w := ready(t, newNamespace(t), "narrow")
+	create(t,
+		&rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: "narrow", Namespace: w.Namespace}, Rules: []rbacv1.PolicyRule{
+			{APIGroups: []string{"kaito.sh"}, Resources: []string{"workspaces"}, Verbs: []string{"get", "list", "watch"}},
+		}},
+		&rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "narrow", Namespace: w.Namespace}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "narrow"},
+			Subjects: []rbacv1.Subject{{Kind: "ServiceAccount", Name: "default", Namespace: w.Namespace}}},
+	)
+	config, err := shared.cluster.ServiceAccountKubeconfig(t.Context(), w.Namespace, "default")
+	require.NoError(t, err)
+	// Watching ends too, though only the Workspace may be watched.
+	r := start(t, nil, "status", w.Name, "-w", "--kubeconfig", config).wait()
+	assert.Zero(t, r.code, r.errOut)
+	assert.Contains(t, r.out, "Workspace "+w.Namespace+"/narrow  Running: Ready")
+	assert.Contains(t, r.out, "Node "+w.Status.WorkerNodes[0]+"  may not be read")
+	assert.Contains(t, r.out, "not shown: you may not read Deployments, Machines, NodeClaims, Nodes, Pods, Services, StatefulSets; kubectl kaito doctor")
 }

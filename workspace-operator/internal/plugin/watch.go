@@ -158,9 +158,9 @@ type view interface {
 
 func (e *environment) newView() view {
 	r := renderer{palette: paletteFor(e.Out)}
-	if width, yes := terminal(e.Out); yes {
+	if width, height, yes := terminal(e.Out); yes {
 		r.width = width
-		return &screen{out: e.Out, environment: e, renderer: r}
+		return &screen{out: e.Out, environment: e, renderer: r, height: height}
 	}
 	return &journal{out: e.Out, environment: e, renderer: r, started: e.clock.Now(), said: map[string]string{}}
 }
@@ -171,7 +171,8 @@ type screen struct {
 	out      io.Writer
 	renderer renderer
 	last     *snapshot
-	drawn    int
+	// height bounds what is drawn: what has scrolled away cannot be drawn over. 0: not known.
+	height, drawn int
 }
 
 func (s *screen) show(snap *snapshot) {
@@ -181,7 +182,11 @@ func (s *screen) show(snap *snapshot) {
 
 func (s *screen) tick() {
 	s.renderer.now = s.clock.Now()
-	s.draw(s.renderer.lines(s.last))
+	lines := s.renderer.lines(s.last)
+	if most := s.height - 2; s.height > 2 && len(lines) > most {
+		lines = append(lines[:most], fmt.Sprintf("… %d more lines are shown at the end", len(lines)-most))
+	}
+	s.draw(lines)
 }
 
 func (s *screen) draw(lines []string) {

@@ -1,0 +1,78 @@
+package plugin
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// podBranch shows a pod by the container that holds it up.
+func podBranch(pod *corev1.Pod) *branch {
+	b := &branch{name: "Pod " + pod.Name, created: pod.CreationTimestamp.Time}
+	ready, all := 0, len(pod.Spec.Containers)
+	for _, c := range pod.Status.ContainerStatuses {
+		if c.Ready {
+			ready++
+		}
+	}
+	b.text = fmt.Sprintf("%s, %d of %d containers ready", pod.Status.Phase, ready, all)
+	switch {
+	case pod.DeletionTimestamp != nil:
+		b.text = "being deleted"
+		return b
+	case pod.Status.Phase == corev1.PodSucceeded:
+		b.level, b.text = levelGood, "Succeeded"
+		return b
+	case pod.Status.Phase == corev1.PodFailed:
+		b.level = levelBad
+	case ready == all:
+		b.level = levelGood
+		return b
+	}
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
+			b.level, b.text = levelBad, c.Reason+": "+c.Message
+		}
+	}
+	if held, bad := holdsUp(pod); held != "" {
+		b.text += "; " + held
+		if bad {
+			b.level = levelBad
+		}
+	}
+	return b
+}
+
+// holdsUp finds the first container, in the order in which they start, that waits, has failed or still runs as a step.
+func holdsUp(pod *corev1.Pod) (text string, bad bool) {
+	for i, c := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		step := i < len(pod.Status.InitContainerStatuses)
+		switch {
+		case c.State.Terminated != nil && c.State.Terminated.ExitCode != 0:
+			return fmt.Sprintf("%s ended with %d (%s)", c.Name, c.State.Terminated.ExitCode, c.State.Terminated.Reason), true
+		case c.State.Waiting != nil && !quiet(c.State.Waiting.Reason):
+			text := c.Name + ": " + strings.TrimSuffix(c.State.Waiting.Reason+": "+c.State.Waiting.Message, ": ")
+			if c.RestartCount > 0 {
+				text += fmt.Sprintf(" (%d restarts)", c.RestartCount)
+			}
+			return text, true
+		case step && c.State.Running != nil && !c.Ready:
+			return c.Name + " runs", false
+		case !step && !c.Ready && c.State.Running != nil:
+			return c.Name + " is not ready", false
+		case !step && c.State.Waiting != nil && c.State.Waiting.Reason == reasonCreating:
+			return c.Name + " is being created", false
+		}
+	}
+	return "", false
+}
+
+// Reasons of a container that simply has not started.
+const (
+	reasonCreating     = "ContainerCreating"
+	reasonInitializing = "PodInitializing"
+)
+
+func quiet(reason string) bool { return reason == reasonCreating || reason == reasonInitializing }
