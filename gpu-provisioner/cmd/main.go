@@ -116,6 +116,11 @@ func (f *flags) setup(ctx context.Context, mgr ctrl.Manager) error {
 	if err != nil {
 		return err
 	}
+	cluster, err := controller.ClusterUID(ctx, mgr.GetAPIReader())
+	if err != nil {
+		return err
+	}
+	arm.Serve(cluster)
 	if err := controller.Index(ctx, mgr); err != nil {
 		return err
 	}
@@ -128,7 +133,22 @@ func (f *flags) setup(ctx context.Context, mgr ctrl.Manager) error {
 		Engine: engine, Views: cache, Catalog: known, Clock: clk,
 		MaxAge: max(10*time.Minute, 3*f.intervals.Idle), // a hundred pools are read in 200 seconds
 	})
+	if err := addIdentity(mgr, arm.Identity(clk), engine); err != nil {
+		return err
+	}
 	return f.controllers(ctx, mgr, engine, provider, clk)
+}
+
+// addIdentity has /readyz tell an identity that cannot be used, and the engine try again when it can.
+func addIdentity(mgr ctrl.Manager, identity *azure.Identity, engine *pool.Engine) error {
+	identity.OnMended(engine.Retry)
+	if err := mgr.Add(identity); err != nil {
+		return fmt.Errorf("watching the identity: %w", err)
+	}
+	if err := mgr.AddReadyzCheck("identity", identity.Ready); err != nil {
+		return fmt.Errorf("adding the identity to /readyz: %w", err)
+	}
+	return nil
 }
 
 func (f *flags) engine(mgr ctrl.Manager, namespace string, arm *azure.ARM, cache *azure.Cache, known sizes, clk clock.PassiveClock) *pool.Engine {
@@ -165,6 +185,9 @@ func (f *flags) controllers(ctx context.Context, mgr ctrl.Manager, engine *pool.
 	accelerators := &controller.Accelerators{Client: mgr.GetClient(), Provider: provider, Clock: clk, Recorder: recorder, Timeout: f.gpuReadyTimeout}
 	if err := accelerators.SetupWithManager(mgr, metrics.Registry); err != nil {
 		return fmt.Errorf("adding the accelerator controller: %w", err)
+	}
+	if err := (&controller.Phases{Client: mgr.GetClient(), Provider: provider, Clock: clk}).SetupWithManager(mgr, metrics.Registry); err != nil {
+		return fmt.Errorf("adding the phases controller: %w", err)
 	}
 	machines := &machine.Reconciler{Client: mgr.GetClient(), Clock: clk, Recorder: recorder, NodeClass: f.nodeClass}
 	if err := machines.SetupWithManager(mgr); err != nil {

@@ -3,6 +3,7 @@ package azure
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -10,9 +11,12 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v7"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/containerservice/armcontainerservice/v6"
+	"k8s.io/utils/clock"
 )
 
 // defaultPoll is how soon an operation is looked at again when Azure gives no Retry-After.
@@ -28,7 +32,13 @@ type ARM struct {
 	pools    *armcontainerservice.AgentPoolsClient
 	machines *armcontainerservice.MachinesClient
 	usages   *armcompute.UsageClient
+	identity *Identity
+	// clusterUID, when it is set, is a tag of every pool that is made, and pools without it are not ours.
+	clusterUID string
 }
+
+// Serve has the pools belong to the Kubernetes cluster of that UID. Call it before anything is read.
+func (a *ARM) Serve(clusterUID string) { a.clusterUID = clusterUID }
 
 // NewARM builds the clients; nothing is called yet.
 func NewARM(config Config, limits *Limits, metrics *Metrics) (*ARM, error) {
@@ -51,8 +61,15 @@ func newARM(config Config, credential azcore.TokenCredential, opts *arm.ClientOp
 	return &ARM{
 		config: config, limits: limits, metrics: metrics,
 		clusters: aks.NewManagedClustersClient(), pools: aks.NewAgentPoolsClient(), machines: aks.NewMachinesClient(),
-		usages: usages,
+		usages:   usages,
+		identity: newIdentity(credential, opts.Cloud.Services[cloud.ResourceManager].Audience+"/.default", metrics),
 	}, nil
+}
+
+// Identity says whether the clients' identity can be used, once it is started on a clock.
+func (a *ARM) Identity(c clock.Clock) *Identity {
+	a.identity.clock = c
+	return a.identity
 }
 
 // Spare says whether there is room for reads that can also wait.
@@ -62,6 +79,9 @@ func (a *ARM) Spare() bool { return a.limits.Spare() }
 func (a *ARM) Cluster(ctx context.Context) (Cluster, error) {
 	return invoke(ctx, a, BucketOther, "", "getCluster", func(ctx context.Context) (Cluster, error) {
 		r, err := a.clusters.Get(ctx, a.config.ResourceGroup, a.config.ClusterName, nil)
+		if answered(err) {
+			a.identity.sawRead(ctx, err)
+		}
 		if err != nil {
 			return Cluster{}, notFoundIsCluster(err)
 		}
@@ -75,6 +95,13 @@ func (a *ARM) Cluster(ctx context.Context) (Cluster, error) {
 		}
 		return out, nil
 	})
+}
+
+// answered says whether ARM itself has answered, and not Entra before it.
+func answered(err error) bool {
+	var response *azcore.ResponseError
+	var authentication *azidentity.AuthenticationFailedError
+	return err == nil || errors.As(err, &response) && !errors.As(err, &authentication)
 }
 
 // notFoundIsCluster: a GET of the cluster itself that finds nothing is a wrong configuration, whatever its text.
@@ -98,7 +125,9 @@ func (a *ARM) Pools(ctx context.Context) ([]Pool, error) {
 			return nil, err
 		}
 		for _, p := range page.Value {
-			out = append(out, fromAgentPool(p))
+			pool := fromAgentPool(p)
+			pool.foreign = a.clusterUID != "" && pool.Tags[TagClusterUID] != a.clusterUID
+			out = append(out, pool)
 		}
 	}
 	return out, nil
@@ -128,7 +157,11 @@ func (a *ARM) Machines(ctx context.Context, pool string) ([]Machine, error) {
 
 // CreatePool starts making a pool. It fails with a conflict when a pool of that name is there already.
 func (a *ARM) CreatePool(ctx context.Context, name string, spec Spec) (Handle, error) {
-	return a.put(ctx, name, spec.agentPool(), &armcontainerservice.AgentPoolsClientBeginCreateOrUpdateOptions{IfNoneMatch: ptr("*")})
+	body := spec.agentPool()
+	if a.clusterUID != "" {
+		body.Properties.Tags[TagClusterUID] = ptr(a.clusterUID)
+	}
+	return a.put(ctx, name, body, &armcontainerservice.AgentPoolsClientBeginCreateOrUpdateOptions{IfNoneMatch: ptr("*")})
 }
 
 // ResizePool starts changing the count of a pool, on the condition that nobody wrote to it since it was read.

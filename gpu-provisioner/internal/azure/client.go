@@ -107,8 +107,8 @@ func (c *Config) armClient() (azcore.TokenCredential, *arm.ClientOptions, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	credential, err := c.credential(opts)
-	if err != nil {
+	credential := &renewing{build: func() (azcore.TokenCredential, error) { return c.credential(opts) }}
+	if credential.current, err = credential.build(); err != nil {
 		return nil, nil, fmt.Errorf("building the %s credential: %w", c.Auth, err)
 	}
 	return credential, &arm.ClientOptions{

@@ -221,6 +221,10 @@ func authenticationMessage(err *azidentity.AuthenticationFailedError) string {
 	if m := aadsts.FindString(err.Error()); m != "" {
 		return oneLine(m)
 	}
+	// Without a response it is what happened before Entra was asked: a token file that cannot be read, a host that does not answer.
+	if first, _, _ := strings.Cut(err.Error(), "\n"); err.RawResponse == nil {
+		return "Microsoft Entra did not give a token: " + oneLine(first)
+	}
 	return "Microsoft Entra did not give a token"
 }
 

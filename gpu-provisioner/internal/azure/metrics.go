@@ -1,26 +1,50 @@
 package azure
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"regexp"
 
-// Metrics are the counters of the Azure layer.
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics are those of the Azure layer.
 type Metrics struct {
-	calls *prometheus.CounterVec
+	calls    *prometheus.CounterVec
+	identity prometheus.Gauge
 }
 
-// NewMetrics registers the counters.
+// NewMetrics registers the metrics.
 func NewMetrics(r prometheus.Registerer) *Metrics {
-	m := &Metrics{calls: prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "gpu_provisioner_azure_calls_total",
-		Help: "Calls to Azure by verb and outcome: ok, or the reason of the error.",
-	}, []string{"verb", "outcome"})}
-	r.MustRegister(m.calls)
+	m := &Metrics{
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gpu_provisioner_azure_calls_total",
+			Help: "Calls to Azure by verb, outcome (ok, or the reason of the error) and Azure's own error code.",
+		}, []string{"verb", "outcome", "code"}),
+		identity: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "gpu_provisioner_identity_usable", Help: "1 while Entra gives tokens and ARM lets the cluster be read, else 0.",
+		}),
+	}
+	r.MustRegister(m.calls, m.identity)
 	return m
 }
 
+// codeShape bounds what Azure may put into a label.
+var codeShape = regexp.MustCompile(`^[A-Za-z0-9_.]{1,80}$`)
+
 func (m *Metrics) call(verb string, err *Error) {
-	outcome := "ok"
+	outcome, code := "ok", ""
 	if err != nil {
 		outcome = err.Reason
+		if codeShape.MatchString(err.Code) {
+			code = err.Code
+		}
 	}
-	m.calls.WithLabelValues(verb, outcome).Inc()
+	m.calls.WithLabelValues(verb, outcome, code).Inc()
+}
+
+func (m *Metrics) identityUsable(usable bool) {
+	if usable {
+		m.identity.Set(1)
+	} else {
+		m.identity.Set(0)
+	}
 }

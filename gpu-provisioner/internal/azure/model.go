@@ -8,11 +8,14 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/containerservice/armcontainerservice/v6"
 )
 
-// Tags that mark an agent pool as this operator's. A pool without both is never written to or deleted.
+// Tags that mark an agent pool as this operator's. A pool without them, or with another cluster's UID, is never written to or deleted.
 // Azure forbids / in the name of a tag. KaitoNodeClass keeps users' tags out of the prefix kaito.sh.
 const (
-	TagManagedBy   = "kaito.sh_managed-by"
-	TagPoolKey     = "kaito.sh_pool-key"
+	TagManagedBy = "kaito.sh_managed-by"
+	TagPoolKey   = "kaito.sh_pool-key"
+	// TagClusterUID says which Kubernetes cluster the operator serves: its kube-system namespace's UID. Two clusters may share an AKS cluster
+	// (a virtual one inside it has an API server of its own): what the other one's operator made is not surplus.
+	TagClusterUID  = "kaito.sh_cluster-uid"
 	ManagedByValue = "gpu-provisioner"
 )
 
@@ -61,6 +64,9 @@ type Pool struct {
 	// Failure is why the last operation failed, when the pool itself tells.
 	Failure *Error
 
+	// foreign is true when the pool's tags name another cluster.
+	foreign bool
+
 	Machines []Machine
 	// MachinesAt is when Machines was read; zero: never.
 	MachinesAt time.Time
@@ -68,9 +74,9 @@ type Pool struct {
 	body armcontainerservice.AgentPool
 }
 
-// Ours says whether the pool carries both tags.
+// Ours says whether the pool's tags are this operator's.
 func (p *Pool) Ours() bool {
-	return p.Tags[TagManagedBy] == ManagedByValue && p.Tags[TagPoolKey] != ""
+	return !p.foreign && p.Tags[TagManagedBy] == ManagedByValue && p.Tags[TagPoolKey] != ""
 }
 
 // Key is the hash of the pool key that the pool was made for.

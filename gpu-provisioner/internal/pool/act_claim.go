@@ -66,7 +66,7 @@ func (a *actor) fail(ctx context.Context, name string, why *azure.Error) error {
 	if err != nil {
 		return fmt.Errorf("failing NodeClaim %s: %w", name, err)
 	}
-	a.Metrics.failures.WithLabelValues(why.Reason).Inc()
+	a.Metrics.failures.WithLabelValues(PhaseLaunch, why.Reason).Inc()
 	a.event(nc, warning, why.Reason, why.Explain())
 	return nil
 }
@@ -95,7 +95,7 @@ func (a *actor) lose(ctx context.Context, l Lose) error {
 		if err != nil {
 			return fmt.Errorf("writing why NodeClaim %s is given up: %w", l.Claim, err)
 		}
-		a.Metrics.failures.WithLabelValues(l.Reason).Inc()
+		a.Metrics.failures.WithLabelValues(PhaseRegistration, l.Reason).Inc()
 		a.event(nc, warning, l.Reason, l.Message)
 	}
 	if err := a.Client.Delete(ctx, nc, client.Preconditions{UID: &nc.UID}); client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) {

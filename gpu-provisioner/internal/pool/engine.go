@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -85,6 +86,8 @@ type Engine struct {
 	keys       map[string]keyInfo // by hash
 	shown      map[string]offering.Entry
 
+	retry atomic.Bool
+
 	mu       sync.RWMutex
 	waits    map[types.UID]Wait
 	released map[types.UID]time.Time
@@ -148,6 +151,12 @@ func (e *Engine) Wake() {
 	}
 }
 
+// Retry asks for a pass soon that tries again what waited for a person: the identity, or its rights, have been mended.
+func (e *Engine) Retry() {
+	e.retry.Store(true)
+	e.Wake()
+}
+
 // Woken delivers Wake's requests.
 func (e *Engine) Woken() <-chan struct{} { return e.wake }
 
@@ -178,6 +187,7 @@ func (e *Engine) Pass(ctx context.Context) (time.Duration, error) {
 	if err := e.load(ctx); err != nil {
 		return 0, err
 	}
+	e.forgive()
 	e.lookAtOperations(ctx)
 	var failed error
 	view, _ := e.Cache.View()
@@ -212,6 +222,7 @@ func (e *Engine) Pass(ctx context.Context) (time.Duration, error) {
 	err = e.act(ctx, decision, &view, objects)
 	e.showOfferings(ctx)
 	e.Metrics.observe(&view, claims, e.operations)
+	e.Metrics.orphansAre(&view, claims, decision, e.Clock.Now())
 	return e.next(decision, pace), err
 }
 

@@ -113,6 +113,23 @@ func TestWhyAzureCannotBeReadStandsOnEveryWaitingClaim(t *testing.T) {
 	assert.Len(t, h.azure.Calls(), 1)
 }
 
+func TestAMendedIdentityIsTriedAtOnce(t *testing.T) {
+	h := newHouse(t)
+	h.ask("c1")
+	h.azure.SetDown(&azure.Error{Class: azure.ClassConfig, Reason: azure.ReasonIdentityUnauthorized, Message: "AADSTS700213"})
+	for range 5 { // by now it would be tried every five minutes
+		h.clock.Step(5 * time.Minute)
+		_, err := h.Pass(t.Context())
+		require.NoError(t, err)
+	}
+	h.azure.SetDown(nil)
+	h.Retry()
+	<-h.Woken()
+	_, err := h.Pass(t.Context())
+	require.NoError(t, err)
+	assert.Len(t, h.azure.Calls(), 1)
+}
+
 func TestAnOperationThatHangsIsAbortedAndItsClaimsSayWhy(t *testing.T) {
 	h := newHouse(t)
 	h.ask("c1")

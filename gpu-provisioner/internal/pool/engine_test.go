@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	promtest "github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -288,9 +289,11 @@ func TestEveryMetricIsFed(t *testing.T) {
 	assert.InDelta(t, 1, got["gpu_provisioner_machines free"], 0)
 	assert.InDelta(t, 2, got["gpu_provisioner_claims bound"], 0)
 	assert.InDelta(t, 1, got["gpu_provisioner_claims waiting"], 0, "the failed one, which core has yet to delete")
-	assert.InDelta(t, 1, got["gpu_provisioner_claim_failures_total CapacityUnavailable"], 0)
+	assert.InDelta(t, 1, got["gpu_provisioner_claim_failures_total launch CapacityUnavailable"], 0)
 	assert.InDelta(t, 1, got["gpu_provisioner_surplus_machines_deleted_total"], 0)
 	assert.InDelta(t, 1, got["gpu_provisioner_operations_running"], 0, "that deletes the surplus")
+	assert.InDelta(t, 1, got["gpu_provisioner_orphaned_nodes"], 0)
+	assert.Positive(t, got["gpu_provisioner_orphaned_node_seconds_total"])
 	assert.Positive(t, got["gpu_provisioner_view_timestamp_seconds"])
 	assert.Contains(t, fmt.Sprint(slices.Collect(maps.Keys(got))), "gpu_provisioner_offering_unavailable_until_seconds on-demand")
 }
@@ -314,4 +317,39 @@ func TestARunningOperationCostsOneLookWhenTheListShowsThatItIsOver(t *testing.T)
 	for _, name := range []string{"c1", "c2"} {
 		assert.NotEmpty(t, h.claim(name).Annotations[AnnotationProviderID], "bound in the pass that saw the end")
 	}
+}
+
+func TestAMachineThatNobodyNamesCountsAsOrphanedUntilItIsGone(t *testing.T) {
+	h := newHouse(t)
+	h.ask("c1", "c2")
+	h.pass()
+	pool := h.only()
+	h.azure.End(pool, nil, 2)
+	h.pass()
+	require.Zero(t, promtest.ToFloat64(h.Metrics.orphans))
+
+	c := h.claim("c2")
+	c.Finalizers = nil // somebody forces it away
+	require.NoError(t, h.client.Update(t.Context(), c))
+	require.NoError(t, h.client.Delete(t.Context(), c))
+	_, err := h.Pass(t.Context())
+	require.NoError(t, err)
+	assert.InDelta(t, 1, promtest.ToFloat64(h.Metrics.orphans), 0)
+	h.clock.Step(30 * time.Second)
+	_, err = h.Pass(t.Context())
+	require.NoError(t, err)
+	assert.InDelta(t, 30, promtest.ToFloat64(h.Metrics.orphaned), 0.1)
+
+	h.clock.Step(time.Minute) // the grace is over
+	h.pass()
+	require.Contains(t, h.azure.Calls()[len(h.azure.Calls())-1], "deleteMachines "+pool)
+	assert.InDelta(t, 1, promtest.ToFloat64(h.Metrics.orphans), 0, "it costs money until it is gone")
+	h.azure.End(pool, nil, 0)
+	h.pass()
+	assert.Zero(t, promtest.ToFloat64(h.Metrics.orphans))
+	total := promtest.ToFloat64(h.Metrics.orphaned)
+	assert.Greater(t, total, 90.0)
+	h.clock.Step(time.Hour)
+	h.pass()
+	assert.InDelta(t, total, promtest.ToFloat64(h.Metrics.orphaned), 0, "and no longer")
 }

@@ -17,6 +17,18 @@ func (e *Engine) release(subject string) {
 	delete(e.failures, subject)
 }
 
+// forgive drops what waits for a person when Retry was called.
+func (e *Engine) forgive() {
+	if !e.retry.Swap(false) {
+		return
+	}
+	for subject, hold := range e.holds {
+		if hold.Err.Class == azure.ClassConfig {
+			e.release(subject)
+		}
+	}
+}
+
 // backoff is how long a subject rests after its nth error in a row.
 func backoff(err *azure.Error, n int) time.Duration {
 	exponential := func(first, limit time.Duration) time.Duration {

@@ -20,6 +20,12 @@ type Metrics struct {
 	failures   *prometheus.CounterVec
 	age        prometheus.Gauge
 	offerings  *prometheus.GaugeVec
+	orphans    prometheus.Gauge
+	orphaned   prometheus.Counter
+
+	// Since when so many machines are orphaned.
+	orphansAt time.Time
+	orphansN  int
 }
 
 // NewMetrics registers the metrics.
@@ -34,14 +40,16 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		machines: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "gpu_provisioner_machines", Help: "Machines in those pools: claimed by a NodeClaim, or free."}, []string{"state"}),
 		claims:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "gpu_provisioner_claims", Help: "NodeClaims of this operator: waiting for a machine, bound to one, or deleting."}, []string{"state"}),
 		surplus:  prometheus.NewCounter(prometheus.CounterOpts{Name: "gpu_provisioner_surplus_machines_deleted_total", Help: "Machines that were deleted since no claim named them."}),
-		failures: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "gpu_provisioner_claim_failures_total", Help: "NodeClaims that were given up, by reason."}, []string{"reason"}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "gpu_provisioner_claim_failures_total", Help: "NodeClaims that were given up, by the phase that they were in and by reason."}, []string{"phase", "reason"}),
+		orphans:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "gpu_provisioner_orphaned_nodes", Help: "Machines in this operator's agent pools that no NodeClaim names or waits for. They cost money until they are deleted."}),
+		orphaned: prometheus.NewCounter(prometheus.CounterOpts{Name: "gpu_provisioner_orphaned_node_seconds_total", Help: "Seconds that machines were orphaned, summed over the machines."}),
 		age:      prometheus.NewGauge(prometheus.GaugeOpts{Name: "gpu_provisioner_view_timestamp_seconds", Help: "When the oldest part of the view of Azure was read, in Unix seconds."}),
 	}
 	m.offerings = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "gpu_provisioner_offering_unavailable_until_seconds",
 		Help: "Offerings that are not tried now, and until when, in Unix seconds. An empty label stands for all.",
 	}, []string{"scope", "size", "family", "zone", "capacity_type", "reason"})
-	r.MustRegister(m.operations, m.running, m.pools, m.machines, m.claims, m.surplus, m.failures, m.age, m.offerings)
+	r.MustRegister(m.operations, m.running, m.pools, m.machines, m.claims, m.surplus, m.failures, m.age, m.offerings, m.orphans, m.orphaned)
 	return m
 }
 
@@ -54,6 +62,42 @@ func (m *Metrics) operation(op Operation, err *azure.Error, took time.Duration) 
 		outcome = err.Reason
 	}
 	m.operations.WithLabelValues(string(op.Kind), outcome).Observe(took.Seconds())
+}
+
+// Phases of a claim's life that a failure can end.
+const (
+	PhaseLaunch       = "launch"       // until it has a machine
+	PhaseRegistration = "registration" // until the machine is a Node
+)
+
+// orphansAre counts the machines that nobody names, after the decision has given some of them to claims, and how long they are so.
+func (m *Metrics) orphansAre(view *azure.View, claims []Claim, decision Decision, now time.Time) {
+	named := map[string]bool{}
+	for i := range claims {
+		named[claims[i].ProviderID] = true
+	}
+	for _, action := range decision.Actions {
+		if bind, ok := action.(Bind); ok {
+			named[bind.ProviderID] = true
+		}
+	}
+	n := 0
+	for i := range view.Pools {
+		p := &view.Pools[i]
+		if !p.Ours() || !view.Cluster.Writable() {
+			continue // of a stopped cluster no machine runs
+		}
+		for _, machine := range p.Machines {
+			if !named[machine.ProviderID] {
+				n++
+			}
+		}
+	}
+	if m.orphansN > 0 {
+		m.orphaned.Add(now.Sub(m.orphansAt).Seconds() * float64(m.orphansN))
+	}
+	m.orphansN, m.orphansAt = n, now
+	m.orphans.Set(float64(n))
 }
 
 func (m *Metrics) showOfferings(entries map[string]offering.Entry) {

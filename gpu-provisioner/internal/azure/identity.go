@@ -1,0 +1,147 @@
+package azure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+)
+
+const (
+	// identityEvery is how often a token is asked for; while one is valid the SDK answers from its cache.
+	identityEvery = time.Minute
+	// identityRetry is how often, while the identity cannot be used.
+	identityRetry = 10 * time.Second
+	// identityTimeout bounds one request for a token.
+	identityTimeout = 30 * time.Second
+)
+
+// errUnchecked is what /readyz says before the first token was asked for.
+var errUnchecked = errors.New("no token was asked for yet")
+
+// Identity says whether the configured identity can be used: whether Entra gives it tokens, and whether ARM lets it read the cluster.
+// It runs in every replica, leading or not, so that a rollout stops at an identity that is not set up.
+type Identity struct {
+	credential azcore.TokenCredential
+	scope      string
+	clock      clock.Clock
+	metrics    *Metrics
+
+	mu     sync.Mutex
+	tokens error // why Entra gives none
+	reads  error // why ARM does not let the cluster be read
+	mended func()
+}
+
+func newIdentity(credential azcore.TokenCredential, scope string, metrics *Metrics) *Identity {
+	return &Identity{credential: credential, scope: scope, metrics: metrics, tokens: errUnchecked, mended: func() {}}
+}
+
+// OnMended has f called whenever the identity can be used again. Set before Start.
+func (i *Identity) OnMended(f func()) { i.mended = f }
+
+// NeedLeaderElection is false: see Identity.
+func (i *Identity) NeedLeaderElection() bool { return false }
+
+// Start asks for tokens until ctx ends.
+func (i *Identity) Start(ctx context.Context) error {
+	for {
+		every := identityEvery
+		if !i.checkTokens(ctx) {
+			every = identityRetry
+		}
+		timer := i.clock.NewTimer(every)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C():
+		}
+	}
+}
+
+// Ready is the check of /readyz; /readyz/identity shows its text.
+func (i *Identity) Ready(*http.Request) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return errors.Join(i.tokens, i.reads)
+}
+
+// checkTokens asks for a token, and says whether it came. The token itself is dropped.
+func (i *Identity) checkTokens(ctx context.Context) bool {
+	bounded, cancel := context.WithTimeout(ctx, identityTimeout)
+	defer cancel()
+	_, err := i.credential.GetToken(bounded, policy.TokenRequestOptions{Scopes: []string{i.scope}})
+	if ctx.Err() != nil {
+		return true // the process ends
+	}
+	i.saw(ctx, &i.tokens, err)
+	return err == nil
+}
+
+// sawRead notes how ARM has answered a read of the cluster.
+func (i *Identity) sawRead(ctx context.Context, err error) { i.saw(ctx, &i.reads, err) }
+
+// saw notes an answer. What is no refusal of the identity (Entra, ARM or the network failed) changes nothing, unless nothing was known.
+func (i *Identity) saw(ctx context.Context, what *error, err error) {
+	i.mu.Lock()
+	before, usable := *what, errors.Join(i.tokens, i.reads) == nil
+	switch classified := Classify(err); {
+	case err == nil:
+		*what = nil
+	case classified.Reason == ReasonIdentityUnauthorized, errors.Is(before, errUnchecked):
+		*what = fmt.Errorf("the identity cannot be used: %s", classified.Explain())
+	}
+	now, after := errors.Join(i.tokens, i.reads), *what
+	mended := i.mended
+	i.mu.Unlock()
+
+	i.metrics.identityUsable(now == nil)
+	logger := log.FromContext(ctx).WithName("identity")
+	if after != nil && (before == nil || before.Error() != after.Error()) {
+		logger.Error(after, "Not ready")
+	}
+	if now == nil && !usable {
+		logger.Info("The identity can be used")
+		mended()
+	}
+}
+
+// renewing makes its credential anew after a failure: workload identity keeps the federated token of its file for minutes, longer than a
+// person waits who has just mended it.
+type renewing struct {
+	build func() (azcore.TokenCredential, error)
+
+	mu      sync.Mutex
+	current azcore.TokenCredential
+}
+
+func (r *renewing) GetToken(ctx context.Context, options policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	r.mu.Lock()
+	if r.current == nil {
+		current, err := r.build()
+		if err != nil {
+			r.mu.Unlock()
+			return azcore.AccessToken{}, err
+		}
+		r.current = current
+	}
+	current := r.current
+	r.mu.Unlock()
+	token, err := current.GetToken(ctx, options)
+	if err != nil {
+		r.mu.Lock()
+		if r.current == current {
+			r.current = nil
+		}
+		r.mu.Unlock()
+	}
+	return token, err
+}
