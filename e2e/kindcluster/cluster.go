@@ -16,6 +16,7 @@ import (
 
 	"sigs.k8s.io/kind/pkg/apis/config/v1alpha4"
 	"sigs.k8s.io/kind/pkg/cluster"
+	"sigs.k8s.io/kind/pkg/cluster/constants"
 	"sigs.k8s.io/kind/pkg/cluster/nodes"
 	"sigs.k8s.io/kind/pkg/cluster/nodeutils"
 	"sigs.k8s.io/kind/pkg/log"
@@ -148,11 +149,7 @@ func (c *Cluster) Stop() error {
 
 // HostIP is this machine's address as the cluster's nodes and pods reach it.
 func (c *Cluster) HostIP() (string, error) {
-	all, err := c.provider.ListInternalNodes(c.name)
-	if err != nil {
-		return "", fmt.Errorf("listing the nodes: %w", err)
-	}
-	out, err := output(all[0], "ip", "-4", "route", "show", "default")
+	out, err := c.Run("ip", "-4", "route", "show", "default")
 	if err != nil {
 		return "", err
 	}
@@ -187,6 +184,20 @@ func (c *Cluster) Load(archive string, more ...string) error {
 		}
 	}
 	return nil
+}
+
+// Run runs a command on the control plane's node, which reaches the addresses of pods and services.
+func (c *Cluster) Run(command string, args ...string) (string, error) {
+	all, err := c.provider.ListInternalNodes(c.name)
+	if err != nil {
+		return "", fmt.Errorf("listing the nodes: %w", err)
+	}
+	for _, node := range all {
+		if role, err := node.Role(); err == nil && role == constants.ControlPlaneNodeRoleValue {
+			return output(node, command, args...)
+		}
+	}
+	return "", fmt.Errorf("the kind cluster %s has no control plane", c.name)
 }
 
 // CollectLogs writes the logs of nodes and pods to a folder.

@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+	"sigs.k8s.io/kind/pkg/cluster/constants"
 	"sigs.k8s.io/kind/pkg/cluster/nodes"
 	"sigs.k8s.io/kind/pkg/cluster/nodeutils"
 	"sigs.k8s.io/yaml"
@@ -31,7 +32,7 @@ func (c *Cluster) park(count int) error {
 	}
 	var workers []nodes.Node
 	for _, node := range all {
-		if role, err := node.Role(); err == nil && role == "worker" {
+		if role, err := node.Role(); err == nil && role == constants.WorkerNodeRoleValue {
 			workers = append(workers, node)
 		}
 	}
@@ -40,7 +41,7 @@ func (c *Cluster) park(count int) error {
 		if err := reset(node); err != nil {
 			return err
 		}
-		if _, err := output(all[0], "kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", "delete", "node", node.String()); err != nil {
+		if _, err := c.Run("kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", "delete", "node", node.String()); err != nil {
 			return err
 		}
 		c.spares = append(c.spares, node)

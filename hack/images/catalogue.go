@@ -10,7 +10,8 @@ import (
 type source struct {
 	// name of the image; module and pkg of its main package.
 	name, module, pkg string
-	// binary is the file in the image and its entry point, the same as in the Dockerfiles.
+	// binary is the file in the image and its entry point, the same as in the Dockerfiles. The simulated engine has the
+	// name of the one that it stands for, by which pods call it.
 	binary string
 }
 
@@ -22,7 +23,7 @@ var sources = []source{
 	{name: "tuning-operator", module: "tuning-operator", pkg: "./cmd", binary: "manager"},
 	{name: "runner", module: "tuning-operator", pkg: "./cmd/runner", binary: "runner"},
 	{name: "fakeazure", module: "e2e", pkg: "./cmd/fakeazure", binary: "fakeazure"},
-	{name: "simengine", module: "e2e", pkg: "./cmd/simengine", binary: "simengine"},
+	{name: "simengine", module: "e2e", pkg: "./cmd/simengine", binary: "vllm"},
 }
 
 func names() []string {

@@ -14,6 +14,11 @@ bench-gateway: ## The gateway beside a bare reverse proxy: latency at 2,000 requ
 e2e: controlplane $(KUSTOMIZE) binaries ## The stories of users, on the whole house on this machine.
 	@cd $(ROOT)/e2e && go test -count=1 -timeout $(TEST_TIMEOUT) ./suite ./provisioner/...
 
+.PHONY: e2e-kind
+e2e-kind: controlplane ## The operators in pods on a kind cluster, with Docker; real kubelets join as the fake cloud boots machines (KIND_IMAGE=).
+	@$(MAKE) --no-print-directory images TAG=dev
+	@cd $(ROOT)/e2e && go test -count=1 -timeout 40m -v ./kind -args -kind $(if $(KIND_IMAGE),-image $(KIND_IMAGE))
+
 SEED ?= 1
 
 .PHONY: chaos

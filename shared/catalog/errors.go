@@ -74,5 +74,5 @@ func didYouMean(names []string) string {
 	if len(names) == 0 {
 		return ""
 	}
-	return ": did you mean " + strings.Join(names, ", ") + "?"
+	return " (did you mean " + strings.Join(names, ", ") + "?)"
 }

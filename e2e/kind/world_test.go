@@ -1,0 +1,211 @@
+package kind
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"kaito.sh/e2e/fakeazure"
+	"kaito.sh/e2e/kindcluster"
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+	"kaito.sh/shared/conditions"
+	"kaito.sh/shared/test/cluster"
+	"kaito.sh/shared/test/eventually"
+)
+
+var (
+	wanted    = flag.Bool("kind", false, "make a kind cluster and run the suite on it")
+	nodeImage = flag.String("image", "", "node image; empty means kind's default")
+	archives  = flag.String("images", "../../dist/images", "folder that `make images TAG=dev` has written")
+	logs      = flag.String("logs", "../../dist/kind-logs", "folder for the logs of nodes and pods when a test fails")
+)
+
+// Waits are generous: kubelets and images take their time on a busy machine.
+const (
+	installed = 5 * eventually.Long
+	served    = 5 * eventually.Long
+	replaced  = 8 * eventually.Long
+	look      = time.Second
+)
+
+// engines are the names under which the catalogue asks for the engine that is simulated here.
+var engines = []string{"docker.io/vllm/vllm-openai:v0.32.0", "docker.io/vllm/vllm-openai:v0.10.2"}
+
+type world struct {
+	kind       *kindcluster.Cluster
+	azure      *fakeazure.Server
+	client     client.Client
+	kubernetes kubernetes.Interface
+}
+
+// start brings up the cluster, the cloud and the operators.
+func start(t *testing.T) *world {
+	t.Helper()
+	w := &world{}
+	var err error
+	w.kind, err = kindcluster.Start(t.Context(), kindcluster.Options{Name: "kaito-e2e", Image: *nodeImage, Workers: 1, Spares: 2, Log: testLog{t}})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, w.kind.Stop()) })
+	t.Cleanup(func() {
+		if t.Failed() {
+			assert.NoError(t, os.MkdirAll(*logs, 0o755))
+			assert.NoError(t, w.kind.CollectLogs(*logs))
+			t.Log("logs of nodes and pods are in", *logs)
+		}
+	})
+	w.connect(t)
+	w.loadImages(t)
+	w.startAzure(t)
+	w.install(t)
+	return w
+}
+
+func (w *world) connect(t *testing.T) {
+	t.Helper()
+	config, err := clientcmd.BuildConfigFromFlags("", w.kind.Kubeconfig())
+	require.NoError(t, err)
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, kaitov1alpha1.AddToScheme, karpenterv1alpha5.AddToScheme} {
+		require.NoError(t, add(scheme))
+	}
+	w.client, err = client.New(config, client.Options{Scheme: scheme})
+	require.NoError(t, err)
+	w.kubernetes, err = kubernetes.NewForConfig(config)
+	require.NoError(t, err)
+}
+
+func (w *world) loadImages(t *testing.T) {
+	t.Helper()
+	for _, name := range []string{"workspace-operator", "gateway", "gpu-provisioner", "tuning-operator", "runner", "simengine"} {
+		var more []string
+		if name == "simengine" {
+			more = engines
+		}
+		require.NoError(t, w.kind.Load(filepath.Join(*archives, name+".tar"), more...))
+	}
+}
+
+// startAzure listens where pods reach it.
+func (w *world) startAzure(t *testing.T) {
+	t.Helper()
+	host, err := w.kind.HostIP()
+	require.NoError(t, err)
+	machines, err := w.kind.Machines(w.kubernetes)
+	require.NoError(t, err)
+	address := net.JoinHostPort(host, "0")
+	w.azure, err = fakeazure.New(fakeazure.Options{
+		Dir: t.TempDir(), Nodes: machines, ARMAddress: address, EntraAddress: address,
+		Durations: fakeazure.Durations{
+			CreatePool: 2 * time.Second, Scale: 2 * time.Second, DeletePool: time.Second, DeleteMachines: time.Second, VMBoot: time.Second, NodeJoin: time.Second,
+		},
+	})
+	require.NoError(t, err)
+	require.NoError(t, w.azure.Start())
+	t.Cleanup(func() { assert.NoError(t, w.azure.Stop()) })
+}
+
+// install does what a user does: kubectl apply -k, and the cloud's configuration as a ConfigMap.
+func (w *world) install(t *testing.T) {
+	t.Helper()
+	w.kubectl(t, "apply", "--server-side", "-k", "config")
+	authority, err := os.ReadFile(w.azure.CAFile())
+	require.NoError(t, err)
+	o := w.azure.Options()
+	config, err := yaml.Marshal(map[string]any{
+		"cloud": "Custom", "resourceManagerEndpoint": w.azure.ARMEndpoint(), "resourceManagerAudience": w.azure.ARMEndpoint(),
+		"authorityHost": w.azure.AuthorityHost(), "caFile": "/etc/gpu-provisioner/ca.crt", "disableInstanceDiscovery": true,
+		"subscriptionID": o.SubscriptionID, "resourceGroup": o.ResourceGroup, "clusterName": o.ClusterName,
+		"auth": "workloadIdentity", "tenantID": o.TenantID, "clientID": o.ClientID, "tokenFile": "/var/run/secrets/azure/tokens/azure-identity-token",
+	})
+	require.NoError(t, err)
+	require.NoError(t, w.client.Create(t.Context(), &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Name: "azure", Namespace: "gpu-provisioner-system"},
+		Data:       map[string]string{"azure.yaml": string(config), "ca.crt": string(authority)},
+	}))
+	for _, operator := range []string{"workspace-operator", "tuning-operator", "gpu-provisioner"} {
+		deployment := &appsv1.Deployment{}
+		require.EventuallyWithT(t, func(c *assert.CollectT) {
+			require.NoError(c, w.client.Get(t.Context(), client.ObjectKey{Namespace: operator + "-system", Name: operator + "-controller-manager"}, deployment))
+			assert.Positive(c, deployment.Status.AvailableReplicas, "%s: %v", operator, deployment.Status.Conditions)
+		}, installed, look)
+	}
+}
+
+func (w *world) kubectl(t *testing.T, args ...string) string {
+	t.Helper()
+	binary, err := cluster.Binary("kubectl")
+	require.NoError(t, err)
+	var out bytes.Buffer
+	command := exec.CommandContext(t.Context(), binary, append([]string{"--kubeconfig", w.kind.Kubeconfig()}, args...)...)
+	command.Stdout, command.Stderr = &out, &out
+	require.NoError(t, command.Run(), out.String())
+	return out.String()
+}
+
+// ready waits until the Workspace is.
+func (w *world) ready(t *testing.T, name string, within time.Duration) *kaitov1alpha1.Workspace {
+	t.Helper()
+	workspace := &kaitov1alpha1.Workspace{}
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		require.NoError(c, w.client.Get(t.Context(), client.ObjectKey{Namespace: metav1.NamespaceDefault, Name: name}, workspace))
+		ready := conditions.Get(workspace, kaitov1alpha1.ConditionReady)
+		if assert.NotNil(c, ready) {
+			assert.Equal(c, metav1.ConditionTrue, ready.Status, "%s: %s", ready.Reason, ready.Message)
+		}
+	}, within, look)
+	return workspace
+}
+
+// ask posts the seed's request to the Service's cluster IP, from a node.
+func (w *world) ask(t *testing.T, name, prompt string) string {
+	t.Helper()
+	service := &corev1.Service{}
+	require.NoError(t, w.client.Get(t.Context(), client.ObjectKey{Namespace: metav1.NamespaceDefault, Name: name}, service))
+	answer, err := w.kind.Run("curl", "-sS", "--fail-with-body", "--max-time", "20", "-X", "POST", "http://"+service.Spec.ClusterIP+"/chat",
+		"-H", "accept: application/json", "-H", "Content-Type: application/json", "-d", fmt.Sprintf(`{"prompt":%q}`, prompt))
+	require.NoError(t, err)
+	return strings.TrimSpace(answer)
+}
+
+// gone waits until neither the cluster nor the cloud has anything of a Workspace.
+func (w *world) gone(t *testing.T) {
+	t.Helper()
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		machines, pods, nodes := &karpenterv1alpha5.MachineList{}, &corev1.PodList{}, &corev1.NodeList{}
+		require.NoError(c, w.client.List(context.Background(), machines))
+		require.NoError(c, w.client.List(context.Background(), pods, client.InNamespace(metav1.NamespaceDefault)))
+		require.NoError(c, w.client.List(context.Background(), nodes))
+		assert.Empty(c, machines.Items)
+		assert.Empty(c, pods.Items)
+		assert.Len(c, nodes.Items, 2, "the control plane and the worker")
+		assert.Empty(c, w.azure.State().Pools)
+	}, served, look)
+}
+
+type testLog struct{ t *testing.T }
+
+func (l testLog) Write(p []byte) (int, error) {
+	l.t.Log(strings.TrimSpace(string(p)))
+	return len(p), nil
+}
