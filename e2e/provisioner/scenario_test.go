@@ -7,12 +7,11 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"kaito.sh/e2e/fakeazure"
+	"kaito.sh/e2e/provisioner/installed"
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 )
 
@@ -110,24 +109,12 @@ func TestANodeClaimNeedsNoMachine(t *testing.T) {
 	w := newWorld(t, func(o *fakeazure.Options) {
 		o.FamilyQuota = map[string]fakeazure.Quota{"StandardNCADSA100v4Family": {Limit: 24}}
 	})
-	claim := func(name string) *karpv1.NodeClaim {
-		in := func(key string, values ...string) karpv1.NodeSelectorRequirementWithMinValues {
-			return karpv1.NodeSelectorRequirementWithMinValues{Key: key, Operator: corev1.NodeSelectorOpIn, Values: values}
-		}
-		c := &karpv1.NodeClaim{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"kaito.sh/workspace": name}}}
-		c.Spec.NodeClassRef = &karpv1.NodeClassReference{Group: "kaito.sh", Kind: "KaitoNodeClass", Name: "default"}
-		c.Spec.Requirements = []karpv1.NodeSelectorRequirementWithMinValues{
-			in(corev1.LabelInstanceTypeStable, a100), in(karpv1.CapacityTypeLabelKey, "on-demand"), in(corev1.LabelOSStable, "linux"), in(corev1.LabelArchStable, "amd64"),
-		}
-		c.Spec.Resources.Requests = corev1.ResourceList{"nvidia.com/gpu": resource.MustParse("1")}
-		return c
-	}
-	require.NoError(t, w.client.Create(t.Context(), claim("fits")))
+	require.NoError(t, w.client.Create(t.Context(), installed.NodeClaim("fits", a100)))
 	w.eventually("the claim is Ready", func() bool {
 		c := w.claim("fits")
 		return c != nil && c.StatusConditions().IsTrue("Ready")
 	})
-	require.NoError(t, w.client.Create(t.Context(), claim("poor")))
+	require.NoError(t, w.client.Create(t.Context(), installed.NodeClaim("poor", a100)))
 	w.eventually("core deletes the one that the quota has no room for", func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()

@@ -15,7 +15,6 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
@@ -24,6 +23,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"kaito.sh/e2e/fakeazure"
+	"kaito.sh/e2e/provisioner/installed"
 	"kaito.sh/e2e/provisioner/invariant"
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 	"kaito.sh/shared/test/eventually"
@@ -31,7 +31,7 @@ import (
 )
 
 const (
-	a100 = "Standard_NC24ads_A100_v4"
+	a100 = installed.A100
 	// journey bounds what passes through Karpenter's core, which drains for five seconds and asks every five, and through Azure.
 	journey = 2 * eventually.Long
 )
@@ -171,22 +171,7 @@ func (w *world) ask(names ...string) {
 
 func (w *world) create(name, size, capacityType string) {
 	w.t.Helper()
-	in := func(key string, values ...string) corev1.NodeSelectorRequirement {
-		return corev1.NodeSelectorRequirement{Key: key, Operator: corev1.NodeSelectorOpIn, Values: values}
-	}
-	require.NoError(w.t, w.client.Create(w.t.Context(), &karpenterv1alpha5.Machine{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"kaito.sh/workspace": name, karpenterv1alpha5.LabelProvisionerName: "default"}},
-		Spec: karpenterv1alpha5.MachineSpec{
-			Taints: []corev1.Taint{{Key: "sku", Value: "gpu", Effect: corev1.TaintEffectNoSchedule}},
-			Requirements: []corev1.NodeSelectorRequirement{
-				in(corev1.LabelInstanceTypeStable, size), in(karpv1.CapacityTypeLabelKey, capacityType), in(corev1.LabelOSStable, "linux"),
-				in(corev1.LabelArchStable, "amd64"), in("kaito.sh/machine-type", "gpu"),
-			},
-			Resources: karpenterv1alpha5.ResourceRequirements{Requests: corev1.ResourceList{
-				"nvidia.com/gpu": resource.MustParse("1"), corev1.ResourceEphemeralStorage: resource.MustParse("60Gi"),
-			}},
-		},
-	}))
+	require.NoError(w.t, w.client.Create(w.t.Context(), installed.Machine(name, size, capacityType)))
 }
 
 // release deletes Machines, as their owner does who needs the nodes no more.

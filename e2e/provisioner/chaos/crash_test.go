@@ -1,0 +1,199 @@
+package chaos_test
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"kaito.sh/e2e/fakeazure"
+)
+
+// flow is something that owners do, and how it ends whatever dies in between.
+type flow struct {
+	name string
+	// before is the fault that Azure has meanwhile.
+	fault *fakeazure.Fault
+	// begin does it; rounds follow.
+	begin func(*world, *scene)
+	// machines is how many machines Azure may make in all.
+	machines int
+}
+
+// scene is what there is between two flows.
+type scene struct {
+	serial int
+	want   map[string]outcome
+}
+
+// ask creates so many Machines, which are to end as told.
+func (s *scene) ask(w *world, outcomes ...outcome) {
+	for _, o := range outcomes {
+		s.serial++
+		name := fmt.Sprintf("ws%d", s.serial)
+		s.want[name] = o
+		w.ask(name)
+	}
+}
+
+// release deletes so many of the Machines, the eldest first; refused ones as well.
+func (s *scene) release(w *world, n int) {
+	names := slices.SortedFunc(maps.Keys(s.want), func(a, b string) int { return len(a)*100 - len(b)*100 + strings.Compare(a, b) })
+	for _, name := range names[:n] {
+		delete(s.want, name)
+		w.release(name)
+	}
+}
+
+// chains begin and end with nothing, so that each flow finds what the one before it has left, exactly.
+var chains = [][]flow{
+	{
+		{name: "create 1", machines: 1, begin: func(w *world, s *scene) { s.ask(w, ready) }},
+		{name: "delete 1", begin: func(w *world, s *scene) { s.release(w, 1) }},
+	},
+	{
+		{name: "create 3", machines: 3, begin: func(w *world, s *scene) { s.ask(w, ready, ready, ready) }},
+		{name: "delete 1 of 3", begin: func(w *world, s *scene) { s.release(w, 1) }},
+		{name: "delete 2", begin: func(w *world, s *scene) { s.release(w, 2) }},
+	},
+	{
+		{name: "partial failure", machines: 2, begin: func(w *world, s *scene) { s.ask(w, ready, ready, refused) },
+			fault: &fakeazure.Fault{Verb: "putPool", Kind: "AllocationFailed", Fails: 1}},
+		{name: "delete after a partial failure", begin: func(w *world, s *scene) { s.release(w, 3) }},
+	},
+	{
+		// The claim goes while its machine is being made: it names none yet, so that core finalizes it at once.
+		{name: "garbage collection", machines: 1, begin: func(w *world, s *scene) {
+			s.ask(w, ready)
+			w.until("Azure is asked", func() bool { return len(w.azure.State().Running) > 0 })
+			s.release(w, 1)
+		}},
+	},
+}
+
+// play runs a flow to its end, the process dying at the point, if it is one; it returns the calls that were made.
+func (f flow) play(t *testing.T, w *world, s *scene, p point) []string {
+	t.Helper()
+	w.crash() // a process without memory, so that its calls are the same every time
+	w.clock.Step(15 * time.Minute)
+	w.settle()
+	w.azure.ClearFaults()
+	if f.fault != nil {
+		w.azure.AddFault(*f.fault)
+	}
+	w.dieAtCall(p.call, p.how)
+	before, starts := w.booted, w.starts
+	f.begin(w, s)
+	w.until(f.name+" ends as it must", func() bool { return w.exactly(s.want) == "" })
+	calls := w.made()
+	w.mu.Lock()
+	w.dieAt = 0
+	w.mu.Unlock()
+	// What is exact stays so: nothing is written any more.
+	writes := len(w.azure.State().Writes)
+	for range 3 {
+		w.round()
+	}
+	require.Empty(t, w.exactly(s.want))
+	require.Len(t, w.azure.State().Writes, writes, "%s has ended, and Azure is written to", f.name)
+	require.Equal(t, before+f.machines, w.booted, "%s makes not one machine too many", f.name)
+	if p.call > 0 && p.call <= len(calls) {
+		require.Equal(t, starts+2, w.starts, "the process died once")
+	}
+	return calls
+}
+
+// point is where a process dies.
+type point struct {
+	call int // from 1
+	what string
+	how  verdict
+}
+
+func (p point) String() string {
+	when := map[verdict]string{dieBefore: "before", dieAfter: "after"}[p.how]
+	return fmt.Sprintf("%s call %d, %s", when, p.call, p.what)
+}
+
+// points are all places between two calls: before and after every call that writes to Azure or to the API server, and before every call
+// that reads from Azure, since Azure goes on meanwhile. After a read there is nothing that there was not before it.
+func points(calls []string) []point {
+	var out []point
+	for i, what := range calls {
+		out = append(out, point{i + 1, what, dieBefore})
+		if !reads(what) {
+			out = append(out, point{i + 1, what, dieAfter})
+		}
+	}
+	return out
+}
+
+func reads(what string) bool {
+	verb, ok := strings.CutPrefix(what, "ARM ")
+	return ok && (strings.HasPrefix(verb, "get") || strings.HasPrefix(verb, "list") || strings.HasPrefix(verb, "operation"))
+}
+
+// TestTheProcessMayDieBetweenAnyTwoCalls kills it at every point of every flow; with -short, or without CHAOS, at every eighth, which ones
+// changes with the day.
+func TestTheProcessMayDieBetweenAnyTwoCalls(t *testing.T) {
+	every, first := 8, time.Now().YearDay()%8
+	if os.Getenv("CHAOS") != "" {
+		every, first = 1, 0
+	}
+	for _, chain := range chains {
+		t.Run(chain[0].name, func(t *testing.T) { enumerate(t, chain, every, first) })
+	}
+}
+
+// enough failures of a chain show what is wrong.
+const enough = 3
+
+func enumerate(t *testing.T, chain []flow, every, first int) {
+	w, s := newWorld(t, nil), &scene{want: map[string]outcome{}}
+	defer func() { w.close() }()
+	w.t = t
+	all := make([][]point, len(chain))
+	longest, other, start := 0, 0, time.Now()
+	for i, f := range chain {
+		all[i] = points(f.play(t, w, s, point{}))
+		longest = max(longest, len(all[i]))
+		t.Logf("%s: %d points", f.name, len(all[i]))
+	}
+	died, failed := 0, 0
+	for n := first; n < longest; n += every {
+		passed := t.Run(strconv.Itoa(n), func(t *testing.T) {
+			w.t = t
+			for i, f := range chain {
+				p := point{}
+				if n < len(all[i]) {
+					p = all[i][n]
+					t.Logf("%s: dies %s", f.name, p)
+				}
+				calls := f.play(t, w, s, p)
+				switch {
+				case p.call == 0:
+				case p.call > len(calls) || calls[p.call-1] != p.what:
+					other++ // it died all the same, if it came that far
+				default:
+					died++
+				}
+			}
+		})
+		w.t = t
+		if !passed {
+			if failed++; failed == enough {
+				t.Logf("%d points have failed: the others are left out", failed)
+				return
+			}
+			w.close()
+			w, s = newWorld(t, nil), &scene{serial: s.serial, want: map[string]outcome{}}
+		}
+	}
+	t.Logf("died at %d of these points, and at %d where another call was made than the first time, in %s", died, other, time.Since(start).Round(time.Second))
+}

@@ -1,0 +1,287 @@
+package chaos_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/retry"
+	clocktesting "k8s.io/utils/clock/testing"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+
+	"kaito.sh/e2e/fakeazure"
+	"kaito.sh/e2e/provisioner/installed"
+	"kaito.sh/e2e/provisioner/invariant"
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+)
+
+// kubelets are Nodes that are Ready, or not, without a heartbeat, and with the taint that the control plane keeps in step with that.
+type kubelets struct {
+	fakeazure.NodeSide
+	nodes kubernetes.Interface
+	clock *clocktesting.FakeClock
+}
+
+// Join has the Node say how it is.
+func (k *kubelets) Join(ctx context.Context, vm fakeazure.VM) error {
+	if err := k.NodeSide.Join(ctx, vm); err != nil {
+		return err
+	}
+	status := corev1.ConditionTrue
+	if vm.NotReady {
+		status = corev1.ConditionFalse
+	}
+	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		node, err := k.nodes.CoreV1().Nodes().Get(ctx, vm.Name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		notReady := func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeNotReady }
+		if vm.NotReady != slices.ContainsFunc(node.Spec.Taints, notReady) {
+			node.Spec.Taints = slices.DeleteFunc(node.Spec.Taints, notReady)
+			if vm.NotReady {
+				node.Spec.Taints = append(node.Spec.Taints, corev1.Taint{Key: corev1.TaintNodeNotReady, Effect: corev1.TaintEffectNoSchedule})
+			}
+			if node, err = k.nodes.CoreV1().Nodes().Update(ctx, node, metav1.UpdateOptions{}); err != nil {
+				return err
+			}
+		}
+		now := metav1.NewTime(k.clock.Now())
+		said := corev1.NodeCondition{Type: corev1.NodeReady, Status: status, Reason: "KubeletReady", LastHeartbeatTime: now, LastTransitionTime: now}
+		for _, c := range node.Status.Conditions {
+			if c.Type == corev1.NodeReady && c.Status == status && c.Reason == said.Reason {
+				return nil
+			}
+		}
+		node.Status.Conditions = []corev1.NodeCondition{said}
+		_, err = k.nodes.CoreV1().Nodes().UpdateStatus(ctx, node, metav1.UpdateOptions{})
+		return err
+	})
+}
+
+func list[L client.ObjectList](w *world, into L) L {
+	w.t.Helper()
+	require.NoError(w.t, shared.client.List(context.Background(), into))
+	return into
+}
+
+func (w *world) listMachines() []karpenterv1alpha5.Machine {
+	return list(w, &karpenterv1alpha5.MachineList{}).Items
+}
+func (w *world) listClaims() []karpv1.NodeClaim { return list(w, &karpv1.NodeClaimList{}).Items }
+func (w *world) listNodes() []corev1.Node       { return list(w, &corev1.NodeList{}).Items }
+
+// The tags that mark a pool as the provisioner's, as its README promises them.
+func ours(tags map[string]string) bool {
+	return tags["kaito.sh_managed-by"] == "gpu-provisioner" && tags["kaito.sh_pool-key"] != ""
+}
+
+// picture is what the cloud and the cluster are now; nothing moves meanwhile.
+func (w *world) picture() invariant.Picture {
+	w.t.Helper()
+	state := w.azure.State()
+	p := invariant.Picture{At: w.fair, Claims: w.listClaims()}
+	p.Gone = w.api.gone(p.Claims)
+	before := w.machines
+	w.machines = map[string]bool{}
+	for _, pool := range state.Pools {
+		out := invariant.Pool{Name: pool.Name, Ours: ours(pool.Tags), Count: pool.Count, Busy: slices.Contains(state.Running, pool.Name)}
+		for _, id := range pool.Machines {
+			out.Machines = append(out.Machines, invariant.Machine{ProviderID: id})
+			if !out.Ours {
+				continue
+			}
+			if w.machines[id] = true; !before[id] {
+				w.booted++
+			}
+		}
+		p.Pools = append(p.Pools, out)
+	}
+	for _, write := range state.Writes {
+		p.Writes = append(p.Writes, invariant.Write{
+			What: write.Verb, Pool: write.Pool, Verdict: write.Refused, Stopped: write.PowerState != "Running",
+			Told: write.Told == "Running", Ago: write.Time.Sub(write.ToldAt), Foreign: !ours(write.Tags) && (!write.Absent || write.Verb == "putPool"),
+		})
+	}
+	return p
+}
+
+// check holds everything to the invariants, and what no invariant says: who worked and was left alone is there still, and what is
+// somebody else's is as it was.
+func (w *world) check() {
+	w.t.Helper()
+	p := w.picture()
+	broken := w.checker.Check(p)
+	for i := range p.Gone {
+		c := &p.Gone[i]
+		if !w.checker.Released[c.Name] && !w.harmed[c.Name] && c.StatusConditions().IsTrue(karpv1.ConditionTypeRegistered) {
+			broken = append(broken, "a live claim was lost: "+c.Name)
+		}
+	}
+	there := map[string]int{}
+	for _, pool := range p.Pools {
+		if !pool.Ours {
+			there[pool.Name] = len(pool.Machines)
+		}
+	}
+	for name, machines := range w.foreign {
+		if n, ok := there[name]; !ok || n != machines {
+			broken = append(broken, fmt.Sprintf("pool %s is somebody else's and has %d machines instead of %d", name, n, machines))
+		}
+	}
+	if len(broken) > 0 {
+		require.FailNow(w.t, strings.Join(broken, "\n"), w.describe())
+	}
+}
+
+// outcome is how a Machine is to end.
+type outcome string
+
+const (
+	ready   outcome = "Ready"
+	refused outcome = "CapacityUnavailable"
+)
+
+// exactly says what is not as it should be: one Machine to each name, one claim, one machine and one Node to each that is to be Ready, and
+// nothing else.
+func (w *world) exactly(want map[string]outcome) string {
+	w.t.Helper()
+	state := w.azure.State()
+	if len(state.Running) > 0 {
+		return fmt.Sprintf("operations run on %v", state.Running)
+	}
+	machines := map[string]bool{}
+	for _, pool := range state.Pools {
+		if !ours(pool.Tags) {
+			continue
+		}
+		if pool.Count != len(pool.Machines) || len(pool.Machines) == 0 {
+			return fmt.Sprintf("pool %s has count %d and %d machines", pool.Name, pool.Count, len(pool.Machines))
+		}
+		for _, id := range pool.Machines {
+			machines[id] = true
+		}
+	}
+	found := w.listMachines()
+	if len(found) != len(want) {
+		return fmt.Sprintf("%d Machines are left, of %d", len(found), len(want))
+	}
+	live := 0
+	for i := range found {
+		m := &found[i]
+		reason := outcome("")
+		if c := m.GetCondition(karpenterv1alpha5.ConditionReady); c != nil {
+			reason = outcome(c.Reason)
+			if c.Status == corev1.ConditionTrue {
+				reason = ready
+			}
+		}
+		if reason != want[m.Name] {
+			return fmt.Sprintf("Machine %s is %s, not %s", m.Name, reason, want[m.Name])
+		}
+		if reason == ready {
+			live++
+		}
+	}
+	claims := w.listClaims()
+	if len(claims) != live {
+		return fmt.Sprintf("%d claims for %d live Machines", len(claims), live)
+	}
+	for i := range claims {
+		if !machines[claims[i].Status.ProviderID] {
+			return fmt.Sprintf("claim %s names %q, which is no machine that another claim does not name", claims[i].Name, claims[i].Status.ProviderID)
+		}
+		delete(machines, claims[i].Status.ProviderID)
+	}
+	if len(machines) > 0 {
+		return fmt.Sprintf("nobody names %v", machines)
+	}
+	nodes := 0
+	for _, n := range w.listNodes() {
+		if _, foreign := w.foreign[n.Labels["agentpool"]]; !foreign {
+			nodes++
+		}
+	}
+	if nodes != live {
+		return fmt.Sprintf("%d Nodes for %d live Machines", nodes, live)
+	}
+	return ""
+}
+
+// ask creates Machines; release deletes them, as their owner does who needs the nodes no more.
+func (w *world) ask(names ...string) {
+	w.t.Helper()
+	for _, name := range names {
+		delete(w.checker.Released, name)
+		require.NoError(w.t, shared.client.Create(context.Background(), installed.Machine(name, installed.A100, "on-demand")))
+	}
+}
+
+func (w *world) release(names ...string) {
+	w.t.Helper()
+	for _, name := range names {
+		w.checker.Released[name] = true
+		require.NoError(w.t, client.IgnoreNotFound(shared.client.Delete(context.Background(), &karpenterv1alpha5.Machine{ObjectMeta: metav1.ObjectMeta{Name: name}})))
+	}
+}
+
+func (w *world) addForeign(name string, machines int) {
+	w.foreign[name] = machines
+	w.azure.AddForeignPool(name, "Standard_D4s_v5", machines, map[string]string{"team": "platform"})
+}
+
+// writes counts the writes of a verb that took effect.
+func (w *world) writes(verb string) int {
+	n := 0
+	for _, write := range w.azure.State().Accepted() {
+		if write.Verb == verb {
+			n++
+		}
+	}
+	return n
+}
+
+// pass lets much time go by at once, with nothing under way.
+func (w *world) pass(d time.Duration) {
+	w.t.Helper()
+	w.step(d, command{Steps: order})
+}
+
+// sweep removes what a world left in the cluster.
+func sweep(t tester) {
+	t.Helper()
+	ctx := context.Background()
+	strip := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`))
+	for _, of := range []client.ObjectList{&karpenterv1alpha5.MachineList{}, &karpv1.NodeClaimList{}, &corev1.NodeList{}, &corev1.ConfigMapList{}} {
+		opts := []client.ListOption{}
+		if _, ok := of.(*corev1.ConfigMapList); ok {
+			opts = append(opts, client.InNamespace(installed.Namespace), client.MatchingLabels{"app.kubernetes.io/managed-by": "gpu-provisioner"})
+		}
+		require.NoError(t, shared.client.List(ctx, of, opts...))
+		for _, o := range objects(t, of) {
+			require.NoError(t, client.IgnoreNotFound(shared.client.Delete(ctx, o)))
+			if len(o.GetFinalizers()) > 0 {
+				require.NoError(t, client.IgnoreNotFound(shared.client.Patch(ctx, o, strip)))
+			}
+		}
+	}
+}
+
+func objects(t tester, of client.ObjectList) []client.Object {
+	t.Helper()
+	var out []client.Object
+	require.NoError(t, meta.EachListItem(of, func(o runtime.Object) error {
+		out = append(out, o.(client.Object))
+		return nil
+	}))
+	return out
+}

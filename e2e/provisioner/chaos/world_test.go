@@ -1,0 +1,279 @@
+package chaos_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	clocktesting "k8s.io/utils/clock/testing"
+	"sigs.k8s.io/yaml"
+
+	"kaito.sh/e2e/fakeazure"
+	"kaito.sh/e2e/provisioner/installed"
+	"kaito.sh/e2e/provisioner/invariant"
+	"kaito.sh/shared/test/eventually"
+	"kaito.sh/shared/test/process"
+)
+
+// tick is how much time a round takes.
+const tick = 5 * time.Second
+
+// What is short here is short on both sides: Azure takes half a minute where it takes minutes, and the operator's flags follow.
+var (
+	durations = fakeazure.Durations{
+		CreatePool: 30 * time.Second, Scale: 30 * time.Second, DeletePool: 20 * time.Second, DeleteMachines: 20 * time.Second,
+		VMBoot: 10 * time.Second, NodeJoin: 10 * time.Second,
+	}
+	arguments = []string{
+		"--gather=1s", "--patience=60s", "--surplus-grace=20s", "--operation-timeout=5m", "--node-join-timeout=5m", "--gpu-ready-timeout=5m",
+		"--refresh-active=5s", "--refresh-idle=20s",
+	}
+)
+
+// order is that of a quiet day: what a Machine sets going reaches Azure, and what Azure answers reaches the Machine.
+var order = []string{"classes", "machines", "labels", "claims", "pools", "claims", "machines", "nodes", "accelerators", "health", "garbage"}
+
+type tester interface {
+	require.TestingT
+	Helper()
+	Logf(format string, args ...any)
+}
+
+// world is a fake Azure and an operator that is killed and started, on the shared cluster.
+type world struct {
+	t        tester
+	dir      string
+	clock    *clocktesting.FakeClock
+	azure    *fakeazure.Server
+	api      *api
+	launcher *process.Launcher
+	process  *process.Process
+	line     *line
+	args     []string
+	starts   int
+	errors   []string // of the last round
+
+	checker  invariant.Checker
+	fair     time.Time // goes on while nothing is broken, so that a promise with a time has it
+	unfair   bool
+	harmed   map[string]bool // claims whose machine or node the test has taken away
+	foreign  map[string]int  // pools of somebody else's, and their machines
+	machines map[string]bool // of ours, at the last look
+	booted   int             // machines of ours that ever came
+
+	mu    sync.Mutex
+	calls []string
+	dieAt int // the number of the call, from 1; 0: never
+	die   verdict
+}
+
+func newWorld(t tester, change func(*fakeazure.Options), args ...string) *world {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "chaos-")
+	require.NoError(t, err)
+	w := &world{
+		t: t, dir: dir, clock: clocktesting.NewFakeClock(epoch), args: append(slices.Clone(arguments), args...), fair: epoch,
+		checker: invariant.Checker{Grace: 3 * time.Minute, Look: 0, Released: map[string]bool{}},
+		harmed:  map[string]bool{}, foreign: map[string]int{}, machines: map[string]bool{},
+	}
+	options := fakeazure.Options{
+		Dir: filepath.Join(dir, "azure"), Clock: w.clock, Durations: durations,
+		Nodes: &kubelets{NodeSide: fakeazure.NewKWOK(shared.nodes), nodes: shared.nodes, clock: w.clock},
+		OnRequest: func(r fakeazure.Request) fakeazure.Verdict {
+			return map[verdict]fakeazure.Verdict{serve: fakeazure.Serve, dieBefore: fakeazure.DropBefore, dieAfter: fakeazure.DropAfter}[w.fate("ARM "+r.Verb+" "+r.Pool)]
+		},
+	}
+	if change != nil {
+		change(&options)
+	}
+	w.azure, err = fakeazure.New(options)
+	require.NoError(t, err)
+	require.NoError(t, w.azure.Start())
+	w.launcher, err = process.NewLauncher(dir)
+	require.NoError(t, err)
+	w.api, err = newAPI(w.clock, w.fate)
+	require.NoError(t, err)
+	w.configure()
+	w.addForeign("nodepool1", 2)
+	return w
+}
+
+// close ends everything and leaves the cluster empty for the next one.
+func (w *world) close() {
+	if w.process != nil {
+		_ = w.process.Kill() // it may have been killed already
+	}
+	w.launcher.Close()
+	_ = w.api.server.Close()
+	_ = w.azure.Stop()
+	_ = os.RemoveAll(w.dir)
+	sweep(w.t)
+}
+
+// configure writes the operator's config file, and the federated token that a pod would have mounted.
+func (w *world) configure() {
+	token, err := shared.nodes.CoreV1().ServiceAccounts(installed.Namespace).CreateToken(context.Background(), installed.Account, &authenticationv1.TokenRequest{
+		Spec: authenticationv1.TokenRequestSpec{Audiences: []string{"api://AzureADTokenExchange"}},
+	}, metav1.CreateOptions{})
+	require.NoError(w.t, err)
+	require.NoError(w.t, os.WriteFile(filepath.Join(w.dir, "token"), []byte(token.Status.Token), 0o600))
+	o := w.azure.Options()
+	raw, err := yaml.Marshal(map[string]any{
+		"cloud": "Custom", "resourceManagerEndpoint": w.azure.ARMEndpoint(), "authorityHost": w.azure.AuthorityHost(), "caFile": w.azure.CAFile(),
+		"disableInstanceDiscovery": true, "subscriptionID": o.SubscriptionID, "resourceGroup": o.ResourceGroup, "clusterName": o.ClusterName,
+		"tenantID": o.TenantID, "clientID": o.ClientID, "tokenFile": filepath.Join(w.dir, "token"),
+	})
+	require.NoError(w.t, err)
+	require.NoError(w.t, os.WriteFile(filepath.Join(w.dir, "azure.yaml"), raw, 0o600))
+}
+
+// fate counts a call and decides about it.
+func (w *world) fate(what string) verdict {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.calls = append(w.calls, what)
+	if w.dieAt == 0 || len(w.calls) != w.dieAt {
+		return serve
+	}
+	w.dieAt = 0
+	if err := w.process.Kill(); err != nil {
+		panic(err) // the kernel does not end a process
+	}
+	return w.die
+}
+
+// crash kills the process between two rounds.
+func (w *world) crash() {
+	if w.process != nil {
+		require.NoError(w.t, w.process.Kill())
+		w.process = nil
+	}
+}
+
+// dieAtCall has the process die at its nth call from now.
+func (w *world) dieAtCall(n int, how verdict) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.calls, w.dieAt, w.die = nil, n, how
+}
+
+// made are the calls since dieAtCall.
+func (w *world) made() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.calls)
+}
+
+// round lets time go by, and has every controller run once. It says whether the process survived.
+func (w *world) round() bool { return w.step(tick, command{Steps: order}) }
+
+func (w *world) step(d time.Duration, c command) bool {
+	w.t.Helper()
+	w.clock.Step(d)
+	if !w.unfair {
+		w.fair = w.fair.Add(d)
+	}
+	w.settle()
+	if w.process == nil {
+		w.start()
+	}
+	c.Now = w.clock.Now()
+	survived := w.run(c)
+	w.settle()
+	w.check()
+	return survived
+}
+
+func (w *world) start() {
+	w.t.Helper()
+	w.starts++
+	control := ""
+	w.line, control = w.api.line()
+	args := append([]string{
+		"--control=" + control, "--api=" + w.api.address, "--azure-config=" + filepath.Join(w.dir, "azure.yaml"), "--namespace=" + installed.Namespace,
+	}, w.args...)
+	p, err := w.launcher.Start(process.Spec{Name: "stepper", Binary: shared.binary, Args: args})
+	require.NoError(w.t, err)
+	w.process = p
+}
+
+// run has the process carry out a command; false when it was killed over it.
+func (w *world) run(c command) bool {
+	w.t.Helper()
+	timeout := time.NewTimer(eventually.Long)
+	defer timeout.Stop()
+	commands := w.line.commands
+	for {
+		select {
+		case commands <- c:
+			commands = nil
+		case r := <-w.line.results:
+			w.errors = r.Errors
+			return true
+		case <-w.process.Ended():
+			w.mu.Lock()
+			expected := w.dieAt == 0 && w.die != serve
+			w.die = serve
+			w.mu.Unlock()
+			require.True(w.t, expected, "the process ended by itself: %v", w.process.Died())
+			w.process = nil
+			return false
+		case <-timeout.C:
+			require.FailNow(w.t, "a round does not end", w.process.Tail())
+		}
+	}
+}
+
+func (w *world) settle() {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), eventually.Long)
+	defer cancel()
+	require.NoError(w.t, w.azure.Settle(ctx))
+}
+
+// until runs rounds until the condition holds.
+func (w *world) until(what string, condition func() bool) {
+	w.t.Helper()
+	for range patience {
+		if condition() {
+			return
+		}
+		w.round()
+	}
+	require.FailNow(w.t, "it does not come true: "+what, w.describe())
+}
+
+// patience bounds the rounds in which something must come true: longer than every backoff and timeout of the operator.
+const patience = 300
+
+// say is what a failure shows.
+func (w *world) describe() string {
+	out := fmt.Sprintf("at %s, %d starts, errors of the last round: %q\n", w.clock.Now().Sub(epoch), w.starts, w.errors)
+	for _, p := range w.azure.State().Pools {
+		out += fmt.Sprintf("pool %s: %s, count %d, machines %v\n", p.Name, p.ProvisioningState, p.Count, p.Machines)
+	}
+	for _, m := range w.listMachines() {
+		out += fmt.Sprintf("Machine %s, deleted %v: %+v\n", m.Name, m.DeletionTimestamp, m.Status.Conditions)
+	}
+	for _, c := range w.listClaims() {
+		out += fmt.Sprintf("NodeClaim %s, deleted %v, finalizers %v, annotations %v, provider id %q, conditions %+v\n", c.Name, c.DeletionTimestamp, c.Finalizers, c.Annotations, c.Status.ProviderID, c.Status.Conditions)
+	}
+	for _, n := range w.listNodes() {
+		out += fmt.Sprintf("Node %s, deleted %v, finalizers %v, taints %v, conditions %+v\n", n.Name, n.DeletionTimestamp, n.Finalizers, n.Spec.Taints, n.Status.Conditions)
+	}
+	if calls := w.made(); len(calls) > 0 {
+		out += "last calls: " + strings.Join(calls[max(0, len(calls)-20):], ", ") + "\n"
+	}
+	if w.process != nil {
+		out += w.process.Tail()
+	}
+	return out
+}
