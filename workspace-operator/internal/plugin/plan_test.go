@@ -59,11 +59,11 @@ func TestThePlanIsATableOfCandidatesWithTheirArithmetic(t *testing.T) {
 
 // answer is the JSON of plan, as far as tests read it.
 type answer struct {
-	Workspace, Stage, Model, Reason, Message string
-	Feasible                                 bool
-	Notes                                    []string
-	Chosen                                   *candidate
-	Candidates                               []candidate
+	Workspace, Stage, Model, Revision, Reason, Message string
+	Feasible                                           bool
+	Notes                                              []string
+	Chosen                                             *candidate
+	Candidates                                         []candidate
 }
 
 type candidate struct {

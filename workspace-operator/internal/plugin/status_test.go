@@ -45,20 +45,32 @@ func TestStatusShowsTheTreeOfAServingWorkspace(t *testing.T) {
 	assert.Equal(t, "✓ Workspace "+w.Namespace+"/tree", all.out[:len("✓ Workspace "+w.Namespace+"/tree")])
 }
 
-func TestStatusRepeatsWhatIsStalledWithWhatToDo(t *testing.T) {
+func TestWatchEndsWhereAPersonMustActAndSaysWhatToDo(t *testing.T) {
 	t.Parallel()
 	w := serving(newNamespace(t), "stuck")
+	w.Inference.Preset.Name = "phi-4-mimi-instruct"
 	create(t, w)
 	release(t, w)
-	m := eventuallyMachine(t, w)
-	say(t, m, "", corev1.ConditionFalse, "QuotaExceeded", "limit 24, in use 24, needed 24 vCPUs of family standardNCADSA100v4Family")
-	r := start(t, nil, in(w.Namespace, "status", w.Name, "-w", "--timeout", "30s")...)
-	r.until("QuotaExceeded")
-	got := r.wait()
+	got := start(t, nil, in(w.Namespace, "status", w.Name, "-w")...).wait()
 	assert.Equal(t, 1, got.code, got.out+got.errOut)
-	assert.Contains(t, got.out, "limit 24, in use 24", "the provider's numbers are in it")
-	assert.Contains(t, got.out, "what to do: ")
-	assert.Contains(t, got.out, "kubectl kaito explain ")
+	assert.Contains(t, got.errOut, "Workspace "+w.Namespace+"/stuck is stalled: UnknownPreset")
+	assert.Contains(t, got.out, "did you mean phi-4-mini-instruct", "the reason stands there in full")
+	assert.Contains(t, got.out, "\n  what to do: ")
+	assert.Contains(t, got.out, "kubectl kaito explain UnknownPreset")
+}
+
+func TestStatusKeepsWhatFailedAndSaysWhatToDoWhileItIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	w := serving(newNamespace(t), "refused")
+	create(t, w)
+	release(t, w)
+	say(t, eventuallyMachine(t, w), "", corev1.ConditionFalse, "QuotaExceeded", "limit 24, in use 24, needed 24 vCPUs of family standardNCADSA100v4Family")
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		r := online(t, w.Namespace, "status", w.Name)
+		require.Zero(c, r.code, r.errOut)
+		assert.Regexp(c, `attempt \d\d:\d\d:\d\d: Standard_NC24ads_A100_v4 on-demand: QuotaExceeded: Machine ws\S+: limit 24, in use 24`, r.out)
+		assert.Contains(c, r.out, "\n  what to do: ")
+	}, eventually.Long, eventually.Tick)
 }
 
 func TestWatchTellsEachChangeAndEndsWhenTheWorkspaceIsReady(t *testing.T) {
