@@ -2,10 +2,12 @@ package bench
 
 import (
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +19,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -35,6 +39,7 @@ var (
 	rounds = flag.Int("rounds", 1, "times that floor and operator take turns; the ratio of the median round counts, since other work on the machine comes and goes")
 	qps    = flag.Int("qps", 500, "requests a second that each subject may make")
 	burst  = flag.Int("burst", 1000, "requests that each subject may make at once")
+	bare   = flag.Bool("bare", false, "let the floor write the verdict alone into the status, instead of what the contract asks for")
 	strict = flag.Bool("strict", false, "fail when a ratio is above its bar; without it only the counted bars fail, since a busy machine changes times")
 )
 
@@ -56,7 +61,9 @@ type measured struct {
 	conflicts int
 	p50, p90  time.Duration // from creation to Ready
 	cpu       time.Duration // a Workspace
+	server    time.Duration // of the API server's CPU, a Workspace
 	memory    float64       // MiB at most
+	status    int           // bytes of JSON of a Workspace's last status
 }
 
 func TestTheOperatorIsNearTheFloor(t *testing.T) {
@@ -67,7 +74,9 @@ func TestTheOperatorIsNearTheFloor(t *testing.T) {
 	require.NoError(t, err)
 	admin, err := client.New(c.Config(), client.Options{Scheme: scheme})
 	require.NoError(t, err)
-	b := &bench{client: admin, world: play(t, admin, c.Config()), kubeconfig: c.Kubeconfig(), audit: audit.Open(c.AuditLog())}
+	raw, err := kubernetes.NewForConfig(c.Config())
+	require.NoError(t, err)
+	b := &bench{client: admin, rest: raw.RESTClient(), world: play(t, admin, c.Config()), kubeconfig: c.Kubeconfig(), audit: audit.Open(c.AuditLog())}
 
 	var floors, operators []measured
 	for round := range *rounds {
@@ -82,6 +91,9 @@ func TestTheOperatorIsNearTheFloor(t *testing.T) {
 	t.Log("\n" + r.String())
 	assert.LessOrEqual(t, r.operator.requests, 7.0, "requests a Workspace")
 	assert.Zero(t, r.operator.conflicts)
+	if !*bare {
+		assert.InEpsilon(t, r.operator.status, r.floor.status, 0.15, "the floor must write as much as the operator, or it is no floor")
+	}
 	if *strict {
 		assert.LessOrEqual(t, r.p50, 1.3, "time to Ready")
 		assert.LessOrEqual(t, r.cpu, 1.5, "CPU a Workspace")
@@ -91,6 +103,7 @@ func TestTheOperatorIsNearTheFloor(t *testing.T) {
 
 type bench struct {
 	client     client.Client
+	rest       rest.Interface
 	world      *world
 	kubeconfig string
 	audit      *audit.Log
@@ -124,7 +137,7 @@ func (b *bench) measure(t *testing.T, role string, round int, after func(*testin
 
 	mark, err := b.audit.Mark()
 	require.NoError(t, err)
-	had, before := b.world.count(), s.cpu(t)
+	had, before, serverBefore := b.world.count(), s.cpu(t), b.serverCPU(t)
 	created := map[client.ObjectKey]time.Time{}
 	uids := map[string]types.UID{}
 	began := time.Now()
@@ -142,7 +155,8 @@ func (b *bench) measure(t *testing.T, role string, round int, after func(*testin
 	b.settle(t, role, s)
 
 	t.Logf("%s: %s to create all; requests after their Workspace was there:\n%s", role, creating.Round(time.Millisecond), b.stages(mark, uids))
-	out := measured{cpu: (s.cpu(t) - before) / time.Duration(*number), memory: s.memory(t)}
+	out := measured{cpu: (s.cpu(t) - before) / time.Duration(*number), server: (b.serverCPU(t) - serverBefore) / time.Duration(*number), memory: s.memory(t)}
+	out.status = b.statusBytes(t, namespace)
 	requests := b.spent(t, mark, role)
 	out.requests = float64(len(requests)) / float64(*number)
 	for _, r := range requests {
@@ -172,6 +186,32 @@ func (b *bench) measure(t *testing.T, role string, round int, after func(*testin
 		s = after(t, role, namespace, s)
 	}
 	return out
+}
+
+// serverCPU is the processor time that the API server has used.
+func (b *bench) serverCPU(t *testing.T) time.Duration {
+	t.Helper()
+	text, err := b.rest.Get().AbsPath("/metrics").DoRaw(t.Context())
+	require.NoError(t, err)
+	for line := range strings.SplitSeq(string(text), "\n") {
+		if value, ok := strings.CutPrefix(line, "process_cpu_seconds_total "); ok {
+			seconds, err := strconv.ParseFloat(value, 64)
+			require.NoError(t, err)
+			return time.Duration(seconds * float64(time.Second))
+		}
+	}
+	require.Fail(t, "the API server does not tell its CPU")
+	return 0
+}
+
+// statusBytes is how large the status is that the subject has written.
+func (b *bench) statusBytes(t *testing.T, namespace string) int {
+	t.Helper()
+	w := &kaitov1alpha1.Workspace{}
+	require.NoError(t, b.client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "w0"}, w))
+	raw, err := json.Marshal(w.Status)
+	require.NoError(t, err)
+	return len(raw)
 }
 
 func plain(namespace, name string) *kaitov1alpha1.Workspace {

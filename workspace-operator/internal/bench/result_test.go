@@ -9,8 +9,8 @@ import (
 
 // result compares the rounds.
 type result struct {
-	floor, operator measured // the median of each figure, the most of requests and memory, and all conflicts
-	p50, p90, cpu   float64  // medians of the rounds' ratios
+	floor, operator       measured // the median of each figure, the most of requests and memory, and all conflicts
+	p50, p90, cpu, server float64  // medians of the rounds' ratios
 }
 
 func compare(floors, operators []measured) result {
@@ -25,18 +25,20 @@ func compare(floors, operators []measured) result {
 	r.p50 = of(func(m measured) time.Duration { return m.p50 })
 	r.p90 = of(func(m measured) time.Duration { return m.p90 })
 	r.cpu = of(func(m measured) time.Duration { return m.cpu })
+	r.server = of(func(m measured) time.Duration { return m.server })
 	return r
 }
 
 func sum(rounds []measured) measured {
-	var p50, p90, cpu []time.Duration
+	var p50, p90, cpu, server []time.Duration
 	out := measured{}
 	for _, m := range rounds {
-		p50, p90, cpu = append(p50, m.p50), append(p90, m.p90), append(cpu, m.cpu)
+		p50, p90, cpu, server = append(p50, m.p50), append(p90, m.p90), append(cpu, m.cpu), append(server, m.server)
 		out.requests, out.memory = max(out.requests, m.requests), max(out.memory, m.memory)
 		out.conflicts += m.conflicts
+		out.status = m.status
 	}
-	out.p50, out.p90, out.cpu = median(p50), median(p90), median(cpu)
+	out.p50, out.p90, out.cpu, out.server = median(p50), median(p90), median(cpu), median(server)
 	return out
 }
 
@@ -57,5 +59,7 @@ func (r result) String() string {
 		row("time to Ready, p50", ms(f.p50), ms(o.p50), number2(r.p50)) +
 		row("time to Ready, p90", ms(f.p90), ms(o.p90), number2(r.p90)) +
 		row("CPU a Workspace", ms(f.cpu), ms(o.cpu), number2(r.cpu)) +
+		row("CPU of the API server", ms(f.server), ms(o.server), number2(r.server)) +
+		row("bytes of status", fmt.Sprint(f.status), fmt.Sprint(o.status), "") +
 		row("memory at most, MiB", fmt.Sprintf("%.0f", f.memory), fmt.Sprintf("%.0f", o.memory), number2(o.memory/f.memory))
 }

@@ -32,6 +32,7 @@ const (
 	envKubeconfig = "BENCH_KUBECONFIG"
 	envQPS        = "BENCH_QPS"
 	envBurst      = "BENCH_BURST"
+	envBare       = "BENCH_BARE"
 	// envProfile is for developers: a CPU profile of each subject goes to this path, with role and process id appended.
 	envProfile = "BENCH_PROFILE"
 )
@@ -68,7 +69,7 @@ func runSubject(role string) error {
 		return err
 	}
 	if role == roleFloor {
-		err = setupFloor(mgr)
+		err = setupFloor(mgr, os.Getenv(envBare) != "")
 	} else {
 		var c *catalog.Catalog
 		if c, err = catalog.Load(); err != nil {
@@ -122,6 +123,9 @@ func startSubject(t *testing.T, role, kubeconfig string, qps, burst int) *subjec
 	t.Helper()
 	cmd := exec.Command(os.Args[0]) //nolint:gosec // this test binary
 	cmd.Env = append(os.Environ(), envRole+"="+role, envKubeconfig+"="+kubeconfig, fmt.Sprintf("%s=%d", envQPS, qps), fmt.Sprintf("%s=%d", envBurst, burst))
+	if *bare {
+		cmd.Env = append(cmd.Env, envBare+"=yes")
+	}
 	cmd.Stderr = os.Stderr
 	require.NoError(t, cmd.Start())
 	return &subject{cmd: cmd}
