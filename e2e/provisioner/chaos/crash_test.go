@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -134,6 +135,11 @@ func points(calls []string) []point {
 	return out
 }
 
+// nameless is a call without the Machine's name, which is another one every time.
+func nameless(what string) string { return machineName.ReplaceAllString(what, "ws") }
+
+var machineName = regexp.MustCompile(`ws[0-9]+`)
+
 func reads(what string) bool {
 	verb, ok := strings.CutPrefix(what, "ARM ")
 	return ok && (strings.HasPrefix(verb, "get") || strings.HasPrefix(verb, "list") || strings.HasPrefix(verb, "operation"))
@@ -158,6 +164,7 @@ func enumerate(t *testing.T, chain []flow, every, first int) {
 	w, s := newWorld(t, nil), &scene{want: map[string]outcome{}}
 	defer func() { w.close() }()
 	w.t = t
+	w.round() // the node class is looked at once
 	all := make([][]point, len(chain))
 	longest, other, start := 0, 0, time.Now()
 	for i, f := range chain {
@@ -178,8 +185,9 @@ func enumerate(t *testing.T, chain []flow, every, first int) {
 				calls := f.play(t, w, s, p)
 				switch {
 				case p.call == 0:
-				case p.call > len(calls) || calls[p.call-1] != p.what:
+				case p.call > len(calls) || nameless(calls[p.call-1]) != nameless(p.what):
 					other++ // it died all the same, if it came that far
+					t.Logf("%s: that was another call: %v", f.name, calls[:min(len(calls), p.call)])
 				default:
 					died++
 				}

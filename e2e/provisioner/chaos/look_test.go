@@ -24,6 +24,9 @@ import (
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 )
 
+// ctx bounds nothing: the API server answers at once or is dead.
+var ctx = context.Background()
+
 // kubelets are Nodes that are Ready, or not, without a heartbeat, and with the taint that the control plane keeps in step with that.
 type kubelets struct {
 	fakeazure.NodeSide
@@ -70,7 +73,7 @@ func (k *kubelets) Join(ctx context.Context, vm fakeazure.VM) error {
 
 func list[L client.ObjectList](w *world, into L) L {
 	w.t.Helper()
-	require.NoError(w.t, shared.client.List(context.Background(), into))
+	require.NoError(w.t, shared.client.List(ctx, into))
 	return into
 }
 
@@ -222,7 +225,7 @@ func (w *world) ask(names ...string) {
 	w.t.Helper()
 	for _, name := range names {
 		delete(w.checker.Released, name)
-		require.NoError(w.t, shared.client.Create(context.Background(), installed.Machine(name, installed.A100, "on-demand")))
+		require.NoError(w.t, shared.client.Create(ctx, installed.Machine(name, installed.A100, "on-demand")))
 	}
 }
 
@@ -230,7 +233,7 @@ func (w *world) release(names ...string) {
 	w.t.Helper()
 	for _, name := range names {
 		w.checker.Released[name] = true
-		require.NoError(w.t, client.IgnoreNotFound(shared.client.Delete(context.Background(), &karpenterv1alpha5.Machine{ObjectMeta: metav1.ObjectMeta{Name: name}})))
+		require.NoError(w.t, client.IgnoreNotFound(shared.client.Delete(ctx, &karpenterv1alpha5.Machine{ObjectMeta: metav1.ObjectMeta{Name: name}})))
 	}
 }
 
@@ -259,7 +262,6 @@ func (w *world) pass(d time.Duration) {
 // sweep removes what a world left in the cluster.
 func sweep(t tester) {
 	t.Helper()
-	ctx := context.Background()
 	strip := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`))
 	for _, of := range []client.ObjectList{&karpenterv1alpha5.MachineList{}, &karpv1.NodeClaimList{}, &corev1.NodeList{}, &corev1.ConfigMapList{}} {
 		opts := []client.ListOption{}

@@ -7,10 +7,12 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -22,13 +24,13 @@ import (
 	nodeclassv1alpha1 "kaito.sh/shared/api/nodeclass/v1alpha1"
 )
 
-// snapshot reads what was there at the last sync, as a manager's cache does, and writes through. Kinds that it does not keep (pods,
+// snapshot reads what was there at the last sync, and what it wrote since, as a manager's cache does. Kinds that it does not keep (pods,
 // volumes) have no objects.
 type snapshot struct {
 	client.Client
 	objects map[reflect.Type][]client.Object
-	// written says that something was written since the last sync.
-	written bool
+	// stale has what is written not be seen before the next sync.
+	stale bool
 }
 
 // sync looks at everything.
@@ -50,9 +52,9 @@ func (s *snapshot) sync(ctx context.Context) error {
 		}
 	}
 	for _, kept := range objects {
-		slices.SortFunc(kept, func(a, b client.Object) int { return strings.Compare(a.GetName(), b.GetName()) })
+		slices.SortFunc(kept, byName)
 	}
-	s.objects, s.written = objects, false
+	s.objects = objects
 	return nil
 }
 
@@ -120,35 +122,72 @@ func selected(o client.Object, opts *client.ListOptions) (bool, error) {
 	return true, nil
 }
 
-// Create, Update, Patch and Delete write through.
+// Create, Update, Patch and Delete write through; what the API server answers is kept, unless caches are behind.
 func (s *snapshot) Create(ctx context.Context, o client.Object, opts ...client.CreateOption) error {
-	s.written = true
-	return s.Client.Create(ctx, o, opts...)
+	return s.keep(o, s.Client.Create(ctx, o, opts...))
 }
 
-// Update writes through.
+// Update is an update.
 func (s *snapshot) Update(ctx context.Context, o client.Object, opts ...client.UpdateOption) error {
-	s.written = true
-	return s.Client.Update(ctx, o, opts...)
+	return s.keep(o, s.Client.Update(ctx, o, opts...))
 }
 
-// Patch writes through.
+// Patch is a patch.
 func (s *snapshot) Patch(ctx context.Context, o client.Object, p client.Patch, opts ...client.PatchOption) error {
-	s.written = true
-	return s.Client.Patch(ctx, o, p, opts...)
+	return s.keep(o, s.Client.Patch(ctx, o, p, opts...))
 }
 
-// Delete writes through.
+// Delete is a delete, of which the answer does not tell what is left.
 func (s *snapshot) Delete(ctx context.Context, o client.Object, opts ...client.DeleteOption) error {
-	s.written = true
-	return s.Client.Delete(ctx, o, opts...)
+	if err := s.Client.Delete(ctx, o, opts...); err != nil {
+		return err
+	}
+	left := o.DeepCopyObject().(client.Object) // a copy of an object is one
+	err := s.Client.Get(ctx, client.ObjectKeyFromObject(o), left)
+	if apierrors.IsNotFound(err) {
+		left.SetFinalizers(nil)
+		left.SetDeletionTimestamp(&metav1.Time{Time: time.Unix(1, 0)}) // gone
+		err = nil
+	}
+	return s.keep(left, err)
 }
 
-// Status writes through.
-func (s *snapshot) Status() client.SubResourceWriter {
-	s.written = true
-	return s.Client.Status()
+// Status writes through as well.
+func (s *snapshot) Status() client.SubResourceWriter { return &statusWriter{s.Client.Status(), s} }
+
+type statusWriter struct {
+	client.SubResourceWriter
+	snapshot *snapshot
 }
+
+// Update is an update.
+func (w *statusWriter) Update(ctx context.Context, o client.Object, opts ...client.SubResourceUpdateOption) error {
+	return w.snapshot.keep(o, w.SubResourceWriter.Update(ctx, o, opts...))
+}
+
+// Patch is a patch.
+func (w *statusWriter) Patch(ctx context.Context, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
+	return w.snapshot.keep(o, w.SubResourceWriter.Patch(ctx, o, p, opts...))
+}
+
+// keep notes what a write has made of an object.
+func (s *snapshot) keep(o client.Object, err error) error {
+	if err != nil || s.stale {
+		return err
+	}
+	kind := reflect.TypeOf(o)
+	kept := slices.DeleteFunc(s.objects[kind], func(other client.Object) bool {
+		return client.ObjectKeyFromObject(other) == client.ObjectKeyFromObject(o)
+	})
+	if o.GetDeletionTimestamp().IsZero() || len(o.GetFinalizers()) > 0 {
+		kept = append(kept, o.DeepCopyObject().(client.Object)) // a copy of an object is one
+	}
+	slices.SortFunc(kept, byName)
+	s.objects[kind] = kept
+	return nil
+}
+
+func byName(a, b client.Object) int { return strings.Compare(a.GetName(), b.GetName()) }
 
 // each calls fn with every object of the list, and joins what fails.
 func each[T client.Object](ctx context.Context, c client.Reader, list client.ObjectList, fn func(T) error) error {

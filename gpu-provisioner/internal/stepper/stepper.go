@@ -130,11 +130,9 @@ func (s *stepper) round(ctx context.Context, c command) (out result) {
 			out.Errors = append(out.Errors, step+": "+err.Error())
 		}
 	}
+	s.cache.stale = c.Stale
 	failed("sync", s.cache.sync(ctx))
 	for _, step := range c.Steps {
-		if !c.Stale && s.cache.written {
-			failed("sync", s.cache.sync(ctx))
-		}
 		run, ok := s.steps()[step]
 		if !ok {
 			failed(step, fmt.Errorf("no such step"))

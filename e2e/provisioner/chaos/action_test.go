@@ -1,0 +1,240 @@
+package chaos_test
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"pgregory.net/rapid"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+
+	"kaito.sh/e2e/fakeazure"
+	"kaito.sh/e2e/provisioner/installed"
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+)
+
+// storm is a world in which anything may happen.
+type storm struct {
+	*world
+	serial int
+}
+
+// actions are all that can happen between two rounds.
+func (r *storm) actions() map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){
+		"Machines are asked for": func(t *rapid.T) {
+			size := rapid.SampledFrom([]string{installed.A100, "Standard_NC6s_v3"}).Draw(t, "size")
+			capacityType := rapid.SampledFrom([]string{"on-demand", "spot"}).Draw(t, "capacity type")
+			for range rapid.IntRange(1, 3).Draw(t, "count") {
+				r.serial++
+				require.NoError(t, shared.client.Create(ctx, installed.Machine(fmt.Sprintf("ws%d", r.serial), size, capacityType)))
+			}
+		},
+		"a NodeClaim is asked for": func(t *rapid.T) {
+			r.serial++
+			require.NoError(t, shared.client.Create(ctx, installed.NodeClaim(fmt.Sprintf("nc%d", r.serial), installed.A100)))
+		},
+		"a Machine is released":   func(t *rapid.T) { some(t, r.machines(), func(name string) { r.release(name) }) },
+		"a NodeClaim is released": func(t *rapid.T) { some(t, r.claims(), r.releaseClaim) },
+		"Azure fails": func(t *rapid.T) {
+			f := rapid.SampledFrom(faults).Draw(t, "fault")
+			f.Times = rapid.IntRange(0, 3).Draw(t, "times")
+			r.unfair = true
+			r.azure.AddFault(f)
+		},
+		"Azure works":      func(*rapid.T) { r.recover() },
+		"the process dies": func(*rapid.T) { r.crash() },
+		"the process will die at a call": func(t *rapid.T) {
+			r.dieAtCall(rapid.IntRange(1, 12).Draw(t, "call"), rapid.SampledFrom([]verdict{dieBefore, dieAfter}).Draw(t, "how"))
+		},
+		"the cluster stops or starts": func(t *rapid.T) {
+			state := rapid.SampledFrom([]fakeazure.PowerState{fakeazure.PowerStopping, fakeazure.PowerStopped, fakeazure.PowerStarting, fakeazure.PowerRunning}).Draw(t, "power")
+			r.unfair = true
+			r.azure.SetPower(state)
+		},
+		"somebody makes a pool": func(*rapid.T) {
+			r.serial++
+			r.addForeign(fmt.Sprintf("user%d", r.serial), 1)
+		},
+		"somebody deletes his pool": func(t *rapid.T) {
+			some(t, keys(r.foreign), func(name string) {
+				delete(r.foreign, name)
+				r.azure.RemovePool(name)
+			})
+		},
+		"somebody deletes a pool of ours": func(t *rapid.T) {
+			var names []string
+			for _, p := range r.azure.State().Pools {
+				if ours(p.Tags) {
+					names = append(names, p.Name)
+				}
+			}
+			some(t, names, func(name string) {
+				r.harm(func(id string) bool { return slices.Contains(r.machinesOf(name), id) })
+				r.azure.RemovePool(name)
+			})
+		},
+		"a machine is taken away": func(t *rapid.T) {
+			some(t, keys(r.world.machines), func(id string) {
+				r.harm(func(other string) bool { return other == id })
+				r.azure.Evict(id)
+			})
+		},
+		"a Node is deleted behind everybody's back": func(t *rapid.T) {
+			some(t, r.nodes(), func(name string) { r.deleteNode(name, true) })
+		},
+		"a Node is deleted": func(t *rapid.T) { some(t, r.nodes(), func(name string) { r.deleteNode(name, false) }) },
+		"a Node is not Ready": func(t *rapid.T) {
+			some(t, keys(r.world.machines), func(id string) {
+				r.harm(func(other string) bool { return other == id }) // node repair replaces it some day
+				r.azure.ChangeNode(fakeazure.NodeChange{ProviderID: id, NotReady: true})
+			})
+		},
+		"time goes by": func(t *rapid.T) {
+			r.step(time.Duration(rapid.IntRange(1, 180).Draw(t, "seconds"))*time.Second, command{})
+		},
+	}
+}
+
+// faults are what Azure may do wrong. Lists have pages of two.
+var faults = []fakeazure.Fault{
+	{Verb: "putPool", Kind: "FamilyQuota"}, {Verb: "putPool", Kind: "SKUNotAvailable"}, {Verb: "putPool", Kind: "AllocationFailed"},
+	{Verb: "putPool", Kind: "AllocationFailed", Fails: 1}, {Verb: "putPool", Kind: "OperationInProgress"}, {Verb: "putPool", Kind: "ETagMismatch"},
+	{Verb: "putPool", Kind: "Throttled"}, {Verb: "putPool", Kind: "ServerError"}, {Verb: "putPool", Kind: "Forbidden"},
+	{Verb: "putPool", Drop: fakeazure.DropBefore}, {Verb: "putPool", Drop: fakeazure.DropAfter}, {Verb: "putPool", Hang: true},
+	{Verb: "putPool", NeverJoins: true}, {Verb: "putPool", NoGPU: true}, {Verb: "putPool", NotReady: true},
+	{Verb: "deletePool", Kind: "ServerError"}, {Verb: "deletePool", Kind: "OperationInProgress"}, {Verb: "deletePool", Drop: fakeazure.DropAfter},
+	{Verb: "deleteMachines", Kind: "ServerError"}, {Verb: "deleteMachines", Kind: "OperationInProgress"}, {Verb: "deleteMachines", Drop: fakeazure.DropAfter},
+	{Verb: "listPools", Kind: "ServerError"}, {Verb: "listPools", Page: 2, Kind: "ServerError"}, {Verb: "listMachines", Page: 2, Kind: "ServiceUnavailable"},
+	{Verb: "listMachines", Drop: fakeazure.DropBefore}, {Verb: "getCluster", Kind: "ServiceUnavailable"}, {Verb: "operation", Kind: "ServerError"},
+	{Verb: "operation", Drop: fakeazure.DropBefore}, {Verb: "listUsages", Kind: "ServerError"}, {Kind: "Throttled"}, {Kind: "Unauthorized"},
+}
+
+// round lets every controller run once, in an order, and with caches as old, as may be.
+func (r *storm) round(t *rapid.T) {
+	c := command{Steps: order}
+	if rapid.IntRange(0, 3).Draw(t, "another order") == 0 {
+		c.Steps = rapid.Permutation(order).Draw(t, "order")
+	}
+	c.Stale = rapid.IntRange(0, 3).Draw(t, "old caches") == 0
+	r.step(tick, c)
+}
+
+// some does it with one of them, if there is one.
+func some(t *rapid.T, names []string, do func(string)) {
+	if len(names) > 0 {
+		do(rapid.SampledFrom(names).Draw(t, "which"))
+	}
+}
+
+func keys[V any](m map[string]V) []string {
+	var out []string
+	for key := range m {
+		out = append(out, key)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// machines and claims are the names of those that nobody has released.
+func (r *storm) machines() []string {
+	var out []string
+	for _, m := range r.listMachines() {
+		if m.DeletionTimestamp.IsZero() {
+			out = append(out, m.Name)
+		}
+	}
+	return out
+}
+
+// claims are those without a Machine.
+func (r *storm) claims() []string {
+	var out []string
+	for _, c := range r.listClaims() {
+		if c.DeletionTimestamp.IsZero() && len(c.OwnerReferences) == 0 {
+			out = append(out, c.Name)
+		}
+	}
+	return out
+}
+
+func (r *storm) releaseClaim(name string) {
+	r.checker.Released[name] = true
+	require.NoError(r.t, client.IgnoreNotFound(shared.client.Delete(ctx, &karpv1.NodeClaim{ObjectMeta: metav1.ObjectMeta{Name: name}})))
+}
+
+func (r *storm) machinesOf(pool string) []string {
+	for _, p := range r.azure.State().Pools {
+		if p.Name == pool {
+			return p.Machines
+		}
+	}
+	return nil
+}
+
+// harm notes which claims may go, since the test takes their machines or Nodes away.
+func (r *storm) harm(hit func(providerID string) bool) {
+	for _, c := range r.listClaims() {
+		if hit(c.Status.ProviderID) || hit(c.Annotations["kaito.sh/provider-id"]) {
+			r.harmed[c.Name] = true
+		}
+	}
+}
+
+// nodes are ours.
+func (r *storm) nodes() []string {
+	var out []string
+	for _, n := range r.listNodes() {
+		if r.world.machines[n.Spec.ProviderID] {
+			out = append(out, n.Name)
+		}
+	}
+	return out
+}
+
+// deleteNode deletes a Node, by force or as core wants it, which takes the Node's machine along.
+func (r *storm) deleteNode(name string, force bool) {
+	node := &corev1.Node{}
+	require.NoError(r.t, shared.client.Get(ctx, client.ObjectKey{Name: name}, node))
+	if len(node.Finalizers) > 0 && !force {
+		r.harm(func(id string) bool { return id == node.Spec.ProviderID })
+	}
+	if len(node.Finalizers) > 0 && force {
+		require.NoError(r.t, shared.client.Patch(ctx, node, client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`))))
+	}
+	require.NoError(r.t, client.IgnoreNotFound(shared.client.Delete(ctx, node)))
+}
+
+// served says who has neither a machine nor a reason why not.
+func (r *storm) served() string {
+	if state := r.azure.State(); len(state.Running) > 0 {
+		return fmt.Sprintf("operations run on %v", state.Running)
+	}
+	left := map[string]bool{}
+	for id := range r.world.machines {
+		left[id] = true
+	}
+	for _, c := range r.listClaims() {
+		if !c.DeletionTimestamp.IsZero() {
+			return "claim " + c.Name + " is being deleted"
+		}
+		conditions := c.StatusConditions()
+		if !left[c.Status.ProviderID] || !conditions.IsTrue(karpv1.ConditionTypeRegistered) {
+			return fmt.Sprintf("claim %s has no machine", c.Name)
+		}
+		delete(left, c.Status.ProviderID)
+	}
+	if len(left) > 0 {
+		return fmt.Sprintf("nobody names %v", keys(left))
+	}
+	for _, m := range r.listMachines() {
+		if c := m.GetCondition(karpenterv1alpha5.ConditionReady); c == nil || c.Status == corev1.ConditionUnknown && c.Reason != "AcceleratorNotReady" {
+			return "Machine " + m.Name + " neither works nor has it failed"
+		}
+	}
+	return ""
+}
