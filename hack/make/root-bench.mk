@@ -25,6 +25,12 @@ SEED ?= 1
 chaos: controlplane $(KUSTOMIZE) binaries ## The gpu-provisioner killed at moments that SEED chooses; a failure prints the seed.
 	@cd $(ROOT)/e2e && CHAOS_SEED=$(SEED) go test -count=1 -timeout $(TEST_TIMEOUT) -run 'TheProcessMayDie' -v ./provisioner
 
+.PHONY: scale
+scale: N = 500
+scale: SPEED = 10
+scale: controlplane $(KUSTOMIZE) binaries ## N Machines of one kind, then of five, from a fake Azure at SPEED times real time; what they cost, beside the reference's arithmetic.
+	@cd $(ROOT)/e2e && go test -count=1 -timeout 2h -v ./scale -args -n=$(N) -speed=$(SPEED)
+
 .PHONY: test-trainer
 test-trainer: ## The real TRL and PEFT on the CPU with a tiny model (downloads several GB of Python packages the first time).
 	@$(ROOT)/tuning-operator/trainer/test/run
