@@ -46,7 +46,7 @@ type Error struct {
 func (e *Error) Error() string {
 	remedy := map[Reason]string{
 		NotFound:    "check the name and the revision, and the token where the repository is private",
-		Denied:      "accept the licence on the model's page, and name a Secret with a token in modelAccessSecret",
+		Denied:      "accept the licence on the model's page, and see that who reads it has a token of that account (HF_TOKEN)",
 		Unreachable: "it is tried again; without a way to the internet, add the model to the catalogue",
 		Unusable:    "serve the model by inference.template, or add it to the catalogue",
 	}
@@ -126,6 +126,30 @@ func (c Client) weights(ctx context.Context, id, at string, repository info) (in
 	return 0, &Error{Unusable, id, errors.New("it has neither " + single + " nor " + index)}
 }
 
+// headerCode tells apart what shares a status: to somebody without a token the hub answers 401 for a gated repository and for one that
+// is not there (huggingface_hub, utils/_http.py).
+const headerCode = "X-Error-Code"
+
+func judge(response *http.Response) (reason Reason, failed bool) {
+	switch response.Header.Get(headerCode) {
+	case "RepoNotFound", "RevisionNotFound":
+		return NotFound, true
+	case "EntryNotFound":
+		return Unusable, true // the repository is there, and the file is not
+	case "GatedRepo":
+		return Denied, true
+	}
+	switch status := response.StatusCode; {
+	case status == http.StatusOK:
+		return "", false
+	case status == http.StatusNotFound:
+		return NotFound, true
+	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+		return Denied, true
+	}
+	return Unreachable, true
+}
+
 func (c Client) get(ctx context.Context, id, path string, limit int64, into any) error {
 	endpoint := strings.TrimRight(c.Endpoint, "/")
 	if endpoint == "" {
@@ -147,13 +171,8 @@ func (c Client) get(ctx context.Context, id, path string, limit int64, into any)
 		return &Error{Unreachable, id, err}
 	}
 	defer func() { _ = response.Body.Close() }() // read to its limit; nothing is left to lose
-	switch status := response.StatusCode; {
-	case status == http.StatusNotFound:
-		return &Error{NotFound, id, errors.New(response.Status)}
-	case status == http.StatusUnauthorized || status == http.StatusForbidden:
-		return &Error{Denied, id, errors.New(response.Status)}
-	case status != http.StatusOK:
-		return &Error{Unreachable, id, errors.New(response.Status)}
+	if reason, failed := judge(response); failed {
+		return &Error{reason, id, fmt.Errorf("GET %s: %s", path, response.Status)}
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
 	if err != nil {

@@ -52,7 +52,7 @@ func (c CatalogPlanner) Plan(q Question) (*Plan, error) {
 func (c CatalogPlanner) request(q Question) (plan.Request, error) {
 	w := q.Workspace
 	r := plan.Request{
-		Mode: plan.ModeInference, InstanceTypes: w.Resource.InstanceTypes, Region: c.Region,
+		Mode: plan.ModeInference, Model: q.Model, InstanceTypes: w.Resource.InstanceTypes, Region: c.Region,
 		InferenceConfig: q.InferenceConfig, TrainingConfig: q.TrainingConfig,
 	}
 	if len(r.InstanceTypes) == 0 && w.Resource.InstanceType != "" {

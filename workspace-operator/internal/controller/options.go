@@ -3,10 +3,18 @@ package controller
 import (
 	"flag"
 	"fmt"
+	"net/http"
+	"net/url"
+	"os"
 	"time"
+
+	"k8s.io/utils/clock"
 
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
+	"kaito.sh/shared/catalog"
+	"kaito.sh/shared/catalog/hub"
+	"kaito.sh/workspace-operator/internal/lookup"
 	"kaito.sh/workspace-operator/internal/node"
 	"kaito.sh/workspace-operator/internal/workload"
 )
@@ -36,6 +44,12 @@ type Options struct {
 	Region string
 	// Workers reconcile at once.
 	Workers int
+	// ModelHub is where models are described that the catalogue does not have, by HuggingFace's protocol; empty: nowhere.
+	ModelHub string
+	// ModelHubToken is shown to it; empty: none is.
+	ModelHubToken string
+	// ModelHubHTTP speaks to it; nil: a client of its own.
+	ModelHubHTTP *http.Client
 	// SecretRecheck is how long a Workspace that waits for a Secret waits before it looks again.
 	SecretRecheck time.Duration
 }
@@ -48,6 +62,8 @@ func DefaultOptions() Options {
 		Limits: node.Limits{Acknowledge: 2 * time.Minute, GPUReady: 15 * time.Minute, NodeLost: 5 * time.Minute},
 		// A pass waits for the API server most of its time: workers cost little, and a thousand Workspaces at once need them.
 		Workers:       24,
+		ModelHub:      hub.DefaultEndpoint,
+		ModelHubToken: os.Getenv("HF_TOKEN"),
 		SecretRecheck: 30 * time.Second,
 	}
 }
@@ -63,6 +79,7 @@ func (o *Options) Register(fs *flag.FlagSet) {
 	fs.DurationVar(&o.Limits.GPUReady, "gpu-ready-timeout", o.Limits.GPUReady, "how long a node that has joined may stay without its GPUs before it is replaced")
 	fs.DurationVar(&o.Limits.NodeLost, "node-lost-timeout", o.Limits.NodeLost, "how long a node in use may stay not Ready before it is replaced")
 	fs.StringVar(&o.Region, "region", o.Region, "Azure region that prices are of; empty: the lowest of all regions")
+	fs.StringVar(&o.ModelHub, "model-hub", o.ModelHub, "where models outside the catalogue are described, HuggingFace or a mirror of it; empty: nowhere. The environment variable HF_TOKEN is shown to it")
 	fs.IntVar(&o.Workers, "workers", o.Workers, "Workspaces reconciled at once")
 	fs.DurationVar(&o.SecretRecheck, "secret-recheck", o.SecretRecheck, "how often a Workspace that waits for a Secret looks for it")
 }
@@ -90,8 +107,23 @@ func (o *Options) Validate() error {
 			return fmt.Errorf("--%s is %s: want more than 0", name, value)
 		}
 	}
+	if u, err := url.Parse(o.ModelHub); err != nil || o.ModelHub != "" && (u.Host == "" || u.Scheme != "https" && u.Scheme != "http") {
+		return fmt.Errorf("--model-hub is %q: want an address such as %s, or nothing", o.ModelHub, hub.DefaultEndpoint)
+	}
 	_, err := o.class()
 	return err
+}
+
+// models reads what the catalogue does not have.
+func (o *Options) models(c *catalog.Catalog, clk clock.PassiveClock) *lookup.Models {
+	if o.ModelHub == "" {
+		return lookup.New(c, nil, clk)
+	}
+	speaker := o.ModelHubHTTP
+	if speaker == nil {
+		speaker = &http.Client{}
+	}
+	return lookup.New(c, hub.Client{HTTP: speaker, Endpoint: o.ModelHub, Token: o.ModelHubToken}, clk)
 }
 
 func (o *Options) class() (karpv1.NodeClassReference, error) {

@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/shared/catalog"
 	"kaito.sh/workspace-operator/internal/node"
 	"kaito.sh/workspace-operator/internal/workload"
 )
@@ -26,6 +27,8 @@ type Question struct {
 	Stage     Stage
 	// InferenceConfig and TrainingConfig are the texts of the ConfigMaps that the Workspace names.
 	InferenceConfig, TrainingConfig string
+	// Model describes the stage's model where the catalogue does not have it; nil: the catalogue is asked.
+	Model *catalog.Model
 	// Nodes that match the Workspace and that nobody else uses.
 	Nodes []corev1.Node
 	// Resting choices have failed lately and are not asked for until then.

@@ -48,6 +48,9 @@ func (r *Reconciler) makePlan(_ context.Context, s *scope) (flow.Result, error) 
 	if s.holds(resting) && !r.drifted(s) {
 		return flow.Continue(), nil
 	}
+	if result, known := r.findModels(s); !known {
+		return result, nil
+	}
 	plan, err := r.plans.get(w.UID, s.planKey(resting), func() (*Plan, error) {
 		plan, err := r.planner.Plan(s.question(s.stage, resting))
 		if err != nil || s.stage != StageTune || !s.serves() {
@@ -84,7 +87,7 @@ func (s *scope) question(stage Stage, resting map[node.Choice]time.Time) Questio
 	q := Question{
 		Workspace: s.workspace, Stage: stage,
 		InferenceConfig: s.inferenceConfig, TrainingConfig: s.trainingConfig,
-		Nodes: s.candidates, Resting: resting,
+		Nodes: s.candidates, Resting: resting, Model: s.models[presetOf(s.workspace, stage)],
 	}
 	live := s.live()
 	if len(live) == 0 {
@@ -103,6 +106,11 @@ func (s *scope) planKey(resting map[node.Choice]time.Time) string {
 	parts := []string{string(s.stage), fmt.Sprint(s.workspace.Generation), s.inferenceConfig, s.trainingConfig}
 	if keep := s.question(s.stage, resting).Keep; keep != nil {
 		parts = append(parts, "keep", keep.InstanceType, string(keep.CapacityType))
+	}
+	for _, stage := range []Stage{StageTune, StageServe} {
+		if m := s.models[presetOf(s.workspace, stage)]; m != nil {
+			parts = append(parts, "model", m.ID, m.Revision)
+		}
 	}
 	for _, choice := range slices.SortedFunc(maps.Keys(resting), func(a, b node.Choice) int {
 		return strings.Compare(a.InstanceType+string(a.CapacityType), b.InstanceType+string(b.CapacityType))

@@ -7,6 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/shared/catalog"
 	"kaito.sh/workspace-operator/internal/node"
 )
 
@@ -66,6 +67,8 @@ type scope struct {
 	service       *corev1.Service
 
 	stage Stage
+	// models are those of the presets' names that the catalogue does not have.
+	models map[string]*catalog.Model
 	// plan is the one made in this pass; nil while the one in the status holds, since the workload that is there was made from the
 	// present inputs, and when there is none.
 	plan *Plan

@@ -53,15 +53,19 @@ func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer
 	if err != nil {
 		return err
 	}
+	models, learned, err := lookups(mgr, options, planner, clk)
+	if err != nil {
+		return err
+	}
 	r, err := New(Config{
 		Client: c, Live: mgr.GetAPIReader(), Foreign: kinds, Secrets: DryRunSecrets{Client: mgr.GetClient()},
-		Planner: planner, Events: mgr.GetEventRecorder(controllerName), Clock: clk, Metrics: metrics, Options: options, Unshown: c.Unshown,
+		Planner: planner, Models: models, Events: mgr.GetEventRecorder(controllerName), Clock: clk, Metrics: metrics, Options: options, Unshown: c.Unshown,
 	})
 	if err != nil {
 		return err
 	}
 	owner := handler.EnqueueRequestForOwner(mgr.GetScheme(), mgr.GetRESTMapper(), &kaitov1alpha1.Workspace{}, handler.OnlyControllerOwner())
-	built, err := ctrl.NewControllerManagedBy(mgr).
+	b := ctrl.NewControllerManagedBy(mgr).
 		Named(controllerName).
 		WithOptions(controller.Options{MaxConcurrentReconciles: options.Workers}).
 		For(&kaitov1alpha1.Workspace{}, builder.WithPredicates(news)).
@@ -73,8 +77,11 @@ func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer
 		Watches(&kaitov1alpha1.Workspace{}, handler.EnqueueRequestsFromMapFunc(w.waiting), builder.WithPredicates(freesNodes())).
 		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(w.ofConfigMap)).
 		Watches(&apiextensionsv1.CustomResourceDefinition{}, handler.EnqueueRequestsFromMapFunc(w.ofDefinition),
-			builder.WithPredicates(predicate.NewPredicateFuncs(func(o client.Object) bool { return kinds.Concerns(o.GetName()) }))).
-		Build(r)
+			builder.WithPredicates(predicate.NewPredicateFuncs(func(o client.Object) bool { return kinds.Concerns(o.GetName()) })))
+	if learned != nil {
+		b = b.WatchesRawSource(learned)
+	}
+	built, err := b.Build(r)
 	if err != nil {
 		return fmt.Errorf("building the controller: %w", err)
 	}

@@ -53,6 +53,7 @@ type Reconciler struct {
 	foreign Foreign
 	secrets Secrets
 	planner Planner
+	models  Models
 	events  events.EventRecorder
 	clock   clock.PassiveClock
 	metrics *Metrics
@@ -76,6 +77,8 @@ type Config struct {
 	Foreign Foreign
 	Secrets Secrets
 	Planner Planner
+	// Models are asked about what the catalogue does not have; nil: nobody is.
+	Models  Models
 	Events  events.EventRecorder
 	Clock   clock.PassiveClock
 	Metrics *Metrics
@@ -97,7 +100,7 @@ func New(c Config) (*Reconciler, error) {
 		c.Unshown = func(types.NamespacedName) time.Duration { return 0 }
 	}
 	return &Reconciler{
-		client: c.Client, unshown: c.Unshown, live: c.Live, foreign: c.Foreign, secrets: c.Secrets, planner: c.Planner,
+		client: c.Client, unshown: c.Unshown, live: c.Live, foreign: c.Foreign, secrets: c.Secrets, planner: c.Planner, models: c.Models,
 		events: c.Events, clock: c.Clock, metrics: c.Metrics, options: c.Options,
 		machines: node.Machines{}, nodeClaims: node.NodeClaims{Class: class},
 		plans: memo{kept: map[types.UID]memoized{}}, reservations: reservations{taken: map[string]types.UID{}},

@@ -47,6 +47,14 @@ const (
 
 	// ReasonUnknownPreset: the catalogue has no such model.
 	ReasonUnknownPreset = "UnknownPreset"
+	// ReasonModelLookup: what is published about a model that the catalogue does not have is being read.
+	ReasonModelLookup = "ModelLookup"
+	// ReasonModelUnreachable: the model hub does not answer, or may not be asked.
+	ReasonModelUnreachable = "ModelUnreachable"
+	// ReasonModelNotFound: the model hub has no such repository or revision.
+	ReasonModelNotFound = "ModelNotFound"
+	// ReasonModelUnusable: what is published about the model is not what a plan can be made from.
+	ReasonModelUnusable = "ModelUnusable"
 	// ReasonUnknownInstanceType: the catalogue has no such size.
 	ReasonUnknownInstanceType = "UnknownInstanceType"
 	// ReasonInfeasible: the model does not fit any allowed size.
