@@ -20,10 +20,11 @@ e2e-kind: controlplane ## The operators in pods on a kind cluster, with Docker; 
 	@cd $(ROOT)/e2e && go test -count=1 -timeout 40m -v ./kind -args -kind $(if $(KIND_IMAGE),-image $(KIND_IMAGE))
 
 SEED ?= 1
+STEPS ?= 10000
 
 .PHONY: chaos
-chaos: controlplane $(KUSTOMIZE) binaries ## The gpu-provisioner killed at moments that SEED chooses; a failure prints the seed.
-	@cd $(ROOT)/e2e && CHAOS_SEED=$(SEED) go test -count=1 -timeout $(TEST_TIMEOUT) -run 'TheProcessMayDie' -v ./provisioner
+chaos: controlplane $(KUSTOMIZE) binaries ## The gpu-provisioner killed between any two calls, and STEPS random steps from SEED on; a failure says how to replay it.
+	@SEED=$(SEED) STEPS=$(STEPS) $(ROOT)/e2e/provisioner/chaos/run
 
 .PHONY: scale
 scale: N = 500

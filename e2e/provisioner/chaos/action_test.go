@@ -120,7 +120,12 @@ func (r *storm) round(t *rapid.T) {
 	if rapid.IntRange(0, 3).Draw(t, "another order") == 0 {
 		c.Steps = rapid.Permutation(order).Draw(t, "order")
 	}
-	c.Stale = rapid.IntRange(0, 3).Draw(t, "old caches") == 0
+	switch rapid.IntRange(0, 7).Draw(t, "old caches") {
+	case 0, 1:
+		c.Stale = true
+	case 2:
+		c.Frozen = true
+	}
 	r.step(tick, c)
 }
 

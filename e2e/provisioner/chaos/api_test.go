@@ -57,9 +57,10 @@ type line struct {
 
 // command and result are the stepper's.
 type command struct {
-	Now   time.Time `json:"now"`
-	Steps []string  `json:"steps"`
-	Stale bool      `json:"stale,omitempty"`
+	Now    time.Time `json:"now"`
+	Steps  []string  `json:"steps"`
+	Stale  bool      `json:"stale,omitempty"`
+	Frozen bool      `json:"frozen,omitempty"`
 }
 
 type result struct {

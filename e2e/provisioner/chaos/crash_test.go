@@ -98,7 +98,7 @@ func (f flow) play(t *testing.T, w *world, s *scene, p point) []string {
 	w.mu.Unlock()
 	// What is exact stays so: nothing is written any more.
 	writes := len(w.azure.State().Writes)
-	for range 3 {
+	for range 2 {
 		w.round()
 	}
 	require.Empty(t, w.exactly(s.want))

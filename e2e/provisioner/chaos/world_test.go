@@ -24,7 +24,7 @@ import (
 )
 
 // tick is how much time a round takes.
-const tick = 5 * time.Second
+const tick = 10 * time.Second
 
 // What is short here is short on both sides: Azure takes half a minute where it takes minutes, and the operator's flags follow.
 var (
@@ -34,7 +34,7 @@ var (
 	}
 	arguments = []string{
 		"--gather=1s", "--patience=60s", "--surplus-grace=20s", "--operation-timeout=5m", "--node-join-timeout=5m", "--gpu-ready-timeout=5m",
-		"--refresh-active=5s", "--refresh-idle=20s",
+		"--refresh-active=10s", "--refresh-idle=20s",
 	}
 )
 
@@ -252,7 +252,7 @@ func (w *world) until(what string, condition func() bool) {
 }
 
 // patience bounds the rounds in which something must come true: longer than every backoff and timeout of the operator.
-const patience = 300
+const patience = 200
 
 // say is what a failure shows.
 func (w *world) describe() string {

@@ -30,6 +30,8 @@ type command struct {
 	Steps []string `json:"steps"`
 	// Stale has no step see what another one of the round wrote, as caches that are behind do.
 	Stale bool `json:"stale,omitempty"`
+	// Frozen has nothing be seen that was written since the round before, by anybody.
+	Frozen bool `json:"frozen,omitempty"`
 }
 
 // result is what came of it.

@@ -130,8 +130,10 @@ func (s *stepper) round(ctx context.Context, c command) (out result) {
 			out.Errors = append(out.Errors, step+": "+err.Error())
 		}
 	}
-	s.cache.stale = c.Stale
-	failed("sync", s.cache.sync(ctx))
+	s.cache.stale = c.Stale || c.Frozen
+	if !c.Frozen {
+		failed("sync", s.cache.sync(ctx))
+	}
 	for _, step := range c.Steps {
 		run, ok := s.steps()[step]
 		if !ok {
