@@ -99,20 +99,35 @@ func (c CatalogPlanner) request(q Question) (plan.Request, error) {
 	return r, nil
 }
 
-// present are requests that ask for nothing new: first the nodes that are there, then what the Workspace already has.
+// present are requests that ask for nothing new: what the Workspace already has, then the nodes that are there, of each size no more than
+// there are.
 func (c CatalogPlanner) present(q Question, r plan.Request) []plan.Request {
 	var out []plan.Request
-	if len(r.Sizes) > 0 {
-		return nil // these are all that may be
-	}
-	if keep := q.Keep; keep != nil && allowed(r.InstanceTypes, keep.InstanceType) && allowed(orOnDemand(r.CapacityTypes), string(keep.CapacityType)) {
+	never := len(r.Sizes) > 0 // these are all that may be
+	if keep := q.Keep; !never && keep != nil && allowed(r.InstanceTypes, keep.InstanceType) && allowed(orOnDemand(r.CapacityTypes), string(keep.CapacityType)) {
 		kept := r
 		kept.InstanceTypes, kept.CapacityTypes, kept.Unavailable = []string{keep.InstanceType}, []string{string(keep.CapacityType)}, nil
 		out = append(out, kept)
 	}
-	if sizes := c.sizes(q.Nodes, r.InstanceTypes); len(sizes) > 0 {
+	sizes := r.Sizes
+	if !never {
+		sizes = c.sizes(q.Nodes, r.InstanceTypes)
+	}
+	for _, size := range sizes {
+		there := 0
+		for i := range q.Nodes {
+			if s, known := sizeOf(&q.Nodes[i], c.Catalog); known && s.Name == size.Name {
+				there++
+			}
+		}
+		if r.Count != nil {
+			there = min(there, *r.Count)
+		}
+		if there < 1 {
+			continue // the user's count is refused by what follows
+		}
 		free := r
-		free.Sizes, free.InstanceTypes = sizes, nil
+		free.Sizes, free.InstanceTypes, free.Count = []catalog.Size{size}, nil, &there
 		out = append(out, free)
 	}
 	return out
