@@ -75,6 +75,10 @@ func (s *Stack) Run(ctx context.Context, o Operator) error {
 	args := append([]string{}, container.Args...)
 	args = append(args, "--kubeconfig="+kubeconfig, "--leader-election-namespace="+o.Namespace(),
 		"--health-probe-bind-address="+probes, "--metrics-bind-address="+metrics)
+	if o == TuningOperator && s.options.Existing != nil {
+		// A cluster's own provisioner would wait for pods that nobody runs, or make a disk that costs money.
+		args = append(args, "--checkpoint-storage-class=none")
+	}
 	args = append(args, s.options.Args[o]...)
 	env := []string{"POD_NAMESPACE=" + o.Namespace()}
 	if o == GPUProvisioner {

@@ -7,10 +7,13 @@ import (
 	"sync"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"kaito.sh/shared/test/cluster"
 )
 
 // followed are the kinds whose changes are told, in the order in which a Workspace brings them about.
@@ -39,7 +42,8 @@ func follow(ctx context.Context, c client.WithWatch, say func(string)) error {
 	for _, kind := range followed {
 		list := &unstructured.UnstructuredList{}
 		list.SetGroupVersionKind(kind)
-		watcher, err := c.Watch(ctx, list)
+		// Kinds without a namespace do not heed it.
+		watcher, err := c.Watch(ctx, list, client.InNamespace(metav1.NamespaceDefault))
 		if err != nil {
 			return fmt.Errorf("watching %s: %w", kind.Kind, err)
 		}
@@ -56,8 +60,8 @@ func follow(ctx context.Context, c client.WithWatch, say func(string)) error {
 }
 
 func (f *follower) tell(event watch.EventType, u *unstructured.Unstructured) {
-	if u.GetKind() == "Service" && u.GetName() == "kubernetes" {
-		return
+	if (u.GetKind() == "Service" && u.GetName() == "kubernetes") || (u.GetKind() == "Node" && u.GetAnnotations()[cluster.SimulatedNodeAnnotation] == "") {
+		return // the cluster's own
 	}
 	name := u.GetKind() + " " + u.GetName()
 	state := "gone"
