@@ -240,7 +240,7 @@ func oneLine(s string) string {
 	s = strings.TrimSpace(whitespace.ReplaceAllString(tracing.ReplaceAllString(s, ""), " "))
 	const limit = 700
 	if len(s) > limit {
-		return s[:limit] + "…"
+		return strings.ToValidUTF8(s[:limit], "") + "…" // not half a character
 	}
 	return s
 }

@@ -1,0 +1,28 @@
+package pool
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+// FuzzPoolName: a name is read back as what it was made of, and no other name is taken for ours.
+func FuzzPoolName(f *testing.F) {
+	f.Add("gijshj2ng0", "ijshj2ng", 0)
+	f.Add("gijshj2ng999", "ijshj2ng", 999)
+	f.Add("gijshj2ng01", "ijshj2ng", 1)
+	f.Add("nodepool1", "", -1)
+	f.Add("g-1", "", 1)
+	f.Add("g+1", "", 1)
+	f.Fuzz(func(t *testing.T, name, key string, n int) {
+		if got, ok := ordinal(name, key); ok {
+			assert.Equal(t, name, Name(key, got), "only what Name makes is read")
+			assert.GreaterOrEqual(t, got, 0)
+		}
+		got, ok := ordinal(Name(key, n), key)
+		assert.Equal(t, n >= 0, ok)
+		if ok {
+			assert.Equal(t, n, got)
+		}
+	})
+}
