@@ -238,6 +238,21 @@ func TestAFailedTuningJobIsCarriedUpUnchanged(t *testing.T) {
 			assert.Equal(t, "row 17 has no field messages", c.Message)
 		}
 	}
+
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		assert.Empty(c, machinesOf(t, w), "a node that nothing runs on any more costs money until a person comes")
+	}, eventually.Long, eventually.Tick)
+	eventuallyWorkspace(t, w, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
+		hasCondition(c, w, kaitov1alpha1.ConditionStalled, metav1.ConditionTrue, tuningv1alpha1.ReasonDatasetInvalid)
+		hasCondition(c, w, kaitov1alpha1.ConditionResourceReady, metav1.ConditionFalse, kaitov1alpha1.ReasonNotNeeded)
+		assert.Empty(c, w.Status.WorkerNodes)
+		assert.Empty(c, w.Status.Attempts, "nodes that were given back have not failed")
+	})
+	require.NoError(t, shared.client.DeleteAllOf(t.Context(), &corev1.Node{}, client.MatchingLabels{kaitov1alpha1.LabelWorkspaceUID: string(w.UID)})) // as a provisioner does
+	require.NoError(t, shared.client.Delete(t.Context(), job))
+	launch(t, &eventuallyMachines(t, w, 1)[0], "1")
+	again := eventuallyJob(t, w)
+	assert.NotEqual(t, job.UID, again.UID, "deleting the TuningJob repeats the run")
 }
 
 func TestWhatSomebodyElseHasMadeIsNotTakenOver(t *testing.T) {

@@ -236,6 +236,11 @@ func (r *Reconciler) releaseNodes(ctx context.Context, s *scope) (flow.Result, e
 		}
 	}
 	reason, message := kaitov1alpha1.ReasonScaledToZero, "resource.count is 0: no nodes are wanted"
+	if s.failedTuning {
+		s.resource = no(kaitov1alpha1.ReasonNotNeeded, fmt.Sprintf("the TuningJob has failed, and the nodes are released: they are asked for again when TuningJob %s/%s is deleted, which repeats the run", s.workspace.Namespace, s.workspace.Name))
+		s.claims = s.resource
+		return flow.Continue(), nil
+	}
 	if s.tuning() && s.tunedAlready() && !s.serves() {
 		reason, message = kaitov1alpha1.ReasonNotNeeded, "the model is tuned and tuning.serve is Never: the nodes are released"
 	}

@@ -37,7 +37,7 @@ func (r *Reconciler) makePlan(_ context.Context, s *scope) (flow.Result, error) 
 	if s.tuning() && !s.tunedAlready() {
 		s.stage = StageTune
 	}
-	if s.tuning() && s.tunedAlready() && !s.serves() || w.Resource.Count != nil && *w.Resource.Count == 0 {
+	if s.failedTuning || s.tuning() && s.tunedAlready() && !s.serves() || w.Resource.Count != nil && *w.Resource.Count == 0 {
 		s.released = true
 		return flow.Continue(), nil
 	}

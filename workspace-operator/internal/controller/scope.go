@@ -7,6 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/shared/catalog"
 	"kaito.sh/workspace-operator/internal/node"
 )
@@ -67,6 +68,8 @@ type scope struct {
 	service       *corev1.Service
 
 	stage Stage
+	// job is the TuningJob, while the model is not tuned; nil: there is none.
+	job *tuningv1alpha1.TuningJob
 	// models are those of the presets' names that the catalogue does not have.
 	models map[string]*catalog.Model
 	// plan is the one made in this pass; nil while the one in the status holds, since the workload that is there was made from the
@@ -81,8 +84,8 @@ type scope struct {
 	resource  outcome
 	started   outcome
 	inference outcome
-	// released: the nodes are given back on purpose.
-	released bool
+	// released: the nodes are given back on purpose; failedTuning: because the TuningJob has failed.
+	released, failedTuning bool
 	changes  []change
 }
 

@@ -125,6 +125,8 @@ func (s *scope) countNodes() {
 // overall is the verdict: the first stage that has not come to its end speaks.
 func (s *scope) overall() verdict {
 	switch {
+	case s.failedTuning:
+		return s.waits(s.started, kaitov1alpha1.StateTuning)
 	case s.released && len(s.states) > 0:
 		return verdict{outcome: no(s.resource.reason, "the nodes are being released"), state: s.endState()}
 	case s.released:

@@ -23,6 +23,25 @@ import (
 // One TuningJob of the Workspace's name, applied, read back, and deleted with the Workspace.
 // +kubebuilder:rbac:groups=tuning.kaito.sh,resources=tuningjobs,verbs=get;list;watch;create;patch;delete
 
+// readJob reads the TuningJob before anything is placed: one that has failed needs no nodes any more, and they cost money until a person
+// comes. They are asked for again when the TuningJob is deleted, which is how a run is repeated.
+func (r *Reconciler) readJob(ctx context.Context, s *scope) (flow.Result, error) {
+	if !s.tuning() || s.tunedAlready() || s.workspace.Tuning == nil {
+		return flow.Continue(), nil
+	}
+	served, err := r.foreign.Served(ctx, &tuningv1alpha1.TuningJob{})
+	if err != nil || !served {
+		return flow.Continue(), err
+	}
+	if s.job, err = get(ctx, r.client, s.workspace, &tuningv1alpha1.TuningJob{}); err != nil || s.job == nil {
+		return flow.Continue(), err
+	}
+	if metav1.IsControlledBy(s.job, s.workspace) && s.job.DeletionTimestamp == nil {
+		s.failedTuning = tune.Read(s.job, r.options.Limits.Acknowledge, s.now).Phase == tune.Failed
+	}
+	return flow.Continue(), nil
+}
+
 // tune asks for the fine-tuning run when the nodes are usable, and carries up what becomes of it.
 func (r *Reconciler) tune(ctx context.Context, s *scope) (flow.Result, error) {
 	if !s.tuning() {
@@ -33,7 +52,7 @@ func (r *Reconciler) tune(ctx context.Context, s *scope) (flow.Result, error) {
 		s.started = yes(kaitov1alpha1.ReasonTuned, "the TuningJob has succeeded")
 		return flow.Continue(), nil
 	}
-	if s.released {
+	if s.released && !s.failedTuning {
 		return flow.Continue(), nil
 	}
 	served, err := r.foreign.Served(ctx, &tuningv1alpha1.TuningJob{})
@@ -44,10 +63,7 @@ func (r *Reconciler) tune(ctx context.Context, s *scope) (flow.Result, error) {
 		s.started = stuck(kaitov1alpha1.ReasonTuningOperatorMissing, "the cluster does not serve tuning.kaito.sh/v1alpha1 TuningJob: install the tuning-operator, and the Workspace goes on by itself")
 		return flow.Stop(), nil
 	}
-	job, err := get(ctx, r.client, s.workspace, &tuningv1alpha1.TuningJob{})
-	if err != nil {
-		return flow.Stop(), err
-	}
+	job := s.job
 	if job != nil && !metav1.IsControlledBy(job, s.workspace) {
 		s.started = stuck(kaitov1alpha1.ReasonNameTaken, fmt.Sprintf("TuningJob %s/%s belongs to somebody else: delete or rename it, or give the Workspace another name", job.Namespace, job.Name))
 		return flow.Stop(), nil

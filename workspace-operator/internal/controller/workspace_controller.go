@@ -113,6 +113,7 @@ func (r *Reconciler) steps() []flow.Step[*scope] {
 	return []flow.Step[*scope]{
 		{Name: "adding the finalizer", Run: r.addFinalizer},
 		{Name: "reading what is there", Run: r.observe},
+		{Name: "reading the TuningJob", Run: r.readJob},
 		{Name: "judging what has failed", Run: r.judge},
 		{Name: "reading its configuration", Run: r.readConfig},
 		{Name: "planning", Run: r.makePlan},
