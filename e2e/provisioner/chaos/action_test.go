@@ -126,7 +126,7 @@ func (r *storm) round(t *rapid.T) {
 	case 2:
 		c.Frozen = true
 	}
-	r.step(tick, c)
+	r.step(rapid.SampledFrom([]time.Duration{tick, tick, time.Second, tick / 2}).Draw(t, "time"), c)
 }
 
 // some does it with one of them, if there is one.

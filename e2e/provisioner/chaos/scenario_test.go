@@ -3,6 +3,7 @@ package chaos_test
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -46,6 +47,11 @@ func TestAListThatFailsOnItsSecondPageLosesNoClaimAndDeletesNothing(t *testing.T
 	for verb, perPool := range map[string]string{"listPools": "1", "listMachines": "100"} {
 		t.Run(verb, func(t *testing.T) {
 			w, s := served(t, 5, func(o *fakeazure.Options) { o.PageSize = 2 }, "--max-nodes-per-pool="+perPool)
+			// Core believes a Node that is Ready more than any list. When all of them are not, there is nothing else to believe, and
+			// node repair waits for a person.
+			for id := range w.machines {
+				w.azure.ChangeNode(fakeazure.NodeChange{ProviderID: id, NotReady: true})
+			}
 			w.azure.AddFault(fakeazure.Fault{Verb: verb, Page: 2, Kind: "ServerError"})
 			w.rounds(long)
 			assert.Empty(t, w.exactly(s.want))
@@ -122,6 +128,23 @@ func TestAClusterThatStopsAndStartsLosesNothingAndIsNotWrittenToMeanwhile(t *tes
 	}
 	w.azure.SetPower(fakeazure.PowerRunning)
 	w.until("what was asked for meanwhile is done", func() bool { return w.exactly(s.want) == "" })
+	w.givenBack(s)
+}
+
+func TestAClusterThatStopsBetweenTheLookAndTheWriteIsNotWrittenTo(t *testing.T) {
+	w, s := newWorld(t, nil, "--refresh-active=60s", "--gather=5s"), &scene{want: map[string]outcome{}}
+	t.Cleanup(w.close)
+	s.ask(w, ready)
+	w.step(time.Second, command{Steps: order})
+	w.step(time.Second, command{Steps: order})
+	require.Positive(t, w.azure.State().Calls["listPools"], "it has looked")
+	w.azure.SetPower(fakeazure.PowerStopping)
+	for range 20 {
+		w.step(time.Second, command{Steps: order})
+	}
+	require.Empty(t, w.azure.State().Writes)
+	w.azure.SetPower(fakeazure.PowerRunning)
+	w.until("it goes on", func() bool { return w.exactly(s.want) == "" })
 	w.givenBack(s)
 }
 
