@@ -53,7 +53,7 @@ spec:
 
 func TestTheGPUProvisionerAloneMakesNodes(t *testing.T) {
 	t.Parallel()
-	s := stacktest.Start(t, stack.Options{Operators: []stack.Operator{stack.GPUProvisioner}})
+	s := house(t, stack.Options{Operators: []stack.Operator{stack.GPUProvisioner}})
 	for _, text := range []string{machineAlone, nodeClaimAlone} {
 		claim := &unstructured.Unstructured{}
 		require.NoError(t, yaml.Unmarshal([]byte(text), &claim.Object))
@@ -87,7 +87,7 @@ func TestTheGPUProvisionerAloneMakesNodes(t *testing.T) {
 
 func TestTheTuningOperatorAloneTunesOnANodeThatIsThere(t *testing.T) {
 	t.Parallel()
-	s := stacktest.Start(t, stack.Options{Operators: []stack.Operator{stack.TuningOperator}, WithoutKarpenterCRDs: true})
+	s := house(t, stack.Options{Operators: []stack.Operator{stack.TuningOperator}, WithoutKarpenterCRDs: true})
 	bringNode(t, s, "mine", "Standard_NC6s_v3", 1, map[string]string{"team": "blue"})
 	stacktest.CreatePushSecret(t, s)
 	job := &tuningv1alpha1.TuningJob{
@@ -115,7 +115,7 @@ func TestTheTuningOperatorAloneTunesOnANodeThatIsThere(t *testing.T) {
 
 func TestTheWorkspaceOperatorAloneServesOnNodesThatAreThere(t *testing.T) {
 	t.Parallel()
-	s := stacktest.Start(t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator}, WithoutKarpenterCRDs: true})
+	s := house(t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator}, WithoutKarpenterCRDs: true})
 	bringNode(t, s, "labelled", "Standard_NC24ads_A100_v4", 1, map[string]string{"app": "by-label"})
 	bringNode(t, s, "named", "Standard_NC24ads_A100_v4", 1, nil)
 

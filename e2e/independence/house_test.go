@@ -2,6 +2,7 @@ package independence_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -22,6 +23,22 @@ import (
 	"kaito.sh/shared/test/cluster"
 	"kaito.sh/shared/test/eventually"
 )
+
+// withoutLease has an operator work without a lease: there is one process of each, and on a machine that is busy with other
+// tests a lease that could not be renewed for ten seconds would end it, with no kubelet there to start it again.
+var withoutLease = []string{"--leader-elect=false"}
+
+// house is a stack whose operators work without leases.
+func house(t *testing.T, options stack.Options) *stack.Stack {
+	t.Helper()
+	if options.Args == nil {
+		options.Args = map[stack.Operator][]string{}
+	}
+	for _, o := range stack.Operators {
+		options.Args[o] = slices.Concat(options.Args[o], withoutLease)
+	}
+	return stacktest.Start(t, options)
+}
 
 // objects lists all objects of a kind, in all namespaces.
 func objects(t *testing.T, s *stack.Stack, apiVersion, kind string) []unstructured.Unstructured {

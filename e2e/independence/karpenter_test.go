@@ -31,8 +31,8 @@ const kwokClass = kwokapis.Group + "/KWOKNodeClass/default"
 
 func TestKarpentersOwnProviderTakesThePlaceOfTheGPUProvisioner(t *testing.T) {
 	t.Parallel()
-	args := map[stack.Operator][]string{stack.WorkspaceOperator: {"--node-class=" + kwokClass}}
-	s := stacktest.Start(t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator, stack.TuningOperator}, Args: args})
+	args := map[stack.Operator][]string{stack.WorkspaceOperator: {"--node-class=" + kwokClass}} // read at each Run
+	s := house(t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator, stack.TuningOperator}, Args: args})
 	startKarpenter(t, s)
 
 	t.Run("chosen by --node-class alone", func(t *testing.T) { servedByKarpenter(t, s) })
@@ -41,7 +41,7 @@ func TestKarpentersOwnProviderTakesThePlaceOfTheGPUProvisioner(t *testing.T) {
 		require.NoError(t, s.InstallCRDs(t.Context(), stack.GPUProvisioner))
 		require.NoError(t, s.StopOperator(stack.WorkspaceOperator))
 		require.NoError(t, s.InstallFrom(t.Context(), stack.WorkspaceOperator, "e2e/independence/testdata/karpenter-kwok"))
-		delete(args, stack.WorkspaceOperator) // the overlay's arguments, and no others
+		args[stack.WorkspaceOperator] = withoutLease // the overlay says the rest
 		require.NoError(t, s.Run(t.Context(), stack.WorkspaceOperator))
 		servedByKarpenter(t, s)
 	})

@@ -30,7 +30,7 @@ func TestAnOperatorIsRemovedWhileItWorksAndPutBack(t *testing.T) {
 	t.Parallel()
 	goOn := make(chan struct{})
 	var s *stack.Stack
-	s = stacktest.Start(t, stack.Options{Play: func(ctx context.Context, pod *corev1.Pod) (cluster.Outcome, error) {
+	s = house(t, stack.Options{Play: func(ctx context.Context, pod *corev1.Pod) (cluster.Outcome, error) {
 		select {
 		case <-goOn:
 		case <-ctx.Done():

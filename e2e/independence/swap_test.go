@@ -20,7 +20,7 @@ import (
 
 func TestAProvisionerMadeByHandTakesThePlaceOfTheGPUProvisioner(t *testing.T) {
 	t.Parallel()
-	s := stacktest.Start(t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator, stack.TuningOperator}, WithoutKarpenterCRDs: true})
+	s := house(t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator, stack.TuningOperator}, WithoutKarpenterCRDs: true})
 	require.NoError(t, s.InstallCRDs(t.Context(), stack.GPUProvisioner))
 	handMade := &provisioner{soldOut: "Standard_NC24ads_A100_v4"}
 	runHandMade(t, s, handMade.setup)
@@ -52,7 +52,7 @@ func TestAProvisionerMadeByHandTakesThePlaceOfTheGPUProvisioner(t *testing.T) {
 
 func TestATunerMadeByHandTakesThePlaceOfTheTuningOperator(t *testing.T) {
 	t.Parallel()
-	s := stacktest.Start(t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator, stack.GPUProvisioner}})
+	s := house(t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator, stack.GPUProvisioner}})
 	require.NoError(t, s.InstallCRDs(t.Context(), stack.TuningOperator))
 	runHandMade(t, s, (&tuner{}).setup)
 
