@@ -7,10 +7,14 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"kaito.sh/shared/catalog"
 )
+
+// TestMain fails when a goroutine outlives the tests.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func parse(t *testing.T, args ...string) *flags {
 	f := &flags{}

@@ -121,3 +121,28 @@ func TestAPoolThatVanishesBetweenTheTwoReadsIsNoError(t *testing.T) {
 	r.fail["b"] = &Error{Class: ClassGone}
 	assert.NoError(t, c.Refresh(t.Context(), time.Minute))
 }
+
+func TestABusyPoolIsReadWhileMachinesAreToComeAndNotWhileTheyGo(t *testing.T) {
+	for name, tc := range map[string]struct {
+		state string
+		count int
+		reads []string
+	}{
+		"machines are to come":     {"Scaling", 2, []string{"b"}},
+		"all are there":            {"Scaling", 1, nil},
+		"it is deleted":            {StateDeleting, 2, nil},
+		"no operation runs on it":  {StateSucceeded, 2, nil},
+		"it is being made, empty":  {"Creating", 3, []string{"b"}},
+		"machines of it are going": {"Updating", 1, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, c, clk := newReader()
+			r.pools[0].State, r.pools[0].Count = tc.state, tc.count
+			require.NoError(t, c.Refresh(t.Context(), time.Minute))
+			r.since()
+			clk.Step(time.Second)
+			require.NoError(t, c.Refresh(t.Context(), time.Minute))
+			assert.Equal(t, tc.reads, r.since())
+		})
+	}
+}
