@@ -353,3 +353,23 @@ func TestAMachineThatNobodyNamesCountsAsOrphanedUntilItIsGone(t *testing.T) {
 	h.pass()
 	assert.InDelta(t, total, promtest.ToFloat64(h.Metrics.orphaned), 0, "and no longer")
 }
+
+func TestAnOperationWhoseLookIsThrottledIsLeftAloneForAsLongAsAzureAsks(t *testing.T) {
+	h := newHouse(t)
+	h.ask("c1")
+	h.pass()
+	pool := h.only()
+	h.azure.End(pool, nil, 1)
+	h.azure.FailNext("look", &azure.Error{Class: azure.ClassThrottle, Reason: azure.ReasonThrottled, RetryAfter: 17 * time.Second}, false)
+	h.clock.Step(10 * time.Second)
+	for range 5 { // whatever wakes it
+		_, err := h.Pass(t.Context())
+		require.NoError(t, err)
+	}
+	assert.Equal(t, 1, h.azure.Looks())
+	h.clock.Step(17 * time.Second)
+	_, err := h.Pass(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, 2, h.azure.Looks())
+	assert.NotEmpty(t, h.claim("c1").Annotations[AnnotationProviderID])
+}

@@ -174,10 +174,10 @@ func (e *Engine) lookAtOperations(ctx context.Context) {
 
 // conclude looks at the operations of pools that the view shows at rest, or no more, and says whether one of them is over.
 func (e *Engine) conclude(ctx context.Context, view *azure.View) bool {
-	over := false
+	over, now := false, e.Clock.Now()
 	for name, op := range e.operations {
 		pool, found := view.Pool(name)
-		if !op.Ended.IsZero() || !view.At.After(op.Started) || found && !pool.Settled() {
+		if !op.Ended.IsZero() || now.Before(op.NotBefore) || !view.At.After(op.Started) || found && !pool.Settled() {
 			continue
 		}
 		// The list was read after the operation had ended: what it shows is the result.
@@ -202,12 +202,16 @@ func (e *Engine) look(ctx context.Context, name string, op Operation, ended time
 	switch {
 	case err != nil:
 		failed := azure.Classify(err)
-		op.NextLook = now.Add(max(failed.RetryAfter, 5*time.Second))
-		log.FromContext(ctx).Error(err, "Looking at an operation", "pool", name, "kind", op.Kind)
+		op.NotBefore = now.Add(max(failed.RetryAfter, 5*time.Second))
+		op.NextLook = op.NotBefore
+		if failed.Class != azure.ClassThrottle {
+			log.FromContext(ctx).Error(err, "Looking at an operation", "pool", name, "kind", op.Kind)
+		}
 	case progress.Done:
 		op.Ended = ended
 		e.ended(ctx, op, progress.Err)
 	default:
+		op.NotBefore = now.Add(max(progress.Next, time.Second))
 		op.NextLook = now.Add(max(progress.Next, lookEvery*e.Intervals.Active))
 	}
 	e.operations[name] = op

@@ -57,8 +57,9 @@ type Operation struct {
 
 	// Ended is when the operation was seen to be over; it is kept until the view is younger.
 	Ended time.Time `json:"-"`
-	// NextLook is when Azure wants to be asked again.
-	NextLook time.Time `json:"-"`
+	// NextLook is when it is looked at whatever the view shows, NotBefore when Azure wants to be asked again at the earliest.
+	NextLook  time.Time `json:"-"`
+	NotBefore time.Time `json:"-"`
 }
 
 // Hold keeps writes of a pool, or of a key, back until a time, and says why.

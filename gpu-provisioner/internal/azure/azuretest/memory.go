@@ -224,6 +224,10 @@ func (m *Memory) Look(_ context.Context, h azure.Handle) (azure.Progress, error)
 	defer m.lock()()
 	m.reads++
 	m.looks++
+	if planned, ok := m.fail["look"]; ok {
+		delete(m.fail, "look")
+		return azure.Progress{}, planned.err
+	}
 	if m.Auto && m.running[h.Pool].finish != nil && m.down == nil {
 		m.end(h.Pool, nil, 0)
 	}
