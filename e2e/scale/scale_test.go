@@ -82,6 +82,7 @@ func measure(t *testing.T, name string, refusals map[string]int, phase func()) m
 	m := measured{name: name, wall: time.Since(start), calls: house.record.calls(), throttled: house.record.throttled()}
 	assert.GreaterOrEqual(t, m.throttled, len(refusals), "every refusal was met")
 	assert.Empty(t, house.record.impatient(), "a 429 is answered by waiting")
+	t.Log("\n" + report([]measured{m})) // a run of an hour shows what it has so far
 	if *number >= barsFrom {
 		assert.LessOrEqual(t, m.perNode(), maxCallsPerNode, "ARM calls a node")
 	}

@@ -100,7 +100,7 @@ func (o *operator) add(mgr ctrl.Manager) {
 		Client: mgr.GetClient(), Operations: records(pool.OperationsConfigMap), Offerings: records(pool.OfferingsConfigMap), Azure: o.azure,
 		Cache: cache, Preflight: quota.NewPreflight(o.azure, clk), Recorder: recorder, Clock: clk, Metrics: pool.NewMetrics(prometheus.NewRegistry()),
 		Settings: pool.Settings{
-			Gather: 500 * time.Millisecond, Patience: time.Minute, Grace: 2 * time.Second, OperationTimeout: time.Minute,
+			Gather: 2 * time.Second, Patience: time.Minute, Grace: 2 * time.Second, OperationTimeout: time.Minute,
 			JoinTimeout: time.Minute, MaxPools: 100,
 		},
 		Intervals: pool.Intervals{Active: time.Second, Idle: 5 * time.Second}, MaxPerPool: 10,
