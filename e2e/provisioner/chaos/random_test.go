@@ -17,7 +17,7 @@ import (
 // A run is about a hundred steps on one world. What is in the environment is for `make chaos SEED=… STEPS=…`.
 const (
 	stepsOfARun  = 100
-	stepsOfATest = 300
+	stepsOfATest = 200
 )
 
 // TestRandomStepsKeepTheInvariants has owners, Azure, the process and somebody else do what they like, in an order that a seed chooses.
