@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -20,17 +21,24 @@ import (
 // user is nonroot of distroless images, which the operators' pods name too.
 const user = "65532:65532"
 
-// assemble makes the image: a layer of what all images share, and a layer with the binary.
-func assemble(s source, arch, binary string) (v1.Image, error) {
-	content, err := os.ReadFile(binary)
-	if err != nil {
-		return nil, fmt.Errorf("reading the binary: %w", err)
-	}
+// assemble makes the image: a layer of what all images share, and a layer with the programs.
+func assemble(s source, arch string, binaries []string) (v1.Image, error) {
 	base, err := layer(base())
 	if err != nil {
 		return nil, err
 	}
-	own, err := layer([]file{{path: s.binary, mode: 0o755, content: content}})
+	var files []file
+	for i, p := range s.programs {
+		content, err := os.ReadFile(binaries[i])
+		if err != nil {
+			return nil, fmt.Errorf("reading the binary: %w", err)
+		}
+		if folder, _, nested := strings.Cut(p.file, "/"); nested {
+			files = append(files, file{path: folder + "/", mode: 0o755})
+		}
+		files = append(files, file{path: p.file, mode: 0o755, content: content})
+	}
+	own, err := layer(files)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +53,7 @@ func assemble(s source, arch, binary string) (v1.Image, error) {
 	config = config.DeepCopy()
 	config.OS, config.Architecture = "linux", arch
 	config.Config = v1.Config{
-		User: user, WorkingDir: "/", Entrypoint: []string{"/" + s.binary},
+		User: user, WorkingDir: "/", Entrypoint: []string{"/" + s.programs[0].file},
 		Env:    []string{"PATH=/", "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"},
 		Labels: map[string]string{"org.opencontainers.image.title": s.name, "org.opencontainers.image.licenses": "Apache-2.0"},
 	}

@@ -6,24 +6,27 @@ import (
 	"strings"
 )
 
-// source is an image and where its one binary comes from.
+// source is an image and where its programs come from.
 type source struct {
-	// name of the image; module and pkg of its main package.
-	name, module, pkg string
-	// binary is the file in the image and its entry point, the same as in the Dockerfiles. The simulated engine has the
-	// name of the one that it stands for, by which pods call it.
-	binary string
+	// name of the image, and the module that its programs are packages of.
+	name, module string
+	// programs are what it holds; the first is its entry point.
+	programs []program
 }
 
-// sources are all images but the trainer's, which is Python and has a Dockerfile only.
+// program is a main package and the file in the image, the same as in the Dockerfiles.
+type program struct{ pkg, file string }
+
+// sources are all images but the trainer's, which is Python and has a Dockerfile only. The simulated engine has the name
+// of the one that it stands for, by which pods call it, and the shell that some of them start it by.
 var sources = []source{
-	{name: "workspace-operator", module: "workspace-operator", pkg: "./cmd", binary: "manager"},
-	{name: "gateway", module: "workspace-operator", pkg: "./cmd/gateway", binary: "gateway"},
-	{name: "gpu-provisioner", module: "gpu-provisioner", pkg: "./cmd", binary: "manager"},
-	{name: "tuning-operator", module: "tuning-operator", pkg: "./cmd", binary: "manager"},
-	{name: "runner", module: "tuning-operator", pkg: "./cmd/runner", binary: "runner"},
-	{name: "fakeazure", module: "e2e", pkg: "./cmd/fakeazure", binary: "fakeazure"},
-	{name: "simengine", module: "e2e", pkg: "./cmd/simengine", binary: "vllm"},
+	{"workspace-operator", "workspace-operator", []program{{"./cmd", "manager"}}},
+	{"gateway", "workspace-operator", []program{{"./cmd/gateway", "gateway"}}},
+	{"gpu-provisioner", "gpu-provisioner", []program{{"./cmd", "manager"}}},
+	{"tuning-operator", "tuning-operator", []program{{"./cmd", "manager"}}},
+	{"runner", "tuning-operator", []program{{"./cmd/runner", "runner"}}},
+	{"fakeazure", "e2e", []program{{"./cmd/fakeazure", "fakeazure"}}},
+	{"simengine", "e2e", []program{{"./cmd/simengine", "vllm"}, {"./cmd/sh", "bin/sh"}}},
 }
 
 func names() []string {

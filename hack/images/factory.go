@@ -58,17 +58,20 @@ func (f *factory) make(ctx context.Context, s source) error {
 	var own v1.Image
 	for _, platform := range f.platforms {
 		arch := strings.TrimPrefix(platform, "linux/")
-		binary := filepath.Join(folder, arch)
-		if err := f.build(ctx, s, arch, binary); err != nil {
-			return err
+		binaries := make([]string, len(s.programs))
+		for i, p := range s.programs {
+			binaries[i] = filepath.Join(folder, fmt.Sprintf("%s-%d", arch, i))
+			if err := f.build(ctx, s, p, arch, binaries[i]); err != nil {
+				return err
+			}
 		}
-		image, err := assemble(s, arch, binary)
+		image, err := assemble(s, arch, binaries)
 		if err != nil {
 			return err
 		}
 		if arch == runtime.GOARCH || own == nil {
 			own = image
-			if err := f.bill(s, binary); err != nil {
+			if err := f.bill(s, binaries[0]); err != nil {
 				return err
 			}
 		}
@@ -106,12 +109,12 @@ func (f *factory) make(ctx context.Context, s source) error {
 }
 
 // build compiles a static binary as the Dockerfiles do.
-func (f *factory) build(ctx context.Context, s source, arch, binary string) error {
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid= -X kaito.sh/shared/manager.release="+f.tag, "-o", binary, s.pkg)
+func (f *factory) build(ctx context.Context, s source, p program, arch, binary string) error {
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid= -X kaito.sh/shared/manager.release="+f.tag, "-o", binary, p.pkg)
 	build.Dir = filepath.Join(f.root, s.module)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOWORK=off", "GOFLAGS=")
 	if output, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("building %s for %s: %w\n%s", s.pkg, arch, err, output)
+		return fmt.Errorf("building %s for %s: %w\n%s", p.pkg, arch, err, output)
 	}
 	return nil
 }

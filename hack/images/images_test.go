@@ -34,7 +34,7 @@ func hello(t *testing.T) (*factory, source) {
 	}
 	f := &factory{root: root, out: t.TempDir(), tag: "v1", platforms: []string{"linux/amd64", "linux/arm64"}, log: io.Discard}
 	require.NoError(t, f.check())
-	return f, source{name: "hello", module: "hello", pkg: ".", binary: "hello"}
+	return f, source{name: "hello", module: "hello", programs: []program{{".", "hello"}, {".", "bin/again"}}}
 }
 
 func digest(t *testing.T, f *factory) v1.Hash {
@@ -82,6 +82,7 @@ func TestAnImageHasItsBinaryAnUnprivilegedUserAndTheAuthorities(t *testing.T) {
 		}
 	}
 	assert.Equal(t, int64(0o755), files["hello"])
+	assert.Equal(t, int64(0o755), files["bin/again"])
 	assert.Contains(t, files, "etc/ssl/certs/ca-certificates.crt")
 	assert.FileExists(t, filepath.Join(f.out, "hello.spdx.json"))
 }
@@ -110,7 +111,7 @@ func TestWhatCannotBeMadeIsNamed(t *testing.T) {
 	f, s := hello(t)
 	f.platforms = []string{"windows/amd64"}
 	assert.ErrorContains(t, f.check(), `--platforms has "windows/amd64"`)
-	f.platforms, s.pkg = []string{"linux/amd64"}, "./nowhere"
+	f.platforms, s.programs = []string{"linux/amd64"}, []program{{"./nowhere", "hello"}}
 	assert.ErrorContains(t, f.make(t.Context(), s), "building ./nowhere for amd64")
 	assert.NoFileExists(t, filepath.Join(f.out, "hello.tar"))
 }
