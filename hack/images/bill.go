@@ -10,42 +10,52 @@ import (
 	"strings"
 )
 
-// bill writes the software bill of materials (https://spdx.github.io/spdx-spec/v2.3): the Go that compiled the binary
-// and every module in it, as the binary itself tells.
-func (f *factory) bill(s source, binary string) error {
-	info, err := buildinfo.ReadFile(binary)
-	if err != nil {
-		return fmt.Errorf("reading the modules in the binary: %w", err)
-	}
-	content, err := os.ReadFile(binary)
-	if err != nil {
-		return fmt.Errorf("reading the binary: %w", err)
-	}
+// bill writes the software bill of materials (https://spdx.github.io/spdx-spec/v2.3): the Go that compiled the programs
+// and every module in them, as they themselves tell.
+func (f *factory) bill(s source, binaries []string) error {
 	root := pkg("SPDXRef-image", s.name, f.tag, "")
 	document := document{
 		Version: "SPDX-2.3", License: "CC0-1.0", ID: "SPDXRef-DOCUMENT", Name: s.name,
-		// Unique, as the format demands, and yet the same for the same binary.
-		Namespace: fmt.Sprintf("https://kaito.sh/spdx/%s-%x", s.name, sha256.Sum256(content)),
 		// The format wants a time; none is told, for the same sources must give the same file.
-		Creation: creation{Created: "1970-01-01T00:00:00Z", Creators: []string{"Tool: hack/images"}},
-		Packages: []spdxPackage{root, pkg("SPDXRef-go", "stdlib", strings.TrimPrefix(info.GoVersion, "go"), "pkg:golang/stdlib@"+strings.TrimPrefix(info.GoVersion, "go"))},
-		Relations: []relation{
-			{From: "SPDXRef-DOCUMENT", Kind: "DESCRIBES", To: root.ID},
-			{From: root.ID, Kind: "CONTAINS", To: "SPDXRef-go"},
-		},
+		Creation:  creation{Created: "1970-01-01T00:00:00Z", Creators: []string{"Tool: hack/images"}},
+		Packages:  []spdxPackage{root},
+		Relations: []relation{{From: "SPDXRef-DOCUMENT", Kind: "DESCRIBES", To: root.ID}},
 	}
-	for i, module := range info.Deps {
-		if module.Replace != nil {
-			module = module.Replace
+	hash, seen := sha256.New(), map[string]bool{}
+	add := func(path, version, locator string) {
+		if seen[path] {
+			return
 		}
-		id := fmt.Sprintf("SPDXRef-module-%d", i)
-		locator := ""
-		if !strings.HasPrefix(module.Path, ".") {
-			locator = "pkg:golang/" + module.Path + "@" + module.Version
-		}
-		document.Packages = append(document.Packages, pkg(id, module.Path, module.Version, locator))
+		seen[path] = true
+		id := fmt.Sprintf("SPDXRef-module-%d", len(seen))
+		document.Packages = append(document.Packages, pkg(id, path, version, locator))
 		document.Relations = append(document.Relations, relation{From: root.ID, Kind: "CONTAINS", To: id})
 	}
+	for _, binary := range binaries {
+		info, err := buildinfo.ReadFile(binary)
+		if err != nil {
+			return fmt.Errorf("reading the modules in a binary: %w", err)
+		}
+		content, err := os.ReadFile(binary) //nolint:gosec // was just built
+		if err != nil {
+			return fmt.Errorf("reading a binary: %w", err)
+		}
+		_, _ = hash.Write(content) // a hash takes everything
+		release := strings.TrimPrefix(info.GoVersion, "go")
+		add("stdlib", release, "pkg:golang/stdlib@"+release)
+		for _, module := range info.Deps {
+			if module.Replace != nil {
+				module = module.Replace
+			}
+			locator := ""
+			if !strings.HasPrefix(module.Path, ".") {
+				locator = "pkg:golang/" + module.Path + "@" + module.Version
+			}
+			add(module.Path, module.Version, locator)
+		}
+	}
+	// Unique, as the format demands, and yet the same for the same programs.
+	document.Namespace = fmt.Sprintf("https://kaito.sh/spdx/%s-%x", s.name, hash.Sum(nil))
 	text, err := json.MarshalIndent(document, "", "  ")
 	if err != nil {
 		return fmt.Errorf("writing the bill of materials: %w", err)

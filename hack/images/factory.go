@@ -71,7 +71,7 @@ func (f *factory) make(ctx context.Context, s source) error {
 		}
 		if arch == runtime.GOARCH || own == nil {
 			own = image
-			if err := f.bill(s, binaries[0]); err != nil {
+			if err := f.bill(s, binaries); err != nil {
 				return err
 			}
 		}
