@@ -189,6 +189,9 @@ func (f *flags) controllers(ctx context.Context, mgr ctrl.Manager, engine *pool.
 	if err := (&controller.Phases{Client: mgr.GetClient(), Provider: provider, Clock: clk}).SetupWithManager(mgr, metrics.Registry); err != nil {
 		return fmt.Errorf("adding the phases controller: %w", err)
 	}
+	if err := (&controller.Rejoins{Client: mgr.GetClient()}).SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("adding the rejoin controller: %w", err)
+	}
 	machines := &machine.Reconciler{Client: mgr.GetClient(), Clock: clk, Recorder: recorder, NodeClass: f.nodeClass}
 	if err := machines.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("adding the machine controller: %w", err)

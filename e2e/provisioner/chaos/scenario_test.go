@@ -83,6 +83,12 @@ func TestNodesThatAreDeletedBehindEverybodysBackTakeNoMachineAlong(t *testing.T)
 	}
 	w.rounds(3)
 	assert.Empty(t, w.exactly(s.want))
+	for _, node := range w.listNodes() {
+		if w.machines[node.Spec.ProviderID] {
+			assert.Contains(t, s.want, node.Labels["kaito.sh/workspace"], "without the claim's labels no pod of the Workspace finds it")
+			assert.NotEmpty(t, node.Finalizers, "it is drained before its machine goes")
+		}
+	}
 	w.givenBack(s)
 }
 

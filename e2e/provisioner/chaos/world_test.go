@@ -39,7 +39,7 @@ var (
 )
 
 // order is that of a quiet day: what a Machine sets going reaches Azure, and what Azure answers reaches the Machine.
-var order = []string{"classes", "machines", "labels", "claims", "pools", "claims", "machines", "nodes", "accelerators", "health", "garbage"}
+var order = []string{"classes", "machines", "labels", "claims", "pools", "claims", "machines", "nodes", "rejoins", "accelerators", "health", "garbage"}
 
 type tester interface {
 	require.TestingT

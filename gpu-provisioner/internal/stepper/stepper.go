@@ -58,6 +58,7 @@ type stepper struct {
 	classes      *controller.NodeClasses
 	machines     *machine.Reconciler
 	accelerators *controller.Accelerators
+	rejoins      *controller.Rejoins
 	lifecycle    *lifecycle.Controller
 	termination  *termination.Controller
 	garbage      *garbagecollection.Controller
@@ -110,6 +111,7 @@ func (s *stepper) compose(f *flags, arm *azure.ARM, known sizes) {
 	provider := cloudprovider.New(cloudprovider.Options{Engine: s.engine, Views: views, Catalog: known, Clock: s.clock, MaxAge: 10 * time.Minute})
 	s.classes = &controller.NodeClasses{Client: s.cache}
 	s.machines = &machine.Reconciler{Client: s.cache, Clock: s.clock, Recorder: silent, NodeClass: "default"}
+	s.rejoins = &controller.Rejoins{Client: s.cache}
 	s.accelerators = &controller.Accelerators{Client: s.cache, Provider: provider, Clock: s.clock, Recorder: silent, Timeout: f.gpuReadyTimeout}
 	controller.SetLaunchTimeout(40 * time.Minute)
 	recorder := cloudprovider.QuietEvents(events.NewRecorder(silent))
@@ -184,6 +186,12 @@ func (s *stepper) steps() map[string]func(context.Context) error {
 		"nodes": func(ctx context.Context) error {
 			return each(ctx, s.cache, &corev1.NodeList{}, func(n *corev1.Node) error {
 				_, err := s.termination.Reconcile(ctx, n)
+				return err
+			})
+		},
+		"rejoins": func(ctx context.Context) error {
+			return each(ctx, s.cache, &corev1.NodeList{}, func(n *corev1.Node) error {
+				_, err := s.rejoins.Reconcile(ctx, n)
 				return err
 			})
 		},
