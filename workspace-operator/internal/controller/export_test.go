@@ -30,3 +30,6 @@ func (b builderIndexer) IndexField(_ context.Context, obj client.Object, field s
 	b.WithIndex(obj, field, values)
 	return nil
 }
+
+// ReadObjects reads a fixture of objects.
+var ReadObjects = readObjects

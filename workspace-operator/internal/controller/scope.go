@@ -86,7 +86,7 @@ type scope struct {
 	inference outcome
 	// released: the nodes are given back on purpose; failedTuning: because the TuningJob has failed.
 	released, failedTuning bool
-	changes  []change
+	changes                []change
 }
 
 // change is a thing worth an event.
