@@ -89,6 +89,9 @@ func (f *factory) make(ctx context.Context, s source) error {
 	if err != nil {
 		return err
 	}
+	if err := os.WriteFile(filepath.Join(f.out, s.name+".digest"), []byte(digest.String()+"\n"), 0o644); err != nil { //nolint:gosec // meant to be read by all
+		return fmt.Errorf("writing the digest: %w", err)
+	}
 	size, err := own.Size()
 	if err != nil {
 		return err

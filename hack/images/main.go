@@ -24,7 +24,8 @@ For each image it writes below --out
   NAME.tar         for this machine's architecture, for "docker load" and "kind load image-archive"
   oci/NAME         an OCI layout with every platform
   NAME.spdx.json   the modules that went into it
-and, with --push, sends every platform to REGISTRY/NAME:TAG. The last line of each image is its digest.
+  NAME.digest      the digest of the image with every platform
+and, with --push, sends every platform to REGISTRY/NAME:TAG.
 
 Flags:
 `

@@ -29,3 +29,9 @@ kubectl-kaito: ## Build kubectl's plugin and its completion into bin/; put that 
 	@mkdir -p $(LOCALBIN)
 	@go build -trimpath -ldflags='-s -w' -o $(LOCALBIN)/kubectl-kaito $(ROOT)/workspace-operator/cmd/kubectl-kaito
 	@install -m 755 $(ROOT)/workspace-operator/cmd/kubectl-kaito/kubectl_complete-kaito $(LOCALBIN)/
+
+.PHONY: release
+release: $(KUSTOMIZE) ## Push the images to PUSH= and write dist/install.yaml, and one for each operator, that name them by digest.
+	@[ -n "$(PUSH)" ] || { echo "release: PUSH is empty: name the registry, for instance make release PUSH=registry.example.com/kaito TAG=v0.1.0"; exit 2; }
+	@$(MAKE) --no-print-directory images PUSH=$(PUSH) TAG=$(TAG)
+	@$(ROOT)/hack/release $(PUSH)
