@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -251,12 +250,6 @@ func (w *world) writes(verb string) int {
 		}
 	}
 	return n
-}
-
-// pass lets much time go by at once, with nothing under way.
-func (w *world) pass(d time.Duration) {
-	w.t.Helper()
-	w.step(d, command{Steps: order})
 }
 
 // sweep removes what a world left in the cluster.

@@ -186,7 +186,7 @@ func (w *world) step(d time.Duration, c command) bool {
 		w.start()
 	}
 	c.Now = w.clock.Now()
-	survived := w.run(c)
+	survived := w.carryOut(c)
 	w.settle()
 	w.check()
 	return survived
@@ -205,8 +205,8 @@ func (w *world) start() {
 	w.process = p
 }
 
-// run has the process carry out a command; false when it was killed over it.
-func (w *world) run(c command) bool {
+// carryOut has the process carry out a command; false when it was killed over it.
+func (w *world) carryOut(c command) bool {
 	w.t.Helper()
 	timeout := time.NewTimer(eventually.Long)
 	defer timeout.Stop()
@@ -254,7 +254,7 @@ func (w *world) until(what string, condition func() bool) {
 // patience bounds the rounds in which something must come true: longer than every backoff and timeout of the operator.
 const patience = 200
 
-// say is what a failure shows.
+// describe is what a failure shows.
 func (w *world) describe() string {
 	out := fmt.Sprintf("at %s, %d starts, errors of the last round: %q\n", w.clock.Now().Sub(epoch), w.starts, w.errors)
 	for _, p := range w.azure.State().Pools {

@@ -69,12 +69,11 @@ func main() {
 	f := &flags{}
 	f.parse()
 	ctrl.SetLogger(cloudprovider.Quiet(zap.New(zap.UseDevMode(true))))
-	if err := run(context.Background(), f); err != nil {
-		_, _ = fmt.Fprintln(os.Stderr, err) // nobody else is there to be told
-		os.Exit(1)
-	}
+	_, _ = fmt.Fprintln(os.Stderr, run(context.Background(), f)) // nobody else is there to be told
+	os.Exit(1)
 }
 
+// run carries out commands until somebody kills it, or says why it cannot.
 func run(ctx context.Context, f *flags) error {
 	first, err := next(ctx, f.control)
 	if err != nil {

@@ -104,12 +104,12 @@ func selected(o client.Object, opts *client.ListOptions) (bool, error) {
 		switch o := o.(type) {
 		case *corev1.Node:
 			if r.Field != "spec.providerID" {
-				return false, fmt.Errorf("Nodes are not indexed by %s", r.Field)
+				return false, fmt.Errorf("field %s of nodes is not indexed", r.Field)
 			}
 			value = o.Spec.ProviderID
 		case *karpv1.NodeClaim:
 			if r.Field != "status.providerID" {
-				return false, fmt.Errorf("NodeClaims are not indexed by %s", r.Field)
+				return false, fmt.Errorf("field %s of claims is not indexed", r.Field)
 			}
 			value = o.Status.ProviderID
 		default:
