@@ -74,6 +74,8 @@ func (s *Stack) Run(ctx context.Context, o Operator) error {
 	// A repeated flag's last value counts.
 	args := append([]string{}, container.Args...)
 	args = append(args, "--kubeconfig="+kubeconfig, "--leader-election-namespace="+o.Namespace(),
+		// A machine that is busy with builds must not end an operator.
+		"--leader-election-lease-duration=45s",
 		"--health-probe-bind-address="+probes, "--metrics-bind-address="+metrics)
 	if o == TuningOperator && s.options.Existing != nil {
 		// A cluster's own provisioner would wait for pods that nobody runs, or make a disk that costs money.

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
@@ -16,6 +17,7 @@ type settings struct {
 	probeAddress         string
 	leaderElect          bool
 	leaderElectNamespace string
+	leaseDuration        time.Duration
 	qps                  float64
 	burst                int
 	version              bool
@@ -35,6 +37,8 @@ func parse(opts Options, args []string, out io.Writer) (settings, error) {
 	fs.StringVar(&s.probeAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz")
 	fs.BoolVar(&s.leaderElect, "leader-elect", true, "work only while holding the lease, so that two replicas never act at once")
 	fs.StringVar(&s.leaderElectNamespace, "leader-election-namespace", "", "namespace of the lease; empty: the pod's own")
+	fs.DurationVar(&s.leaseDuration, "leader-election-lease-duration", 15*time.Second,
+		"how long a replica that died holds the others up; one that can not renew the lease for two thirds of it ends itself")
 	fs.Float64Var(&s.qps, "kube-api-qps", 200, "requests per second to the API server, on average")
 	fs.IntVar(&s.burst, "kube-api-burst", 400, "requests to the API server at once")
 	fs.BoolVar(&s.version, "version", false, "print the version and end")
@@ -44,6 +48,11 @@ func parse(opts Options, args []string, out io.Writer) (settings, error) {
 		opts.Flags(fs)
 	}
 	if err := fs.Parse(args); err != nil {
+		return s, err
+	}
+	if s.leaseDuration < minLease {
+		err := fmt.Errorf("--leader-election-lease-duration is %s: it must be at least %s, for less is lost to one slow request", s.leaseDuration, minLease)
+		_, _ = fmt.Fprintf(out, "%s: %v\n", opts.Name, err)
 		return s, err
 	}
 	if fs.NArg() > 0 {

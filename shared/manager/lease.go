@@ -17,16 +17,22 @@ import (
 const (
 	// namespaceFile is where a pod finds the namespace that it runs in.
 	namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
-	// leaseTimeout is half of controller-runtime's renew deadline of 10 s: a request that hangs must leave time for another.
-	leaseTimeout = 5 * time.Second
+	// minLease is the shortest lease that is taken.
+	minLease = 3 * time.Second
 )
 
 // errNoNamespace is one line that says what to do.
 var errNoNamespace = errors.New("--leader-election-namespace is empty and this is not a pod: name the namespace of the lease, or turn it off by --leader-elect=false")
 
+// renewal is how long the lease may go without being renewed, retry how often it is, and request how long one request may
+// take: half of the renewal, for one that hangs must leave time for another. The proportions are client-go's defaults.
+func renewal(lease time.Duration) (deadline, retry, request time.Duration) {
+	return lease * 2 / 3, lease * 2 / 15, lease / 3
+}
+
 // lease is the lock that only one process holds. It has no event recorder: who leads stands in the lease itself, and an
 // event at every restart would be a write that nobody asked for.
-func lease(config *rest.Config, name, namespace string) (resourcelock.Interface, error) {
+func lease(config *rest.Config, name, namespace string, timeout time.Duration) (resourcelock.Interface, error) {
 	if namespace == "" {
 		text, err := os.ReadFile(namespaceFile)
 		if errors.Is(err, os.ErrNotExist) {
@@ -42,7 +48,7 @@ func lease(config *rest.Config, name, namespace string) (resourcelock.Interface,
 		return nil, fmt.Errorf("finding a name for the holder of the lease: %w", err)
 	}
 	config = rest.CopyConfig(config)
-	config.Timeout = leaseTimeout
+	config.Timeout = timeout
 	clientset, err := kubernetes.NewForConfig(rest.AddUserAgent(config, "leader-election"))
 	if err != nil {
 		return nil, fmt.Errorf("making a client for the lease: %w", err)

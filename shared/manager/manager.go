@@ -105,11 +105,13 @@ func newManager(config *rest.Config, opts Options, s settings) (ctrl.Manager, er
 		LeaderElectionReleaseOnCancel: true,
 	}
 	if s.leaderElect {
-		lock, err := lease(config, opts.Name+".kaito.sh", s.leaderElectNamespace)
+		deadline, retry, request := renewal(s.leaseDuration)
+		lock, err := lease(config, opts.Name+".kaito.sh", s.leaderElectNamespace, request)
 		if err != nil {
 			return nil, err
 		}
 		options.LeaderElectionResourceLockInterface = lock
+		options.LeaseDuration, options.RenewDeadline, options.RetryPeriod = &s.leaseDuration, &deadline, &retry
 	}
 	mgr, err := ctrl.NewManager(config, options)
 	if err != nil {

@@ -21,6 +21,7 @@ func TestRunBeforeAnyClusterIsNeeded(t *testing.T) {
 		{"help lists the operator's own flags and ends well", []string{"--help"}, 0, "-node-class"},
 		{"version ends well", []string{"--version"}, 0, "some-operator "},
 		{"an unknown flag is named", []string{"--nope"}, 2, "-nope"},
+		{"a lease too short to keep is refused", []string{"--leader-election-lease-duration=1s"}, 2, "must be at least 3s"},
 		{"a stray argument is named", []string{"stray"}, 2, `"stray"`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
