@@ -50,7 +50,7 @@ func foreignFields(managed []metav1.ManagedFieldsEntry) string {
 		var fields struct {
 			Spec json.RawMessage `json:"f:spec"`
 		}
-		if json.Unmarshal(entry.FieldsV1.Raw, &fields) != nil || len(fields.Spec) == 0 {
+		if json.Unmarshal(entry.FieldsV1.GetRawBytes(), &fields) != nil || len(fields.Spec) == 0 {
 			continue
 		}
 		parts = append(parts, part{entry.Manager, fields.Spec})
