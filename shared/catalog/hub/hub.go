@@ -139,12 +139,12 @@ func judge(response *http.Response) (reason Reason, failed bool) {
 	case "GatedRepo":
 		return Denied, true
 	}
-	switch status := response.StatusCode; {
-	case status == http.StatusOK:
+	switch response.StatusCode {
+	case http.StatusOK:
 		return "", false
-	case status == http.StatusNotFound:
+	case http.StatusNotFound:
 		return NotFound, true
-	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+	case http.StatusUnauthorized, http.StatusForbidden:
 		return Denied, true
 	}
 	return Unreachable, true
