@@ -41,7 +41,7 @@ func (w *world) givenBack(s *scene) {
 }
 
 // long is more rounds than any grace, refresh and timeout of the operator takes.
-const long = 100
+const long = 70
 
 func TestAListThatFailsOnItsSecondPageLosesNoClaimAndDeletesNothing(t *testing.T) {
 	for verb, perPool := range map[string]string{"listPools": "1", "listMachines": "100"} {
