@@ -30,6 +30,7 @@ chaos: controlplane $(KUSTOMIZE) binaries ## The gpu-provisioner killed between 
 scale: N = 500
 scale: SPEED = 10
 scale: controlplane $(KUSTOMIZE) binaries ## N Machines of one kind, then of five, from a fake Azure at SPEED times real time; what they cost, beside the reference's arithmetic.
+	@cd $(ROOT)/gpu-provisioner && COST_CLAIMS=$(N) go test -count=1 -v -run ManyClaimsCost ./internal/pool
 	@cd $(ROOT)/e2e && go test -count=1 -timeout 2h -v ./scale -args -n=$(N) -speed=$(SPEED)
 
 .PHONY: test-trainer

@@ -32,6 +32,8 @@ type Memory struct {
 
 	// Auto ends an operation, well, when it is looked at. Set before use.
 	Auto bool
+	// PageSize has each further page of a list of machines count as a call; 0: there is one page. Set before use.
+	PageSize int
 	// Booted and Gone are told of machines as they come and go. Set before use; called without the lock.
 	Booted, Gone func(pool string, m azure.Machine)
 	told         []func()
@@ -163,6 +165,9 @@ func (m *Memory) Machines(_ context.Context, pool string) ([]azure.Machine, erro
 	m.reads++
 	if m.pools[pool] == nil {
 		return nil, &azure.Error{Class: azure.ClassGone, Reason: azure.ReasonNotFound}
+	}
+	if m.PageSize > 0 {
+		m.reads += max(0, len(m.pools[pool].Machines)-1) / m.PageSize // each further page is a call
 	}
 	return slices.Clone(m.pools[pool].Machines), m.down
 }
