@@ -59,7 +59,7 @@ func TestManyMachinesOfOneKindAndOfFive(t *testing.T) {
 			}
 			assert.Equal(t, *number, machines, "a machine for each, and no more")
 			assert.LessOrEqual(t, made.pools, maxPools, "agent pools")
-			assert.LessOrEqual(t, made.calls["putPool"], 3*made.pools, "a PUT serves many Machines")
+			assert.LessOrEqual(t, made.calls["putPool"], made.pools+*number/5, "a PUT serves many Machines, however slowly the API server lets them come")
 
 			gone := measure(t, tc.name+", deleted", map[string]int{"deletePool": 1, "operation": 5, "getCluster": 7}, func() {
 				remove(t)
