@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -113,9 +112,6 @@ func (r *Reconciler) request(ctx context.Context, s *scope, kept map[int]node.St
 		s.replacement = plan
 	}
 	s.placed = false
-	var beside sync.WaitGroup
-	beside.Go(func() { r.announce(ctx, s) })
-	defer beside.Wait()
 	for _, ordinal := range missing {
 		if err := r.create(ctx, s, ordinal); err != nil {
 			return err

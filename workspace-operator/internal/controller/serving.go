@@ -220,19 +220,7 @@ func owned(s *scope) error {
 	return nil
 }
 
-// announce makes the Service while the nodes are still on their way: its address is there when the first pod is. What is wrong with
-// it the serving step meets again, and tells.
-func (r *Reconciler) announce(ctx context.Context, s *scope) {
-	if s.service != nil || s.stage != StageServe || !s.serves() || s.plan == nil {
-		return
-	}
-	if _, err := patch.Apply(ctx, r.client, kaitov1alpha1.FieldManager, workload.Service(s.serviceInput()), nil); err != nil {
-		log.FromContext(ctx).Info("Leaving the Service to the serving step", "error", err.Error())
-	}
-}
-
-// serviceInput is as much of the input as the Service depends on: what is known before there are nodes.
-func (s *scope) serviceInput() workload.Input {
+func (r *Reconciler) workloadInput(s *scope) (workload.Input, error) {
 	w := s.workspace
 	in := workload.Input{
 		Workspace: w, Labels: node.OwnerLabels(w), Owner: ownerOf(w),
@@ -242,12 +230,6 @@ func (s *scope) serviceInput() workload.Input {
 	if w.Inference != nil {
 		in.Template = w.Inference.Template
 	}
-	return in
-}
-
-func (r *Reconciler) workloadInput(s *scope) (workload.Input, error) {
-	w := s.workspace
-	in := s.serviceInput()
 	in.Hash = s.inputs(&s.plan.Status)
 	in.Engine = s.plan.Engine
 	in.Images = r.options.Images
