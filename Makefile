@@ -10,7 +10,9 @@ OPERATORS := workspace-operator gpu-provisioner tuning-operator
 # In the order of their imports.
 MODULES := shared/api shared $(OPERATORS) e2e hack/devcluster hack/images
 
-include $(sort $(wildcard $(ROOT)/hack/make/root-*.mk))
+# The tools' names come first: make expands prerequisites as it reads them.
+include $(ROOT)/hack/make/root-tools.mk
+include $(filter-out %/root-tools.mk,$(sort $(wildcard $(ROOT)/hack/make/root-*.mk)))
 include $(ROOT)/hack/make/controlplane.mk
 
 .PHONY: help
