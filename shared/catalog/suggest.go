@@ -18,7 +18,7 @@ func nearest(name string, known []string) []string {
 	var hits []scored
 	for _, k := range known {
 		have := strings.ToLower(k)
-		score := distance(want, have)
+		score := Distance(want, have)
 		switch {
 		case len(want) >= 4 && (strings.Contains(have, want) || strings.Contains(want, have)):
 			score = min(score, 3)
@@ -40,8 +40,8 @@ func nearest(name string, known []string) []string {
 	return out
 }
 
-// distance is Levenshtein's, on bytes: names are ASCII.
-func distance(a, b string) int {
+// Distance is Levenshtein's, on bytes: names are ASCII.
+func Distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"kaito.sh/shared/catalog"
 )
 
 //go:embed runbooks.txt
@@ -105,7 +107,7 @@ func Nearest(word string) []string {
 	var hits []hit
 	for _, reason := range Reasons() {
 		lower := strings.ToLower(reason)
-		score := distance(word, lower)
+		score := catalog.Distance(word, lower)
 		switch {
 		case len(word) >= 3 && strings.Contains(lower, word):
 			score = min(score, 1)
@@ -120,25 +122,4 @@ func Nearest(word string) []string {
 		out = append(out, h.reason)
 	}
 	return out
-}
-
-// distance is Levenshtein's, on bytes: reasons are ASCII.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		diagonal := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := diagonal
-			if a[i-1] != b[j-1] {
-				cost++
-			}
-			diagonal = row[j]
-			row[j] = min(cost, row[j]+1, row[j-1]+1)
-		}
-	}
-	return row[len(b)]
 }
