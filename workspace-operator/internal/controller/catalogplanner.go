@@ -9,7 +9,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/yaml"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/catalog"
@@ -51,44 +50,13 @@ func (c CatalogPlanner) Plan(q Question) (*Plan, error) {
 
 func (c CatalogPlanner) request(q Question) (plan.Request, error) {
 	w := q.Workspace
-	r := plan.Request{
-		Mode: plan.ModeInference, Model: q.Model, InstanceTypes: w.Resource.InstanceTypes, Region: c.Region,
-		InferenceConfig: q.InferenceConfig, TrainingConfig: q.TrainingConfig,
-	}
-	if len(r.InstanceTypes) == 0 && w.Resource.InstanceType != "" {
-		r.InstanceTypes = []string{w.Resource.InstanceType}
-	}
-	for _, t := range w.Resource.CapacityTypes {
-		r.CapacityTypes = append(r.CapacityTypes, string(t))
-	}
-	if w.Resource.Count != nil {
-		n := int(*w.Resource.Count)
-		r.Count = &n
-	}
-	if p := w.Resource.Partition; p != nil {
-		r.MIGProfile = p.Profile
-		if p.Count != nil {
-			r.Slices = int(*p.Count)
-		}
-	}
+	r := plan.ForWorkspace(w, q.Stage == StageTune, c.Region, q.InferenceConfig, q.TrainingConfig)
+	r.Model = q.Model
 	if len(q.Resting) > 0 {
 		r.Unavailable = func(instanceType, capacityType string) (time.Time, bool) {
 			until, rests := q.Resting[node.Choice{InstanceType: instanceType, CapacityType: kaitov1alpha1.CapacityType(capacityType)}]
 			return until, rests
 		}
-	}
-	switch {
-	case q.Stage == StageTune:
-		r.Mode, r.Preset = plan.ModeTuning, presetName(w.Tuning.Preset)
-		r.Method = strings.ToLower(string(w.Tuning.Method))
-		if r.Method == "" {
-			r.Method = string(kaitov1alpha1.MethodLora)
-		}
-	case w.Inference != nil && w.Inference.Template != nil:
-		r.Mode = plan.ModeTemplate
-	default:
-		r.Preset = presetName(servedPreset(w))
-		r.Adapters, r.AdapterRank = adapterCount(w), adapterRank(w, q.TrainingConfig)
 	}
 	if w.Resource.Provisioning == kaitov1alpha1.ProvisioningNever {
 		r.Sizes, r.InstanceTypes = c.sizes(q.Nodes, r.InstanceTypes), nil
@@ -212,14 +180,14 @@ func engine(q Question, p *plan.Plan) workload.Engine {
 		Image: p.Engine.Image, Model: p.Model.ID, Revision: p.Model.Revision, Args: p.Args, Env: p.Engine.Env,
 		GPUResource: kaitov1alpha1.ResourceNvidiaGPU, GPUs: int64(p.GPUsPerNode),
 		Parallel: p.GPUsPerNode > 1, WeightsBytes: p.Model.WeightsBytes,
-		MaxLoraRank: adapterRank(q.Workspace, q.TrainingConfig),
+		MaxLoraRank: plan.AdapterRank(q.Workspace, q.TrainingConfig),
 	}
 	// Half of the node's CPUs and memory, by the share of its GPUs: loading and tokenizing take that, and the system's own pods fit beside.
 	if gpus := int64(p.Size.GPUs); gpus > 0 {
 		e.CPUs = max(1, int64(p.Size.VCPUs)*e.GPUs/gpus/2)
 		e.MemoryGiB = int64(p.Size.RAMGiB) * e.GPUs / gpus / 2
 	}
-	preset := servedPreset(q.Workspace)
+	preset := plan.ServedPreset(q.Workspace)
 	if preset == nil {
 		return e
 	}
@@ -229,70 +197,4 @@ func engine(q Question, p *plan.Plan) workload.Engine {
 		e.AccessSecret, e.WeightsImage, e.PullSecrets = o.ModelAccessSecret, o.Image, o.ImagePullSecrets
 	}
 	return e
-}
-
-// servedPreset is the inference section's, or the one that was tuned.
-func servedPreset(w *kaitov1alpha1.Workspace) *kaitov1alpha1.PresetSpec {
-	if w.Inference != nil {
-		return w.Inference.Preset
-	}
-	return tuningPreset(w)
-}
-
-func presetName(p *kaitov1alpha1.PresetSpec) string {
-	if p == nil {
-		return ""
-	}
-	return p.Name
-}
-
-func adapterCount(w *kaitov1alpha1.Workspace) int {
-	n := 0
-	if w.Tuning != nil {
-		n++
-	}
-	if w.Inference != nil {
-		n += len(w.Inference.Adapters)
-	}
-	return n
-}
-
-// Ranks that the engine takes (vLLM's MaxLoRARanks), from the one that covers what is tuned by default.
-var loraRanks = []int{16, 32, 64, 128, 256, 320, 512}
-
-// foreignRank covers nearly all published adapters; what rank one has is known only once it is fetched.
-const foreignRank = 64
-
-// adapterRank is the smallest rank that the engine takes and that covers the adapters; 0 when there are none.
-func adapterRank(w *kaitov1alpha1.Workspace, trainingConfig string) int {
-	want := 0
-	if w.Tuning != nil {
-		want = tunedRank(trainingConfig)
-	}
-	if w.Inference != nil && len(w.Inference.Adapters) > 0 {
-		want = max(want, foreignRank)
-	}
-	if want == 0 {
-		return 0
-	}
-	for _, rank := range loraRanks {
-		if rank >= want {
-			return rank
-		}
-	}
-	return want
-}
-
-// tunedRank is LoraConfig.r of the training config; what is wrong with it the planner says.
-func tunedRank(text string) int {
-	var document struct {
-		LoraConfig     struct{ R int } `json:"LoraConfig"`
-		TrainingConfig struct {
-			LoraConfig struct{ R int } `json:"LoraConfig"`
-		} `json:"training_config"`
-	}
-	if err := yaml.Unmarshal([]byte(text), &document); err != nil {
-		return loraRanks[0]
-	}
-	return max(document.LoraConfig.R, document.TrainingConfig.LoraConfig.R, loraRanks[0])
 }

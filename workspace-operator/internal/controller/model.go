@@ -16,6 +16,7 @@ import (
 	"kaito.sh/shared/catalog"
 	"kaito.sh/shared/flow"
 	"kaito.sh/workspace-operator/internal/lookup"
+	"kaito.sh/workspace-operator/internal/plan"
 )
 
 // Models knows models that the catalogue does not have, from memory, and tells by an event when it has learned one.
@@ -27,11 +28,11 @@ type Models interface {
 func presetOf(w *kaitov1alpha1.Workspace, stage Stage) string {
 	switch {
 	case stage == StageTune:
-		return presetName(tuningPreset(w))
+		return plan.PresetName(tuningPreset(w))
 	case w.Inference != nil && w.Inference.Template != nil:
 		return ""
 	}
-	return presetName(servedPreset(w))
+	return plan.PresetName(plan.ServedPreset(w))
 }
 
 // findModels looks up the models of this stage and, since nothing is tuned that can't be served, of the next. false: one of them is not
