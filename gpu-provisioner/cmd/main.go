@@ -205,9 +205,6 @@ func manages(claim *karpv1.NodeClaim) bool {
 	return ref != nil && ref.Group == nodeclassv1alpha1.GroupVersion.Group && ref.Kind == "KaitoNodeClass"
 }
 
-// coreRegistrationTimeout is core's constant (nodeclaim/lifecycle/liveness.go).
-const coreRegistrationTimeout = 15 * time.Minute
-
 func (f *flags) valid() error {
 	if f.maxNodesPerPool < 1 || f.maxNodesPerPool > 1000 {
 		return fmt.Errorf("--max-nodes-per-pool is %d; allowed: 1 to 1000", f.maxNodesPerPool)
@@ -226,8 +223,8 @@ func (f *flags) valid() error {
 			return fmt.Errorf("--%s is %s; allowed: more than 0", positive.name, positive.d)
 		}
 	}
-	if f.settings.JoinTimeout >= coreRegistrationTimeout {
-		return fmt.Errorf("--node-join-timeout is %s; allowed: less than %s, after which core gives the claim up without a reason", f.settings.JoinTimeout, coreRegistrationTimeout)
+	if f.settings.JoinTimeout >= pool.CoreRegistrationTimeout {
+		return fmt.Errorf("--node-join-timeout is %s; allowed: less than %s, after which core gives the claim up without a reason", f.settings.JoinTimeout, pool.CoreRegistrationTimeout)
 	}
 	return nil
 }

@@ -185,7 +185,7 @@ func (r *storm) machinesOf(pool string) []string {
 func (r *storm) harm(hit func(providerID string) bool) {
 	for _, c := range r.listClaims() {
 		if hit(c.Status.ProviderID) || hit(c.Annotations["kaito.sh/provider-id"]) {
-			r.harmed[c.Name] = true
+			r.checker.Taken[c.Name] = true
 		}
 	}
 }

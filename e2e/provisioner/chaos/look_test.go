@@ -125,8 +125,17 @@ func (w *world) check() {
 	broken := w.checker.Check(p)
 	for i := range p.Gone {
 		c := &p.Gone[i]
-		if !w.checker.Released[c.Name] && !w.harmed[c.Name] && c.StatusConditions().IsTrue(karpv1.ConditionTypeRegistered) {
+		if !w.checker.Released[c.Name] && !w.checker.Taken[c.Name] && c.StatusConditions().IsTrue(karpv1.ConditionTypeRegistered) {
 			broken = append(broken, "a live claim was lost: "+c.Name)
+		}
+	}
+	for _, m := range w.listMachines() {
+		lost := slices.ContainsFunc(p.Gone, func(c karpv1.NodeClaim) bool {
+			return slices.ContainsFunc(c.OwnerReferences, func(o metav1.OwnerReference) bool { return o.UID == m.UID })
+		})
+		ready := m.GetCondition(karpenterv1alpha5.ConditionReady)
+		if lost && !w.checker.Released[m.Name] && (ready == nil || ready.Status != corev1.ConditionFalse || ready.Reason == "") {
+			broken = append(broken, fmt.Sprintf("I6: Machine %s lost its claim and keeps no evidence: %+v", m.Name, ready))
 		}
 	}
 	there := map[string]int{}

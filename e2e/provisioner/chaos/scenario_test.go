@@ -103,11 +103,11 @@ func TestAPoolThatSomebodyDeletesIsMissedByItsOwnersAloneAndMadeAnewForOthers(t 
 	require.Len(t, gone.Machines, 2)
 	for _, c := range w.listClaims() {
 		if slices.Contains(gone.Machines, c.Status.ProviderID) {
-			w.harmed[c.Name] = true
+			w.checker.Taken[c.Name] = true
 			s.want[c.Name] = "NodeGone"
 		}
 	}
-	require.Len(t, w.harmed, 2)
+	require.Len(t, w.checker.Taken, 2)
 	w.azure.RemovePool(gone.Name)
 	w.until("the owners are told, and nobody else", func() bool { return w.exactly(s.want) == "" })
 	s.ask(w, ready)

@@ -64,7 +64,6 @@ type world struct {
 	checker  invariant.Checker
 	fair     time.Time // goes on while nothing is broken, so that a promise with a time has it
 	unfair   bool
-	harmed   map[string]bool // claims whose machine or node the test has taken away
 	foreign  map[string]int  // pools of somebody else's, and their machines
 	machines map[string]bool // of ours, at the last look
 	booted   int             // machines of ours that ever came
@@ -81,8 +80,8 @@ func newWorld(t tester, change func(*fakeazure.Options), args ...string) *world 
 	require.NoError(t, err)
 	w := &world{
 		t: t, dir: dir, clock: clocktesting.NewFakeClock(epoch), args: append(slices.Clone(arguments), args...), fair: epoch,
-		checker: invariant.Checker{Grace: 3 * time.Minute, Look: 0, Released: map[string]bool{}},
-		harmed:  map[string]bool{}, foreign: map[string]int{}, machines: map[string]bool{},
+		checker: invariant.Checker{Grace: 3 * time.Minute, Look: 0, Released: map[string]bool{}, Taken: map[string]bool{}},
+		foreign: map[string]int{}, machines: map[string]bool{},
 	}
 	options := fakeazure.Options{
 		Dir: filepath.Join(dir, "azure"), Clock: w.clock, Durations: durations,

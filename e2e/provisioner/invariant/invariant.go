@@ -63,6 +63,9 @@ type Checker struct {
 	Look time.Duration
 	// Released are names of claims whose owner deleted them: these may go without a reason.
 	Released map[string]bool
+	// Taken are names of claims whose machine or Node somebody else deleted. Core deletes the claim of a Node that is deleted, and says
+	// nothing on it; the Machine, where there is one, must say why. Nobody need fill it.
+	Taken map[string]bool
 
 	unnamed map[string]time.Time
 }
@@ -194,7 +197,7 @@ func (c *Checker) i6(p Picture) []string {
 	var broken []string
 	for i := range p.Gone {
 		claim := &p.Gone[i]
-		if c.Released[claim.Name] || explained(claim) {
+		if c.Released[claim.Name] || c.Taken[claim.Name] || explained(claim) {
 			continue
 		}
 		launched := claim.StatusConditions().Get(karpv1.ConditionTypeLaunched)

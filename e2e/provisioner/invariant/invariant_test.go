@@ -75,10 +75,11 @@ func TestEachInvariantIsSeenToBeBrokenAndNoOtherWithIt(t *testing.T) {
 		"a claim that went with a reason": {Picture{Gone: []karpv1.NodeClaim{failed, told}}, ""},
 		"a claim that went without one":   {Picture{Gone: []karpv1.NodeClaim{silent}}, "I6"},
 		"a launched one without one":      {Picture{Gone: []karpv1.NodeClaim{lost}}, "I6"},
+		"one whose Node was deleted":      {Picture{Gone: []karpv1.NodeClaim{claim("taken", "", "")}}, ""},
 		"one that its owner deleted":      {Picture{Gone: []karpv1.NodeClaim{claim("owners", "", "")}}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := &Checker{Grace: time.Minute, Look: 5 * time.Second, Released: map[string]bool{"owners": true}}
+			c := &Checker{Grace: time.Minute, Look: 5 * time.Second, Released: map[string]bool{"owners": true}, Taken: map[string]bool{"taken": true}}
 			tc.picture.At = noon
 			first := numbers(c.Check(tc.picture))
 			if tc.want == "I1" {

@@ -183,6 +183,10 @@ type Decision struct {
 	Next time.Time
 }
 
+// CoreRegistrationTimeout is how long core lets a launched claim be without a Node before it deletes it, with no reason
+// (registrationTimeout in its nodeclaim/lifecycle/liveness.go). Our own JoinTimeout is less.
+const CoreRegistrationTimeout = 15 * time.Minute
+
 // Reasons that are ours and not Azure's.
 const (
 	ReasonLaunching        = "Launching"

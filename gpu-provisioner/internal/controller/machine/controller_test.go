@@ -32,6 +32,7 @@ type fixture struct {
 	t      *testing.T
 	writes int
 	events *record.FakeRecorder
+	clock  *testclock.FakeClock
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -39,7 +40,7 @@ func newFixture(t *testing.T) *fixture {
 	require.NoError(t, karpenterv1alpha5.AddToScheme(scheme))
 	v1 := schema.GroupVersion{Group: "karpenter.sh", Version: "v1"}
 	scheme.AddKnownTypes(v1, &karpv1.NodeClaim{}, &karpv1.NodeClaimList{})
-	f := &fixture{t: t, events: record.NewFakeRecorder(20)}
+	f := &fixture{t: t, events: record.NewFakeRecorder(20), clock: testclock.NewFakeClock(time.Unix(1000, 0))}
 	count := func() { f.writes++ }
 	c := fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&karpenterv1alpha5.Machine{}, &karpv1.NodeClaim{}).
 		WithInterceptorFuncs(interceptor.Funcs{
@@ -60,7 +61,7 @@ func newFixture(t *testing.T) *fixture {
 				return c.SubResource(sub).Patch(ctx, o, p, opts...)
 			},
 		}).Build()
-	f.Reconciler = &Reconciler{Client: c, Clock: testclock.NewFakeClock(time.Unix(1000, 0)), Recorder: f.events, NodeClass: "default"}
+	f.Reconciler = &Reconciler{Client: c, Clock: f.clock, Recorder: f.events, NodeClass: "default"}
 	return f
 }
 
@@ -209,28 +210,32 @@ func TestAVerdictIsShownWhileTheClaimIsStillThere(t *testing.T) {
 }
 
 func TestWhatAGoneClaimLackedNamesTheFailure(t *testing.T) {
+	launched := func(c *karpv1.NodeClaim) { c.StatusConditions().SetTrue(karpv1.ConditionTypeLaunched) }
 	for name, tc := range map[string]struct {
 		claim     func(*karpv1.NodeClaim)
+		after     time.Duration
 		condition string
 		reason    string
 	}{
-		"never launched": {func(c *karpv1.NodeClaim) { c.StatusConditions() }, karpenterv1alpha5.ConditionMachineLaunched, ReasonLaunchTimeout},
-		"launched only":  {func(c *karpv1.NodeClaim) { c.StatusConditions().SetTrue(karpv1.ConditionTypeLaunched) }, karpenterv1alpha5.ConditionMachineRegistered, pool.ReasonNodeNeverJoined},
+		"never launched":    {func(c *karpv1.NodeClaim) { c.StatusConditions() }, 0, karpenterv1alpha5.ConditionMachineLaunched, ReasonLaunchTimeout},
+		"launched only":     {launched, 0, karpenterv1alpha5.ConditionMachineRegistered, ReasonNodeGone},
+		"launched long ago": {launched, pool.CoreRegistrationTimeout, karpenterv1alpha5.ConditionMachineRegistered, pool.ReasonNodeNeverJoined},
 		"given up by reason": {func(c *karpv1.NodeClaim) {
 			c.StatusConditions().SetTrue(karpv1.ConditionTypeLaunched)
 			c.StatusConditions().SetFalse(karpv1.ConditionTypeRegistered, pool.ReasonMachineGone, "evicted")
-		}, karpenterv1alpha5.ConditionMachineRegistered, pool.ReasonMachineGone},
+		}, 0, karpenterv1alpha5.ConditionMachineRegistered, pool.ReasonMachineGone},
 		"a node that worked": {func(c *karpv1.NodeClaim) {
 			for _, condition := range []string{karpv1.ConditionTypeLaunched, karpv1.ConditionTypeRegistered, karpv1.ConditionTypeInitialized} {
 				c.StatusConditions().SetTrue(condition)
 			}
-		}, karpenterv1alpha5.ConditionMachineRegistered, ReasonNodeGone},
+		}, 0, karpenterv1alpha5.ConditionMachineRegistered, ReasonNodeGone},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
 			f.start("ws1")
 			f.core("ws1", tc.claim)
 			f.settle("ws1")
+			f.clock.Step(tc.after)
 			require.NoError(t, f.Client.Delete(t.Context(), f.claim("ws1")))
 			f.core("ws1", func(c *karpv1.NodeClaim) { c.Finalizers = []string{EvidenceFinalizer} })
 			f.settle("ws1")

@@ -21,7 +21,7 @@ const (
 	ReasonNameTaken      = "NameTaken"
 	// ReasonLaunchTimeout: core gave the claim up, since it got no machine in time.
 	ReasonLaunchTimeout = "LaunchTimeout"
-	// ReasonNodeGone: the claim of a node that worked was deleted, by a person, node repair, or since its VM has gone.
+	// ReasonNodeGone: the claim was deleted, and not by us: by a person, by node repair, or since its Node or VM has gone.
 	ReasonNodeGone = "NodeGone"
 	reasonPending  = "AwaitingReconciliation"
 )
@@ -97,7 +97,7 @@ func (s *statusWriter) gone() {
 			}
 			s.set(pair.machine, corev1.ConditionFalse, reason, message)
 		case pair.machine == karpenterv1alpha5.ConditionMachineRegistered:
-			s.set(pair.machine, corev1.ConditionFalse, pool.ReasonNodeNeverJoined, fmt.Sprintf("the machine %s was given up before its Node joined", s.machine.Status.ProviderID))
+			s.neverRegistered()
 		default:
 			message := "the node was given up before it was initialized"
 			if c != nil && c.Message != "" {
@@ -109,6 +109,19 @@ func (s *statusWriter) gone() {
 	}
 	s.set(karpenterv1alpha5.ConditionMachineRegistered, corev1.ConditionFalse, ReasonNodeGone, fmt.Sprintf(
 		"the claim of node %s was deleted: by a person, by node repair, or since its VM %s has gone", s.machine.Status.NodeName, s.machine.Status.ProviderID))
+}
+
+// neverRegistered: the provisioner says why before it gives a machine up, so this claim was deleted by somebody else: by core at its
+// timeout, when no provisioner ran to be earlier, or by a person, or by core because the Node was deleted.
+func (s *statusWriter) neverRegistered() {
+	launched := s.machine.GetCondition(karpenterv1alpha5.ConditionMachineLaunched)
+	if s.clock.Since(launched.LastTransitionTime.Time) >= pool.CoreRegistrationTimeout {
+		s.set(karpenterv1alpha5.ConditionMachineRegistered, corev1.ConditionFalse, pool.ReasonNodeNeverJoined, fmt.Sprintf(
+			"no Node of the machine %s had registered after %s", s.machine.Status.ProviderID, pool.CoreRegistrationTimeout))
+		return
+	}
+	s.set(karpenterv1alpha5.ConditionMachineRegistered, corev1.ConditionFalse, ReasonNodeGone, fmt.Sprintf(
+		"the claim of the machine %s was deleted before its Node had registered: by a person, or since the Node or the VM has gone", s.machine.Status.ProviderID))
 }
 
 // ready computes the verdict: False when one condition is, True when all are.
