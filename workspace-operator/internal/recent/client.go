@@ -41,22 +41,33 @@ func New(c client.Client, clk clock.PassiveClock, indexes map[string]client.Inde
 
 // Get reads the newer of the cached and the written object.
 func (c *Client) Get(ctx context.Context, name client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
-	err := c.Client.Get(ctx, name, obj, opts...)
-	if err != nil && !apierrors.IsNotFound(err) {
-		return err
-	}
-	gvk, gvkErr := apiutil.GVKForObject(obj, c.Scheme())
-	if gvkErr != nil {
-		return err
+	gvk, err := apiutil.GVKForObject(obj, c.Scheme())
+	if err != nil {
+		return c.Client.Get(ctx, name, obj, opts...) // a kind that is not ours to write
 	}
 	k := key{gvk: gvk, name: name}
 	m := c.memory
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	e, ok := m.look(k)
-	if !ok {
-		return err
+	for {
+		known := m.has(k)
+		err := c.Client.Get(ctx, name, obj, opts...)
+		if err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+		m.mu.Lock()
+		e, ok := m.look(k)
+		if ok {
+			err = m.lay(k, e, obj, err)
+		}
+		m.mu.Unlock()
+		// What was known and is no more has reached the cache, or has gone, since the cache was read: that reading may be older.
+		if ok || !known {
+			return err
+		}
 	}
+}
+
+// lay lays a write over what the cache answered.
+func (m *memory) lay(k key, e entry, obj client.Object, err error) error {
 	if err != nil {
 		if e.object == nil || e.deleted != "" {
 			m.drop(k) // it was there when it was written: it has gone
@@ -65,7 +76,7 @@ func (c *Client) Get(ctx context.Context, name client.ObjectKey, obj client.Obje
 		return overlay(obj, e.object, err)
 	}
 	if e.gone && e.deleted == obj.GetUID() {
-		return apierrors.NewNotFound(schema.GroupResource{Group: gvk.Group, Resource: gvk.Kind}, name.Name)
+		return apierrors.NewNotFound(schema.GroupResource{Group: k.gvk.Group, Resource: k.gvk.Kind}, k.name.Name)
 	}
 	if e.object != nil && newer(e.object, obj) {
 		if failed := overlay(obj, e.object, nil); failed != nil {
@@ -79,30 +90,47 @@ func (c *Client) Get(ctx context.Context, name client.ObjectKey, obj client.Obje
 	return nil
 }
 
+// rereads bounds how often a list is read again since the watch has caught up with a write meanwhile. A list that is still older then
+// costs a request that the API server refuses.
+const rereads = 4
+
 // List reads the cached objects, each in its newer form, and those that were written and are not cached yet.
 func (c *Client) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
-	if err := c.Client.List(ctx, list, opts...); err != nil {
-		return err
-	}
 	gvk, err := apiutil.GVKForObject(list, c.Scheme())
 	if err != nil {
-		return nil // a list of a kind that is not ours to write
+		return c.Client.List(ctx, list, opts...) // a list of a kind that is not ours to write
 	}
 	gvk.Kind = gvk.Kind[:len(gvk.Kind)-len("List")]
 	var o client.ListOptions
 	o.ApplyOptions(opts)
 
+	for tries := 0; ; tries++ {
+		known := c.memory.dropsOf(gvk)
+		if err := c.Client.List(ctx, list, opts...); err != nil {
+			return err
+		}
+		if merged, err := c.lay(gvk, list, o, known, tries == rereads); merged {
+			return err
+		}
+	}
+}
+
+// lay lays what was written over a list, unless something was forgotten since known and the list may be read again.
+func (c *Client) lay(gvk schema.GroupVersionKind, list client.ObjectList, o client.ListOptions, known int, last bool) (bool, error) {
 	m := c.memory
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.drops[gvk] != known && !last {
+		return false, nil
+	}
 	if len(m.written[gvk]) == 0 {
-		return nil
+		return true, nil
 	}
 	items, err := meta.ExtractList(list)
 	if err != nil {
-		return nil // a list that holds no objects has nothing to lay anything over
+		return true, nil // a list that holds no objects has nothing to lay anything over
 	}
-	return meta.SetList(list, c.merge(gvk, items, o))
+	return true, meta.SetList(list, c.merge(gvk, items, o))
 }
 
 func (c *Client) merge(gvk schema.GroupVersionKind, items []runtime.Object, o client.ListOptions) []runtime.Object {

@@ -27,7 +27,9 @@ type memory struct {
 	ended map[types.UID]time.Time
 	// writers are the keys of what each has written.
 	writers map[types.NamespacedName]map[key]struct{}
-	swept   time.Time
+	// drops counts what was forgotten of each kind: who reads the cache before and the memory after that would miss the write in both.
+	drops map[schema.GroupVersionKind]int
+	swept time.Time
 }
 
 type key struct {
@@ -48,7 +50,7 @@ type entry struct {
 func newMemory(clk clock.PassiveClock) *memory {
 	return &memory{
 		clock: clk, written: map[schema.GroupVersionKind]map[types.NamespacedName]entry{},
-		ended: map[types.UID]time.Time{}, writers: map[types.NamespacedName]map[key]struct{}{},
+		ended: map[types.UID]time.Time{}, writers: map[types.NamespacedName]map[key]struct{}{}, drops: map[schema.GroupVersionKind]int{},
 	}
 }
 
@@ -62,8 +64,22 @@ func (m *memory) look(k key) (entry, bool) {
 	return e, ok
 }
 
+func (m *memory) has(k key) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, ok := m.look(k)
+	return ok
+}
+
+func (m *memory) dropsOf(gvk schema.GroupVersionKind) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.drops[gvk]
+}
+
 func (m *memory) drop(k key) {
 	if e, ok := m.written[k.gvk][k.name]; ok {
+		m.drops[k.gvk]++
 		delete(m.writers[e.writer], k)
 		if len(m.writers[e.writer]) == 0 {
 			delete(m.writers, e.writer)
