@@ -90,7 +90,7 @@ func Reasons() []string { return slices.Sorted(maps.Keys(pages())) }
 func GoesOn() []string {
 	return []string{
 		"Ready", "Pending", "NotNeeded", "Provisioning", "Tuning", "Tuned", "Starting", "ScaledToZero", "Deleting", "Suspended",
-		"Fetching", "Training", "Pushing", "Retrying", "Succeeded", "Preempted", "Evicted", "Interrupted",
+		"Fetching", "Training", "Pushing", "Retrying", "Succeeded", "Preempted", "Evicted", "Interrupted", "Launching",
 	}
 }
 
