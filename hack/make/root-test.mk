@@ -4,8 +4,11 @@
 RACE := $(shell command -v gcc clang cc >/dev/null 2>&1 && echo -race)
 # Set on the command line to look at one thing: make test PKG=./internal/plan/... MOD=workspace-operator
 MOD ?= $(MODULES)
-PKG ?= ./...
+PKG ?=
 TEST_TIMEOUT ?= 20m
+# The packages of e2e wait for clusters more than they compute, so that three at once suit two cores; the longest ones begin first.
+FLAGS_e2e := -p 3
+PKG_e2e := ./suite ./provisioner/... ./...
 
 .PHONY: test
 test: test-go test-demo ## Run every test: unit, integration on a real API server, and the short demo.
@@ -13,7 +16,7 @@ test: test-go test-demo ## Run every test: unit, integration on a real API serve
 .PHONY: test-go
 test-go: controlplane-karpenter $(KUSTOMIZE) binaries ## Run the Go tests of every module.
 	@[ -n "$(RACE)" ] || echo "no C compiler: running without the race detector"
-	@for m in $(MOD); do echo "== $$m"; (cd $(ROOT)/$$m && go test $(RACE) -timeout $(TEST_TIMEOUT) $(PKG)) || failed="$$failed $$m"; done; \
+	@$(foreach m,$(MOD),echo "== $m"; (cd $(ROOT)/$m && go test $(RACE) $(FLAGS_$m) -timeout $(TEST_TIMEOUT) $(or $(PKG),$(PKG_$m),./...)) || failed="$$failed $m";) \
 	  if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
 
 .PHONY: test-independence

@@ -126,11 +126,12 @@ func (c CatalogPlanner) sizes(nodes []corev1.Node, names []string) []catalog.Siz
 	return out
 }
 
-// refusal carries the planner's up. A choice that is barred for good because its nodes come without GPUs says so.
+// refusal carries the planner's up, with what the provisioner said last. A choice that is barred for good because its nodes come without GPUs says so.
 func (c CatalogPlanner) refusal(q Question, r *plan.Refusal) *Refusal {
 	out := &Refusal{Reason: r.Reason, Message: r.Message, Until: r.Until}
 	if attempts := q.Workspace.Status.Attempts; r.Reason == kaitov1alpha1.ReasonAttemptsExhausted && len(attempts) > 0 {
 		last := attempts[len(attempts)-1]
+		out.Message += fmt.Sprintf(". The last failure, of %s (%s): %s: %s", last.InstanceType, last.CapacityType, last.Reason, last.Message)
 		if last.Reason == kaitov1alpha1.ReasonAcceleratorNotReady && barred(q.Resting, last.Time.Time) {
 			out.Reason = last.Reason
 			out.Message = fmt.Sprintf("nodes of every allowed size came without their GPUs, and have been replaced %d times: %s. See NVIDIA's device plugin and driver, then change resource.instanceType, or create the Workspace anew", node.Budget, last.Message)

@@ -117,9 +117,11 @@ func TestNoWorkspacePanicsTheReconciler(t *testing.T) {
 				&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "inference", Namespace: "ns"}, Data: map[string]string{keyInferenceConfig: rapid.SampledFrom([]string{"", "vllm: {max-model-len: 4096}", "vllm: 3", ":", "[]"}).Draw(t, "inference text")}},
 				&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "training", Namespace: "ns"}, Data: map[string]string{keyTrainingConfig: rapid.SampledFrom([]string{"", "LoraConfig: {r: 64}", "LoraConfig: 3", "training_config: {LoraConfig: {r: x}}"}).Draw(t, "training text")}},
 			).Build()
+		options := DefaultOptions()
+		options.StatusHold = 0 // every pass is to write what it has come to
 		r, err := New(Config{
 			Client: store, Live: store, Foreign: allServed{}, Secrets: allThere{}, Planner: CatalogPlanner{Catalog: c},
-			Events: events.NewFakeRecorder(1000), Clock: clock.RealClock{}, Options: DefaultOptions(),
+			Events: events.NewFakeRecorder(1000), Clock: clock.RealClock{}, Options: options,
 		})
 		require.NoError(t, err)
 		key := client.ObjectKeyFromObject(w)

@@ -52,6 +52,8 @@ type Options struct {
 	ModelHubHTTP *http.Client
 	// SecretRecheck is how long a Workspace that waits for a Secret waits before it looks again.
 	SecretRecheck time.Duration
+	// StatusHold is how long a status may be kept back that says only that work goes on; 0: it is written at once.
+	StatusHold time.Duration
 }
 
 // DefaultOptions are those of the flags.
@@ -65,6 +67,7 @@ func DefaultOptions() Options {
 		ModelHub:      hub.DefaultEndpoint,
 		ModelHubToken: os.Getenv("HF_TOKEN"),
 		SecretRecheck: 30 * time.Second,
+		StatusHold:    500 * time.Millisecond,
 	}
 }
 
@@ -82,7 +85,11 @@ func (o *Options) Register(fs *flag.FlagSet) {
 	fs.StringVar(&o.ModelHub, "model-hub", o.ModelHub, "where models outside the catalogue are described, HuggingFace or a mirror of it; empty: nowhere. The environment variable HF_TOKEN is shown to it")
 	fs.IntVar(&o.Workers, "workers", o.Workers, "Workspaces reconciled at once")
 	fs.DurationVar(&o.SecretRecheck, "secret-recheck", o.SecretRecheck, "how often a Workspace that waits for a Secret looks for it")
+	fs.DurationVar(&o.StatusHold, "status-hold", o.StatusHold, "how long a status that says only that work goes on may wait for the next news, to save a write; at most 10s, 0: it does not. Verdicts and failures never wait")
 }
+
+// mostStatusHold is how long a person may be left without news of what goes well.
+const mostStatusHold = 10 * time.Second
 
 // Validate names every setting that can't be.
 func (o *Options) Validate() error {
@@ -106,6 +113,9 @@ func (o *Options) Validate() error {
 		if value <= 0 {
 			return fmt.Errorf("--%s is %s: want more than 0", name, value)
 		}
+	}
+	if o.StatusHold < 0 || o.StatusHold > mostStatusHold {
+		return fmt.Errorf("--status-hold is %s: want 0 to %s", o.StatusHold, mostStatusHold)
 	}
 	if u, err := url.Parse(o.ModelHub); err != nil || o.ModelHub != "" && (u.Host == "" || u.Scheme != "https" && u.Scheme != "http") {
 		return fmt.Errorf("--model-hub is %q: want an address such as %s, or nothing", o.ModelHub, hub.DefaultEndpoint)

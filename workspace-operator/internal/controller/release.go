@@ -53,6 +53,7 @@ func (r *Reconciler) release(ctx context.Context, s *scope) (flow.Result, error)
 		return flow.Stop(), err
 	}
 	r.plans.forget(w.UID)
+	r.holds.forget(w.UID)
 	r.reservations.keep(w.UID, nil)
 	r.drift.forget(w.UID)
 	_, err = patch.Finalizer(ctx, r.client, w, kaitov1alpha1.Finalizer, false)

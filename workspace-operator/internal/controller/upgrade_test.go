@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
 	clocktesting "k8s.io/utils/clock/testing"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -68,13 +69,20 @@ func upgradeClock() *clocktesting.FakePassiveClock {
 	return clocktesting.NewFakePassiveClock(time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC))
 }
 
+// upgradeReconciler keeps no status back: a write that it would save is seen.
 func upgradeReconciler(t *testing.T, store client.Client, options Options) *Reconciler {
+	t.Helper()
+	options.StatusHold = 0
+	return reconcilerAt(t, store, options, upgradeClock())
+}
+
+func reconcilerAt(t *testing.T, store client.Client, options Options, now clock.PassiveClock) *Reconciler {
 	t.Helper()
 	c, err := catalog.Load()
 	require.NoError(t, err)
 	r, err := New(Config{
 		Client: store, Live: store, Foreign: allServed{}, Secrets: allThere{}, Planner: CatalogPlanner{Catalog: c},
-		Events: events.NewFakeRecorder(1000), Clock: upgradeClock(), Options: options,
+		Events: events.NewFakeRecorder(1000), Clock: now, Options: options,
 	})
 	require.NoError(t, err)
 	return r

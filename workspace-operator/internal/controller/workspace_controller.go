@@ -66,6 +66,7 @@ type Reconciler struct {
 	plans        memo
 	reservations reservations
 	drift        drift
+	holds        *holds
 }
 
 // Config is what a Reconciler is made of.
@@ -105,6 +106,7 @@ func New(c Config) (*Reconciler, error) {
 		machines: node.Machines{}, nodeClaims: node.NodeClaims{Class: class},
 		plans: memo{kept: map[types.UID]memoized{}}, reservations: reservations{taken: map[string]types.UID{}},
 		drift: drift{tolerated: map[types.UID]map[types.UID]string{}},
+		holds: &holds{clock: c.Clock, limit: c.Options.StatusHold, held: map[types.UID]held{}},
 	}, nil
 }
 
@@ -137,7 +139,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	return result, err
 }
 
-func (r *Reconciler) pass(ctx context.Context, request reconcile.Request) (_ reconcile.Result, err error) {
+func (r *Reconciler) pass(ctx context.Context, request reconcile.Request) (result reconcile.Result, err error) {
 	w := &kaitov1alpha1.Workspace{}
 	if err := r.client.Get(ctx, request.NamespacedName, w); err != nil {
 		if apierrors.IsNotFound(err) {
@@ -151,7 +153,13 @@ func (r *Reconciler) pass(ctx context.Context, request reconcile.Request) (_ rec
 	if w.DeletionTimestamp != nil {
 		return flow.Run(ctx, s, flow.Step[*scope]{Name: "releasing", Run: r.release})
 	}
-	defer func() { err = r.finish(ctx, s, err) }()
+	r.holds.resume(w)
+	defer func() {
+		var wait time.Duration
+		if wait, err = r.finish(ctx, s, err); wait > 0 {
+			result.RequeueAfter = soonest(result.RequeueAfter, wait)
+		}
+	}()
 	return flow.Run(ctx, s, r.steps()...)
 }
 
@@ -168,22 +176,27 @@ func (r *Reconciler) watchKinds(ctx context.Context) error {
 	return nil
 }
 
-// finish writes the status once, when it has changed, whatever the pass has come to. A conflict asks for nothing but another pass.
-func (r *Reconciler) finish(ctx context.Context, s *scope, failed error) error {
+// finish writes the status once, when it has changed, whatever the pass has come to; or says how long it is kept back. A conflict asks for
+// nothing but another pass.
+func (r *Reconciler) finish(ctx context.Context, s *scope, failed error) (time.Duration, error) {
 	if s.workspace.UID == "" || apierrors.IsConflict(failed) {
-		return failed
+		return 0, failed
 	}
 	s.summarize(failed)
 	s.roundTimes()
 	if equality.Semantic.DeepEqual(s.before.Status, s.workspace.Status) {
-		return failed // the usual case, and cheaper to find than by rendering both
+		r.holds.forget(s.workspace.UID)
+		return 0, failed // the usual case, and cheaper to find than by rendering both
+	}
+	if wait := r.holds.hold(s, failed); wait > 0 {
+		return wait, nil
 	}
 	if err := writeStatus(ctx, r.client, s.before, s.workspace); err != nil {
-		return errors.Join(failed, err)
+		return 0, errors.Join(failed, err)
 	}
 	r.tell(s)
 	r.metrics.observe(s.before, s.workspace)
-	return failed
+	return 0, failed
 }
 
 // writeStatus writes the status, and fails with a conflict when somebody has written since before was read.
