@@ -24,17 +24,19 @@ type holds struct {
 }
 
 type held struct {
-	since      time.Time
-	milestones *kaitov1alpha1.Milestones
+	since  time.Time
+	status *kaitov1alpha1.WorkspaceStatus
 }
 
-// resume gives a Workspace the times that its held status had: they were then, and not when it is written.
-func (h *holds) resume(w *kaitov1alpha1.Workspace) {
+// resume gives a Workspace the status that is kept back, as if it had been written: the pass goes on from it.
+func (h *holds) resume(w *kaitov1alpha1.Workspace) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if kept, ok := h.held[w.UID]; ok && kept.milestones != nil {
-		w.Status.Milestones = kept.milestones.DeepCopy()
+	kept, ok := h.held[w.UID]
+	if ok {
+		kept.status.DeepCopyInto(&w.Status)
 	}
+	return ok
 }
 
 // hold says for how long the status is still to be kept back; 0: it is to be written now.
@@ -51,7 +53,7 @@ func (h *holds) hold(s *scope, failed error) time.Duration {
 		delete(h.held, uid)
 		return 0
 	}
-	kept.milestones = s.workspace.Status.Milestones.DeepCopy()
+	kept.status = s.workspace.Status.DeepCopy()
 	h.held[uid] = kept
 	return left
 }
@@ -77,8 +79,6 @@ func (s *scope) goesOn() bool {
 		return false
 	case len(s.changes) > 0, len(s.own) > 0, len(before.Status.Attempts) != len(now.Status.Attempts):
 		return false
-	case now.Status.Milestones != nil && now.Status.Milestones.Tuned != nil && !s.tunedAlready():
-		return false // what follows reads it from the Workspace
 	}
 	for _, c := range before.Status.Conditions {
 		if c.Type != conditions.Reconciling && conditions.IsTrue(before, c.Type) && !conditions.IsTrue(now, c.Type) {

@@ -70,18 +70,18 @@ func NewMetrics(registry prometheus.Registerer, reader client.Reader, clk clock.
 }
 
 // observe takes over what a status write has changed. A nil receiver counts nothing.
-func (m *Metrics) observe(before, after *kaitov1alpha1.Workspace) {
+func (m *Metrics) observe(before kaitov1alpha1.WorkspaceStatus, after *kaitov1alpha1.Workspace) {
 	if m == nil {
 		return
 	}
-	for _, a := range newAttempts(before.Status.Attempts, after.Status.Attempts) {
+	for _, a := range newAttempts(before.Attempts, after.Status.Attempts) {
 		m.attempts.WithLabelValues(a.InstanceType, string(a.CapacityType), a.Reason).Inc()
 	}
 	now := after.Status.Milestones
 	if now == nil {
 		return
 	}
-	was := before.Status.Milestones
+	was := before.Milestones
 	if was == nil {
 		was = &kaitov1alpha1.Milestones{}
 	}

@@ -41,6 +41,8 @@ type scope struct {
 	workspace *kaitov1alpha1.Workspace
 	// before is the Workspace as it was read: it is what the status patch is made from, and what the past is read from.
 	before *kaitov1alpha1.Workspace
+	// stored is the status that the API server has: before may hold one that is kept back.
+	stored kaitov1alpha1.WorkspaceStatus
 	now    time.Time
 
 	inferenceConfig, trainingConfig string

@@ -147,13 +147,16 @@ func (r *Reconciler) pass(ctx context.Context, request reconcile.Request) (resul
 		}
 		return reconcile.Result{}, err
 	}
+	before := w.DeepCopy()
 	s := &scope{
-		workspace: w, before: w.DeepCopy(), now: r.clock.Now(),
+		workspace: w, before: before, stored: before.Status, now: r.clock.Now(),
 	}
 	if w.DeletionTimestamp != nil {
 		return flow.Run(ctx, s, flow.Step[*scope]{Name: "releasing", Run: r.release})
 	}
-	r.holds.resume(w)
+	if r.holds.resume(w) {
+		s.before = w.DeepCopy()
+	}
 	defer func() {
 		var wait time.Duration
 		if wait, err = r.finish(ctx, s, err); wait > 0 {
@@ -184,7 +187,7 @@ func (r *Reconciler) finish(ctx context.Context, s *scope, failed error) (time.D
 	}
 	s.summarize(failed)
 	s.roundTimes()
-	if equality.Semantic.DeepEqual(s.before.Status, s.workspace.Status) {
+	if equality.Semantic.DeepEqual(s.stored, s.workspace.Status) {
 		r.holds.forget(s.workspace.UID)
 		return 0, failed // the usual case, and cheaper to find than by rendering both
 	}
@@ -195,7 +198,7 @@ func (r *Reconciler) finish(ctx context.Context, s *scope, failed error) (time.D
 		return 0, errors.Join(failed, err)
 	}
 	r.tell(s)
-	r.metrics.observe(s.before, s.workspace)
+	r.metrics.observe(s.stored, s.workspace)
 	return 0, failed
 }
 
