@@ -40,6 +40,7 @@ var (
 	qps    = flag.Int("qps", 500, "requests a second that each subject may make")
 	burst  = flag.Int("burst", 1000, "requests that each subject may make at once")
 	bare   = flag.Bool("bare", false, "let the floor write the verdict alone into the status, instead of what the contract asks for")
+	hold   = flag.Duration("hold", controller.DefaultOptions().StatusHold, "the operator's --status-hold; 0 shows what keeping a status back saves")
 	strict = flag.Bool("strict", false, "fail when a ratio is above its bar; without it only the counted bars fail, since a busy machine changes times")
 )
 

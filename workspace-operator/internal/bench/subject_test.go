@@ -33,6 +33,7 @@ const (
 	envQPS        = "BENCH_QPS"
 	envBurst      = "BENCH_BURST"
 	envBare       = "BENCH_BARE"
+	envHold       = "BENCH_HOLD"
 	// envProfile is for developers: a CPU profile of each subject goes to this path, with role and process id appended.
 	envProfile = "BENCH_PROFILE"
 )
@@ -75,7 +76,11 @@ func runSubject(role string) error {
 		if c, err = catalog.Load(); err != nil {
 			return err
 		}
-		err = controller.Setup(ctx, mgr, prometheus.NewRegistry(), controller.DefaultOptions(), controller.CatalogPlanner{Catalog: c}, clock.RealClock{})
+		options := controller.DefaultOptions()
+		if options.StatusHold, err = time.ParseDuration(os.Getenv(envHold)); err != nil {
+			return err
+		}
+		err = controller.Setup(ctx, mgr, prometheus.NewRegistry(), options, controller.CatalogPlanner{Catalog: c}, clock.RealClock{})
 	}
 	if err != nil {
 		return err
@@ -122,7 +127,7 @@ type subject struct {
 func startSubject(t *testing.T, role, kubeconfig string, qps, burst int) *subject {
 	t.Helper()
 	cmd := exec.Command(os.Args[0]) //nolint:gosec // this test binary
-	cmd.Env = append(os.Environ(), envRole+"="+role, envKubeconfig+"="+kubeconfig, fmt.Sprintf("%s=%d", envQPS, qps), fmt.Sprintf("%s=%d", envBurst, burst))
+	cmd.Env = append(os.Environ(), envRole+"="+role, envKubeconfig+"="+kubeconfig, fmt.Sprintf("%s=%d", envQPS, qps), fmt.Sprintf("%s=%d", envBurst, burst), envHold+"="+hold.String())
 	if *bare {
 		cmd.Env = append(cmd.Env, envBare+"=yes")
 	}

@@ -67,7 +67,7 @@ func DefaultOptions() Options {
 		ModelHub:      hub.DefaultEndpoint,
 		ModelHubToken: os.Getenv("HF_TOKEN"),
 		SecretRecheck: 30 * time.Second,
-		StatusHold:    500 * time.Millisecond,
+		StatusHold:    time.Second,
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -160,7 +161,9 @@ func (r *Reconciler) pass(ctx context.Context, request reconcile.Request) (resul
 	defer func() {
 		var wait time.Duration
 		if wait, err = r.finish(ctx, s, err); wait > 0 {
-			result.RequeueAfter = soonest(result.RequeueAfter, wait)
+			if result.RequeueAfter == 0 || wait < result.RequeueAfter {
+				result.RequeueAfter, result.Priority = wait, ptr.To(ofHeld)
+			}
 		}
 	}()
 	return flow.Run(ctx, s, r.steps()...)
