@@ -143,3 +143,31 @@ func TestWhatSomebodyDeletesIsMadeAgain(t *testing.T) {
 		hasCondition(c, w, kaitov1alpha1.ConditionReady, metav1.ConditionTrue, kaitov1alpha1.ReasonReady)
 	})
 }
+
+// The same, for a model over several nodes: its engine is a StatefulSet, and a Service without an address names its pods.
+func TestWhatSomebodyChangesOfAnEngineOverSeveralNodesIsPutBack(t *testing.T) {
+	start(t, options())
+	w, machines := large(t, newNamespace(t))
+	for i := range machines {
+		launch(t, &machines[i], "1")
+	}
+	eventuallyWorkspace(t, w, isReady)
+	set := func(c require.TestingT) *appsv1.StatefulSet {
+		s := &appsv1.StatefulSet{}
+		require.NoError(c, shared.client.Get(t.Context(), client.ObjectKeyFromObject(w), s))
+		return s
+	}
+	wanted, mark := set(t).Spec, mark(t)
+	edited := set(t)
+	edited.Spec.Replicas = ptr.To[int32](5)
+	edited.Spec.Template.Spec.Containers[0].Image = "example.com/else:1"
+	require.NoError(t, shared.client.Update(t.Context(), edited))
+	require.EventuallyWithT(t, func(c *assert.CollectT) { assert.Equal(c, wanted, set(c).Spec) }, eventually.Long, eventually.Tick)
+	applied := 0
+	for _, r := range calls(t, mark) {
+		if r.Resource == "statefulsets" {
+			applied++
+		}
+	}
+	assert.Equal(t, 1, applied, audit.Table(calls(t, mark)))
+}

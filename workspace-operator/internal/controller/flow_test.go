@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/shared/test/eventually"
 )
@@ -148,9 +149,9 @@ func TestAnotherBuildOfTheOperatorRollsNothing(t *testing.T) {
 	}, eventually.Long, eventually.Tick)
 }
 
-func TestALargeModelIsServedFromSeveralNodes(t *testing.T) {
-	start(t, options())
-	namespace := newNamespace(t)
+// large is a Workspace whose model needs several nodes, and the Machines that it has asked for.
+func large(t *testing.T, namespace string) (*kaitov1alpha1.Workspace, []karpenterv1alpha5.Machine) {
+	t.Helper()
 	w := serving(namespace, "model")
 	w.Inference.Preset.Name = "llama-3.3-70b-instruct"
 	w.Resource = kaitov1alpha1.ResourceSpec{InstanceType: "Standard_NC24ads_A100_v4", Count: ptr.To[int32](4)}
@@ -159,8 +160,14 @@ func TestALargeModelIsServedFromSeveralNodes(t *testing.T) {
 		require.NotNil(c, w.Status.Plan)
 		assert.Greater(c, w.Status.Plan.Nodes, int32(1))
 	})
-	nodes := int(got.Status.Plan.Nodes)
-	machines := eventuallyMachines(t, w, nodes)
+	return w, eventuallyMachines(t, w, int(got.Status.Plan.Nodes))
+}
+
+func TestALargeModelIsServedFromSeveralNodes(t *testing.T) {
+	start(t, options())
+	namespace := newNamespace(t)
+	w, machines := large(t, namespace)
+	nodes := len(machines)
 	for i := range machines[:nodes-1] {
 		launch(t, &machines[i], "1")
 	}
