@@ -28,7 +28,7 @@ type held struct {
 	status *kaitov1alpha1.WorkspaceStatus
 }
 
-// resume gives a Workspace the status that is kept back, as if it had been written: the pass goes on from it.
+// resume gives a Workspace the status that is kept back, if one is, as if it had been written: the pass goes on from it.
 func (h *holds) resume(w *kaitov1alpha1.Workspace) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
