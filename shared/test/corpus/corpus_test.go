@@ -52,7 +52,9 @@ func read(t *testing.T, file string) ([]*unstructured.Unstructured, string) {
 		if len(u.Object) == 0 {
 			continue
 		}
-		if u.GetKind() == "Workspace" || u.GetKind() == "TuningJob" {
+		namespaced, err := shared.IsObjectNamespaced(u)
+		require.NoError(t, err)
+		if namespaced {
 			u.SetNamespace("default")
 		}
 		objects = append(objects, u)
