@@ -2,11 +2,7 @@
 package manifests_test
 
 import (
-	"bytes"
-	"errors"
-	"io"
 	"io/fs"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -19,9 +15,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"kaito.sh/e2e/stack"
 	"kaito.sh/e2e/stack/stacktest"
 	"kaito.sh/shared/test/cluster"
 	"kaito.sh/shared/test/eventually"
@@ -89,24 +85,9 @@ func everyOverlay(t *testing.T, root string) []string {
 
 func build(t *testing.T, root, folder string) []*unstructured.Unstructured {
 	t.Helper()
-	var errOut bytes.Buffer
-	command := exec.CommandContext(t.Context(), filepath.Join(root, "bin", "kustomize"), "build", filepath.Join(root, folder))
-	command.Stderr = &errOut
-	out, err := command.Output()
-	require.NoError(t, err, "%s (is bin/kustomize there? `make tools`)", errOut.String())
-	var objects []*unstructured.Unstructured
-	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(out), 4096)
-	for {
-		u := &unstructured.Unstructured{}
-		if err := decoder.Decode(&u.Object); errors.Is(err, io.EOF) {
-			return objects
-		} else {
-			require.NoError(t, err)
-		}
-		if len(u.Object) > 0 && !slices.Contains(elsewhere, u.GroupVersionKind().Group) {
-			objects = append(objects, u)
-		}
-	}
+	objects, err := stack.Kustomize(t.Context(), root, folder)
+	require.NoError(t, err)
+	return slices.DeleteFunc(objects, func(u *unstructured.Unstructured) bool { return slices.Contains(elsewhere, u.GroupVersionKind().Group) })
 }
 
 // apply applies as `kubectl apply --server-side` does, and returns each object's version: its generation where it has one, since the

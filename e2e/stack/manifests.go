@@ -27,30 +27,36 @@ type manifests struct {
 	deployment *appsv1.Deployment
 }
 
-// kustomize builds the folder under the repository's root.
-func kustomize(ctx context.Context, root, folder string) (manifests, error) {
+// Kustomize builds the folder under the repository's root: what `kubectl apply -k` would send.
+func Kustomize(ctx context.Context, root, folder string) ([]*unstructured.Unstructured, error) {
 	var out, errOut bytes.Buffer
 	build := exec.CommandContext(ctx, filepath.Join(root, "bin", "kustomize"), "build", filepath.Join(root, folder))
 	build.Stdout, build.Stderr = &out, &errOut
 	if err := build.Run(); err != nil {
-		return manifests{}, fmt.Errorf("building %s (is bin/kustomize there? `make tools`): %w: %s", folder, err, errOut.String())
+		return nil, fmt.Errorf("building %s (is bin/kustomize there? `make tools`): %w: %s", folder, err, errOut.String())
 	}
-	return parse(&out)
-}
-
-func parse(r io.Reader) (manifests, error) {
-	var m manifests
-	decoder := utilyaml.NewYAMLOrJSONDecoder(r, 4096)
+	var objects []*unstructured.Unstructured
+	decoder := utilyaml.NewYAMLOrJSONDecoder(&out, 4096)
 	for {
 		u := &unstructured.Unstructured{}
 		if err := decoder.Decode(&u.Object); errors.Is(err, io.EOF) {
-			return m, nil
+			return objects, nil
 		} else if err != nil {
-			return m, fmt.Errorf("reading manifests: %w", err)
+			return nil, fmt.Errorf("reading the manifests of %s: %w", folder, err)
 		}
-		if len(u.Object) == 0 {
-			continue
+		if len(u.Object) > 0 {
+			objects = append(objects, u)
 		}
+	}
+}
+
+func kustomize(ctx context.Context, root, folder string) (manifests, error) {
+	var m manifests
+	objects, err := Kustomize(ctx, root, folder)
+	if err != nil {
+		return m, err
+	}
+	for _, u := range objects {
 		if u.GetKind() != "Deployment" {
 			m.objects = append(m.objects, u)
 			continue
@@ -60,6 +66,7 @@ func parse(r io.Reader) (manifests, error) {
 			return m, fmt.Errorf("reading the Deployment %s: %w", u.GetName(), err)
 		}
 	}
+	return m, nil
 }
 
 // apply sends the objects in order by server-side apply and waits for their CRDs to be served.
