@@ -4,9 +4,7 @@
 package observe_test
 
 import (
-	"context"
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -21,6 +19,7 @@ import (
 
 	"kaito.sh/e2e/fakeazure"
 	"kaito.sh/e2e/stack"
+	"kaito.sh/e2e/stack/stacktest"
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 	"kaito.sh/shared/test/eventually"
 )
@@ -45,34 +44,12 @@ var flags = []string{
 	"--metrics-secure=false", "--azure-call-rate=100", // and no limit on the other side: package scale is about limits
 }
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	absolute, err := filepath.Abs(root)
-	if err != nil {
-		return failed(err)
-	}
-	house.Stack, err = stack.Start(context.Background(), stack.Options{
-		Root: absolute, Operators: []stack.Operator{stack.GPUProvisioner},
-		Args:  map[stack.Operator][]string{stack.GPUProvisioner: append([]string{"--leader-elect=false"}, flags...)},
-		Azure: func(o *fakeazure.Options) { o.Limits.Off = true },
-	})
-	if err != nil {
-		return failed(err)
-	}
-	code := m.Run()
-	if code != 0 {
-		_, _ = fmt.Fprintln(os.Stderr, house.OperatorLog(stack.GPUProvisioner))
-	}
-	if err := house.Stop(); err != nil {
-		return max(code, failed(err))
-	}
-	return code
-}
-
-func failed(err error) int {
-	_, _ = fmt.Fprintln(os.Stderr, err)
-	return 1
+func TestMain(m *testing.M) {
+	os.Exit(stacktest.Main(m, stack.Options{
+		Operators: []stack.Operator{stack.GPUProvisioner},
+		Args:      map[stack.Operator][]string{stack.GPUProvisioner: append([]string{"--leader-elect=false"}, flags...)},
+		Azure:     func(o *fakeazure.Options) { o.Limits.Off = true },
+	}, func(s *stack.Stack) { house.Stack = s }))
 }
 
 // machine asks for a node as the workspace-operator does.

@@ -10,18 +10,15 @@
 package scale_test
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
-	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
 	"kaito.sh/e2e/fakeazure"
 	"kaito.sh/e2e/stack"
+	"kaito.sh/e2e/stack/stacktest"
 )
 
 var (
@@ -43,38 +40,12 @@ var house struct {
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer cancel()
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		return failed(err)
-	}
 	house.record = &record{}
-	house.Stack, err = stack.Start(ctx, stack.Options{
-		Root: root, Operators: []stack.Operator{stack.GPUProvisioner},
-		Args:  map[stack.Operator][]string{stack.GPUProvisioner: arguments()},
-		Azure: setUp,
-	})
-	if err != nil {
-		return failed(err)
-	}
-	code := m.Run()
-	if code != 0 {
-		_, _ = fmt.Fprintln(os.Stderr, house.OperatorLog(stack.GPUProvisioner))
-	}
-	if err := house.Stop(); err != nil {
-		return max(code, failed(err))
-	}
-	return code
-}
-
-func failed(err error) int {
-	_, _ = fmt.Fprintln(os.Stderr, err)
-	return 1
+	os.Exit(stacktest.Main(m, stack.Options{
+		Operators: []stack.Operator{stack.GPUProvisioner},
+		Args:      map[stack.Operator][]string{stack.GPUProvisioner: arguments()},
+		Azure:     setUp,
+	}, func(s *stack.Stack) { house.Stack = s }))
 }
 
 func setUp(o *fakeazure.Options) {

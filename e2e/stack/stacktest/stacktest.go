@@ -3,9 +3,13 @@
 package stacktest
 
 import (
+	"context"
+	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -53,17 +57,55 @@ func Start(t *testing.T, options stack.Options) *stack.Stack {
 	return s
 }
 
+// Main runs the tests of a package on one stack, one after another, and returns the exit code. Each test leaves the stack empty.
+func Main(m *testing.M, options stack.Options, use func(*stack.Stack)) int {
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer cancel()
+	failed := func(err error) int {
+		_, _ = fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	var err error
+	if options.Root, err = root(); err != nil {
+		return failed(err)
+	}
+	s, err := stack.Start(ctx, options)
+	if err != nil {
+		return failed(err)
+	}
+	use(s)
+	code := m.Run()
+	if code != 0 {
+		for _, o := range options.Operators {
+			_, _ = fmt.Fprintln(os.Stderr, s.OperatorLog(o))
+		}
+	}
+	if err := s.Stop(); err != nil {
+		return max(code, failed(err))
+	}
+	return code
+}
+
 // Root is the repository's: the folder around the test's that has go.work.
 func Root(t *testing.T) string {
 	t.Helper()
-	folder, err := os.Getwd()
+	folder, err := root()
 	require.NoError(t, err)
-	for {
+	return folder
+}
+
+func root() (string, error) {
+	began, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for folder := began; ; folder = filepath.Dir(folder) {
 		if _, err := os.Stat(filepath.Join(folder, "go.work")); err == nil {
-			return folder
+			return folder, nil
 		}
-		require.NotEqual(t, folder, filepath.Dir(folder), "no go.work around the test")
-		folder = filepath.Dir(folder)
+		if folder == filepath.Dir(folder) {
+			return "", fmt.Errorf("no go.work in %s, or in a folder above it", began)
+		}
 	}
 }
 
