@@ -221,7 +221,7 @@ func (s *Stack) Stop() error {
 	if s.cloud != nil {
 		errs = append(errs, s.cloud.stop())
 	}
-	errs = append(errs, s.uninstall(ctx))
+	errs = append(errs, s.denied(), s.uninstall(ctx))
 	if s.Cluster != nil {
 		errs = append(errs, s.Cluster.Stop())
 	}

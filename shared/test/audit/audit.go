@@ -26,6 +26,8 @@ type Request struct {
 	Path string
 	// Code is the HTTP status.
 	Code int
+	// Denied: no role allows it. A 403 of admission is not that.
+	Denied bool
 }
 
 // Log reads an audit log in which each request has one or two lines: watches and the like one at their start and one at
@@ -140,12 +142,17 @@ type event struct {
 	Response struct {
 		Code int `json:"code"`
 	} `json:"responseStatus"`
+	Annotations map[string]string `json:"annotations"`
 }
+
+// annotationDecision is what the API server notes of the authorizers' answer.
+const annotationDecision = "authorization.k8s.io/decision"
 
 func (e event) request() Request {
 	return Request{
 		Time: e.Received, User: e.User.Username, UserAgent: e.UserAgent, Verb: e.Verb,
 		Group: e.Object.APIGroup, Resource: e.Object.Resource, Subresource: e.Object.Subresource,
 		Namespace: e.Object.Namespace, Name: e.Object.Name, Path: e.RequestURI, Code: e.Response.Code,
+		Denied: e.Annotations[annotationDecision] == "forbid",
 	}
 }

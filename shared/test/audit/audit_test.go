@@ -165,3 +165,19 @@ func TestTheTableShowsTheMostFrequentFirstWithAnExample(t *testing.T) {
 	assert.Regexp(t, `^1 +operator +get +nodes`, rows[2])
 	assert.Regexp(t, `^3 +in all`, rows[3])
 }
+
+// Catches a refusal of admission that is taken for a right that is missing, and the other way round.
+func TestWhatNoRoleAllowsIsToldFromWhatAdmissionRefuses(t *testing.T) {
+	log, write := logOf(t, start)
+	for _, decision := range []string{"forbid", "allow"} {
+		l := strings.Replace(line(decision, "ResponseComplete", "operator", "create", "secrets", "", start.Add(time.Second)), `"code":200`, `"code":403`, 1)
+		write(strings.TrimSuffix(l, "}\n") + `,"annotations":{"authorization.k8s.io/decision":"` + decision + `"}}` + "\n")
+	}
+	requests, err := log.Requests(Mark{})
+	require.NoError(t, err)
+	require.Len(t, requests, 2)
+	for i, denied := range []bool{true, false} {
+		assert.Equal(t, 403, requests[i].Code)
+		assert.Equal(t, denied, requests[i].Denied)
+	}
+}
