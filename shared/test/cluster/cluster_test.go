@@ -25,6 +25,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"kaito.sh/shared/test/audit"
 	"kaito.sh/shared/test/cluster"
 	"kaito.sh/shared/test/eventually"
 )
@@ -178,6 +179,14 @@ func TestAServiceAccountMayDoOnlyWhatRBACGrants(t *testing.T) {
 	}, eventually.Short, eventually.Tick)
 	_, err = client.CoreV1().Secrets(namespace).List(t.Context(), metav1.ListOptions{})
 	assert.True(t, apierrors.IsForbidden(err), "a role for config maps must not open secrets, got: %v", err)
+
+	// The end-to-end stories read from the audit log which rules their operators lack.
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		requests, err := audit.Open(shared.AuditLog()).Requests(audit.Mark{}, audit.ServiceAccount(namespace, "operator"), audit.Resource("secrets"))
+		require.NoError(c, err)
+		require.Len(c, requests, 1)
+		assert.True(c, requests[0].Denied)
+	}, eventually.Short, eventually.Tick)
 }
 
 func TestAnUnknownServiceAccountGetsNoToken(t *testing.T) {
