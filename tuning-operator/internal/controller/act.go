@@ -8,6 +8,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -103,6 +104,9 @@ func (r *Reconciler) createAll(ctx context.Context, s *scope) (flow.Result, erro
 	objects, err := job.Build(job.Input{TuningJob: s.tj, Model: s.model, Config: s.config, Claim: s.claim, Options: r.options.Job})
 	if err != nil {
 		return flow.Stop(), err
+	}
+	if taken, err := r.applyChild(ctx, s, objects.Policy, &networkingv1.NetworkPolicy{}); taken || err != nil {
+		return flow.StopUntil(lookAgain), err
 	}
 	if objects.Service != nil {
 		if taken, err := r.applyChild(ctx, s, objects.Service, &corev1.Service{}); taken || err != nil {

@@ -90,6 +90,8 @@ type scope struct {
 // +kubebuilder:rbac:groups="",resources=configmaps,verbs=get;list;watch
 // Ranks of several nodes find each other by a headless Service:
 // +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch
+// Ranks' ports are nobody else's:
+// +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=get;create;patch
 // Checkpoints outlive the pod in a claim, which is given back after success:
 // +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;watch;create;patch;delete
 // Whether the cluster has a class for that claim:

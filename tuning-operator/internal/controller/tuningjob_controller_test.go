@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -382,6 +383,9 @@ func TestRanksOfSeveralNodesFindEachOther(t *testing.T) {
 	require.NoError(t, shared.client.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: s.name + "-ranks"}, svc))
 	assert.Equal(t, corev1.ClusterIPNone, svc.Spec.ClusterIP)
 	assert.EqualValues(t, 29500, svc.Spec.Ports[0].Port)
+	policy := &networkingv1.NetworkPolicy{}
+	require.NoError(t, shared.client.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: s.name + "-tuning"}, policy))
+	assert.Equal(t, map[string]string{"tuning.kaito.sh/job": s.name}, policy.Spec.PodSelector.MatchLabels)
 	assert.Equal(t, batchv1.IndexedCompletion, *s.job().Spec.CompletionMode)
 	assert.Equal(t, svc.Name, s.job().Spec.Template.Spec.Subdomain)
 }

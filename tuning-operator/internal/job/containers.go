@@ -33,8 +33,8 @@ func fetchContainer(in Input) corev1.Container {
 	}
 	c.Args = append(c.Args, modelArgs(in)...)
 	c.Args = append(c.Args, dataArgs(in)...)
-	if in.Options.HFEndpoint != "" {
-		c.Env = append(c.Env, corev1.EnvVar{Name: "HF_ENDPOINT", Value: in.Options.HFEndpoint})
+	if in.Options.ModelHub != "" {
+		c.Env = append(c.Env, corev1.EnvVar{Name: "HF_ENDPOINT", Value: in.Options.ModelHub})
 	}
 	if s := tj.Spec.Model.AccessSecret; s != "" {
 		c.Env = append(c.Env, fromSecret("HF_TOKEN", s, "HF_TOKEN"))

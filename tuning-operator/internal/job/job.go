@@ -13,6 +13,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
@@ -66,8 +67,10 @@ type Options struct {
 	TrainerImage string
 	// AllowPrivateSources lets inputs be fetched from private addresses.
 	AllowPrivateSources bool
-	// HFEndpoint is a mirror of HuggingFace; empty: HuggingFace.
-	HFEndpoint string
+	// ModelHub is a mirror of HuggingFace; empty: HuggingFace.
+	ModelHub string
+	// Authorities is a ConfigMap with certificate authorities for sources and registries; empty: the public ones alone.
+	Authorities string
 	// CheckpointSize of the claim that is made when the TuningJob names no volume, a quantity.
 	CheckpointSize string
 }
@@ -99,6 +102,7 @@ type Input struct {
 // Objects of one TuningJob. Service and Claim are nil where they are not needed.
 type Objects struct {
 	Job     *batchv1.Job
+	Policy  *networkingv1.NetworkPolicy
 	Service *corev1.Service
 	Claim   *corev1.PersistentVolumeClaim
 }
@@ -108,6 +112,9 @@ func Name(tj *tuningv1alpha1.TuningJob) string { return childName(tj.Name, "") }
 
 // ServiceName of the headless Service that ranks find each other by. A Workspace's client Service may have the plain name.
 func ServiceName(tj *tuningv1alpha1.TuningJob) string { return childName(tj.Name, "-ranks") }
+
+// PolicyName of the NetworkPolicy. A Workspace's may have the plain name.
+func PolicyName(tj *tuningv1alpha1.TuningJob) string { return childName(tj.Name, "-tuning") }
 
 // ClaimName of the job's own checkpoint volume.
 func ClaimName(tj *tuningv1alpha1.TuningJob) string { return childName(tj.Name, "-checkpoints") }
@@ -166,6 +173,7 @@ func Build(in Input) (Objects, error) {
 			Template:             template(in, config),
 		},
 	}}
+	out.Policy = policy(tj)
 	for _, key := range []string{LabelQueue, labelPriority} {
 		if v := tj.Labels[key]; v != "" {
 			out.Job.Labels[key] = v
@@ -207,6 +215,24 @@ func service(tj *tuningv1alpha1.TuningJob) *corev1.Service {
 			// The trainer is an init container: its pod is not ready while it looks for its peers.
 			PublishNotReadyAddresses: true,
 			Ports:                    []corev1.ServicePort{{Name: "rendezvous", Port: RendezvousPort, TargetPort: intstr.FromInt32(RendezvousPort)}},
+		},
+	}
+}
+
+// policy lets whoever asks for progress reach the pods, and the ranks each other: torch's rendezvous and its backends listen on ports of their own
+// choice, which ask nobody for a password.
+func policy(tj *tuningv1alpha1.TuningJob) *networkingv1.NetworkPolicy {
+	ours := metav1.LabelSelector{MatchLabels: map[string]string{LabelTuningJob: Name(tj)}}
+	return &networkingv1.NetworkPolicy{
+		TypeMeta:   metav1.TypeMeta{APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "NetworkPolicy"},
+		ObjectMeta: metav1.ObjectMeta{Name: PolicyName(tj), Namespace: tj.Namespace, Labels: labels(tj)},
+		Spec: networkingv1.NetworkPolicySpec{
+			PodSelector: ours,
+			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
+			Ingress: []networkingv1.NetworkPolicyIngressRule{
+				{Ports: []networkingv1.NetworkPolicyPort{{Protocol: ptr.To(corev1.ProtocolTCP), Port: ptr.To(intstr.FromInt32(ProgressPort))}}},
+				{From: []networkingv1.NetworkPolicyPeer{{PodSelector: &ours}}},
+			},
 		},
 	}
 }

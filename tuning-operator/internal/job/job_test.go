@@ -92,11 +92,17 @@ func hub() *tuningv1alpha1.TuningJob {
 	return tj
 }
 
+// mirrored has the sources on a mirror with a certificate of its own.
+func mirrored(in job.Input) job.Input {
+	in.Options.ModelHub, in.Options.Authorities = "https://hub.example", "authorities"
+	return in
+}
+
 func render(t require.TestingT, in job.Input) string {
 	objects, err := job.Build(in)
 	require.NoError(t, err)
 	var out bytes.Buffer
-	for _, o := range []any{objects.Job, objects.Service, objects.Claim} {
+	for _, o := range []any{objects.Job, objects.Policy, objects.Service, objects.Claim} {
 		raw, err := yaml.Marshal(o)
 		require.NoError(t, err)
 		if s := string(raw); s != "null\n" {
@@ -109,7 +115,7 @@ func render(t require.TestingT, in job.Input) string {
 func TestGolden(t *testing.T) {
 	for name, in := range map[string]job.Input{
 		"seed":       input(t, seed(), true),
-		"everything": input(t, everything(), true),
+		"everything": mirrored(input(t, everything(), true)),
 		"volumes":    input(t, volumes(), false),
 		"hub":        input(t, hub(), false),
 	} {

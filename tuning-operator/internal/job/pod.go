@@ -13,6 +13,7 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/shared/trust"
 )
 
 // Paths in the containers.
@@ -70,6 +71,7 @@ func template(in Input, config string) corev1.PodTemplateSpec {
 			Containers:     []corev1.Container{pushContainer(in)},
 		},
 	}
+	trust.Add(&pod.Spec, in.Options.Authorities, Fetch, Push)
 	if nodes(tj) > 1 {
 		pod.Spec.Subdomain = ServiceName(tj)
 		pod.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{

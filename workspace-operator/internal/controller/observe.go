@@ -74,7 +74,7 @@ func (s *scope) history(claim node.Claim) node.History {
 // listClaims lists the Workspace's claims of both kinds, and chooses the kind that new ones are made of.
 func (r *Reconciler) listClaims(ctx context.Context, s *scope) ([]node.Claim, error) {
 	var out []node.Claim
-	for _, api := range []node.API{r.machines, r.nodeClaims} {
+	for _, api := range r.claimAPIs() {
 		served, err := r.foreign.Served(ctx, api.Object())
 		if err != nil {
 			return nil, err
@@ -92,6 +92,15 @@ func (r *Reconciler) listClaims(ctx context.Context, s *scope) ([]node.Claim, er
 		out = append(out, claims...)
 	}
 	return out, nil
+}
+
+// claimAPIs are the kinds that a Workspace may have claims of. Those of a kind that --node-api no longer chooses are still released; with
+// none there is no right to read either.
+func (r *Reconciler) claimAPIs() []node.API {
+	if r.options.NodeAPI == NodeAPINone {
+		return nil
+	}
+	return []node.API{r.machines, r.nodeClaims}
 }
 
 // wanted says whether --node-api allows a kind.

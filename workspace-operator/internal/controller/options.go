@@ -14,6 +14,7 @@ import (
 
 	"kaito.sh/shared/catalog"
 	"kaito.sh/shared/catalog/hub"
+	"kaito.sh/shared/trust"
 	"kaito.sh/workspace-operator/internal/lookup"
 	"kaito.sh/workspace-operator/internal/node"
 	"kaito.sh/workspace-operator/internal/workload"
@@ -24,6 +25,7 @@ const (
 	NodeAPIAuto      = "auto"
 	NodeAPIMachine   = "machine"
 	NodeAPINodeClaim = "nodeclaim"
+	NodeAPINone      = "none"
 )
 
 // When adapters and weights come as image volumes.
@@ -39,7 +41,9 @@ type Options struct {
 	NodeClass    string
 	ImageVolumes string
 	Images       workload.Images
-	Limits       node.Limits
+	// Authorities is a ConfigMap with certificate authorities for what pods fetch; empty: the public ones alone.
+	Authorities string
+	Limits      node.Limits
 	// Region picks prices; empty: the lowest list price of all regions.
 	Region string
 	// Workers reconcile at once.
@@ -73,16 +77,17 @@ func DefaultOptions() Options {
 
 // Register adds the flags.
 func (o *Options) Register(fs *flag.FlagSet) {
-	fs.StringVar(&o.NodeAPI, "node-api", o.NodeAPI, "how nodes are asked for: auto (Machine where its CRD is served, else NodeClaim), machine or nodeclaim")
+	fs.StringVar(&o.NodeAPI, "node-api", o.NodeAPI, "how nodes are asked for: auto (Machine where its CRD is served, else NodeClaim), machine, nodeclaim, or none (only nodes that are there are used, and neither kind is ever read)")
 	fs.StringVar(&o.NodeClass, "node-class", o.NodeClass, "class of NodeClaims, as group/Kind/name: swapping the provider is this flag")
 	fs.StringVar(&o.ImageVolumes, "image-volumes", o.ImageVolumes, "mount adapters and weights as images: auto (where all the nodes can: kubelet 1.35, containerd 2.1), always or never")
 	fs.StringVar(&o.Images.Gateway, "gateway-image", o.Images.Gateway, "image of the gateway beside the engine")
 	fs.StringVar(&o.Images.Runner, "runner-image", o.Images.Runner, "image that fetches adapters and weights")
+	fs.StringVar(&o.Authorities, "ca-config-map", o.Authorities, trust.Usage)
 	fs.DurationVar(&o.Limits.Acknowledge, "claim-ack-timeout", o.Limits.Acknowledge, "how long a Machine, NodeClaim or TuningJob may stay without any condition before nobody is taken to look at it")
 	fs.DurationVar(&o.Limits.GPUReady, "gpu-ready-timeout", o.Limits.GPUReady, "how long a node that has joined may stay without its GPUs before it is replaced")
 	fs.DurationVar(&o.Limits.NodeLost, "node-lost-timeout", o.Limits.NodeLost, "how long a node in use may stay not Ready before it is replaced")
 	fs.StringVar(&o.Region, "region", o.Region, "Azure region that prices are of; empty: the lowest of all regions")
-	fs.StringVar(&o.ModelHub, "model-hub", o.ModelHub, "where models outside the catalogue are described, HuggingFace or a mirror of it; empty: nowhere. The environment variable HF_TOKEN is shown to it")
+	fs.StringVar(&o.ModelHub, "model-hub", o.ModelHub, "where models come from, HuggingFace or a mirror of it, for engines and for what is outside the catalogue; empty: HuggingFace, and nothing outside the catalogue. The environment variable HF_TOKEN is shown to it")
 	fs.IntVar(&o.Workers, "workers", o.Workers, "Workspaces reconciled at once")
 	fs.DurationVar(&o.SecretRecheck, "secret-recheck", o.SecretRecheck, "how often a Workspace that waits for a Secret looks for it")
 	fs.DurationVar(&o.StatusHold, "status-hold", o.StatusHold, "how long a status that says only that work goes on may wait for the next news, to save a write; at most 10s, 0: it does not. Verdicts and failures never wait")
@@ -94,9 +99,9 @@ const mostStatusHold = 10 * time.Second
 // Validate names every setting that can't be.
 func (o *Options) Validate() error {
 	switch o.NodeAPI {
-	case NodeAPIAuto, NodeAPIMachine, NodeAPINodeClaim:
+	case NodeAPIAuto, NodeAPIMachine, NodeAPINodeClaim, NodeAPINone:
 	default:
-		return fmt.Errorf("--node-api is %q: want auto, machine or nodeclaim", o.NodeAPI)
+		return fmt.Errorf("--node-api is %q: want auto, machine, nodeclaim or none", o.NodeAPI)
 	}
 	switch o.ImageVolumes {
 	case ImageVolumesAuto, ImageVolumesAlways, ImageVolumesNever:
@@ -122,6 +127,14 @@ func (o *Options) Validate() error {
 	}
 	_, err := o.class()
 	return err
+}
+
+// mirror is the hub for engines; empty: HuggingFace, which they know.
+func (o *Options) mirror() string {
+	if o.ModelHub == hub.DefaultEndpoint {
+		return ""
+	}
+	return o.ModelHub
 }
 
 // models reads what the catalogue does not have.

@@ -83,7 +83,7 @@ func (r *Reconciler) endWork(ctx context.Context, s *scope) error {
 // leftClaims counts the claims that the API server still has, when the caches have none.
 func (r *Reconciler) leftClaims(ctx context.Context, s *scope) (int, error) {
 	n := 0
-	for _, api := range []node.API{r.machines, r.nodeClaims} {
+	for _, api := range r.claimAPIs() {
 		served, err := r.foreign.Served(ctx, api.Object())
 		if err != nil {
 			return 0, err
@@ -104,7 +104,7 @@ func (r *Reconciler) leftClaims(ctx context.Context, s *scope) (int, error) {
 // is asked first, since what is deleted here is a machine.
 func (r *Reconciler) collect(ctx context.Context, name types.NamespacedName) error {
 	var orphans []node.Claim
-	for _, api := range []node.API{r.machines, r.nodeClaims} {
+	for _, api := range r.claimAPIs() {
 		served, err := r.foreign.Served(ctx, api.Object())
 		if err != nil {
 			return err

@@ -27,7 +27,7 @@ import (
 // +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch
 // Pods of one server on several nodes go together, or not at all.
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch
-// Their rendezvous is nobody else's.
+// The ports by which processes of one server talk are nobody else's.
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=get;list;watch;create;patch
 // Pods tell why a workload does not serve.
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
@@ -145,10 +145,10 @@ func (r *Reconciler) applyServer(ctx context.Context, s *scope, in workload.Inpu
 	}
 	var want client.Object = workload.Deployment(in)
 	if in.Several() {
-		if err := r.applyPeers(ctx, in); err != nil {
-			return err
-		}
 		want = workload.StatefulSet(in)
+	}
+	if err := r.applyBeside(ctx, in); err != nil {
+		return err
 	}
 	if _, err := patch.Apply(ctx, r.client, kaitov1alpha1.FieldManager, want, current); err != nil {
 		return err
@@ -164,13 +164,17 @@ func (r *Reconciler) applyServer(ctx context.Context, s *scope, in workload.Inpu
 	return nil
 }
 
-// applyPeers makes what a server of several nodes has besides.
-func (r *Reconciler) applyPeers(ctx context.Context, in workload.Input) error {
-	for _, each := range []struct{ want, current client.Object }{
-		{workload.Peers(in), &corev1.Service{}},
-		{workload.DisruptionBudget(in), &policyv1.PodDisruptionBudget{}},
-		{workload.NetworkPolicy(in), &networkingv1.NetworkPolicy{}},
-	} {
+// applyBeside makes what a server of several processes, or of several nodes, has besides.
+func (r *Reconciler) applyBeside(ctx context.Context, in workload.Input) error {
+	type child struct{ want, current client.Object }
+	var children []child
+	if in.Exposed() {
+		children = append(children, child{workload.NetworkPolicy(in), &networkingv1.NetworkPolicy{}})
+	}
+	if in.Several() {
+		children = append(children, child{workload.Peers(in), &corev1.Service{}}, child{workload.DisruptionBudget(in), &policyv1.PodDisruptionBudget{}})
+	}
+	for _, each := range children {
 		current := each.current
 		err := r.client.Get(ctx, client.ObjectKeyFromObject(each.want), current)
 		switch {
@@ -233,6 +237,8 @@ func (r *Reconciler) workloadInput(s *scope) (workload.Input, error) {
 	in.Hash = s.inputs(&s.plan.Status)
 	in.Engine = s.plan.Engine
 	in.Images = r.options.Images
+	in.Authorities = r.options.Authorities
+	in.ModelHub = r.options.mirror()
 	in.ImageVolumes = r.imageVolumes(s.nodes)
 	in.APIKeySecret = w.Annotations[AnnotationAPIKeys]
 	if len(s.own) == 0 {

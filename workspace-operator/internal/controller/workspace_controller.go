@@ -174,7 +174,11 @@ var theKinds = reconcile.Request{}
 
 // watchKinds has every foreign kind that is served watched: its objects then ask for the Workspaces that they name.
 func (r *Reconciler) watchKinds(ctx context.Context) error {
-	for _, kind := range []client.Object{r.machines.Object(), r.nodeClaims.Object(), &tuningv1alpha1.TuningJob{}} {
+	kinds := []client.Object{&tuningv1alpha1.TuningJob{}}
+	for _, api := range r.claimAPIs() {
+		kinds = append(kinds, api.Object())
+	}
+	for _, kind := range kinds {
 		if _, err := r.foreign.Served(ctx, kind); err != nil {
 			return err
 		}

@@ -13,6 +13,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/shared/trust"
 )
 
 // Paths in the pod.
@@ -66,10 +67,19 @@ func podTemplate(in Input) corev1.PodTemplateSpec {
 			spec.ImagePullSecrets = append(spec.ImagePullSecrets, corev1.LocalObjectReference{Name: name})
 		}
 	}
+	trust.Add(&spec, in.Authorities, names(inits)...)
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{Labels: in.objectLabels(), Annotations: podAnnotations()},
 		Spec:       spec,
 	}
+}
+
+func names(containers []corev1.Container) []string {
+	var out []string
+	for _, c := range containers {
+		out = append(out, c.Name)
+	}
+	return out
 }
 
 // podAnnotations keep the only copy of a server from being moved for the sake of a fuller cluster: loading it again takes minutes.
@@ -114,7 +124,7 @@ func engineContainer(in Input) corev1.Container {
 		Name: ContainerEngine, Image: e.Image, ImagePullPolicy: corev1.PullIfNotPresent,
 		Command:                  []string{"vllm", "serve", modelArgument(e)},
 		Args:                     arguments(in),
-		Env:                      environment(e),
+		Env:                      environment(in),
 		TerminationMessagePath:   terminLog,
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 		Resources:                engineResources(e),
@@ -172,12 +182,16 @@ func modelArgument(e Engine) string {
 
 func weightsPath(Engine) string { return weightsDir + "/data" }
 
-func environment(e Engine) []corev1.EnvVar {
+func environment(in Input) []corev1.EnvVar {
+	e := in.Engine
 	values := map[string]string{
 		"HF_HOME":                 cacheDir + "/huggingface",
 		"VLLM_CACHE_ROOT":         cacheDir + "/vllm",
 		"TORCHINDUCTOR_CACHE_DIR": cacheDir + "/inductor",
 		"VLLM_NO_USAGE_STATS":     "1",
+	}
+	if in.ModelHub != "" {
+		values["HF_ENDPOINT"] = in.ModelHub
 	}
 	maps.Copy(values, e.Env)
 	var out []corev1.EnvVar

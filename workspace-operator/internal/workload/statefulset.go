@@ -101,8 +101,11 @@ func DisruptionBudget(in Input) *policyv1.PodDisruptionBudget {
 	}
 }
 
-// NetworkPolicy lets the whole cluster reach the gateway, and the peers each other: torch's rendezvous asks nobody for a password. A server of
-// one node needs none, since its engine listens on localhost only.
+// Exposed says whether the pods listen on more than the gateway's port: processes that share a model talk by ports of their own choice, which ask
+// nobody for a password. A server of one process listens on localhost only. What a user's own pods listen on is the user's.
+func (in Input) Exposed() bool { return in.Template == nil && (in.Several() || in.Engine.Parallel) }
+
+// NetworkPolicy lets the whole cluster reach the gateway, and the peers each other.
 func NetworkPolicy(in Input) *networkingv1.NetworkPolicy {
 	return &networkingv1.NetworkPolicy{
 		TypeMeta:   metav1.TypeMeta{APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "NetworkPolicy"},

@@ -50,6 +50,10 @@ type Input struct {
 	Template *corev1.PodTemplateSpec
 
 	Images Images
+	// Authorities is a ConfigMap with certificate authorities for what is fetched; empty: the public ones alone.
+	Authorities string
+	// ModelHub is what engines take for HuggingFace; empty: HuggingFace.
+	ModelHub string
 	// ImageVolumes: the nodes can mount images, so nothing is fetched by a container.
 	ImageVolumes bool
 	// APIKeySecret is the name of the Secret whose key "keys" opens the gateway; empty: no key is asked for.

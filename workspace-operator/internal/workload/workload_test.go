@@ -60,6 +60,10 @@ var cases = map[string]func(*workload.Input){
 	"weights-from-an-image": func(in *workload.Input) {
 		in.Engine.WeightsImage, in.Engine.PullSecrets = "registry.example.com/weights:1", []string{"pull"}
 	},
+	"mirrored": func(in *workload.Input) {
+		in.ModelHub, in.Authorities = "https://hub.example.com", "authorities"
+		in.Adapters = []workload.Adapter{{Name: "one", Image: "registry.example.com/one:1"}}
+	},
 	"own-nodes": func(in *workload.Input) {
 		in.Placement = workload.Placement{Nodes: 1, Names: []string{"node-b", "node-a"}}
 	},
@@ -91,7 +95,10 @@ func render(t *testing.T, in workload.Input) string {
 	t.Helper()
 	objects := []any{workload.Deployment(in), workload.Service(in)}
 	if in.Several() {
-		objects = []any{workload.StatefulSet(in), workload.Service(in), workload.Peers(in), workload.DisruptionBudget(in), workload.NetworkPolicy(in)}
+		objects = []any{workload.StatefulSet(in), workload.Service(in), workload.Peers(in), workload.DisruptionBudget(in)}
+	}
+	if in.Exposed() {
+		objects = append(objects, workload.NetworkPolicy(in))
 	}
 	var out []string
 	for _, o := range objects {
