@@ -2,7 +2,10 @@
 package manifests_test
 
 import (
+	"encoding/json"
 	"io/fs"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -23,14 +26,12 @@ import (
 	"kaito.sh/shared/test/eventually"
 )
 
-// elsewhere are groups of kinds that the Kubernetes API server does not have: Prometheus' operator brings them.
-var elsewhere = []string{"monitoring.coreos.com"}
-
 // TestEveryKustomizationAppliesStrictlyAndTwice catches fields that no API has, objects that an API server refuses, two overlays of one
-// operator that can't follow one another, and a second `kubectl apply` that would change something.
+// operator that can't follow one another, and a second `kubectl apply` that would change something. The API server validates strictly, by the
+// schemas that it serves and its own rules beyond them; kubeconform would know less, and its schemas can't be had without the network.
 func TestEveryKustomizationAppliesStrictlyAndTwice(t *testing.T) {
 	root := stacktest.Root(t)
-	c := cluster.ForTest(t, cluster.Options{})
+	c := cluster.ForTest(t, cluster.Options{CRDPaths: []string{monitoringDefinitions(t, root)}})
 	plain, err := client.New(c.Config(), client.Options{Scheme: runtime.NewScheme()})
 	require.NoError(t, err)
 	strict := client.WithFieldValidation(plain, metav1.FieldValidationStrict)
@@ -49,11 +50,14 @@ func kustomizations(t *testing.T, root string) []string {
 	t.Helper()
 	var out []string
 	for _, pattern := range []string{
-		"*/config/crd", "*/config/karpenter-crds", "*/config/default", "*/config/with-karpenter-crds", "*/config/overlays/*", "config/all", "config/overlays/*",
+		"*/config/crd", "*/config/karpenter-crds", "*/config/default", "*/config/with-karpenter-crds", "*/config/overlays/*", "config/all", "config/overlays/*", "config/overlays/*/*",
 	} {
 		found, err := filepath.Glob(filepath.Join(root, pattern))
 		require.NoError(t, err)
 		for _, folder := range found {
+			if _, err := os.Stat(filepath.Join(folder, "kustomization.yaml")); err != nil {
+				continue // a file, or a folder of overlays
+			}
 			below, err := filepath.Rel(root, folder)
 			require.NoError(t, err)
 			out = append(out, below)
@@ -83,11 +87,24 @@ func everyOverlay(t *testing.T, root string) []string {
 	return out
 }
 
+// monitoringDefinitions are the CRDs of Prometheus' operator, as its module has them: a ServiceMonitor and a PrometheusRule are validated by them.
+func monitoringDefinitions(t *testing.T, root string) string {
+	t.Helper()
+	const module = "github.com/prometheus-operator/prometheus-operator"
+	download := exec.CommandContext(t.Context(), "go", "mod", "download", "-json", module)
+	download.Dir, download.Env = filepath.Join(root, "hack", "tools", "monitoring"), append(os.Environ(), "GOWORK=off")
+	out, err := download.Output()
+	require.NoError(t, err, "%s", out)
+	var found struct{ Dir string }
+	require.NoError(t, json.Unmarshal(out, &found))
+	return filepath.Join(found.Dir, "example", "prometheus-operator-crd")
+}
+
 func build(t *testing.T, root, folder string) []*unstructured.Unstructured {
 	t.Helper()
 	objects, err := stack.Kustomize(t.Context(), root, folder)
 	require.NoError(t, err)
-	return slices.DeleteFunc(objects, func(u *unstructured.Unstructured) bool { return slices.Contains(elsewhere, u.GroupVersionKind().Group) })
+	return objects
 }
 
 // apply applies as `kubectl apply --server-side` does, and returns each object's version: its generation where it has one, since the

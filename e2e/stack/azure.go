@@ -70,7 +70,8 @@ func (s *Stack) writeAzureConfig(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("making a client: %w", err)
 	}
-	token, err := clientset.CoreV1().ServiceAccounts(GPUProvisioner.Namespace()).CreateToken(ctx, GPUProvisioner.ServiceAccount(),
+	namespace, account := s.installed[GPUProvisioner].account()
+	token, err := clientset.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, account,
 		&authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
 			Audiences: []string{exchangeAudience}, ExpirationSeconds: ptr.To(int64(24 * 60 * 60)),
 		}}, metav1.CreateOptions{})

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -130,6 +131,10 @@ func (s *Stack) uninstall(ctx context.Context) error {
 	secrets := []client.DeleteAllOfOption{client.InNamespace(metav1.NamespaceDefault), client.MatchingLabels{LabelInstalled: "true"}}
 	errs := []error{s.Client.DeleteAllOf(ctx, &corev1.Secret{}, secrets...)}
 	for _, u := range slices.Backward(s.claimed) {
+		if u.GetKind() == "CustomResourceDefinition" { // which is kept until nobody says so any more
+			unmark := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"labels":{"`+labelUninstall+`":null}}}`))
+			errs = append(errs, client.IgnoreNotFound(s.Client.Patch(ctx, u.DeepCopy(), unmark)))
+		}
 		err := s.Client.Delete(ctx, u, client.PropagationPolicy(metav1.DeletePropagationBackground))
 		if client.IgnoreNotFound(err) != nil && !meta.IsNoMatchError(err) {
 			errs = append(errs, fmt.Errorf("removing %s %s: %w", u.GetKind(), u.GetName(), err))

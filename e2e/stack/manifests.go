@@ -108,6 +108,11 @@ func established(ctx context.Context, c client.Client, name string) error {
 	return nil
 }
 
+// account is the namespace and the service account that the operator's pods run with.
+func (m manifests) account() (namespace, name string) {
+	return m.deployment.Namespace, m.deployment.Spec.Template.Spec.ServiceAccountName
+}
+
 // container is the operator's own in its Deployment.
 func (m manifests) container() (*corev1.Container, error) {
 	if m.deployment == nil || len(m.deployment.Spec.Template.Spec.Containers) == 0 {

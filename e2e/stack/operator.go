@@ -35,7 +35,11 @@ func (o Operator) ServiceAccount() string { return string(o) + "-controller-mana
 
 // User is how the operator's requests are named in the audit log.
 func (o Operator) User() string {
-	return "system:serviceaccount:" + o.Namespace() + ":" + o.ServiceAccount()
+	return user(o.Namespace(), o.ServiceAccount())
+}
+
+func user(namespace, account string) string {
+	return "system:serviceaccount:" + namespace + ":" + account
 }
 
 type running struct {
@@ -59,7 +63,9 @@ func (s *Stack) Run(ctx context.Context, o Operator) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", o, err)
 	}
-	kubeconfig, err := s.Cluster.ServiceAccountKubeconfig(ctx, o.Namespace(), o.ServiceAccount())
+	namespace, account := m.account()
+	s.users[user(namespace, account)] = true
+	kubeconfig, err := s.Cluster.ServiceAccountKubeconfig(ctx, namespace, account)
 	if err != nil {
 		return fmt.Errorf("getting a token for %s: %w", o, err)
 	}
@@ -72,8 +78,11 @@ func (s *Stack) Run(ctx context.Context, o Operator) error {
 		return err
 	}
 	// A repeated flag's last value counts.
-	args := append([]string{}, container.Args...)
-	args = append(args, "--kubeconfig="+kubeconfig, "--leader-election-namespace="+o.Namespace(),
+	var args []string
+	for _, arg := range container.Args {
+		args = append(args, strings.ReplaceAll(arg, "$(POD_NAMESPACE)", namespace)) // as a kubelet does
+	}
+	args = append(args, "--kubeconfig="+kubeconfig, "--leader-election-namespace="+namespace,
 		// A machine that is busy with builds must not end an operator.
 		"--leader-election-lease-duration=45s",
 		"--health-probe-bind-address="+probes, "--metrics-bind-address="+metrics)
@@ -82,7 +91,7 @@ func (s *Stack) Run(ctx context.Context, o Operator) error {
 		args = append(args, "--checkpoint-storage-class=none")
 	}
 	args = append(args, s.options.Args[o]...)
-	env := []string{"POD_NAMESPACE=" + o.Namespace()}
+	env := []string{"POD_NAMESPACE=" + namespace}
 	if o == GPUProvisioner {
 		args = append(args, "--azure-config="+s.azureConfig)
 	}

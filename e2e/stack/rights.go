@@ -2,6 +2,8 @@ package stack
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"kaito.sh/shared/test/audit"
 )
@@ -12,11 +14,7 @@ func (s *Stack) denied() error {
 	if s.Cluster == nil {
 		return nil
 	}
-	var users []string
-	for _, o := range Operators {
-		users = append(users, o.User())
-	}
-	requests, err := audit.Open(s.Cluster.AuditLog()).Requests(audit.Mark{}, audit.User(users...), func(r audit.Request) bool { return r.Denied })
+	requests, err := audit.Open(s.Cluster.AuditLog()).Requests(audit.Mark{}, audit.User(slices.Sorted(maps.Keys(s.users))...), func(r audit.Request) bool { return r.Denied })
 	if err != nil {
 		return fmt.Errorf("reading which requests were denied: %w", err)
 	}

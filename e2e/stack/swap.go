@@ -8,6 +8,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -36,6 +37,11 @@ func (s *Stack) InstallCRDs(ctx context.Context, o Operator) error {
 	return nil
 }
 
+// labelUninstall, with the value keep, is on what outlives an operator: docs/uninstall.md.
+const labelUninstall = "kaito.sh/uninstall"
+
+func keeps(u *unstructured.Unstructured) bool { return u.GetLabels()[labelUninstall] == "keep" }
+
 func (s *Stack) applyFolder(ctx context.Context, folder string) (manifests, error) {
 	m, err := kustomize(ctx, s.options.Root, folder)
 	if err != nil {
@@ -56,7 +62,7 @@ func (s *Stack) Uninstall(ctx context.Context, o Operator) error {
 	m := s.installed[o]
 	delete(s.installed, o)
 	for _, u := range slices.Backward(m.objects) {
-		if u.GetKind() == "CustomResourceDefinition" {
+		if keeps(u) {
 			continue
 		}
 		err := s.Client.Delete(ctx, u.DeepCopy(), client.PropagationPolicy("Background"))
@@ -66,7 +72,7 @@ func (s *Stack) Uninstall(ctx context.Context, o Operator) error {
 	}
 	err := wait.PollUntilContextTimeout(ctx, eventually.Tick, eventually.Long, true, func(ctx context.Context) (bool, error) {
 		for _, u := range m.objects {
-			if u.GetKind() == "CustomResourceDefinition" {
+			if keeps(u) {
 				continue
 			}
 			err := s.Client.Get(ctx, client.ObjectKeyFromObject(u), u.DeepCopy())

@@ -43,5 +43,5 @@ deploy: $(KUSTOMIZE) ## Install the whole operator into KUBECONFIG's cluster.
 	$(KUSTOMIZE) build config/default | kubectl apply --server-side -f -
 
 .PHONY: undeploy
-undeploy: $(KUSTOMIZE) ## Remove the operator. The CRDs go too, and with them every object of theirs.
-	$(KUSTOMIZE) build config/default | kubectl delete --ignore-not-found -f -
+undeploy: $(KUSTOMIZE) ## Remove the operator. Its CRDs and everybody's objects stay: docs/uninstall.md.
+	$(KUSTOMIZE) build config/default | kubectl delete --ignore-not-found -l 'kaito.sh/uninstall!=keep' -f -

@@ -20,6 +20,7 @@ type settings struct {
 	leaseDuration        time.Duration
 	qps                  float64
 	burst                int
+	watchNamespace       string
 	version              bool
 	zap                  zap.Options
 }
@@ -41,6 +42,9 @@ func parse(opts Options, args []string, out io.Writer) (settings, error) {
 		"how long a replica that died holds the others up; one that can not renew the lease for two thirds of it ends itself")
 	fs.Float64Var(&s.qps, "kube-api-qps", 200, "requests per second to the API server, on average")
 	fs.IntVar(&s.burst, "kube-api-burst", 400, "requests to the API server at once")
+	if opts.Namespaced {
+		fs.StringVar(&s.watchNamespace, "watch-namespace", "", "the one namespace whose objects are looked at, for which a Role is enough; empty: all")
+	}
 	fs.BoolVar(&s.version, "version", false, "print the version and end")
 	config.RegisterFlags(fs)
 	s.zap.BindFlags(fs)

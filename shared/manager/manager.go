@@ -31,6 +31,8 @@ type Options struct {
 	Scheme *runtime.Scheme
 	// Cache limits what is watched. Managed fields are stripped when it says nothing of a transform.
 	Cache cache.Options
+	// Namespaced offers --watch-namespace: all that the operator does in namespaces it can do in one alone.
+	Namespaced bool
 	// Client is passed on; nil reads unstructured objects and everything else from the cache.
 	Client client.Options
 	// Flags adds the operator's own flags. They are parsed before Setup is called.
@@ -90,6 +92,10 @@ func newManager(config *rest.Config, opts Options, s settings) (ctrl.Manager, er
 	config.UserAgent = opts.Name + "/" + Version()
 	if opts.Cache.DefaultTransform == nil {
 		opts.Cache.DefaultTransform = cache.TransformStripManagedFields()
+	}
+	if s.watchNamespace != "" {
+		// Kinds that are in no namespace are cached as ever.
+		opts.Cache.DefaultNamespaces = map[string]cache.Config{s.watchNamespace: {}}
 	}
 	metrics := metricsserver.Options{BindAddress: s.metricsAddress, SecureServing: s.metricsSecure}
 	if s.metricsSecure {

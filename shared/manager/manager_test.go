@@ -22,6 +22,7 @@ func TestRunBeforeAnyClusterIsNeeded(t *testing.T) {
 		{"version ends well", []string{"--version"}, 0, "some-operator "},
 		{"an unknown flag is named", []string{"--nope"}, 2, "-nope"},
 		{"a lease too short to keep is refused", []string{"--leader-election-lease-duration=1s"}, 2, "must be at least 3s"},
+		{"a namespace to look at is offered only by an operator that can be had for one", []string{"--watch-namespace=blue"}, 2, "-watch-namespace"},
 		{"a stray argument is named", []string{"stray"}, 2, `"stray"`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

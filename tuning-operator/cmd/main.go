@@ -36,10 +36,11 @@ func run() int {
 	var options controller.Options
 	var interval time.Duration
 	return manager.Main(manager.Options{
-		Name:   "tuning-operator",
-		Short:  "Turns TuningJobs into Jobs that fetch, train and push.",
-		Scheme: scheme,
-		Cache:  controller.CacheOptions(),
+		Name:       "tuning-operator",
+		Short:      "Turns TuningJobs into Jobs that fetch, train and push.",
+		Scheme:     scheme,
+		Cache:      controller.CacheOptions(),
+		Namespaced: true,
 		Flags: func(f *flag.FlagSet) {
 			f.StringVar(&options.Job.RunnerImage, "runner-image", "", "image of the runner, which fetches and pushes (required)")
 			f.StringVar(&options.Job.TrainerImage, "trainer-image", "", "image of the trainer (required)")

@@ -30,10 +30,11 @@ func run() int {
 	options := controller.DefaultOptions()
 	var overrides files
 	return manager.Main(manager.Options{
-		Name:   "workspace-operator",
-		Short:  "workspace-operator plans, places, tunes and serves the models of Workspaces.",
-		Scheme: scheme,
-		Cache:  controller.CacheOptions(),
+		Name:       "workspace-operator",
+		Short:      "workspace-operator plans, places, tunes and serves the models of Workspaces.",
+		Scheme:     scheme,
+		Cache:      controller.CacheOptions(),
+		Namespaced: true,
 		Flags: func(fs *flag.FlagSet) {
 			options.Register(fs)
 			fs.Var(&overrides, "catalog", "file of models, sizes, prices or engines that are laid over the built-in catalogue, for instance a mounted ConfigMap's key (repeatable)")

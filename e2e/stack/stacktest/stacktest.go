@@ -3,6 +3,7 @@
 package stacktest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -38,11 +39,11 @@ const (
 	seedFile = "examples/fine-tuning/kaito_workspace_tuning_phi_3.yaml"
 )
 
-// Start starts a stack whose engine serves the seed's Workspace; what it runs ends with the test, and an operator that
+// Start starts a stack whose engine serves the seed's Workspace where the options name no other; what it runs ends with the test, and an operator that
 // has ended by itself fails it.
 func Start(t *testing.T, options stack.Options) *stack.Stack {
 	t.Helper()
-	options.Root, options.ServedModel, options.Log = Root(t), SeedName, log{t}
+	options.Root, options.ServedModel, options.Log = Root(t), cmp.Or(options.ServedModel, SeedName), log{t}
 	s, err := stack.Start(t.Context(), options)
 	require.NoError(t, err)
 	t.Cleanup(func() {
