@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"kaito.sh/e2e/authority"
 	"kaito.sh/shared/catalog"
 )
 
@@ -24,7 +25,7 @@ type Server struct {
 	options   Options
 	catalog   *catalog.Catalog
 	temporary bool
-	ca        *authority
+	ca        *authority.Authority
 
 	mutex      sync.Mutex
 	pools      map[string]*pool
@@ -76,7 +77,7 @@ func New(options Options) (*Server, error) {
 	if err := os.MkdirAll(s.options.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making a folder: %w", err)
 	}
-	if s.ca, err = openAuthority(s.options.Dir); err != nil {
+	if s.ca, err = authority.Open(s.options.Dir); err != nil {
 		return nil, err
 	}
 	return s, s.load()
@@ -90,7 +91,7 @@ func (s *Server) Options() Options {
 }
 
 // CAFile is the certificate that clients must trust.
-func (s *Server) CAFile() string { return filepath.Join(s.options.Dir, caFile) }
+func (s *Server) CAFile() string { return filepath.Join(s.options.Dir, authority.File) }
 
 // ARMEndpoint is the address of ARM, AuthorityHost of Entra, AdminEndpoint of the script of faults.
 func (s *Server) ARMEndpoint() string { return "https://" + s.listeners[0].Addr().String() }
@@ -111,7 +112,7 @@ func (s *Server) Start() error {
 			hosts = append(hosts, net.ParseIP(host))
 		}
 	}
-	certificate, err := s.ca.server(hosts...)
+	certificate, err := s.ca.Server(nil, hosts...)
 	if err != nil {
 		return err
 	}

@@ -17,8 +17,8 @@ type source struct {
 // program is a main package and the file in the image, the same as in the Dockerfiles.
 type program struct{ pkg, file string }
 
-// sources are all images but the trainer's, which is Python and has a Dockerfile only. The simulated engine has the name
-// of the one that it stands for, by which pods call it, and the shell that some of them start it by.
+// sources are all images but the trainer's, which is Python and has a Dockerfile only. The simulated engine and trainer have
+// the names of the programs that they stand for, by which pods call them, and the shell that some pods start engines by.
 var sources = []source{
 	{"workspace-operator", "workspace-operator", []program{{"./cmd", "manager"}}},
 	{"gateway", "workspace-operator", []program{{"./cmd/gateway", "gateway"}}},
@@ -27,6 +27,8 @@ var sources = []source{
 	{"runner", "tuning-operator", []program{{"./cmd/runner", "runner"}}},
 	{"fakeazure", "e2e", []program{{"./cmd/fakeazure", "fakeazure"}}},
 	{"simengine", "e2e", []program{{"./cmd/simengine", "vllm"}, {"./cmd/sh", "bin/sh"}}},
+	{"simtrainer", "e2e", []program{{"./cmd/simtrainer", "python"}}},
+	{"sources", "e2e", []program{{"./cmd/sources", "sources"}}},
 }
 
 func names() []string {
