@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -13,9 +15,21 @@ import (
 // azCommands are what the pages ask of Azure's CLI, with the flags that each has. They were looked up in what `az … --help` of version
 // 2.91 says: there is no Azure here, and the CLI is too large to be a part of the tests.
 var azCommands = map[string][]string{
-	"account show":      {},
-	"aks nodepool list": {"-g", "--cluster-name"},
-	"group create":      {"--name", "--location"},
+	"account show":                         {},
+	"acr build":                            {"--registry", "--image"},
+	"acr create":                           {"--name", "--resource-group", "--sku"},
+	"acr login":                            {"--name"},
+	"aks create":                           {"--name", "--resource-group", "--location", "--node-count", "--node-vm-size", "--enable-oidc-issuer", "--enable-workload-identity", "--attach-acr", "--generate-ssh-keys"},
+	"aks get-credentials":                  {"--name", "--resource-group"},
+	"aks nodepool list":                    {"-g", "--cluster-name"},
+	"aks show":                             {"--name", "--resource-group"},
+	"group create":                         {"--name", "--location"},
+	"identity create":                      {"--name", "--resource-group", "--location"},
+	"identity federated-credential create": {"--name", "--identity-name", "--resource-group", "--issuer", "--audiences", "--subject"},
+	"identity show":                        {"--name", "--resource-group"},
+	"role assignment create":               {"--assignee-object-id", "--assignee-principal-type", "--role", "--scope"},
+	"vm list-skus":                         {"--location", "--size"},
+	"vm list-usage":                        {"--location"},
 }
 
 // azAnswer stands for an id, a name or an address that Azure would print.
@@ -45,6 +59,11 @@ func az(ctx context.Context, w *walk, _ interp.ExecHandlerFunc, args []string) e
 		}
 		if (arg == "-o" || arg == "--output") && i+1 < len(args) {
 			format = args[i+1]
+		}
+	}
+	if file := args[len(args)-1]; first < len(args) && !strings.HasPrefix(file, "-") && !strings.HasPrefix(args[len(args)-2], "-") {
+		if _, err := os.Stat(filepath.Join(interp.HandlerCtx(ctx).Dir, file)); err != nil {
+			return err // an argument of no flag is a folder
 		}
 	}
 	var err error

@@ -50,7 +50,7 @@ func (w *walk) manifest(ctx context.Context, content any, folder string) error {
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", u.GetKind(), u.GetName(), err)
 	}
-	if namespaced {
+	if namespaced && u.GetNamespace() == "" {
 		u.SetNamespace(w.namespace)
 	}
 	err = w.strict.Apply(ctx, client.ApplyConfigurationFromUnstructured(u), client.FieldOwner("reader"), client.ForceOwnership, client.DryRunAll)
