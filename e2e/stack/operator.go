@@ -86,6 +86,9 @@ func (s *Stack) Run(ctx context.Context, o Operator) error {
 		// A machine that is busy with builds must not end an operator.
 		"--leader-election-lease-duration=45s",
 		"--health-probe-bind-address="+probes, "--metrics-bind-address="+metrics)
+	if o == TuningOperator {
+		args = append(args, "--allow-private-sources") // the hub and the registry are on loopback
+	}
 	if o == TuningOperator && s.options.Existing != nil {
 		// A cluster's own provisioner would wait for pods that nobody runs, or make a disk that costs money.
 		args = append(args, "--checkpoint-storage-class=none")

@@ -66,7 +66,7 @@ type Stack struct {
 	options     Options
 	dir         string
 	launcher    *process.Launcher
-	registry    *ociRegistry
+	outside     *outside
 	cloud       *cloud
 	gateway     *gateway
 	azureConfig string
@@ -109,7 +109,7 @@ func Start(ctx context.Context, options Options) (_ *Stack, err error) {
 		return nil, err
 	}
 	for _, step := range []func(context.Context) error{
-		s.startRegistry, s.startEngine, s.startCluster, s.startAzure, s.installAll, s.runAll, s.rememberWhatIsThere,
+		s.startOutside, s.startEngine, s.startCluster, s.startAzure, s.installAll, s.runAll, s.rememberWhatIsThere,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -118,8 +118,12 @@ func Start(ctx context.Context, options Options) (_ *Stack, err error) {
 	return s, s.playJobs(background)
 }
 
-func (s *Stack) startRegistry(context.Context) (err error) {
-	s.registry, err = startRegistry(filepath.Join(s.dir, "registry-ca.crt"))
+func (s *Stack) startOutside(ctx context.Context) (err error) {
+	dir := filepath.Join(s.dir, "outside")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("making a folder for certificates: %w", err)
+	}
+	s.outside, err = startOutside(ctx, dir)
 	return err
 }
 
@@ -201,7 +205,7 @@ func (s *Stack) runAll(ctx context.Context) error {
 func (s *Stack) Dir() string { return s.dir }
 
 // RegistryHost is host:port of the OCI registry.
-func (s *Stack) RegistryHost() string { return s.registry.host() }
+func (s *Stack) RegistryHost() string { return s.outside.registry.Address() }
 
 // Stop ends what Start started, in the opposite order, and removes the folder.
 func (s *Stack) Stop() error {
@@ -226,8 +230,8 @@ func (s *Stack) Stop() error {
 	if s.Cluster != nil {
 		errs = append(errs, s.Cluster.Stop())
 	}
-	if s.registry != nil {
-		s.registry.stop()
+	if s.outside != nil {
+		errs = append(errs, s.outside.stop())
 	}
 	if s.launcher != nil {
 		s.launcher.Close()

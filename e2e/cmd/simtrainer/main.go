@@ -13,15 +13,23 @@ import (
 	"kaito.sh/e2e/simtrainer"
 )
 
-// stepTime makes the default run take some seconds: long enough to be seen at work, and to be interrupted.
-const stepTime = 250 * time.Millisecond
+// defaultStep makes the default run take some seconds: long enough to be seen at work, and to be interrupted.
+const defaultStep = 250 * time.Millisecond
 
 func main() { os.Exit(run()) }
 
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	code, err := simtrainer.Train(ctx, os.Getenv, os.Stdout, stepTime)
+	step := defaultStep
+	if text := os.Getenv("SIM_STEP_TIME"); text != "" {
+		var err error
+		if step, err = time.ParseDuration(text); err != nil || step <= 0 {
+			_, _ = fmt.Fprintf(os.Stderr, "simtrainer: SIM_STEP_TIME is %q: want a duration such as 20ms\n", text) // nowhere is left to say that this failed
+			return 1
+		}
+	}
+	code, err := simtrainer.Train(ctx, os.Getenv, os.Stdout, step)
 	if err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, "simtrainer:", err) // nowhere is left to say that this failed
 		return 1
