@@ -90,16 +90,7 @@ func TestTheTuningOperatorAloneTunesOnANodeThatIsThere(t *testing.T) {
 	s := house(t, stack.Options{Operators: []stack.Operator{stack.TuningOperator}, WithoutKarpenterCRDs: true})
 	bringNode(t, s, "mine", "Standard_NC6s_v3", 1, map[string]string{"team": "blue"})
 	stacktest.CreatePushSecret(t, s)
-	job := &tuningv1alpha1.TuningJob{
-		ObjectMeta: metav1.ObjectMeta{Name: "alone", Namespace: stacktest.Namespace},
-		Spec: tuningv1alpha1.TuningJobSpec{
-			Model:     tuningv1alpha1.ModelSpec{Preset: "phi-3-mini-128k-instruct"},
-			Method:    tuningv1alpha1.MethodQLora,
-			Input:     tuningv1alpha1.Source{URLs: []string{"https://example.com/train.parquet"}},
-			Output:    tuningv1alpha1.Destination{Image: s.RegistryHost() + "/tuned/alone:1", ImagePushSecret: stacktest.PushSecret},
-			Resources: tuningv1alpha1.ResourcesSpec{NodeSelector: map[string]string{"team": "blue"}},
-		},
-	}
+	job := tuningJob(s)
 	require.NoError(t, s.Client.Create(t.Context(), job))
 	eventuallyGet(t, s, job, func(c *assert.CollectT) {
 		assert.True(c, meta.IsStatusConditionTrue(job.Status.Conditions, tuningv1alpha1.ConditionSucceeded), "%+v", job.Status)

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/utils/ptr"
@@ -20,6 +21,7 @@ import (
 	"kaito.sh/e2e/stack"
 	"kaito.sh/e2e/stack/stacktest"
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/shared/test/cluster"
 	"kaito.sh/shared/test/eventually"
 )
@@ -118,4 +120,28 @@ func inference(name string) *kaitov1alpha1.Workspace {
 		Resource:   kaitov1alpha1.ResourceSpec{LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": name}}},
 		Inference:  &kaitov1alpha1.InferenceSpec{Preset: &kaitov1alpha1.PresetSpec{Name: "phi-4-mini-instruct"}},
 	}
+}
+
+// tuningJob is a TuningJob that runs on a node of the blue team.
+func tuningJob(s *stack.Stack) *tuningv1alpha1.TuningJob {
+	return &tuningv1alpha1.TuningJob{
+		ObjectMeta: metav1.ObjectMeta{Name: "alone", Namespace: stacktest.Namespace},
+		Spec: tuningv1alpha1.TuningJobSpec{
+			Model:     tuningv1alpha1.ModelSpec{Preset: "phi-3-mini-128k-instruct"},
+			Method:    tuningv1alpha1.MethodQLora,
+			Input:     tuningv1alpha1.Source{URLs: []string{"https://example.com/train.parquet"}},
+			Output:    tuningv1alpha1.Destination{Image: s.RegistryHost() + "/tuned/alone:1", ImagePushSecret: stacktest.PushSecret},
+			Resources: tuningv1alpha1.ResourcesSpec{NodeSelector: map[string]string{"team": "blue"}},
+		},
+	}
+}
+
+// eventuallyGone waits until an object is no more.
+func eventuallyGone(t *testing.T, s *stack.Stack, obj client.Object) {
+	t.Helper()
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		require.NoError(c, s.Health())
+		err := s.Client.Get(t.Context(), client.ObjectKeyFromObject(obj), obj)
+		assert.True(c, apierrors.IsNotFound(err), "%v", err)
+	}, stacktest.Journey, eventually.Tick)
 }

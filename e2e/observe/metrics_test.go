@@ -28,9 +28,12 @@ type sample struct {
 	value  float64
 }
 
-// scrape reads /metrics as Prometheus does. Histograms have the names that PromQL knows them by.
-func scrape(t require.TestingT) []sample {
-	response, err := http.Get("http://" + house.Metrics[stack.GPUProvisioner] + "/metrics")
+// scrape reads the gpu-provisioner's /metrics.
+func scrape(t require.TestingT) []sample { return scrapeFrom(t, house.Metrics[stack.GPUProvisioner]) }
+
+// scrapeFrom reads /metrics as Prometheus does. Histograms have the names that PromQL knows them by.
+func scrapeFrom(t require.TestingT, address string) []sample {
+	response, err := http.Get("http://" + address + "/metrics")
 	require.NoError(t, err)
 	defer func() { _ = response.Body.Close() }() // read to the end
 	require.Equal(t, http.StatusOK, response.StatusCode)

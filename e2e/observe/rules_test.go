@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -11,9 +12,17 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"sigs.k8s.io/yaml"
+
+	"kaito.sh/e2e/stack"
 )
 
-const prometheusFolder = "gpu-provisioner/config/prometheus"
+// monitoring is a file of an operator's config/prometheus.
+func monitoring(t *testing.T, o stack.Operator, file string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, string(o), "config", "prometheus", file))
+	require.NoError(t, err)
+	return text
+}
 
 // metricsOf parses a PromQL expression and lists the metrics that it selects. Grafana fills in its variables before Prometheus sees them.
 func metricsOf(t *testing.T, expression string) []string {
@@ -42,9 +51,13 @@ type rule struct {
 
 func TestEveryAlertIsOfMetricsThatAreThereAndLeadsToItsRunbook(t *testing.T) {
 	live(t)
-	served := names(scrape(t))
-	text, err := os.ReadFile(filepath.Join(root, prometheusFolder, "rules.yaml"))
-	require.NoError(t, err)
+	alertsAreOf(t, stack.GPUProvisioner, names(scrape(t)))
+}
+
+// alertsAreOf checks an operator's alerts against the metrics that it serves.
+func alertsAreOf(t *testing.T, o stack.Operator, served map[string]bool) {
+	t.Helper()
+	text := monitoring(t, o, "rules.yaml")
 	var file struct {
 		Kind string `json:"kind"`
 		Spec struct {
@@ -85,9 +98,13 @@ type panel struct {
 
 func TestEveryPanelOfTheDashboardIsOfMetricsThatAreThere(t *testing.T) {
 	live(t)
-	served := names(scrape(t))
-	text, err := os.ReadFile(filepath.Join(root, prometheusFolder, "dashboard.json"))
-	require.NoError(t, err)
+	panelsAreOf(t, stack.GPUProvisioner, ownMetric, names(scrape(t)))
+}
+
+// panelsAreOf checks an operator's dashboard against the metrics that it serves; each of its own is on some panel.
+func panelsAreOf(t *testing.T, o stack.Operator, own *regexp.Regexp, served map[string]bool) {
+	t.Helper()
+	text := monitoring(t, o, "dashboard.json")
 	var dashboard struct {
 		Title  string  `json:"title"`
 		Panels []panel `json:"panels"`
@@ -109,7 +126,7 @@ func TestEveryPanelOfTheDashboardIsOfMetricsThatAreThere(t *testing.T) {
 	}
 	for metric := range served {
 		base := strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(metric, "_bucket"), "_count"), "_sum")
-		if ownMetric.MatchString(metric) {
+		if own.MatchString(metric) {
 			assert.True(t, shown[metric] || shown[base+"_bucket"] || shown[base+"_sum"], "no panel shows %s", metric)
 		}
 	}
