@@ -64,7 +64,7 @@ func (s *Stack) Run(ctx context.Context, o Operator) error {
 		return fmt.Errorf("%s: %w", o, err)
 	}
 	namespace, account := m.account()
-	s.users[user(namespace, account)] = true
+	s.users[user(namespace, account)] = o
 	kubeconfig, err := s.Cluster.ServiceAccountKubeconfig(ctx, namespace, account)
 	if err != nil {
 		return fmt.Errorf("getting a token for %s: %w", o, err)

@@ -3,6 +3,8 @@ package stack
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"path/filepath"
 
 	"kaito.sh/e2e/authority"
@@ -12,8 +14,10 @@ import (
 // outside is where models and data come from and adapters go to: servers over TLS on loopback, in this process.
 type outside struct {
 	hub, registry *sources.Server
-	// authorities is a folder with the certificate that clients must trust.
+	files         *sources.Hub
+	// authorities is the file of what clients must trust, trusted its content.
 	authorities string
+	trusted     []byte
 }
 
 func startOutside(ctx context.Context, dir string) (_ *outside, err error) {
@@ -25,8 +29,11 @@ func startOutside(ctx context.Context, dir string) (_ *outside, err error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &outside{authorities: filepath.Join(dir, authority.File)}
-	if o.hub, err = sources.Serve(ctx, "127.0.0.1:0", certificate, sources.NewHub("")); err != nil {
+	o := &outside{authorities: filepath.Join(dir, authority.File), files: sources.NewHub("")}
+	if o.trusted, err = os.ReadFile(o.authorities); err != nil {
+		return nil, fmt.Errorf("reading the authority: %w", err)
+	}
+	if o.hub, err = sources.Serve(ctx, "127.0.0.1:0", certificate, o.files); err != nil {
 		return nil, err
 	}
 	if o.registry, err = sources.Serve(ctx, "127.0.0.1:0", certificate, sources.NewRegistry(sources.Login{})); err != nil {
@@ -34,5 +41,11 @@ func startOutside(ctx context.Context, dir string) (_ *outside, err error) {
 	}
 	return o, nil
 }
+
+// Fetched is how often a file of the hub was asked for, by its path.
+func (s *Stack) Fetched(path string) int { return s.outside.files.Taken(path) }
+
+// Authorities are the certificates (PEM) that clients of the hub and of the registry must trust.
+func (s *Stack) Authorities() []byte { return s.outside.trusted }
 
 func (o *outside) stop() error { return errors.Join(o.hub.Stop(), o.registry.Stop()) }

@@ -37,10 +37,15 @@ type localPod struct {
 	folder string
 }
 
-// binaryOf is the program that stands for a container's image.
+// binaryOf is the program that stands for a container's image, by what the container calls.
 func binaryOf(c corev1.Container) string {
-	if len(c.Command) > 0 && c.Command[0] == "python" {
+	switch {
+	case len(c.Command) > 0 && c.Command[0] == "python":
 		return "simtrainer"
+	case len(c.Command) > 0 && c.Command[0] == "vllm":
+		return "simengine"
+	case c.Name == "gateway":
+		return "gateway"
 	}
 	return "runner"
 }
@@ -62,23 +67,16 @@ func (p *localPod) run(ctx context.Context) (cluster.Outcome, error) {
 }
 
 func (p *localPod) container(ctx context.Context, c corev1.Container) (cluster.ContainerOutcome, error) {
-	log := filepath.Join(p.folder, "termination-log")
+	log := p.terminationLog()
 	if err := os.WriteFile(log, nil, 0o600); err != nil {
 		return cluster.ContainerOutcome{}, fmt.Errorf("making the termination log: %w", err)
 	}
-	here, err := p.mounts(ctx, c)
+	args, env, err := p.here(ctx, c)
 	if err != nil {
 		return cluster.ContainerOutcome{}, err
 	}
-	places := strings.NewReplacer(append(here, c.TerminationMessagePath, log, hubName, "https://"+p.stack.outside.hub.Address())...)
-	var args []string
-	for _, arg := range c.Args {
-		args = append(args, places.Replace(arg))
-	}
 	run := exec.CommandContext(ctx, p.stack.binary(binaryOf(c)), args...)
-	if run.Env, err = p.environment(ctx, c, places); err != nil {
-		return cluster.ContainerOutcome{}, err
-	}
+	run.Env = append(os.Environ(), env...)
 	var out bytes.Buffer
 	run.Stdout, run.Stderr = &out, &out
 	run.Cancel = func() error { return run.Process.Signal(syscall.SIGTERM) }
@@ -98,9 +96,27 @@ func (p *localPod) container(ctx context.Context, c corev1.Container) (cluster.C
 	return cluster.ContainerOutcome{After: stepTime, ExitCode: int32(run.ProcessState.ExitCode()), Message: string(message)}, nil //nolint:gosec // 0 to 255
 }
 
+func (p *localPod) terminationLog() string { return filepath.Join(p.folder, "termination-log") }
+
+// here is a container's arguments and environment, with what they name as it is on this machine; more are further pairs of
+// what to put in the place of what.
+func (p *localPod) here(ctx context.Context, c corev1.Container, more ...string) (args, env []string, err error) {
+	mounts, err := p.mounts(ctx, c)
+	if err != nil {
+		return nil, nil, err
+	}
+	more = append(more, c.TerminationMessagePath, p.terminationLog(), hubName, "https://"+p.stack.outside.hub.Address())
+	places := strings.NewReplacer(append(more, mounts...)...)
+	for _, arg := range slices.Concat(c.Command[min(1, len(c.Command)):], c.Args) {
+		args = append(args, places.Replace(arg))
+	}
+	env, err = p.environment(ctx, c, places)
+	return args, env, err
+}
+
 // environment is the container's, and what a process of this machine needs besides.
 func (p *localPod) environment(ctx context.Context, c corev1.Container, places *strings.Replacer) ([]string, error) {
-	out := append(os.Environ(), "SSL_CERT_FILE="+p.stack.outside.authorities, "HF_ENDPOINT=https://"+p.stack.outside.hub.Address(), simulatedStep)
+	out := []string{"SSL_CERT_FILE=" + p.stack.outside.authorities, "HF_ENDPOINT=https://" + p.stack.outside.hub.Address(), simulatedStep}
 	for _, e := range c.Env {
 		value := places.Replace(strings.ReplaceAll(e.Value, "$$(", "$("))
 		if from := e.ValueFrom; from != nil && from.SecretKeyRef != nil {
@@ -144,6 +160,9 @@ func (p *localPod) volume(ctx context.Context, v corev1.Volume) (string, error) 
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return "", fmt.Errorf("making its folder: %w", err)
 	}
+	if v.Image != nil {
+		return folder, p.pull(ctx, v.Image.Reference, folder)
+	}
 	if v.Secret == nil {
 		return folder, nil
 	}
@@ -161,4 +180,14 @@ func (p *localPod) volume(ctx context.Context, v corev1.Volume) (string, error) 
 		}
 	}
 	return folder, nil
+}
+
+// pull brings an image's files into a folder, as a kubelet mounts it.
+func (p *localPod) pull(ctx context.Context, reference, folder string) error {
+	run := exec.CommandContext(ctx, p.stack.binary("runner"), "fetch", "--allow-private", "--model-image="+reference, "--model-dir="+filepath.Join(folder, "data"))
+	run.Env = append(os.Environ(), "SSL_CERT_FILE="+p.stack.outside.authorities)
+	if out, err := run.CombinedOutput(); err != nil {
+		return fmt.Errorf("pulling %s: %w: %s", reference, err, out)
+	}
+	return nil
 }

@@ -73,7 +73,7 @@ type Stack struct {
 	installed   map[Operator]manifests
 	operators   map[Operator]running
 	played      map[types.UID]bool
-	users       map[string]bool // who the operators were, as the audit log names them
+	users       map[string]Operator // who the operators were, as the audit log names them
 	// claimed is what was installed in an existing cluster, in that order; before is what there was without the stack.
 	claimed    []*unstructured.Unstructured
 	before     map[types.UID]bool
@@ -94,7 +94,7 @@ func Start(ctx context.Context, options Options) (_ *Stack, err error) {
 		return nil, fmt.Errorf("making a folder for everything: %w", err)
 	}
 	s := &Stack{options: options, dir: dir, Metrics: map[Operator]string{}, installed: map[Operator]manifests{},
-		operators: map[Operator]running{}, played: map[types.UID]bool{}, users: map[string]bool{}, before: map[types.UID]bool{}}
+		operators: map[Operator]running{}, played: map[types.UID]bool{}, users: map[string]Operator{}, before: map[types.UID]bool{}}
 	if options.Play == nil {
 		s.options.Play = s.TrainAndPush
 	}
@@ -226,7 +226,7 @@ func (s *Stack) Stop() error {
 	if s.cloud != nil {
 		errs = append(errs, s.cloud.stop())
 	}
-	errs = append(errs, s.denied(), s.uninstall(ctx))
+	errs = append(errs, s.rights(), s.uninstall(ctx))
 	if s.Cluster != nil {
 		errs = append(errs, s.Cluster.Stop())
 	}

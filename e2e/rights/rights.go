@@ -1,0 +1,108 @@
+// Package rights compares what the operators' roles allow with what the operators have asked the API server for.
+package rights
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// Right is one verb of one rule. A subresource follows its resource after a slash, as in rules.
+type Right struct {
+	Group    string `json:"group,omitempty"`
+	Resource string `json:"resource"`
+	Verb     string `json:"verb"`
+}
+
+func (r Right) String() string {
+	if r.Group == "" {
+		return r.Verb + " " + r.Resource
+	}
+	return r.Verb + " " + r.Resource + "." + r.Group
+}
+
+// Kind is the group and the resource without its subresource.
+func (r Right) Kind() string {
+	resource, _, _ := strings.Cut(r.Resource, "/")
+	return r.Group + "/" + resource
+}
+
+// Of are the rights that roles of those kinds (Role, ClusterRole) give to somebody by a binding that is among the objects. What users gain by
+// the cluster's own roles is bound by nobody here.
+func Of(objects []*unstructured.Unstructured, kinds ...string) (map[Right]bool, error) {
+	out := map[Right]bool{}
+	for _, u := range objects {
+		if !slices.Contains(kinds, u.GetKind()) || !bound(objects, u) {
+			continue
+		}
+		role := &rbacv1.ClusterRole{} // a Role's rules are alike
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, role); err != nil {
+			return nil, fmt.Errorf("reading %s %s: %w", u.GetKind(), u.GetName(), err)
+		}
+		for _, rule := range role.Rules {
+			for _, group := range rule.APIGroups {
+				for _, resource := range rule.Resources {
+					for _, verb := range rule.Verbs {
+						out[Right{group, resource, verb}] = true
+					}
+				}
+			}
+		}
+	}
+	return out, nil
+}
+
+func bound(objects []*unstructured.Unstructured, role *unstructured.Unstructured) bool {
+	return slices.ContainsFunc(objects, func(u *unstructured.Unstructured) bool {
+		ref, found, err := unstructured.NestedStringMap(u.Object, "roleRef")
+		return err == nil && found && ref["kind"] == role.GetKind() && ref["name"] == role.GetName()
+	})
+}
+
+// Sorted are the rights of a set, by kind and verb.
+func Sorted(set map[Right]bool) []Right {
+	var out []Right
+	for r := range set {
+		out = append(out, r)
+	}
+	slices.SortFunc(out, func(a, b Right) int {
+		return cmp.Or(strings.Compare(a.Group, b.Group), strings.Compare(a.Resource, b.Resource), strings.Compare(a.Verb, b.Verb))
+	})
+	return out
+}
+
+// Unused are the rights that no call needed, and that nobody has a reason to keep all the same; stale are kept rights that no role has.
+func Unused(operator string, allowed, used map[Right]bool) (unused, stale []Right) {
+	kept := map[Right]bool{}
+	for _, k := range Kept {
+		if k.Operator != operator {
+			continue
+		}
+		for _, verb := range k.Verbs {
+			kept[Right{k.Group, k.Resource, verb}] = true
+		}
+	}
+	left := map[Right]bool{}
+	for r := range allowed {
+		if !used[r] && !kept[r] && !implied(r, used) {
+			left[r] = true
+		}
+	}
+	gone := map[Right]bool{}
+	for r := range kept {
+		if !allowed[r] {
+			gone[r] = true
+		}
+	}
+	return Sorted(left), Sorted(gone)
+}
+
+// implied: an informer lists only where the API server can't begin a watch with what there is (KEP-3157), and otherwise watches.
+func implied(r Right, used map[Right]bool) bool {
+	return r.Verb == "list" && used[Right{r.Group, r.Resource, "watch"}]
+}

@@ -1,0 +1,73 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"kaito.sh/shared/test/process"
+)
+
+// Server is a serving pod's engine and gateway as processes of this machine, with the pod's own arguments and adapters.
+type Server struct {
+	// Address of the gateway, host:port.
+	Address string
+
+	processes []*process.Process
+	folder    string
+}
+
+// Serve runs a serving pod for real: init containers to their end, then its engine (simulated) and its gateway, and waits until
+// the gateway is ready.
+func (s *Stack) Serve(ctx context.Context, pod *corev1.Pod) (_ *Server, err error) {
+	folder, err := os.MkdirTemp(s.dir, "server-")
+	if err != nil {
+		return nil, fmt.Errorf("making a folder for the pod: %w", err)
+	}
+	server := &Server{folder: folder}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, server.Stop())
+		}
+	}()
+	local := &localPod{stack: s, pod: pod, folder: folder}
+	for _, c := range pod.Spec.InitContainers {
+		c.Args = append(c.Args, "--allow-private") // the registry is on loopback
+		if outcome, err := local.container(ctx, c); err != nil || outcome.ExitCode != 0 {
+			return nil, errors.Join(err, fmt.Errorf("container %s ended with %d: %s", c.Name, outcome.ExitCode, outcome.Message))
+		}
+	}
+	engine, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	if server.Address, err = freeAddress(); err != nil {
+		return nil, err
+	}
+	host, port, _ := net.SplitHostPort(engine)
+	var front *process.Process
+	for _, c := range pod.Spec.Containers {
+		args, env, err := local.here(ctx, c, "--host=127.0.0.1", "--host="+host, "--port=8000", "--port="+port, "http://127.0.0.1:8000", "http://"+engine, "--listen=:5000", "--listen="+server.Address)
+		if err != nil {
+			return nil, err
+		}
+		started, err := s.launcher.Start(process.Spec{Name: pod.Name + "-" + c.Name, Binary: s.binary(binaryOf(c)), Args: args, Env: env})
+		if err != nil {
+			return nil, err
+		}
+		server.processes = append(server.processes, started)
+		if c.Name == "gateway" {
+			front = started
+		}
+	}
+	return server, (&gateway{address: server.Address, process: front}).ready(ctx)
+}
+
+// Stop ends the processes.
+func (s *Server) Stop() error {
+	return errors.Join(process.StopAll(s.processes...), os.RemoveAll(s.folder))
+}
