@@ -63,18 +63,27 @@ def construct(section, kind, args):
         raise Failure("ConfigInvalid", "%s: %s" % (section, error)) from error
 
 
+def quantization(settings):
+    """The quantizer's configuration, or None."""
+    from transformers import BitsAndBytesConfig
+
+    args = dict(settings.config.get("quantization") or {})
+    if not args:
+        return None
+    if "bnb_4bit_compute_dtype" in args:
+        args["bnb_4bit_compute_dtype"] = dtype_for(args["bnb_4bit_compute_dtype"])
+    return construct("QuantizationConfig", BitsAndBytesConfig, args)
+
+
 def load_model(settings, reporter):
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     args = dict(settings.config.get("model", {}))
     dtype = dtype_for(args.pop("torch_dtype", None))
     trust = bool(args.pop("trust_remote_code", False))
-    if settings.config.get("quantization"):
-        quantization = dict(settings.config["quantization"])
-        if "bnb_4bit_compute_dtype" in quantization:
-            quantization["bnb_4bit_compute_dtype"] = dtype_for(quantization["bnb_4bit_compute_dtype"])
-        args["quantization_config"] = construct("QuantizationConfig", BitsAndBytesConfig, quantization)
+    if quantized := quantization(settings):
+        args["quantization_config"] = quantized
     if torch.cuda.is_available():
         # One replica on each GPU: the model of one process is on its own device.
         args["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
@@ -128,6 +137,19 @@ def keep_the_order_when_resuming():
     library.skip_first_batches = skip
 
 
+def keep_adapters_in_32_bits(model):
+    """Train a quantized model's adapter as PEFT trains any other, and as it is after a checkpoint was read.
+
+    TRL (0.26) makes it bfloat16 for a quantized model, PEFT makes it float32 again when it loads a checkpoint: a resumed
+    run would go on in other numbers than one that was never stopped. It also lets float16 be scaled where there is no bfloat16.
+    """
+    import torch
+
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.float32)
+
+
 def make_trainer(settings, reporter, stop):
     from peft import LoraConfig
     from transformers import PrinterCallback
@@ -140,6 +162,7 @@ def make_trainer(settings, reporter, stop):
         model=model, args=args, processing_class=tokenizer, peft_config=construct("LoraConfig", LoraConfig, settings.config["lora"]),
         train_dataset=train, eval_dataset=held_out if args.eval_strategy != "no" else None,
     )
+    keep_adapters_in_32_bits(trainer.model)
     trainer.remove_callback(PrinterCallback)  # prints Python's dicts between our lines
     trainer.add_callback(make_callback(settings, reporter, stop))
     return trainer

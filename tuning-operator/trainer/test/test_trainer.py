@@ -1,10 +1,14 @@
 """The trainer with the real TRL and PEFT, on a CPU, with a model made here: make test-trainer.
 
-The claim: a run that is killed and goes on has the loss curve of one that was never stopped.
+The claim: a run that is killed and goes on has the loss curve of one that was never stopped. Where it is killed is drawn; SEED
+draws the same again.
 """
 
+import glob
+import itertools
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -20,10 +24,13 @@ sys.path[:0] = [TRAINER, HERE]
 import checkpoint  # noqa: E402
 import report  # noqa: E402
 import tiny  # noqa: E402
+import train  # noqa: E402
 
 PORT = 19400  # the test's own; the job's is 9400
 TOTAL = 24  # 48 rows, batches of 4, 2 epochs
 LIMIT = 300  # seconds for one run; it takes about fifteen
+SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
+GOLDEN = os.path.join(TRAINER, os.pardir, "internal", "training", "testdata")  # what the operator's Go code builds
 
 
 def configuration(**trainer):
@@ -42,10 +49,11 @@ def read(path):
 class Run:
     """One container's life."""
 
-    def __init__(self, work, config=None, data=None, port=0, every=5, launcher=None):
+    def __init__(self, work, config=None, data=None, port=0, every=5, launcher=None, model=None):
         self.work = work
+        os.makedirs(work, exist_ok=True)
         self.env = {
-            **os.environ, "KAITO_TRAINING_CONFIG": json.dumps(config or configuration()), "KAITO_MODEL_DIR": Trainer.model,
+            **os.environ, "KAITO_TRAINING_CONFIG": json.dumps(config or configuration()), "KAITO_MODEL_DIR": model or Trainer.model,
             "KAITO_DATA_DIR": data or Trainer.data, "KAITO_ADAPTER_DIR": os.path.join(work, "adapter"), "KAITO_CHECKPOINT_DIR": os.path.join(work, "checkpoints"),
             "KAITO_CHECKPOINT_STEPS": str(every), "KAITO_CHECKPOINT_KEEP": "2", "KAITO_RESULT_FILE": os.path.join(work, "train.json"),
             "KAITO_TERMINATION_LOG": os.path.join(work, "termination-log"), "KAITO_PROGRESS_PORT": str(port), "KAITO_BASE_MODEL": "org/tiny",
@@ -105,18 +113,18 @@ class Trainer(unittest.TestCase):
         os.makedirs(path, exist_ok=True)
         return path
 
-    def assert_same_curve(self, *runs):
-        got = {}
-        for run in runs:
-            got.update(run.losses)
-        self.assertEqual(sorted(got), list(range(1, TOTAL + 1)))
-        for step, loss in self.whole.losses.items():
-            self.assertAlmostEqual(got[step], loss, places=5, msg="step %d" % step)
+    def assert_same_curve(self, *runs, whole=None):
+        """Each step that any of the runs made, the lost ones too, and all of them together."""
+        whole = whole or self.whole
+        for number, run in enumerate(runs):
+            for step, loss in run.losses.items():
+                self.assertAlmostEqual(loss, whole.losses[step], places=5, msg="run %d, step %d" % (number, step))
+        self.assertEqual(sorted(set().union(*(run.losses for run in runs))), list(range(1, TOTAL + 1)))
 
-    def assert_same_adapter(self, work):
+    def assert_same_adapter(self, work, whole=None):
         from safetensors.torch import load_file
 
-        a = load_file(os.path.join(self.root, "whole", "adapter", "adapter_model.safetensors"))
+        a = load_file(os.path.join((whole or self.whole).work, "adapter", "adapter_model.safetensors"))
         b = load_file(os.path.join(work, "adapter", "adapter_model.safetensors"))
         self.assertEqual(a.keys(), b.keys())
         for name in a:
@@ -135,13 +143,24 @@ class Trainer(unittest.TestCase):
         self.assertEqual([step for step, _ in checkpoint.complete(os.path.join(self.root, "whole", "checkpoints"))], [20, TOTAL], "two are kept, the end among them")
 
     def test_the_adapter_loads_and_names_its_base(self):
+        import torch
         from peft import PeftModel
-        from transformers import AutoModelForCausalLM
+        from transformers import AutoModelForCausalLM, AutoTokenizer
 
         folder = os.path.join(self.root, "whole", "adapter")
         self.assertEqual(read(os.path.join(folder, "adapter_config.json"))["base_model_name_or_path"], "org/tiny")
-        model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(self.model), folder)
-        self.assertTrue(any("lora_B" in name and p.abs().sum() > 0 for name, p in model.named_parameters()))
+        row = next(tiny.rows("messages", 1))["messages"]
+        ids = AutoTokenizer.from_pretrained(self.model).apply_chat_template(row, return_tensors="pt")
+        with torch.no_grad():
+            base = AutoModelForCausalLM.from_pretrained(self.model).eval()
+            before = base(ids, labels=ids)
+            model = PeftModel.from_pretrained(base, folder).eval()
+            after = model(ids, labels=ids)
+            with model.disable_adapter():
+                without = model(ids, labels=ids)
+        self.assertGreater((after.logits - before.logits).abs().max().item(), 0.1, "the adapter changes the output")
+        self.assertLess(after.loss.item(), before.loss.item() - 0.1, "towards what it was trained on")
+        self.assertTrue(torch.equal(without.logits, before.logits), "and is all that changes it")
 
     def test_killed_and_resumed_is_the_same_run(self):
         work = self.folder("killed")
@@ -156,6 +175,32 @@ class Trainer(unittest.TestCase):
         self.assertIn(second.message["train"]["fromStep"], (15, 20))
         self.assert_same_curve(first, second)
         self.assert_same_adapter(work)
+
+    def test_each_shape_and_format_killed_at_a_random_step_is_the_same_run(self):
+        print("SEED=%d" % SEED, file=sys.stderr)
+        dice = random.Random(SEED)
+        wholes = {"messages": self.whole}
+        for shape, form in itertools.product(("messages", "prompt-completion"), ("jsonl", "parquet")):
+            at = dice.randrange(1, TOTAL)
+            with self.subTest(shape=shape, form=form, SEED=SEED, step=at):
+                name = shape + "-" + form
+                data = self.folder(name + "-data")
+                tiny.make_data(data, shape, form)
+                # The rows of both formats are the same, and so must the curves be.
+                if shape not in wholes:
+                    wholes[shape] = Run(self.folder(name + "-whole"), data=data).end()
+                    self.assertEqual(wholes[shape].code, 0, wholes[shape].stderr)
+                work = self.folder(name)
+                first = Run(work, data=data)
+                first.until(lambda l: l["train"]["step"] >= at)
+                first.process.kill()
+                first.end()
+                self.assertEqual(first.code, -signal.SIGKILL)
+                second = Run(work, data=data).end()
+                self.assertEqual(second.code, 0, second.stderr)
+                self.assertLessEqual(second.message["train"]["fromStep"], max(first.losses))
+                self.assert_same_curve(first, second, whole=wholes[shape])
+                self.assert_same_adapter(work, whole=wholes[shape])
 
     def test_stopped_and_resumed_is_the_same_run(self):
         work = self.folder("stopped")
@@ -235,6 +280,9 @@ class Trainer(unittest.TestCase):
     def test_qlora_with_four_bits_stopped_and_resumed(self):
         config = configuration()
         config.update(method="qlora", quantization={"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "bfloat16", "bnb_4bit_use_double_quant": True})
+        whole = Run(self.folder("qlora-whole"), config=config, every=1000).end()
+        self.assertEqual(whole.code, 0, whole.stderr)
+        self.assertGreater(abs(whole.losses[1] - self.whole.losses[1]), 1e-4, "four bits are not the same model")
         work = self.folder("qlora")
         first = Run(work, config=config, every=1000)
         first.until(lambda l: l["train"]["step"] >= 3)
@@ -244,7 +292,8 @@ class Trainer(unittest.TestCase):
         second = Run(work, config=config, every=1000).end()
         self.assertEqual(second.code, 0, second.stderr)
         self.assertEqual(second.message["train"]["fromStep"], first.message["train"]["step"])
-        self.assertTrue(os.path.exists(os.path.join(work, "adapter", "adapter_model.safetensors")))
+        self.assert_same_curve(first, second, whole=whole)
+        self.assert_same_adapter(work, whole=whole)
 
     def test_progress_is_served(self):
         run = Run(self.folder("served"), port=PORT)
@@ -276,6 +325,52 @@ class Trainer(unittest.TestCase):
         launcher = [os.path.join(TRAINER, "launch.py"), "--nproc-per-node=2", "--max-restarts=0", "--standalone"]
         run = Run(self.folder("launched"), config=configuration(leaning_rate=1), launcher=launcher).end()
         self.assertEqual(run.code, report.EXIT_PERMANENT, run.stderr)
+
+
+class Configurations(unittest.TestCase):
+    """What the operator builds (its golden files) is what the libraries take, key by key."""
+
+    def settings(self, config):
+        return train.Settings({**dict.fromkeys(("KAITO_MODEL_DIR", "KAITO_DATA_DIR", "KAITO_ADAPTER_DIR", "KAITO_CHECKPOINT_DIR"), self.folder), "KAITO_TRAINING_CONFIG": json.dumps(config)})
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="kaito-trainer-")
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def test_each_golden_file_of_the_operator_is_taken(self):
+        import torch
+        from peft import LoraConfig
+
+        golden = sorted(glob.glob(os.path.join(GOLDEN, "*.json")))
+        self.assertGreaterEqual(len(golden), 5)
+        for path in golden:
+            with self.subTest(os.path.basename(path)):
+                settings = self.settings(read(path)["config"])
+                arguments = train.arguments(settings, torch.float32)
+                for key, value in settings.config["trainer"].items():
+                    self.assertEqual(getattr(arguments, key), value, key)
+                lora = train.construct("LoraConfig", LoraConfig, settings.config["lora"])
+                for key, value in settings.config["lora"].items():
+                    got = getattr(lora, key)
+                    self.assertEqual(sorted(got) if isinstance(got, set) else got, value, key)
+                quantization = train.quantization(settings)
+                self.assertEqual(quantization is not None, settings.config["method"] == "qlora")
+                for key, value in settings.config.get("quantization", {}).items():
+                    if key != "bnb_4bit_compute_dtype":  # as far as the device can compute in it
+                        self.assertEqual(getattr(quantization, key), value, key)
+
+    def test_the_golden_file_with_the_most_keys_trains(self):
+        config = read(os.path.join(GOLDEN, "renamed-and-unknown.json"))["config"]
+        config["trainer"]["max_steps"] = 2
+        model, data = os.path.join(self.folder, "model"), os.path.join(self.folder, "data")
+        tiny.make_model(model)
+        where = os.path.join(data, config["dataset"]["path"])
+        os.makedirs(os.path.dirname(where))
+        with open(where, "w") as out:
+            out.write("question,answer\n" + "".join("what is %d,it is %d\n" % (n, n) for n in range(20)))
+        run = Run(os.path.join(self.folder, "work"), config=config, data=data, model=model).end()
+        self.assertEqual(run.code, 0, run.stderr)
+        self.assertEqual(run.message["train"]["step"], 2)
 
 
 class Messages(unittest.TestCase):

@@ -27,10 +27,26 @@ def make_model(folder):
     )).save_pretrained(folder)
 
 
-def make_data(folder, rows=48):
+def rows(shape, count):
+    """Rows of TRL's shapes: messages, or prompt and completion. Both say the same."""
+    for n in range(count):
+        line = LINES[n % len(LINES)]
+        prompt = "say %d: %s" % (n, line)
+        if shape == "messages":
+            yield {"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": line}]}
+        else:
+            yield {"prompt": prompt, "completion": " " + line}
+
+
+def make_data(folder, shape="messages", form="jsonl", count=48):
     os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, "train.jsonl"), "w") as out:
-        for n in range(rows):
-            line = LINES[n % len(LINES)]
-            messages = [{"role": "user", "content": "say %d: %s" % (n, line)}, {"role": "assistant", "content": line}]
-            out.write(json.dumps({"messages": messages}) + "\n")
+    path = os.path.join(folder, "train." + form)
+    if form == "parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows(shape, count))), path)
+        return
+    with open(path, "w") as out:
+        for row in rows(shape, count):
+            out.write(json.dumps(row) + "\n")
