@@ -6,9 +6,11 @@ N ?= 100
 bench: controlplane ## The workspace-operator beside a client that makes only the necessary calls, N Workspaces at once; fails above a bar.
 	@cd $(ROOT)/workspace-operator && go test ./internal/bench -count=1 -v -timeout 30m -args -n=$(N) -strict
 
+DURATION ?= 10m
+
 .PHONY: bench-gateway
-bench-gateway: ## The gateway beside a bare reverse proxy: latency at 2,000 requests a second, allocations a streamed chunk.
-	@cd $(ROOT)/workspace-operator && go test -run '^$$' -bench . ./internal/gateway
+bench-gateway: ## The gateway beside direct calls and a bare reverse proxy at 2,000 requests/s and 500 streams; memory for DURATION, 10,000 slow clients, a stop under load.
+	@cd $(ROOT)/workspace-operator && go test ./internal/gateway/bench -count=1 -v -timeout 2h -args -rounds=10 -slice=1s -streams=500 -slow=10000 -duration=$(DURATION) -strict
 
 .PHONY: e2e
 e2e: controlplane $(KUSTOMIZE) binaries ## The stories of users, on the whole house on this machine.

@@ -16,6 +16,9 @@ import (
 // to the engine turns out to be closed. What goes beyond is passed on while it arrives.
 const holdBytes = 256 << 10
 
+// errBodyGaveWay says that a body was given up because others needed its memory.
+var errBodyGaveWay = errors.New("the body arrived too slowly while others were arriving")
+
 // takeBody reads the beginning of r's body and replaces it with one that the engine call can read. It bounds the body's
 // size and the time that the client may take for it.
 func (g *Gateway) takeBody(r *http.Request, rec *recorder) error {
@@ -31,29 +34,64 @@ func (g *Gateway) takeBody(r *http.Request, rec *recorder) error {
 	// The server's own writer: it closes the connection of a client that sends too much.
 	limited := http.MaxBytesReader(rec.ResponseWriter, r.Body, g.cfg.MaxBodyBytes)
 
-	size := int64(holdBytes)
-	if r.ContentLength >= 0 {
-		size = min(size, r.ContentLength)
-	}
-	held := bytes.NewBuffer(make([]byte, 0, min(size+bytes.MinRead, 4<<10)))
-	// One byte more than is held tells a body that ends here from one that goes on.
-	_, err := io.Copy(held, io.LimitReader(limited, holdBytes+1))
+	held, ended, err := g.holdBody(limited, r.ContentLength, rec)
 	if err != nil {
 		return err
 	}
-	if held.Len() <= holdBytes {
-		whole := held.Bytes()
-		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(whole)), nil }
+	if ended {
+		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(held)), nil }
 		r.Body, _ = r.GetBody()
-		r.ContentLength = int64(len(whole))
+		r.ContentLength = int64(len(held))
 		r.TransferEncoding = nil
 		return nil
 	}
-	r.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(held.Bytes()), limited), r.Body}
+	upload := &uploadBody{rest: limited, closer: r.Body, rec: rec, over: time.Now().Add(g.cfg.ReadTimeout)}
+	if err := upload.take(r.Context(), g.uploads); err != nil {
+		return err
+	}
+	upload.Reader = io.MultiReader(bytes.NewReader(held), readerFunc(upload.readRest))
+	r.Body = upload
 	return nil
+}
+
+// smallBody is held without being counted: a connection costs as much.
+const smallBody = 4 << 10
+
+// holdBody reads a body until its end, or one byte more than holdBytes of it. length is -1 where none was announced.
+func (g *Gateway) holdBody(from io.Reader, length int64, rec *recorder) (held []byte, ended bool, err error) {
+	size := int64(smallBody)
+	if length >= 0 {
+		size = min(size, length+1) // one more, for the read that meets the end
+	}
+	held = make([]byte, 0, size)
+	// A deadline in the past ends the read that waits for the client.
+	here := g.intake.arrive(func() { _ = rec.control.SetReadDeadline(time.Unix(1, 0)) })
+	defer func() {
+		if here.leave() { // even if its end came just then: the deadline has reached the connection
+			err = errBodyGaveWay
+		}
+	}()
+	for {
+		if len(held) == cap(held) {
+			if len(held) > holdBytes {
+				return held, false, nil
+			}
+			next := min(2*int64(cap(held)), holdBytes+1)
+			if length >= 0 {
+				next = min(next, length+1)
+			}
+			here.hold(next)
+			held = append(make([]byte, 0, next), held...)
+		}
+		n, err := from.Read(held[len(held):cap(held)])
+		held = held[:len(held)+n]
+		if errors.Is(err, io.EOF) {
+			return held, true, nil
+		}
+		if err != nil {
+			return nil, false, err
+		}
+	}
 }
 
 // bodyError turns an error of reading the client's body into an answer; nil means that nobody is left to answer.
@@ -65,6 +103,14 @@ func (g *Gateway) bodyError(err error) *apiError {
 		return refused
 	case errors.As(err, &tooLarge):
 		return bodyTooLarge(tooLarge.Limit)
+	case errors.Is(err, errQueueFull), errors.Is(err, errQueueTimeout):
+		return g.queueRefusal(err)
+	case errors.Is(err, errBodyGaveWay):
+		return &apiError{
+			status: http.StatusRequestTimeout, kind: typeInvalidRequest, code: "request_timeout",
+			message:    "The request's body arrived too slowly while many others were arriving. Send it again.",
+			headerName: "Connection", headerValue: "close",
+		}
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return &apiError{
 			status: http.StatusRequestTimeout, kind: typeInvalidRequest, code: "request_timeout",

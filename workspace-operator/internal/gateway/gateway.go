@@ -26,13 +26,16 @@ const statusClientGone = 499
 
 // Gateway is the handler of everything a client can reach.
 type Gateway struct {
-	cfg       Config
-	engine    *url.URL
-	clock     clock.WithDelayedExecution
-	logger    *slog.Logger
-	table     routeTable
-	keys      *keyRing // nil: no key is asked for
-	limiter   *limiter
+	cfg     Config
+	engine  *url.URL
+	clock   clock.WithDelayedExecution
+	logger  *slog.Logger
+	table   routeTable
+	keys    *keyRing // nil: no key is asked for
+	limiter *limiter
+	// uploads are the places of requests whose bodies are still arriving when they ask for one of the engine's.
+	uploads   *limiter
+	intake    *intake
 	metrics   *metrics
 	ready     *readiness
 	transport http.RoundTripper
@@ -72,6 +75,8 @@ func New(cfg Config, opts Options) (*Gateway, error) {
 	g := &Gateway{
 		cfg: cfg, engine: engine, clock: opts.Clock, logger: opts.Logger, table: newRouteTable(),
 		limiter:     newLimiter(opts.Clock, cfg.MaxConcurrent, cfg.MaxQueue, cfg.QueueTimeout),
+		uploads:     newLimiter(opts.Clock, max(cfg.MaxConcurrent/uploadShare, 1), cfg.MaxQueue, cfg.QueueTimeout),
+		intake:      newIntake(intakeBytes),
 		connections: newTransport(cfg),
 	}
 	g.transport = g.connections
@@ -183,6 +188,9 @@ func (g *Gateway) handle(w http.ResponseWriter, r *http.Request, ex *exchange) *
 	}
 	if err := g.takeBody(r, ex.rec); err != nil {
 		return g.bodyError(err)
+	}
+	if upload, ok := r.Body.(*uploadBody); ok {
+		defer upload.done() // where nobody comes to read it
 	}
 	var chat *chatRequest
 	if ex.route.chat {

@@ -18,31 +18,65 @@ import (
 
 func TestOnlyInferenceCanBeReached(t *testing.T) {
 	blocked := []string{
-		// vLLM's routes besides inference, of its API server and of its development mode.
-		"/pause", "/resume", "/is_paused", "/update_weights", "/init_weight_transfer_engine", "/invocations", "/collective_rpc",
-		"/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/sleep", "/wake_up", "/is_sleeping", "/reset_prefix_cache", "/reset_mm_cache",
-		"/server_info", "/start_profile", "/stop_profile", "/scale_elastic_ep", "/abort_requests", "/tokenize", "/detokenize", "/docs", "/openapi.json",
-		"/version", "/load", "/ping", "/health", "/v1/realtime", "/v1/chat/completions/render", "/inference/v1/generate", "/pooling", "/classify",
+		// vLLM's routes besides inference, from 0.10 to 0.32: of its API server, of SageMaker's mode, of its development mode.
+		"/health", "/load", "/ping", "/version", "/tokenize", "/detokenize", "/tokenizer_info", "/invocations", "/server_info", "/metrics/", "/kv_event_sources",
+		"/pooling", "/classify", "/score", "/rerank", "/v2/rerank", "/v2/embed", "/generative_scoring", "/v1/systemone", "/v1/realtime", "/inference/v1/generate",
+		"/inference/v1/abort_requests", "/v1/chat/completions/batch", "/v1/chat/completions/render", "/v1/chat/completions/derender", "/v1/completions/render",
+		"/v1/completions/derender", "/v1/messages/render", "/v1/responses/render", "/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/v1/files", "/v1/batches",
+		"/pause", "/resume", "/is_paused", "/sleep", "/wake_up", "/is_sleeping", "/reset_prefix_cache", "/reset_mm_cache", "/reset_encoder_cache",
+		"/collective_rpc", "/update_weights", "/init_weights_update_group", "/init_weight_transfer_engine", "/get_world_size", "/start_profile", "/stop_profile",
+		"/scale_elastic_ep", "/is_scaling_elastic_ep", "/abort_requests", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json",
 		// Ways to write an allowed path that is another one.
-		"/", "//v1/models", "/v1/models/", "/v1//models", "/v1/./models", "/v1/models/../../pause", "/v1/chat/completions/../../../pause",
-		"/v1/models/%2e%2e/%2e%2e/pause", "/V1/models", "/v1/models%00", "/v1/models%0d%0aX: y", "/v1/models;/pause", "/v1/responses/a%2fb", "/v1/responses/..", "/v1/responses/",
-		"/v1/responses/a/cancel/b", "/chat/", "/v1",
+		"/", "//", "//v1/models", "/v1/models/", "/v1//models", "/v1/./models", "/./v1/models", "/v1/../pause", "/v1/%2e%2e/pause", "/v1/%2E%2E/pause", "/v1/..%2fpause", "/v1/%252e%252e/pause",
+		"/v1/models/../../pause", "/v1/chat/completions/../../../pause", "/v1/models/%2e%2e/%2e%2e/pause", "/v1/models/..;/pause", "/v1\\..\\pause", "/V1/models", "/v1/Models", "/v1/models%20",
+		"/v1/models%00", "/v1/models%00/pause", "/v1/models%0d%0aX: y", "/v1/models;/pause", "/v1/models%3f", "/v1/models%23", "/%76%31/load_lora_adapter", "/v1/load%5flora_adapter",
+		"/v1/responses/a%2fb", "/v1/responses/..", "/v1/responses/../models", "/v1/responses/%2e%2e/load_lora_adapter", "/v1/responses/", "/v1/responses//cancel", "/v1/responses/a/cancel/b",
+		"/chat/", "/chat/../pause", "/healthz/", "/healthz/../pause", "/readyz/x", "/v1", "/v1/",
 	}
 	f := start(t, answer(`{}`))
 	for _, path := range blocked {
-		for _, method := range []string{http.MethodGet, http.MethodPost} {
-			conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
-			require.NoError(t, err)
-			_, err = fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}", method, strings.ReplaceAll(path, " ", "%20"))
-			require.NoError(t, err)
-			res, err := http.ReadResponse(bufio.NewReader(conn), nil)
-			require.NoError(t, err, path)
-			answered, body := readReply(t, res)
-			requireError(t, answered, body, http.StatusNotFound, "unknown_url")
-			require.NoError(t, conn.Close())
+		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions, "REPORT"} {
+			answers := f.raw(t, fmt.Sprintf("%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}", method, strings.ReplaceAll(path, " ", "%20")))
+			require.Len(t, answers, 1, path)
+			require.Equal(t, http.StatusNotFound, answers[0].StatusCode, "%s %s", method, path)
+			requireError(t, answers[0], answers[0].body, http.StatusNotFound, "unknown_url")
 		}
 	}
 	assert.Empty(t, f.requests())
+}
+
+func TestNoHeaderLeadsElsewhere(t *testing.T) {
+	f := start(t, answer(`{}`))
+	for _, header := range []string{
+		"Host: 127.0.0.1:8000", "Host: x\r\nX-Original-URL: /pause", "Host: x\r\nX-Rewrite-URL: /pause", "Host: x\r\nX-Forwarded-Path: /pause", "Host: x\r\nX-Forwarded-Prefix: /pause",
+		"Host: x\r\nX-Forwarded-Host: elsewhere", "Host: x\r\nForwarded: host=elsewhere", "Host: x\r\nX-HTTP-Method-Override: DELETE", "Host: x\r\nConnection: Host", "Host: x\r\nUpgrade: websocket\r\nConnection: Upgrade",
+		"Host: x\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAAP__", "Host: x\r\nDestination: /pause",
+	} {
+		before := len(f.requests())
+		answers := f.raw(t, "GET /v1/models HTTP/1.1\r\n"+header+"\r\n\r\n"+"GET /pause HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+		require.Len(t, answers, 2, header)
+		assert.Equal(t, http.StatusOK, answers[0].StatusCode, header)
+		assert.Equal(t, http.StatusNotFound, answers[1].StatusCode, "a connection stays HTTP: %s", header)
+		require.Len(t, f.requests(), before+1, header)
+		at := f.requests()[before]
+		assert.Equal(t, "/v1/models", at.target, header)
+		assert.Equal(t, http.MethodGet, at.method, header)
+		assert.Equal(t, f.engine.Host, at.host, header)
+	}
+}
+
+func TestNoRequestLineLeadsElsewhere(t *testing.T) {
+	f := start(t, answer(`{}`))
+	for _, request := range []string{
+		"CONNECT 127.0.0.1:8000 HTTP/1.1\r\nHost: 127.0.0.1:8000", "CONNECT /v1/models HTTP/1.1\r\nHost: x", "GET * HTTP/1.1\r\nHost: x", "OPTIONS * HTTP/1.1\r\nHost: x", "PRI * HTTP/2.0\r\n",
+		"GET http://127.0.0.1:8000/pause HTTP/1.1\r\nHost: x", "GET /v1/models HTTP/1.1", "GET /v1/models HTTP/1.1\r\nHost: x\r\nHost: y", "GET /v1/models HTTP/1.1\r\nHost: x/pause", "TRACE /v1/models HTTP/1.1\r\nHost: x",
+		"GET pause HTTP/1.1\r\nHost: x", "GET \\pause HTTP/1.1\r\nHost: x", "GET http:pause HTTP/1.1\r\nHost: x", "GET //127.0.0.1/pause HTTP/1.1\r\nHost: x", "GET /v1/models\t/pause HTTP/1.1\r\nHost: x",
+	} {
+		for _, got := range f.raw(t, request+"\r\nConnection: close\r\n\r\n") {
+			assert.True(t, got.StatusCode >= 400 || len(got.body) == 0, "%s: %d", request, got.StatusCode)
+		}
+		assert.Empty(t, f.requests(), request)
+	}
 }
 
 func TestEveryRouteReachesItsOwnPathWithItsOwnMethodOnly(t *testing.T) {
@@ -92,7 +126,8 @@ func (f *fixture) raw(t *testing.T, request string) []reply {
 		if err != nil {
 			return answers
 		}
-		answered, _ := readReply(t, res)
+		answered, body := readReply(t, res)
+		answered.body = body
 		answers = append(answers, answered)
 		if answered.Close {
 			return answers

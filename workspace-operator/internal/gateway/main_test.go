@@ -102,6 +102,7 @@ type reply struct {
 	StatusCode int
 	Header     http.Header
 	Close      bool
+	body       string // where the answer was read by raw
 }
 
 func readReply(t *testing.T, res *http.Response) (reply, string) {
@@ -109,7 +110,7 @@ func readReply(t *testing.T, res *http.Response) (reply, string) {
 	got, err := io.ReadAll(res.Body)
 	require.NoError(t, err)
 	require.NoError(t, res.Body.Close())
-	return reply{res.StatusCode, res.Header, res.Close}, string(got)
+	return reply{StatusCode: res.StatusCode, Header: res.Header, Close: res.Close}, string(got)
 }
 
 // do sends a request and returns its answer with the whole body.

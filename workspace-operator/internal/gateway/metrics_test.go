@@ -82,7 +82,7 @@ func TestAnEnginePageThatBreaksOffIsLeftOutWhole(t *testing.T) {
 
 func TestClientsCannotMakeLabels(t *testing.T) {
 	f := start(t, answer(`{}`))
-	for _, path := range []string{"/a", "/v1/b", "/v1/responses/one", "/v1/responses/two"} {
+	for _, path := range []string{"/a", "/v1/b", "/v1/responses/resp_one", "/v1/responses/resp_two"} {
 		_, _ = f.do(t, http.MethodGet, path, "")
 	}
 	_, page := f.do(t, http.MethodGet, "/metrics", "")

@@ -66,7 +66,8 @@ func (t routeTable) lookup(path string) *route {
 		if !ok {
 			continue
 		}
-		if id, ok := strings.CutSuffix(rest, after); ok && isToken(id) {
+		// vLLM's ids begin so (it refuses others); what does not may be a path of its own, such as /v1/responses/render.
+		if id, ok := strings.CutSuffix(rest, after); ok && strings.HasPrefix(id, "resp_") && isToken(id) {
 			return r
 		}
 	}
