@@ -10,6 +10,9 @@ import (
 	"kaito.sh/e2e/sources"
 )
 
+// Weights are those of every adapter: by their digest an engine says that it serves one.
+func Weights() []byte { return sources.Safetensors("base_model.model.lora_A.weight", 16) }
+
 // WriteAdapter writes an adapter in PEFT's form, whole or not at all: as small as can be, for the base model.
 func WriteAdapter(folder, baseModel string, lora map[string]any) error {
 	config := map[string]any{"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 8, "lora_alpha": 16, "target_modules": []string{"qkv_proj"}}
@@ -26,7 +29,7 @@ func WriteAdapter(folder, baseModel string, lora map[string]any) error {
 	if err := os.MkdirAll(part, 0o755); err != nil { //nolint:gosec // the next container, another user's, reads it
 		return fmt.Errorf("writing the adapter: %w", err)
 	}
-	for name, content := range map[string][]byte{"adapter_config.json": text, "adapter_model.safetensors": sources.Safetensors("base_model.model.lora_A.weight", 16)} {
+	for name, content := range map[string][]byte{"adapter_config.json": text, "adapter_model.safetensors": Weights()} {
 		if err := os.WriteFile(filepath.Join(part, name), content, 0o644); err != nil { //nolint:gosec // the next container reads it
 			return fmt.Errorf("writing the adapter: %w", err)
 		}

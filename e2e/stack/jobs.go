@@ -9,10 +9,12 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"kaito.sh/shared/test/cluster"
+	"kaito.sh/shared/test/eventually"
 )
 
 // Play decides how a job's pod fares. It may take its time: the pod's first step waits for it.
@@ -23,29 +25,47 @@ const playedAtOnce = 4
 
 // playJobs gives every new pod of a Job its outcome, until ctx ends.
 func (s *Stack) playJobs(ctx context.Context) error {
-	watcher, err := s.Client.Watch(ctx, &corev1.PodList{}, client.HasLabels{labelJob})
+	watchPods := func() (watch.Interface, error) {
+		return s.Client.Watch(ctx, &corev1.PodList{}, client.HasLabels{labelJob})
+	}
+	watcher, err := watchPods()
 	if err != nil {
 		return fmt.Errorf("watching the pods of jobs: %w", err)
 	}
 	seats := make(chan struct{}, playedAtOnce)
 	s.background.Go(func() {
-		defer watcher.Stop()
-		for event := range watcher.ResultChan() {
-			pod, ok := event.Object.(*corev1.Pod)
-			if !ok || event.Type == watch.Deleted || s.played[pod.UID] || !s.simulates(ctx, pod) {
-				continue
-			}
-			s.played[pod.UID] = true
-			seats <- struct{}{}
-			s.background.Go(func() {
-				defer func() { <-seats }()
-				if err := s.play(ctx, pod); client.IgnoreNotFound(err) != nil && ctx.Err() == nil {
-					s.say("simulated job %s: %v", pod.Name, err)
-				}
+		for {
+			s.playWatched(ctx, watcher, seats)
+			// The API server has ended the watch, or has ended itself; a new watch begins with what there is.
+			err := wait.PollUntilContextCancel(ctx, eventually.Tick, true, func(context.Context) (bool, error) {
+				watcher, err = watchPods()
+				return err == nil, nil
 			})
+			if err != nil {
+				return // the stack ends
+			}
 		}
 	})
 	return nil
+}
+
+// playWatched plays the pods that a watch shows, until it ends.
+func (s *Stack) playWatched(ctx context.Context, watcher watch.Interface, seats chan struct{}) {
+	defer watcher.Stop()
+	for event := range watcher.ResultChan() {
+		pod, ok := event.Object.(*corev1.Pod)
+		if !ok || event.Type == watch.Deleted || s.played[pod.UID] || !s.simulates(ctx, pod) {
+			continue
+		}
+		s.played[pod.UID] = true
+		seats <- struct{}{}
+		s.background.Go(func() {
+			defer func() { <-seats }()
+			if err := s.play(ctx, pod); client.IgnoreNotFound(err) != nil && ctx.Err() == nil {
+				s.say("simulated job %s: %v", pod.Name, err)
+			}
+		})
+	}
 }
 
 // play finds out how a pod fares, and has the simulated kubelet show it.
@@ -56,7 +76,13 @@ func (s *Stack) play(ctx context.Context, pod *corev1.Pod) error {
 	}
 	before := pod.DeepCopy()
 	metav1.SetMetaDataAnnotation(&pod.ObjectMeta, cluster.OutcomeAnnotation, outcome.Annotation())
-	return s.Client.Patch(ctx, pod, client.MergeFrom(before))
+	// A pod that is not told would run for ever: an API server that is away for a moment is waited for.
+	var failed error
+	err = wait.PollUntilContextTimeout(ctx, eventually.Tick, eventually.Long, true, func(ctx context.Context) (bool, error) {
+		failed = client.IgnoreNotFound(s.Client.Patch(ctx, pod.DeepCopy(), client.MergeFrom(before)))
+		return failed == nil, nil
+	})
+	return errors.Join(err, failed)
 }
 
 // simulates says whether KWOK plays the pod: it is on a simulated node, and nobody has said yet how it fares.

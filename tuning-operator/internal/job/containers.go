@@ -12,6 +12,7 @@ import (
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 )
 
+// progressPort is named by one container alone: the three run one after the other, and names are the pod's.
 func progressPort() []corev1.ContainerPort {
 	return []corev1.ContainerPort{{Name: "progress", ContainerPort: ProgressPort}}
 }
@@ -25,7 +26,6 @@ func fetchContainer(in Input) corev1.Container {
 	tj := in.TuningJob
 	c := container(Fetch, in.Options.RunnerImage)
 	c.Args = append(runnerArgs("fetch"), "--facts="+factsFile)
-	c.Ports = progressPort()
 	// Downloads are bound by the network; rows are read in batches, so memory does not grow with the dataset.
 	c.Resources = small("500m", "512Mi", "4Gi")
 	if in.Options.AllowPrivateSources {
@@ -183,7 +183,6 @@ func pushContainer(in Input) corev1.Container {
 	tj := in.TuningJob
 	c := container(Push, in.Options.RunnerImage)
 	c.Args = append(runnerArgs("push"), "--from="+adapterDir, "--facts="+factsFile, "--train-result="+trainFile)
-	c.Ports = progressPort()
 	c.Resources = small("100m", "128Mi", "1Gi")
 	if in.Options.AllowPrivateSources {
 		c.Args = append(c.Args, "--allow-private")
