@@ -38,3 +38,7 @@ scale: controlplane $(KUSTOMIZE) binaries ## N Machines of one kind, then of fiv
 .PHONY: test-trainer
 test-trainer: ## The real TRL and PEFT on the CPU with a tiny model (downloads several GB of Python packages the first time).
 	@$(ROOT)/tuning-operator/trainer/test/run
+
+.PHONY: test-engine
+test-engine: ## The gateway in front of a real vLLM on the CPU with a tiny model (downloads several GB of Python packages the first time).
+	@$(ROOT)/workspace-operator/internal/gateway/engine/run

@@ -1,0 +1,2 @@
+// Package engine holds the test of the gateway's program in front of a real vLLM: make test-engine.
+package engine
