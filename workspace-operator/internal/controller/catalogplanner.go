@@ -22,6 +22,9 @@ type CatalogPlanner struct {
 	Catalog *catalog.Catalog
 	// Region that prices are of; empty: the lowest of all regions.
 	Region string
+	// WeightsRegistry is where the catalogue's public weight images are pulled from, in the place of the registry that the
+	// catalogue names; empty: weights come from the model hub.
+	WeightsRegistry string
 }
 
 var _ Planner = CatalogPlanner{}
@@ -171,12 +174,13 @@ func (c CatalogPlanner) answer(q Question, p *plan.Plan) *Plan {
 		}
 	}
 	if q.Stage == StageServe {
-		out.Engine = engine(q, p)
+		out.Engine = c.engine(q, p)
+		out.Status.WeightsImage = out.Engine.WeightsImage
 	}
 	return out
 }
 
-func engine(q Question, p *plan.Plan) workload.Engine {
+func (c CatalogPlanner) engine(q Question, p *plan.Plan) workload.Engine {
 	e := workload.Engine{
 		Image: p.Engine.Image, Model: p.Model.ID, Revision: p.Model.Revision, Args: p.Args, Env: p.Engine.Env,
 		GPUResource: kaitov1alpha1.ResourceNvidiaGPU, GPUs: int64(p.GPUsPerNode),
@@ -192,10 +196,23 @@ func engine(q Question, p *plan.Plan) workload.Engine {
 	if preset == nil {
 		return e
 	}
-	name, _, _ := strings.Cut(preset.Name, "@")
+	name, _, pinned := strings.Cut(preset.Name, "@")
 	e.Names = []string{name, p.Model.ID}
 	if o := preset.PresetOptions; o != nil {
 		e.AccessSecret, e.WeightsImage, e.PullSecrets = o.ModelAccessSecret, o.Image, o.ImagePullSecrets
 	}
+	if e.WeightsImage == "" && !pinned {
+		e.WeightsImage = c.publicWeights(p.Model.Image)
+		e.WeightsArtifact = e.WeightsImage != ""
+	}
 	return e
+}
+
+// publicWeights is the catalogue's image of a model's weights, in the registry that this cluster pulls them from.
+func (c CatalogPlanner) publicWeights(image string) string {
+	_, path, found := strings.Cut(image, "/")
+	if !found || c.WeightsRegistry == "" {
+		return ""
+	}
+	return strings.TrimSuffix(c.WeightsRegistry, "/") + "/" + path
 }

@@ -26,7 +26,7 @@ func sources(in Input) (volumes []corev1.Volume, inits []corev1.Container) {
 	}
 	secrets := pullSecrets(in)
 	if image := in.Engine.WeightsImage; image != "" {
-		if in.ImageVolumes {
+		if in.ImageVolumes && !in.Engine.WeightsArtifact {
 			volumes = append(volumes, imageVolume("weights", image))
 		} else {
 			volumes = append(volumes, emptyDir("weights"))

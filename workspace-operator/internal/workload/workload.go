@@ -101,6 +101,8 @@ type Engine struct {
 	AccessSecret string
 	// WeightsImage holds the weights instead of HuggingFace; PullSecrets open it.
 	WeightsImage string
+	// WeightsArtifact: the image is an artifact, a file a layer, which container runtimes do not mount.
+	WeightsArtifact bool
 	PullSecrets  []string
 	// MaxLoraRank of the adapters.
 	MaxLoraRank int

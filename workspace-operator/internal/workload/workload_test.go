@@ -60,6 +60,9 @@ var cases = map[string]func(*workload.Input){
 	"weights-from-an-image": func(in *workload.Input) {
 		in.Engine.WeightsImage, in.Engine.PullSecrets = "registry.example.com/weights:1", []string{"pull"}
 	},
+	"weights-from-an-artifact": func(in *workload.Input) {
+		in.Engine.WeightsImage, in.Engine.WeightsArtifact, in.ImageVolumes = "registry.example.com/weights:1", true, true
+	},
 	"mirrored": func(in *workload.Input) {
 		in.ModelHub, in.Authorities = "https://hub.example.com", "authorities"
 		in.Adapters = []workload.Adapter{{Name: "one", Image: "registry.example.com/one:1"}}

@@ -105,6 +105,9 @@ type PlanStatus struct {
 	// revision is the pinned commit of the model.
 	// +optional
 	Revision string `json:"revision,omitempty"`
+	// weightsImage has the weights, where they do not come from the model hub.
+	// +optional
+	WeightsImage string `json:"weightsImage,omitempty"`
 	// memory is the arithmetic of one GPU.
 	// +optional
 	Memory *MemoryPlan `json:"memory,omitempty"`

@@ -16,6 +16,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
+	orasfile "oras.land/oras-go/v2/content/file"
 	"oras.land/oras-go/v2/registry/remote"
 
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
@@ -159,10 +160,15 @@ type unpacker struct {
 	bounded bool
 	files   map[string]int64
 	fresh   map[string]bool // files of the layer in hand
+	folder  string          // the layer in hand is this folder of an artifact, packed by oras
 }
 
 func (u *unpacker) layer(r io.Reader, layer imagespec.Descriptor) error {
 	u.fresh = map[string]bool{}
+	u.folder = ""
+	if layer.Annotations[orasfile.AnnotationUnpack] == "true" {
+		u.folder = layer.Annotations[imagespec.AnnotationTitle]
+	}
 	switch {
 	case strings.HasSuffix(layer.MediaType, "+gzip"), strings.HasSuffix(layer.MediaType, ".gzip"):
 		gz, err := gzip.NewReader(r)
@@ -203,7 +209,10 @@ func (u *unpacker) tar(r io.Reader) error {
 		if err != nil {
 			return fmt.Errorf("reading the layer: %w", err)
 		}
-		name, ok := below(h.Name)
+		name, ok := below(ImageDataRoot, h.Name)
+		if u.folder != "" {
+			name, ok = below(u.folder, h.Name) // the folder that was pushed is the one that is asked for
+		}
 		if !ok {
 			continue
 		}
@@ -221,10 +230,10 @@ func (u *unpacker) tar(r io.Reader) error {
 	}
 }
 
-// below maps an entry of an image to its path in the folder; false: it is not below /data.
-func below(name string) (string, bool) {
+// below maps an entry of a layer to its path in a folder of it; false: it is not there.
+func below(folder, name string) (string, bool) {
 	clean := strings.TrimPrefix(path.Clean("/"+name), "/")
-	rel, ok := strings.CutPrefix(clean, ImageDataRoot+"/")
+	rel, ok := strings.CutPrefix(clean, strings.TrimPrefix(path.Clean("/"+folder), "/")+"/")
 	return rel, ok && rel != ""
 }
 

@@ -364,6 +364,24 @@ func TestPullTakesTheTitledLayersOfAnArtifact(t *testing.T) {
 	assert.Equal(t, map[string]string{"model.safetensors": "weights"}, contents(t, dir))
 }
 
+// What `oras push weights/` makes, the form of the catalogue's public weight images.
+func TestPullUnpacksAFolderOfAnArtifact(t *testing.T) {
+	s := newServer(t)
+	img := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
+	img, err := mutate.Append(img, mutate.Addendum{
+		Layer:       gzipped(t, tarball(t, entry{name: "weights/config.json", body: "{}"}, entry{name: "weights/sub/a.safetensors", body: "1"}, entry{name: "elsewhere", body: "2"})),
+		Annotations: map[string]string{"org.opencontainers.image.title": "weights", "io.deis.oras.content.unpack": "true"},
+	})
+	require.NoError(t, err)
+	r, err := name.ParseReference(s.host + "/artifact:1")
+	require.NoError(t, err)
+	require.NoError(t, remote.Write(r, img, s.crane(t)...))
+	dir := t.TempDir()
+	_, err = s.client(t, s.config()).Pull(context.Background(), s.host+"/artifact:1", dir, 0)
+	require.NoError(t, err)
+	assert.Equal(t, map[string]string{"config.json": "{}", "sub/a.safetensors": "1"}, contents(t, dir))
+}
+
 func TestPullPicksThePlatformOfAnIndex(t *testing.T) {
 	s := newServer(t)
 	index := gcrv1.ImageIndex(empty.Index)
