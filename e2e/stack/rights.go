@@ -1,11 +1,13 @@
 package stack
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"slices"
+	"time"
 
 	"kaito.sh/e2e/rights"
 	"kaito.sh/shared/test/audit"
@@ -25,7 +27,7 @@ func (s *Stack) rights() error {
 	var denied []audit.Request
 	of := map[Operator][]audit.Request{}
 	for _, r := range requests {
-		if r.Denied {
+		if r.Denied && !s.restarting(r.Time) {
 			denied = append(denied, r)
 		}
 		of[s.users[r.User]] = append(of[s.users[r.User]], r)
@@ -40,4 +42,21 @@ func (s *Stack) rights() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// restart is when the API server was away.
+type restart struct{ from, to time.Time }
+
+// RestartAPIServer has the API server crash and come back.
+func (s *Stack) RestartAPIServer(ctx context.Context) error {
+	r := restart{from: time.Now()}
+	err := s.Cluster.RestartAPIServer(ctx)
+	r.to = time.Now()
+	s.restarts = append(s.restarts, r)
+	return err
+}
+
+// restarting says whether the API server was not yet ready then: it answers before it has read which roles there are, and denies everything.
+func (s *Stack) restarting(at time.Time) bool {
+	return slices.ContainsFunc(s.restarts, func(r restart) bool { return !at.Before(r.from) && !at.After(r.to) })
 }

@@ -73,6 +73,7 @@ type Stack struct {
 	installed   map[Operator]manifests
 	operators   map[Operator]running
 	played      map[types.UID]bool
+	restarts    []restart           // of the API server
 	users       map[string]Operator // who the operators were, as the audit log names them
 	// claimed is what was installed in an existing cluster, in that order; before is what there was without the stack.
 	claimed    []*unstructured.Unstructured

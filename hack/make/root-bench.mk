@@ -12,6 +12,10 @@ DURATION ?= 10m
 bench-gateway: ## The gateway beside direct calls and a bare reverse proxy at 2,000 requests/s and 500 streams; memory for DURATION, 10,000 slow clients, a stop under load.
 	@cd $(ROOT)/workspace-operator && go test ./internal/gateway/bench -count=1 -v -timeout 2h -args -rounds=10 -slice=1s -streams=500 -slow=10000 -duration=$(DURATION) -strict
 
+.PHONY: bench-fetch
+bench-fetch: ## The runner's fetch beside curl, one connection and ranges, over a simulated line with latency and loss; fails below a bar.
+	@cd $(ROOT)/tuning-operator && go test ./internal/runner/fetch/bench -count=1 -v -timeout 30m -args -size=100663296 -rounds=3 -strict
+
 .PHONY: e2e
 e2e: controlplane $(KUSTOMIZE) binaries ## The stories of users, on the whole house on this machine.
 	@cd $(ROOT)/e2e && go test -count=1 -timeout $(TEST_TIMEOUT) ./suite ./provisioner/...
@@ -28,12 +32,23 @@ STEPS ?= 10000
 chaos: controlplane $(KUSTOMIZE) binaries ## The gpu-provisioner killed between any two calls, and STEPS random steps from SEED on; a failure says how to replay it.
 	@SEED=$(SEED) STEPS=$(STEPS) $(ROOT)/e2e/provisioner/chaos/run
 
+.PHONY: chaos-house
+chaos-house: N = 200
+chaos-house: controlplane $(KUSTOMIZE) binaries ## N Workspaces on all three operators, which are killed, as are the API server and Azure's calls, as SEED says; bounded to an hour.
+	@cd $(ROOT)/e2e && N=$(N) SEED=$(SEED) go test -count=1 -timeout 60m -v ./chaos
+
 .PHONY: scale
 scale: N = 500
 scale: SPEED = 10
 scale: controlplane $(KUSTOMIZE) binaries ## N Machines of one kind, then of five, from a fake Azure at SPEED times real time; what they cost, beside the reference's arithmetic.
 	@cd $(ROOT)/gpu-provisioner && COST_CLAIMS=$(N) go test -count=1 -v -run ManyClaimsCost ./internal/pool
 	@cd $(ROOT)/e2e && go test -count=1 -timeout 2h -v ./scale -args -n=$(N) -speed=$(SPEED)
+
+FUZZTIME ?= 30s
+
+.PHONY: fuzz
+fuzz: ## Each fuzz function of each module for FUZZTIME, one after the other.
+	@FUZZTIME=$(FUZZTIME) $(ROOT)/hack/fuzz $(MOD)
 
 .PHONY: test-trainer
 test-trainer: ## The real TRL and PEFT on the CPU with a tiny model (downloads several GB of Python packages the first time).

@@ -14,6 +14,7 @@ import (
 
 	"kaito.sh/e2e/fakeazure"
 	"kaito.sh/e2e/provisioner/installed"
+	"kaito.sh/e2e/provisioner/weather"
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 )
 
@@ -41,7 +42,7 @@ func (r *storm) actions() map[string]func(*rapid.T) {
 		"a Machine is released":   func(t *rapid.T) { some(t, r.machines(), func(name string) { r.release(name) }) },
 		"a NodeClaim is released": func(t *rapid.T) { some(t, r.claims(), r.releaseClaim) },
 		"Azure fails": func(t *rapid.T) {
-			f := rapid.SampledFrom(faults).Draw(t, "fault")
+			f := rapid.SampledFrom(weather.Faults).Draw(t, "fault")
 			f.Times = rapid.IntRange(0, 3).Draw(t, "times")
 			r.unfair = true
 			r.azure.AddFault(f)
@@ -69,7 +70,7 @@ func (r *storm) actions() map[string]func(*rapid.T) {
 		"somebody deletes a pool of ours": func(t *rapid.T) {
 			var names []string
 			for _, p := range r.azure.State().Pools {
-				if ours(p.Tags) {
+				if weather.Ours(p.Tags) {
 					names = append(names, p.Name)
 				}
 			}
@@ -98,20 +99,6 @@ func (r *storm) actions() map[string]func(*rapid.T) {
 			r.step(time.Duration(rapid.IntRange(1, 180).Draw(t, "seconds"))*time.Second, command{})
 		},
 	}
-}
-
-// faults are what Azure may do wrong. Lists have pages of two.
-var faults = []fakeazure.Fault{
-	{Verb: "putPool", Kind: "FamilyQuota"}, {Verb: "putPool", Kind: "SKUNotAvailable"}, {Verb: "putPool", Kind: "AllocationFailed"},
-	{Verb: "putPool", Kind: "AllocationFailed", Fails: 1}, {Verb: "putPool", Kind: "OperationInProgress"}, {Verb: "putPool", Kind: "ETagMismatch"},
-	{Verb: "putPool", Kind: "Throttled"}, {Verb: "putPool", Kind: "ServerError"}, {Verb: "putPool", Kind: "Forbidden"},
-	{Verb: "putPool", Drop: fakeazure.DropBefore}, {Verb: "putPool", Drop: fakeazure.DropAfter}, {Verb: "putPool", Hang: true},
-	{Verb: "putPool", NeverJoins: true}, {Verb: "putPool", NoGPU: true}, {Verb: "putPool", NotReady: true},
-	{Verb: "deletePool", Kind: "ServerError"}, {Verb: "deletePool", Kind: "OperationInProgress"}, {Verb: "deletePool", Drop: fakeazure.DropAfter},
-	{Verb: "deleteMachines", Kind: "ServerError"}, {Verb: "deleteMachines", Kind: "OperationInProgress"}, {Verb: "deleteMachines", Drop: fakeazure.DropAfter},
-	{Verb: "listPools", Kind: "ServerError"}, {Verb: "listPools", Page: 2, Kind: "ServerError"}, {Verb: "listMachines", Page: 2, Kind: "ServiceUnavailable"},
-	{Verb: "listMachines", Drop: fakeazure.DropBefore}, {Verb: "getCluster", Kind: "ServiceUnavailable"}, {Verb: "operation", Kind: "ServerError"},
-	{Verb: "operation", Drop: fakeazure.DropBefore}, {Verb: "listUsages", Kind: "ServerError"}, {Kind: "Throttled"}, {Kind: "Unauthorized"},
 }
 
 // round lets every controller run once, in an order, and with caches as old, as may be.

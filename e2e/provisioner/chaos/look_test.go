@@ -20,6 +20,7 @@ import (
 	"kaito.sh/e2e/fakeazure"
 	"kaito.sh/e2e/provisioner/installed"
 	"kaito.sh/e2e/provisioner/invariant"
+	"kaito.sh/e2e/provisioner/weather"
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 )
 
@@ -82,37 +83,22 @@ func (w *world) listMachines() []karpenterv1alpha5.Machine {
 func (w *world) listClaims() []karpv1.NodeClaim { return list(w, &karpv1.NodeClaimList{}).Items }
 func (w *world) listNodes() []corev1.Node       { return list(w, &corev1.NodeList{}).Items }
 
-// The tags that mark a pool as the provisioner's, as its README promises them.
-func ours(tags map[string]string) bool {
-	return tags["kaito.sh_managed-by"] == "gpu-provisioner" && tags["kaito.sh_pool-key"] != ""
-}
-
 // picture is what the cloud and the cluster are now; nothing moves meanwhile.
 func (w *world) picture() invariant.Picture {
 	w.t.Helper()
-	state := w.azure.State()
-	p := invariant.Picture{At: w.fair, Claims: w.listClaims()}
+	p := weather.Picture(w.azure.State(), w.listClaims(), w.fair)
 	p.Gone = w.api.gone(p.Claims)
 	before := w.machines
 	w.machines = map[string]bool{}
-	for _, pool := range state.Pools {
-		out := invariant.Pool{Name: pool.Name, Ours: ours(pool.Tags), Count: pool.Count, Busy: slices.Contains(state.Running, pool.Name)}
-		for _, id := range pool.Machines {
-			out.Machines = append(out.Machines, invariant.Machine{ProviderID: id})
-			if !out.Ours {
-				continue
-			}
-			if w.machines[id] = true; !before[id] {
+	for _, pool := range p.Pools {
+		if !pool.Ours {
+			continue
+		}
+		for _, m := range pool.Machines {
+			if w.machines[m.ProviderID] = true; !before[m.ProviderID] {
 				w.booted++
 			}
 		}
-		p.Pools = append(p.Pools, out)
-	}
-	for _, write := range state.Writes {
-		p.Writes = append(p.Writes, invariant.Write{
-			What: write.Verb, Pool: write.Pool, Verdict: write.Refused, Stopped: write.PowerState != "Running",
-			Told: write.Told == "Running", Ago: write.Time.Sub(write.ToldAt), Foreign: !ours(write.Tags) && (!write.Absent || write.Verb == "putPool"),
-		})
 	}
 	return p
 }
@@ -172,7 +158,7 @@ func (w *world) exactly(want map[string]outcome) string {
 	}
 	machines := map[string]bool{}
 	for _, pool := range state.Pools {
-		if !ours(pool.Tags) {
+		if !weather.Ours(pool.Tags) {
 			continue
 		}
 		if pool.Count != len(pool.Machines) || len(pool.Machines) == 0 {

@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"kaito.sh/e2e/fakeazure"
+	"kaito.sh/e2e/provisioner/weather"
 )
 
 // served is a world in which so many Machines are Ready.
@@ -96,7 +97,7 @@ func TestAPoolThatSomebodyDeletesIsMissedByItsOwnersAloneAndMadeAnewForOthers(t 
 	w, s := served(t, 4, nil, "--max-nodes-per-pool=2")
 	var gone fakeazure.PoolState
 	for _, p := range w.azure.State().Pools {
-		if ours(p.Tags) {
+		if weather.Ours(p.Tags) {
 			gone = p
 		}
 	}
@@ -171,7 +172,7 @@ func TestAPoolOfSomebodyElsesThatHasOurNameIsLeftAlone(t *testing.T) {
 	w, s := served(t, 1, nil)
 	var name string
 	for _, p := range w.azure.State().Pools {
-		if ours(p.Tags) {
+		if weather.Ours(p.Tags) {
 			name = p.Name
 		}
 	}

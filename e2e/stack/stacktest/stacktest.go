@@ -120,14 +120,21 @@ func (l log) Write(p []byte) (int, error) {
 // Seed applies the seed's Workspace with its placeholders filled in.
 func Seed(t *testing.T, s *stack.Stack) *kaitov1alpha1.Workspace {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(Root(t), seedFile))
-	require.NoError(t, err)
-	filled := strings.NewReplacer("ACR_REPO_HERE.azurecr.io/IMAGE_NAME_HERE", s.RegistryHost()+"/tuned/phi-3", "ACR_REGISTRY_SECRET_HERE", PushSecret).Replace(string(text))
-	workspace := &kaitov1alpha1.Workspace{}
-	require.NoError(t, yaml.UnmarshalStrict([]byte(filled), workspace))
-	workspace.Namespace = Namespace
+	workspace := Example(t, s, SeedName)
 	CreatePushSecret(t, s)
 	require.NoError(t, s.Client.Create(t.Context(), workspace))
+	return workspace
+}
+
+// Example is the seed's Workspace by another name, with an image of its own; nobody has created it yet.
+func Example(t *testing.T, s *stack.Stack, name string) *kaitov1alpha1.Workspace {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(Root(t), seedFile))
+	require.NoError(t, err)
+	filled := strings.NewReplacer("ACR_REPO_HERE.azurecr.io/IMAGE_NAME_HERE", s.RegistryHost()+"/tuned/"+strings.TrimPrefix(name, "workspace-tuning-"), "ACR_REGISTRY_SECRET_HERE", PushSecret).Replace(string(text))
+	workspace := &kaitov1alpha1.Workspace{}
+	require.NoError(t, yaml.UnmarshalStrict([]byte(filled), workspace))
+	workspace.Name, workspace.Namespace = name, Namespace
 	return workspace
 }
 

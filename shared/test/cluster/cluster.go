@@ -62,7 +62,8 @@ type Cluster struct {
 
 	launcher *process.Launcher
 	// layers are the processes, each layer needing the ones before it.
-	layers [][]*process.Process
+	layers    [][]*process.Process
+	apiServer *apiServer
 
 	stopOnce  sync.Once
 	stopError error

@@ -89,11 +89,25 @@ func (c *Cluster) startServers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	server, err := c.run("kube-apiserver", 1, append(c.apiServerArguments(etcd, ports[2]), c.options.APIServerArgs...)...)
+	return c.runAPIServer(ctx, append(c.apiServerArguments(etcd, ports[2]), c.options.APIServerArgs...), store)
+}
+
+// apiServerLayer is above etcd, which the API server needs, and below what works on the API.
+const apiServerLayer = 1
+
+// apiServer is the one that runs, and how it was started.
+type apiServer struct {
+	process   *process.Process
+	arguments []string
+}
+
+func (c *Cluster) runAPIServer(ctx context.Context, arguments []string, needs ...*process.Process) error {
+	server, err := c.run("kube-apiserver", apiServerLayer, arguments...)
 	if err != nil {
 		return err
 	}
-	return c.untilServing(ctx, "https://"+c.server+"/readyz", server, store)
+	c.apiServer = &apiServer{process: server, arguments: arguments}
+	return c.untilServing(ctx, "https://"+c.server+"/readyz", append(needs, server)...)
 }
 
 func (c *Cluster) apiServerArguments(etcd string, port int) []string {

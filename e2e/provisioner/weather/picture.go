@@ -1,0 +1,35 @@
+package weather
+
+import (
+	"slices"
+	"time"
+
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+
+	"kaito.sh/e2e/fakeazure"
+	"kaito.sh/e2e/provisioner/invariant"
+)
+
+// Ours says whether tags are the provisioner's, as its README promises them.
+func Ours(tags map[string]string) bool {
+	return tags["kaito.sh_managed-by"] == "gpu-provisioner" && tags["kaito.sh_pool-key"] != ""
+}
+
+// Picture is what the invariants are asked about: the cloud's state, and the claims that there are. Claims that are gone are the caller's to add.
+func Picture(state fakeazure.State, claims []karpv1.NodeClaim, at time.Time) invariant.Picture {
+	p := invariant.Picture{At: at, Claims: claims}
+	for _, pool := range state.Pools {
+		out := invariant.Pool{Name: pool.Name, Ours: Ours(pool.Tags), Count: pool.Count, Busy: slices.Contains(state.Running, pool.Name)}
+		for _, id := range pool.Machines {
+			out.Machines = append(out.Machines, invariant.Machine{ProviderID: id})
+		}
+		p.Pools = append(p.Pools, out)
+	}
+	for _, write := range state.Writes {
+		p.Writes = append(p.Writes, invariant.Write{
+			What: write.Verb, Pool: write.Pool, Verdict: write.Refused, Stopped: write.PowerState != "Running",
+			Told: write.Told == "Running", Ago: write.Time.Sub(write.ToldAt), Foreign: !Ours(write.Tags) && (!write.Absent || write.Verb == "putPool"),
+		})
+	}
+	return p
+}

@@ -1,0 +1,18 @@
+// Package weather is what may befall an Azure that suites of random trouble run on, and how it looks from above.
+package weather
+
+import "kaito.sh/e2e/fakeazure"
+
+// Faults are what Azure may do wrong. Lists have pages of two.
+var Faults = []fakeazure.Fault{
+	{Verb: "putPool", Kind: "FamilyQuota"}, {Verb: "putPool", Kind: "SKUNotAvailable"}, {Verb: "putPool", Kind: "AllocationFailed"},
+	{Verb: "putPool", Kind: "AllocationFailed", Fails: 1}, {Verb: "putPool", Kind: "OperationInProgress"}, {Verb: "putPool", Kind: "ETagMismatch"},
+	{Verb: "putPool", Kind: "Throttled"}, {Verb: "putPool", Kind: "ServerError"}, {Verb: "putPool", Kind: "Forbidden"},
+	{Verb: "putPool", Drop: fakeazure.DropBefore}, {Verb: "putPool", Drop: fakeazure.DropAfter}, {Verb: "putPool", Hang: true},
+	{Verb: "putPool", NeverJoins: true}, {Verb: "putPool", NoGPU: true}, {Verb: "putPool", NotReady: true},
+	{Verb: "deletePool", Kind: "ServerError"}, {Verb: "deletePool", Kind: "OperationInProgress"}, {Verb: "deletePool", Drop: fakeazure.DropAfter},
+	{Verb: "deleteMachines", Kind: "ServerError"}, {Verb: "deleteMachines", Kind: "OperationInProgress"}, {Verb: "deleteMachines", Drop: fakeazure.DropAfter},
+	{Verb: "listPools", Kind: "ServerError"}, {Verb: "listPools", Page: 2, Kind: "ServerError"}, {Verb: "listMachines", Page: 2, Kind: "ServiceUnavailable"},
+	{Verb: "listMachines", Drop: fakeazure.DropBefore}, {Verb: "getCluster", Kind: "ServiceUnavailable"}, {Verb: "operation", Kind: "ServerError"},
+	{Verb: "operation", Drop: fakeazure.DropBefore}, {Verb: "listUsages", Kind: "ServerError"}, {Kind: "Throttled"}, {Kind: "Unauthorized"},
+}
