@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -89,6 +91,12 @@ func New(opts Options) (*Engine, error) {
 	}
 	if len(opts.Adapters) > 0 && !opts.EnableLoRA {
 		return nil, errors.New("option Adapters is given without EnableLoRA: vLLM takes --lora-modules with --enable-lora only")
+	}
+	if filepath.IsAbs(opts.Model) {
+		// A folder is loaded, a name downloaded: a simulation has to be given the first, and needs no second.
+		if _, err := os.Stat(filepath.Join(opts.Model, "config.json")); err != nil {
+			return nil, fmt.Errorf("%s does not appear to have a file named config.json: %w", opts.Model, err)
+		}
 	}
 	for i, value := range []int{opts.MaxModelLen, opts.MaxNumSeqs, opts.MaxLoras} {
 		if value < 0 {

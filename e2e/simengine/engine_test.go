@@ -5,6 +5,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -173,4 +175,13 @@ func TestOptionsThatCannotBeAreRefused(t *testing.T) {
 		_, err := New(opts)
 		assert.ErrorContains(t, err, says)
 	}
+}
+
+func TestAFolderWithoutAModelIsNotServed(t *testing.T) {
+	folder := t.TempDir()
+	_, err := New(Options{Model: folder, ServedNames: []string{"own"}})
+	require.ErrorContains(t, err, "config.json")
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "config.json"), []byte("{}"), 0o600))
+	_, err = New(Options{Model: folder, ServedNames: []string{"own"}})
+	require.NoError(t, err)
 }

@@ -6,11 +6,17 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"kaito.sh/e2e/simtrainer"
@@ -39,12 +45,7 @@ func TestTheQuickStartsBytesGoAllTheWay(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []string{"data/adapter_config.json", "data/adapter_model.safetensors"}, files, "KAITO's layout")
 
-	pods := &corev1.PodList{}
-	require.NoError(t, s.Client.List(t.Context(), pods, client.InNamespace(stacktest.Namespace), client.MatchingLabels{
-		kaitov1alpha1.LabelWorkspaceName: stacktest.SeedName, "app.kubernetes.io/component": "inference",
-	}))
-	require.Len(t, pods.Items, 1)
-	server, err := s.Serve(t.Context(), &pods.Items[0])
+	server, err := s.Serve(t.Context(), servingPod(t, s, stacktest.SeedName))
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, server.Stop()) }()
 	answer := post(t, "http://"+server.Address+"/chat", `{"prompt":"What is Kaito?"}`)
@@ -60,4 +61,58 @@ func post(t *testing.T, url, body string) string {
 	require.NoError(t, err)
 	require.NoError(t, response.Body.Close())
 	return string(text)
+}
+
+// Weights in a registry of one's own: packaged by the runner, mounted or fetched as the nodes can, and served from there.
+func TestAModelThatSomebodyHasPackagedIsServed(t *testing.T) {
+	const name = "packaged"
+	s := stacktest.Start(t, stack.Options{ServedModel: name})
+	image := packageModel(t, s)
+	workspace := &kaitov1alpha1.Workspace{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: stacktest.Namespace},
+		Resource:   kaitov1alpha1.ResourceSpec{InstanceType: "Standard_NC24ads_A100_v4", LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": name}}},
+		Inference: &kaitov1alpha1.InferenceSpec{Preset: &kaitov1alpha1.PresetSpec{
+			Name: "phi-4-mini-instruct", AccessMode: "private", PresetOptions: &kaitov1alpha1.PresetOptions{Image: image},
+		}},
+	}
+	require.NoError(t, s.Client.Create(t.Context(), workspace))
+	ready := stacktest.EventuallyWorkspace(t, s, name, stacktest.Ready)
+	assert.Equal(t, image, ready.Status.Plan.WeightsImage)
+	pod := servingPod(t, s, name)
+	assert.Contains(t, strings.Join(pod.Spec.Containers[0].Command, " "), "/data", "the engine loads a folder, not a name")
+	server, err := s.Serve(t.Context(), pod)
+	require.NoError(t, err, "the image's bytes are where the engine looks for them")
+	defer func() { assert.NoError(t, server.Stop()) }()
+	assert.JSONEq(t, `{"Result":"[packaged] You asked: Whose are you?"}`, post(t, "http://"+server.Address+"/chat", `{"prompt":"Whose are you?"}`))
+}
+
+// packageModel pushes a small model directory to the stack's registry, and returns the image by digest.
+func packageModel(t *testing.T, s *stack.Stack) string {
+	t.Helper()
+	folder, authorities := t.TempDir(), filepath.Join(t.TempDir(), "ca.crt")
+	for file, content := range map[string][]byte{"config.json": []byte(`{"model_type":"llama"}`), "model.safetensors": sources.Safetensors("w", 8)} {
+		require.NoError(t, os.WriteFile(filepath.Join(folder, file), content, 0o600))
+	}
+	require.NoError(t, os.WriteFile(authorities, s.Authorities(), 0o600))
+	reference := s.RegistryHost() + "/models/own:1"
+	run := exec.CommandContext(t.Context(), filepath.Join(stacktest.Root(t), "bin", "runner"), "package", "--allow-private", "--from="+folder, "--to="+reference)
+	run.Env = append(os.Environ(), "SSL_CERT_FILE="+authorities)
+	out, err := run.CombinedOutput()
+	require.NoError(t, err, string(out))
+	files, err := sources.Files(t.Context(), reference, s.Authorities(), sources.Login{})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"data/config.json", "data/model.safetensors"}, files)
+	digest := regexp.MustCompile(`sha256:[0-9a-f]{64}`).FindString(string(out))
+	require.NotEmpty(t, digest, "it says what it has pushed: %s", out)
+	return s.RegistryHost() + "/models/own@" + digest
+}
+
+func servingPod(t *testing.T, s *stack.Stack, workspace string) *corev1.Pod {
+	t.Helper()
+	pods := &corev1.PodList{}
+	require.NoError(t, s.Client.List(t.Context(), pods, client.InNamespace(stacktest.Namespace), client.MatchingLabels{
+		kaitov1alpha1.LabelWorkspaceName: workspace, "app.kubernetes.io/component": "inference",
+	}))
+	require.Len(t, pods.Items, 1)
+	return &pods.Items[0]
 }
