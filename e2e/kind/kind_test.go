@@ -12,6 +12,7 @@ import (
 	"kaito.sh/e2e/fakeazure"
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+	"kaito.sh/shared/conditions"
 	"kaito.sh/shared/test/eventually"
 )
 
@@ -59,6 +60,15 @@ func TestOnKind(t *testing.T) {
 		w.gone(t)
 	})
 
+	t.Run("the quick start from the hub to the answer of the tuned model", func(t *testing.T) {
+		w.admit(t, metav1.NamespaceDefault)
+		w.quickStart(t)
+		require.NoError(t, w.client.Delete(t.Context(), inference(seed, "", 1)))
+		w.gone(t)
+	})
+
+	t.Run("a TuningJob needs no Workspace, and goes on after an eviction", w.alone)
+
 	t.Run("the provisioner is killed while two machines are on their way, and a model of two nodes serves", func(t *testing.T) {
 		const wide = "wide"
 		require.NoError(t, w.client.Create(t.Context(), inference(wide, "falcon-40b-instruct", 2)))
@@ -71,6 +81,27 @@ func TestOnKind(t *testing.T) {
 		assert.Len(t, w.azure.State().Pools, 1, "the two share a pool")
 		assert.Contains(t, w.ask(t, wide, "How many are you?"), "How many are you?")
 		require.NoError(t, w.client.Delete(t.Context(), inference(wide, "", 2)))
+		w.gone(t)
+	})
+
+	// The last one: what has no quota is not asked for again soon.
+	t.Run("a quota that is too small is told with its numbers", func(t *testing.T) {
+		const poor = "poor"
+		w.azure.SetQuota(map[string]fakeazure.Quota{"StandardNCADSA100v4Family": {Limit: 10}})
+		require.NoError(t, w.client.Create(t.Context(), inference(poor, "phi-4-mini-instruct", 1)))
+		workspace := &kaitov1alpha1.Workspace{}
+		require.EventuallyWithT(t, func(c *assert.CollectT) {
+			require.NoError(c, w.client.Get(t.Context(), client.ObjectKey{Namespace: metav1.NamespaceDefault, Name: poor}, workspace))
+			ready := conditions.Get(workspace, kaitov1alpha1.ConditionReady)
+			if assert.NotNil(c, ready) {
+				assert.Equal(c, kaitov1alpha1.ReasonAttemptsExhausted, ready.Reason)
+				assert.Contains(c, ready.Message, "QuotaExceeded")
+				assert.Contains(c, ready.Message, "needs 24 vCPUs of StandardNCADSA100v4Family, has 10 of 10 left")
+			}
+		}, served, look)
+		t.Log(conditions.Get(workspace, kaitov1alpha1.ConditionReady).Message)
+		assert.Empty(t, w.azure.State().Pools, "nothing was bought")
+		require.NoError(t, w.client.Delete(t.Context(), inference(poor, "", 1)))
 		w.gone(t)
 	})
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"flag"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -29,6 +27,7 @@ import (
 	"kaito.sh/e2e/kindcluster"
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/shared/conditions"
 	"kaito.sh/shared/test/cluster"
 	"kaito.sh/shared/test/eventually"
@@ -52,11 +51,16 @@ const (
 // engines are the names under which the catalogue asks for the engine that is simulated here.
 var engines = []string{"docker.io/vllm/vllm-openai:v0.32.0", "docker.io/vllm/vllm-openai:v0.10.2"}
 
+var operators = []string{"workspace-operator", "tuning-operator", "gpu-provisioner"}
+
 type world struct {
 	kind       *kindcluster.Cluster
 	azure      *fakeazure.Server
 	client     client.Client
 	kubernetes kubernetes.Interface
+	// registry is host:port of the sources' registry from outside of the cluster; trusted the authority of the sources (PEM).
+	registry string
+	trusted  []byte
 }
 
 // start brings up the cluster, the cloud and the operators.
@@ -76,6 +80,7 @@ func start(t *testing.T) *world {
 	})
 	w.connect(t)
 	w.loadImages(t)
+	w.startSources(t)
 	w.startAzure(t)
 	w.install(t)
 	return w
@@ -86,7 +91,7 @@ func (w *world) connect(t *testing.T) {
 	config, err := clientcmd.BuildConfigFromFlags("", w.kind.Kubeconfig())
 	require.NoError(t, err)
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, kaitov1alpha1.AddToScheme, karpenterv1alpha5.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, kaitov1alpha1.AddToScheme, karpenterv1alpha5.AddToScheme, tuningv1alpha1.AddToScheme} {
 		require.NoError(t, add(scheme))
 	}
 	w.client, err = client.New(config, client.Options{Scheme: scheme})
@@ -97,11 +102,10 @@ func (w *world) connect(t *testing.T) {
 
 func (w *world) loadImages(t *testing.T) {
 	t.Helper()
-	for _, name := range []string{"workspace-operator", "gateway", "gpu-provisioner", "tuning-operator", "runner", "simengine"} {
-		var more []string
-		if name == "simengine" {
-			more = engines
-		}
+	for name, more := range map[string][]string{
+		"workspace-operator": nil, "gateway": nil, "gpu-provisioner": nil, "tuning-operator": nil, "runner": nil, "sources": nil, "ask": nil,
+		"simengine": engines, "simtrainer": {"docker.io/library/trainer:dev"},
+	} {
 		require.NoError(t, w.kind.Load(filepath.Join(*archives, name+".tar"), more...))
 	}
 }
@@ -125,10 +129,14 @@ func (w *world) startAzure(t *testing.T) {
 	t.Cleanup(func() { assert.NoError(t, w.azure.Stop()) })
 }
 
-// install does what a user does: kubectl apply -k, and the cloud's configuration as a ConfigMap.
+// install does what a user does: kubectl apply -k, and the cloud's configuration as a ConfigMap. Where Workspaces are, engines
+// decide their own user, which the strictest standard does not allow.
 func (w *world) install(t *testing.T) {
 	t.Helper()
-	w.kubectl(t, "apply", "--server-side", "-k", "config")
+	w.kubectl(t, "label", "namespace", metav1.NamespaceDefault, "pod-security.kubernetes.io/enforce=baseline")
+	for _, operator := range operators {
+		w.kubectl(t, "apply", "--server-side", "-k", "config/"+operator)
+	}
 	authority, err := os.ReadFile(w.azure.CAFile())
 	require.NoError(t, err)
 	o := w.azure.Options()
@@ -143,12 +151,8 @@ func (w *world) install(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Name: "azure", Namespace: "gpu-provisioner-system"},
 		Data:       map[string]string{"azure.yaml": string(config), "ca.crt": string(authority)},
 	}))
-	for _, operator := range []string{"workspace-operator", "tuning-operator", "gpu-provisioner"} {
-		deployment := &appsv1.Deployment{}
-		require.EventuallyWithT(t, func(c *assert.CollectT) {
-			require.NoError(c, w.client.Get(t.Context(), client.ObjectKey{Namespace: operator + "-system", Name: operator + "-controller-manager"}, deployment))
-			assert.Positive(c, deployment.Status.AvailableReplicas, "%s: %v", operator, deployment.Status.Conditions)
-		}, installed, look)
+	for _, operator := range operators {
+		w.available(t, operator+"-system", operator+"-controller-manager")
 	}
 }
 
@@ -177,17 +181,6 @@ func (w *world) ready(t *testing.T, name string, within time.Duration) *kaitov1a
 	return workspace
 }
 
-// ask posts the seed's request to the Service's cluster IP, from a node.
-func (w *world) ask(t *testing.T, name, prompt string) string {
-	t.Helper()
-	service := &corev1.Service{}
-	require.NoError(t, w.client.Get(t.Context(), client.ObjectKey{Namespace: metav1.NamespaceDefault, Name: name}, service))
-	answer, err := w.kind.Run("curl", "-sS", "--fail-with-body", "--max-time", "20", "-X", "POST", "http://"+service.Spec.ClusterIP+"/chat",
-		"-H", "accept: application/json", "-H", "Content-Type: application/json", "-d", fmt.Sprintf(`{"prompt":%q}`, prompt))
-	require.NoError(t, err)
-	return strings.TrimSpace(answer)
-}
-
 // gone waits until neither the cluster nor the cloud has anything of a Workspace.
 func (w *world) gone(t *testing.T) {
 	t.Helper()
@@ -196,8 +189,11 @@ func (w *world) gone(t *testing.T) {
 		require.NoError(c, w.client.List(context.Background(), machines))
 		require.NoError(c, w.client.List(context.Background(), pods, client.InNamespace(metav1.NamespaceDefault)))
 		require.NoError(c, w.client.List(context.Background(), nodes))
+		claims := &corev1.PersistentVolumeClaimList{}
+		require.NoError(c, w.client.List(context.Background(), claims, client.InNamespace(metav1.NamespaceDefault)))
 		assert.Empty(c, machines.Items)
 		assert.Empty(c, pods.Items)
+		assert.Empty(c, claims.Items)
 		assert.Len(c, nodes.Items, 2, "the control plane and the worker")
 		assert.Empty(c, w.azure.State().Pools)
 	}, served, look)

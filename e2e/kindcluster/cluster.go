@@ -131,6 +131,7 @@ func config(workers int) *v1alpha4.Cluster {
 apiVersion: kubelet.config.k8s.io/v1beta1
 failCgroupV1: false
 `},
+		ContainerdConfigPatches: registryPatches,
 	}
 	for range workers {
 		out.Nodes = append(out.Nodes, v1alpha4.Node{Role: v1alpha4.WorkerRole})

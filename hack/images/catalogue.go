@@ -29,6 +29,7 @@ var sources = []source{
 	{"simengine", "e2e", []program{{"./cmd/simengine", "vllm"}, {"./cmd/sh", "bin/sh"}}},
 	{"simtrainer", "e2e", []program{{"./cmd/simtrainer", "python"}}},
 	{"sources", "e2e", []program{{"./cmd/sources", "sources"}}},
+	{"ask", "e2e", []program{{"./cmd/ask", "ask"}}},
 }
 
 func names() []string {
