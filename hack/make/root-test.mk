@@ -15,10 +15,18 @@ PKG_e2e := ./suite ./provisioner/... ./...
 test: test-go test-demo ## Run every test: unit, integration on a real API server, and the short demo.
 
 .PHONY: test-go
-test-go: controlplane-karpenter $(KUSTOMIZE) binaries ## Run the Go tests of every module.
+test-go: controlplane-karpenter $(KUSTOMIZE) binaries ## Run the Go tests of every module; at the end of all of e2e, report which rights of the operators no call needed.
 	@[ -n "$(RACE)" ] || echo "no C compiler: running without the race detector"
-	@$(foreach m,$(MOD),echo "== $m"; (cd $(ROOT)/$m && go test $(RACE) $(FLAGS_$m) -timeout $(TEST_TIMEOUT) $(or $(PKG),$(PKG_$m),./...)) || failed="$$failed $m";) \
+	@calls=$$(mktemp -d); trap 'rm -rf "$$calls"' EXIT; export KAITO_RBAC_CALLS="$$calls"; \
+	  $(foreach m,$(MOD),echo "== $m"; (cd $(ROOT)/$m && go test $(RACE) $(FLAGS_$m) -timeout $(TEST_TIMEOUT) $(or $(PKG),$(PKG_$m),./...)) || failed="$$failed $m";) \
+	  $(if $(PKG),,$(if $(filter e2e,$(MOD)),(cd $(ROOT)/e2e && go run ./cmd/rbacreport --root $(ROOT)) || failed="$$failed rbac-report";)) \
 	  if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
+
+.PHONY: rbac-report
+rbac-report: controlplane-karpenter $(KUSTOMIZE) binaries ## Run the suites that have all operators, and report which rights of the operators no call needed.
+	@calls=$$(mktemp -d); trap 'rm -rf "$$calls"' EXIT; export KAITO_RBAC_CALLS="$$calls"; cd $(ROOT)/e2e; \
+	  go test $(FLAGS_e2e) -timeout $(TEST_TIMEOUT) ./suite ./independence ./observe ./chaos; \
+	  go run ./cmd/rbacreport --root $(ROOT)
 
 .PHONY: test-independence
 test-independence: ## Each operator alone, swapped, removed, and the three installed in every order (make test takes two orders).

@@ -31,23 +31,23 @@ import (
 )
 
 // Core's lifecycle adds and removes its finalizer on NodeClaims, labels them, and deletes those that do not launch or join.
-// +kubebuilder:rbac:groups=karpenter.sh,resources=nodeclaims,verbs=get;list;watch;patch;delete
+// +kubebuilder:rbac:groups=karpenter.sh,resources=nodeclaims,verbs=list;watch;patch;delete
 // Core writes their progress.
 // +kubebuilder:rbac:groups=karpenter.sh,resources=nodeclaims/status,verbs=patch
 // The Node gets an owner reference to its claim with blockOwnerDeletion, which needs this where OwnerReferencesPermissionEnforcement is on.
 // +kubebuilder:rbac:groups=karpenter.sh,resources=nodeclaims/finalizers,verbs=update
 // Core counts a claim's registration into its NodePool, where the claim carries that label.
-// +kubebuilder:rbac:groups=karpenter.sh,resources=nodepools,verbs=get;list;watch
+// +kubebuilder:rbac:groups=karpenter.sh,resources=nodepools,verbs=list;watch
 // +kubebuilder:rbac:groups=karpenter.sh,resources=nodepools/status,verbs=patch
 // Registration puts labels, taints, annotations and the finalizer on the claim's Node; termination taints, drains and deletes it.
-// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch;patch;delete
+// +kubebuilder:rbac:groups="",resources=nodes,verbs=list;watch;patch;delete
 // The drain finds the Node's pods and, past their grace, deletes them.
-// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;delete
+// +kubebuilder:rbac:groups="",resources=pods,verbs=list;watch;delete
 // The drain evicts.
 // +kubebuilder:rbac:groups="",resources=pods/eviction,verbs=create
 // The drain waits for volumes to detach, and finds which pods they belong to.
-// +kubebuilder:rbac:groups=storage.k8s.io,resources=volumeattachments,verbs=get;list;watch
-// +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;watch
+// +kubebuilder:rbac:groups=storage.k8s.io,resources=volumeattachments,verbs=list;watch
+// +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=list;watch
 // What happens is told as events on the claim, the Machine and the Node.
 // +kubebuilder:rbac:groups="",resources=events,verbs=create;patch
 

@@ -16,7 +16,7 @@ import (
 )
 
 // A node class is read for its claims; whether it can be used is written into its status.
-// +kubebuilder:rbac:groups=kaito.sh,resources=kaitonodeclasses,verbs=get;list;watch
+// +kubebuilder:rbac:groups=kaito.sh,resources=kaitonodeclasses,verbs=list;watch
 // +kubebuilder:rbac:groups=kaito.sh,resources=kaitonodeclasses/status,verbs=patch
 
 // NodeClasses says of every KaitoNodeClass whether nodes of it can be made.

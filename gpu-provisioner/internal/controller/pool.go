@@ -23,7 +23,7 @@ import (
 )
 
 // The engine binds machines to claims, writes verdicts on them, and gives claims up.
-// +kubebuilder:rbac:groups=karpenter.sh,resources=nodeclaims,verbs=get;list;watch;patch;delete
+// +kubebuilder:rbac:groups=karpenter.sh,resources=nodeclaims,verbs=list;watch;patch;delete
 // The engine's memory across restarts: resume tokens of operations, and offerings that failed, in its own namespace.
 // +kubebuilder:rbac:groups="",namespace=system,resources=configmaps,verbs=get;create;update
 

@@ -19,8 +19,8 @@ import (
 )
 
 // A Node that registers again gets its labels, taints, owner and finalizer.
-// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch;patch
-// +kubebuilder:rbac:groups=karpenter.sh,resources=nodeclaims,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=nodes,verbs=list;watch;patch
+// +kubebuilder:rbac:groups=karpenter.sh,resources=nodeclaims,verbs=list;watch
 // +kubebuilder:rbac:groups=karpenter.sh,resources=nodeclaims/finalizers,verbs=update
 
 // Rejoins gives a Node that registered again what core put on it the first time: labels, annotations, taints, owner and finalizer. Core

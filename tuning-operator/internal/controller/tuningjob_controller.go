@@ -78,14 +78,14 @@ type scope struct {
 }
 
 // Its own objects, and their status:
-// +kubebuilder:rbac:groups=tuning.kaito.sh,resources=tuningjobs,verbs=get;list;watch
-// +kubebuilder:rbac:groups=tuning.kaito.sh,resources=tuningjobs/status,verbs=get;patch
+// +kubebuilder:rbac:groups=tuning.kaito.sh,resources=tuningjobs,verbs=list;watch
+// +kubebuilder:rbac:groups=tuning.kaito.sh,resources=tuningjobs/status,verbs=patch
 // The owner reference that a child carries blocks its owner's deletion, which is asked for by this:
 // +kubebuilder:rbac:groups=tuning.kaito.sh,resources=tuningjobs/finalizers,verbs=update
 // The Job that does the work: created once, suspended and resumed, deleted when its time is over:
 // +kubebuilder:rbac:groups=batch,resources=jobs,verbs=get;list;watch;create;patch;delete
 // What the Job's pods say of themselves, in their status:
-// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=pods,verbs=list;watch
 // The training configuration: contents are read by name, changes are seen by metadata:
 // +kubebuilder:rbac:groups="",resources=configmaps,verbs=get;list;watch
 // Ranks of several nodes find each other by a headless Service:

@@ -16,9 +16,9 @@ import (
 )
 
 // Which kinds of other operators are served is read from their definitions.
-// +kubebuilder:rbac:groups=apiextensions.k8s.io,resources=customresourcedefinitions,verbs=get;list;watch
+// +kubebuilder:rbac:groups=apiextensions.k8s.io,resources=customresourcedefinitions,verbs=list;watch
 // Nodes tell whether they are ready and have their GPUs.
-// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=nodes,verbs=list;watch
 
 // observe gathers what is there, from caches only.
 func (r *Reconciler) observe(ctx context.Context, s *scope) (flow.Result, error) {

@@ -18,7 +18,7 @@ import (
 )
 
 // One Machine or NodeClaim asks for one node, and its deletion releases the node.
-// +kubebuilder:rbac:groups=karpenter.sh,resources=machines;nodeclaims,verbs=get;list;watch;create;delete
+// +kubebuilder:rbac:groups=karpenter.sh,resources=machines;nodeclaims,verbs=list;watch;create;delete
 
 // place asks for the nodes that are missing, releases those that are too many, and says whether all are usable.
 func (r *Reconciler) place(ctx context.Context, s *scope) (flow.Result, error) {

@@ -16,7 +16,7 @@ import (
 )
 
 // Configuration is read from ConfigMaps that Workspaces name; of all others only names are kept in memory.
-// +kubebuilder:rbac:groups="",resources=configmaps,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=configmaps,verbs=list;watch
 // Whether a named Secret exists is asked by a create with dryRun=All, so that no right to read Secrets is needed; an admission policy
 // that is installed with the operator refuses its creates without dryRun. See docs/adr/0004-secret-existence.md.
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=create

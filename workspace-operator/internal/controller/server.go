@@ -14,7 +14,7 @@ import (
 )
 
 // A server of several nodes is a StatefulSet, and one of one node a Deployment.
-// +kubebuilder:rbac:groups=apps,resources=deployments;statefulsets,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=apps,resources=deployments;statefulsets,verbs=list;watch;create;patch;delete
 
 // server is the Deployment or the StatefulSet that serves.
 type server struct {

@@ -24,13 +24,13 @@ import (
 )
 
 // The Service stands in front of what serves.
-// +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups="",resources=services,verbs=list;watch;create;patch
 // Pods of one server on several nodes go together, or not at all.
-// +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=list;watch;create;patch
 // The ports by which processes of one server talk are nobody else's.
-// +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=list;watch;create;patch
 // Pods tell why a workload does not serve.
-// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=pods,verbs=list;watch
 
 // AnnotationAPIKeys on a Workspace names the Secret whose key "keys" holds one API key a line; without it none is asked for.
 const AnnotationAPIKeys = "kaito.sh/api-keys"

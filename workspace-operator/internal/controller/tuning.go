@@ -21,7 +21,7 @@ import (
 )
 
 // One TuningJob of the Workspace's name, applied, read back, and deleted with the Workspace.
-// +kubebuilder:rbac:groups=tuning.kaito.sh,resources=tuningjobs,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=tuning.kaito.sh,resources=tuningjobs,verbs=list;watch;create;patch;delete
 
 // readJob reads the TuningJob before anything is placed: one that has failed needs no nodes any more, and they cost money until a person
 // comes. They are asked for again when the TuningJob is deleted, which is how a run is repeated.

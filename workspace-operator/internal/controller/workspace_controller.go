@@ -26,7 +26,7 @@ import (
 	"kaito.sh/workspace-operator/internal/recent"
 )
 
-// Workspaces are what it is all about.
+// Workspaces are what it is all about; past the cache one is read before a machine is deleted that is said to be its.
 // +kubebuilder:rbac:groups=kaito.sh,resources=workspaces,verbs=get;list;watch
 // The finalizer keeps a Workspace until its nodes are released.
 // +kubebuilder:rbac:groups=kaito.sh,resources=workspaces,verbs=patch

@@ -28,13 +28,13 @@ import (
 )
 
 // A Machine gets a finalizer and the labels of its node.
-// +kubebuilder:rbac:groups=karpenter.sh,resources=machines,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=karpenter.sh,resources=machines,verbs=list;watch;patch
 // Its progress is mirrored into its status.
 // +kubebuilder:rbac:groups=karpenter.sh,resources=machines/status,verbs=patch
 // Owner references with blockOwnerDeletion need this where OwnerReferencesPermissionEnforcement is on.
 // +kubebuilder:rbac:groups=karpenter.sh,resources=machines/finalizers,verbs=update
 // One NodeClaim is made for each Machine, and deleted with it.
-// +kubebuilder:rbac:groups=karpenter.sh,resources=nodeclaims,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=karpenter.sh,resources=nodeclaims,verbs=list;watch;create;patch;delete
 
 // EvidenceFinalizer keeps a NodeClaim until the Machine's status has what it tells. Core deletes a claim that cannot be launched, and
 // its reason with it.
