@@ -17,8 +17,13 @@ bench-fetch: ## The runner's fetch beside curl, one connection and ranges, over 
 	@cd $(ROOT)/tuning-operator && go test ./internal/runner/fetch/bench -count=1 -v -timeout 30m -args -size=100663296 -rounds=3 -strict
 
 .PHONY: e2e
-e2e: controlplane $(KUSTOMIZE) binaries ## The stories of users, on the whole house on this machine.
+e2e: controlplane $(KUSTOMIZE) binaries ## The stories of users, on this machine alone; with KUBECONFIG set, on that cluster, which is left as it was.
+ifeq ($(KUBECONFIG),)
 	@cd $(ROOT)/e2e && go test -count=1 -timeout $(TEST_TIMEOUT) ./suite ./provisioner/...
+else
+	@echo "On the cluster of KUBECONFIG=$(KUBECONFIG), context $$(kubectl config current-context)"
+	@cd $(ROOT)/e2e && go test -count=1 -timeout 40m -v ./suite -args -existing
+endif
 
 .PHONY: e2e-kind
 e2e-kind: controlplane ## The operators in pods on a kind cluster, with Docker; real kubelets join as the fake cloud boots machines (KIND_IMAGE=).

@@ -31,15 +31,23 @@ type chat struct {
 
 func ptr[T any](v T) *T { return &v }
 
-func chats(t *testing.T, rows ...chat) string {
+func written[T any](t testing.TB, codec parquet.WriterOption, rows ...T) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	w := parquet.NewGenericWriter[chat](&b, parquet.Compression(&parquet.Snappy))
+	w := parquet.NewGenericWriter[T](&b, codec)
 	_, err := w.Write(rows)
 	require.NoError(t, err)
 	require.NoError(t, w.Close())
-	return b.String()
+	return b.Bytes()
 }
+
+func chats(t *testing.T, rows ...chat) string {
+	t.Helper()
+	return string(written(t, parquet.Compression(&parquet.Snappy), rows...))
+}
+
+// hugeFooter is what fuzzing found: the decoder took 2 GiB for it.
+const hugeFooter = "PAR1\x15\x06\x15\x14\xff\xff\xff\x7fPAR1"
 
 func good() chat {
 	return chat{Messages: []turn{{ptr("What is the capital of France?"), ptr("user")}, {ptr("Paris"), ptr("assistant")}}}
@@ -101,23 +109,24 @@ func TestInspectNamesTheFirstBadRow(t *testing.T) {
 		row     int64
 		says    string
 	}{
-		"a role that no template knows":    {map[string]string{"a.jsonl": "{\"messages\":[{\"role\":\"assistant\",\"content\":\"x\"}]}\n{\"messages\":[{\"role\":\"human\",\"content\":\"x\"}]}\n"}, dataset.Columns{}, 2, `messages[0].role is "human"`},
-		"null content in parquet":          {map[string]string{"a.parquet": chats(t, good(), good(), chat{Messages: []turn{{nil, ptr("user")}}})}, dataset.Columns{}, 3, "messages[0].content is missing or null"},
-		"no turn of the assistant":         {map[string]string{"a.jsonl": `{"messages":[{"role":"user","content":"x"}]}`}, dataset.Columns{}, 1, "assistant"},
-		"an empty conversation":            {map[string]string{"a.parquet": chats(t, good(), chat{})}, dataset.Columns{}, 2, "empty list"},
-		"a conversation that is text":      {map[string]string{"a.csv": "messages\n\"[{}]\"\n"}, dataset.Columns{}, 1, "a list of {role, content}"},
-		"columns that nobody trains on":    {map[string]string{"a.csv": "instruction,output\ni,o\n"}, dataset.Columns{}, 1, "instruction, output"},
-		"a named column that is not there": {map[string]string{"a.csv": "text\nt\n"}, dataset.Columns{Messages: "conv"}, 1, `"conv"`},
-		"an empty completion":              {map[string]string{"a.jsonl": "{\"prompt\":\"p\",\"completion\":\"c\"}\n{\"prompt\":\"p\",\"completion\":\" \"}"}, dataset.Columns{}, 2, `"completion" is empty`},
-		"a null text":                      {map[string]string{"a.jsonl": "{\"text\":\"x\"}\n{\"text\":null}"}, dataset.Columns{}, 2, `"text" is missing or null`},
-		"a number for a text":              {map[string]string{"a.jsonl": `{"text":3}`}, dataset.Columns{}, 1, "a number"},
-		"a line that is no JSON":           {map[string]string{"a.jsonl": "{\"text\":\"a\"}\n{\"text\":\n"}, dataset.Columns{}, 2, "not a JSON object"},
-		"an array that is cut":             {map[string]string{"a.json": `[{"text":"a"},{"text":"b"}`}, dataset.Columns{}, 3, "array"},
-		"a CSV row with too many fields":   {map[string]string{"a.csv": "text\na\nb,c\n"}, dataset.Columns{}, 2, "not CSV"},
-		"a parquet file that is cut":       {map[string]string{"a.parquet": half[:len(half)-9]}, dataset.Columns{}, 0, "parquet"},
-		"a web page with a parquet's name": {map[string]string{"a.parquet": "<html>not found</html>"}, dataset.Columns{}, 0, "parquet"},
-		"files of two formats":             {map[string]string{"a.jsonl": `{"text":"a"}`, "b.csv": "text\nb\n"}, dataset.Columns{}, 0, "keep one format"},
-		"files of two schemas":             {map[string]string{"a.jsonl": `{"text":"a"}`, "b.jsonl": `{"prompt":"p","completion":"c"}`}, dataset.Columns{}, 1, `"text" is missing`},
+		"a role that no template knows":                 {map[string]string{"a.jsonl": "{\"messages\":[{\"role\":\"assistant\",\"content\":\"x\"}]}\n{\"messages\":[{\"role\":\"human\",\"content\":\"x\"}]}\n"}, dataset.Columns{}, 2, `messages[0].role is "human"`},
+		"null content in parquet":                       {map[string]string{"a.parquet": chats(t, good(), good(), chat{Messages: []turn{{nil, ptr("user")}}})}, dataset.Columns{}, 3, "messages[0].content is missing or null"},
+		"no turn of the assistant":                      {map[string]string{"a.jsonl": `{"messages":[{"role":"user","content":"x"}]}`}, dataset.Columns{}, 1, "assistant"},
+		"an empty conversation":                         {map[string]string{"a.parquet": chats(t, good(), chat{})}, dataset.Columns{}, 2, "empty list"},
+		"a conversation that is text":                   {map[string]string{"a.csv": "messages\n\"[{}]\"\n"}, dataset.Columns{}, 1, "a list of {role, content}"},
+		"columns that nobody trains on":                 {map[string]string{"a.csv": "instruction,output\ni,o\n"}, dataset.Columns{}, 1, "instruction, output"},
+		"a named column that is not there":              {map[string]string{"a.csv": "text\nt\n"}, dataset.Columns{Messages: "conv"}, 1, `"conv"`},
+		"an empty completion":                           {map[string]string{"a.jsonl": "{\"prompt\":\"p\",\"completion\":\"c\"}\n{\"prompt\":\"p\",\"completion\":\" \"}"}, dataset.Columns{}, 2, `"completion" is empty`},
+		"a null text":                                   {map[string]string{"a.jsonl": "{\"text\":\"x\"}\n{\"text\":null}"}, dataset.Columns{}, 2, `"text" is missing or null`},
+		"a number for a text":                           {map[string]string{"a.jsonl": `{"text":3}`}, dataset.Columns{}, 1, "a number"},
+		"a line that is no JSON":                        {map[string]string{"a.jsonl": "{\"text\":\"a\"}\n{\"text\":\n"}, dataset.Columns{}, 2, "not a JSON object"},
+		"an array that is cut":                          {map[string]string{"a.json": `[{"text":"a"},{"text":"b"}`}, dataset.Columns{}, 3, "array"},
+		"a CSV row with too many fields":                {map[string]string{"a.csv": "text\na\nb,c\n"}, dataset.Columns{}, 2, "not CSV"},
+		"a parquet file that is cut":                    {map[string]string{"a.parquet": half[:len(half)-9]}, dataset.Columns{}, 0, "parquet"},
+		"a parquet file whose footer is longer than it": {map[string]string{"a.parquet": hugeFooter}, dataset.Columns{}, 0, "2147483647 bytes, more than the file"},
+		"a web page with a parquet's name":              {map[string]string{"a.parquet": "<html>not found</html>"}, dataset.Columns{}, 0, "parquet"},
+		"files of two formats":                          {map[string]string{"a.jsonl": `{"text":"a"}`, "b.csv": "text\nb\n"}, dataset.Columns{}, 0, "keep one format"},
+		"files of two schemas":                          {map[string]string{"a.jsonl": `{"text":"a"}`, "b.jsonl": `{"prompt":"p","completion":"c"}`}, dataset.Columns{}, 1, `"text" is missing`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := dataset.Inspect(write(t, c.files), "", c.columns)

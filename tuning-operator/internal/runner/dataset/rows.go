@@ -3,6 +3,7 @@ package dataset
 import (
 	"bufio"
 	"bytes"
+	"encoding/binary"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
@@ -94,6 +95,9 @@ func parquetRows(in *os.File, each visit) (err error) {
 	if err != nil {
 		return fmt.Errorf("reading the dataset: %w", err)
 	}
+	if err := checkFooter(in, info.Size()); err != nil {
+		return &unreadableError{why: fmt.Sprintf("not a whole parquet file: %v", err)}
+	}
 	file, err := parquet.OpenFile(in, info.Size())
 	if err != nil {
 		return &unreadableError{why: fmt.Sprintf("not a whole parquet file: %v", err)}
@@ -121,6 +125,26 @@ func parquetRows(in *os.File, each visit) (err error) {
 			return &unreadableError{row: n + 1, why: fmt.Sprintf("damaged parquet file: %v", rerr)}
 		}
 	}
+}
+
+// checkFooter holds the footer's length, which the file itself says at its end, against the file's size: the decoder would take as
+// much memory as a damaged file says, up to 2 GiB.
+func checkFooter(in io.ReaderAt, size int64) error {
+	const magic, frame = "PAR1", 12 // the magic twice and the length
+	var tail [8]byte
+	if size < frame {
+		return fmt.Errorf("it has %d bytes", size)
+	}
+	if _, err := in.ReadAt(tail[:], size-int64(len(tail))); err != nil {
+		return err
+	}
+	if string(tail[4:]) != magic {
+		return errors.New("its end is missing")
+	}
+	if length := int64(binary.LittleEndian.Uint32(tail[:4])); length > size-frame {
+		return fmt.Errorf("its footer should have %d bytes, more than the file", length)
+	}
+	return nil
 }
 
 func jsonLines(in io.Reader, each visit) error {

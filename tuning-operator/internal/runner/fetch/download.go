@@ -112,7 +112,8 @@ func (d *Downloader) Get(ctx context.Context, f File) (size int64, sum string, e
 		}
 	}
 	for restart := 0; ; restart++ {
-		size, sum, err = d.once(ctx, f)
+		// One that seems to change each time is asked for in one piece: servers behind one name may give one file different tags.
+		size, sum, err = d.once(ctx, f, restart == maxRestarts)
 		if !errors.Is(err, errChanged) || restart == maxRestarts {
 			return size, sum, err
 		}
@@ -123,7 +124,7 @@ func (d *Downloader) Get(ctx context.Context, f File) (size int64, sum string, e
 	}
 }
 
-func (d *Downloader) once(ctx context.Context, f File) (int64, string, error) {
+func (d *Downloader) once(ctx context.Context, f File, inOnePiece bool) (int64, string, error) {
 	src, err := d.probe(ctx, f)
 	if err != nil {
 		return 0, "", err
@@ -131,21 +132,28 @@ func (d *Downloader) once(ctx context.Context, f File) (int64, string, error) {
 	if f.Size > 0 && src.size >= 0 && src.size != f.Size {
 		return 0, "", fault.Permanent(tuningv1alpha1.ReasonChecksumMismatch, "%s has %d bytes, its index says %d", f.name(), src.size, f.Size)
 	}
-	if src.ranges && src.size > 0 {
+	if src.ranges && src.size > 0 && !inOnePiece {
 		if err := d.reserve(src.size, f.name()); err != nil {
 			return 0, "", err
 		}
-		if err = d.parts(ctx, f, src); errors.Is(err, errChanged) {
+		sum, err := d.parts(ctx, f, src)
+		if errors.Is(err, errChanged) {
 			d.refund(src.size)
 			d.Progress.Expect(-src.size)
 		}
-	} else {
-		err = d.stream(ctx, f, src)
+		if err != nil {
+			return 0, "", err
+		}
+		return d.finish(f, src.size, sum)
 	}
+	if err := d.stream(ctx, f, src); err != nil {
+		return 0, "", err
+	}
+	size, sum, err := digestFile(f.Path + partSuffix)
 	if err != nil {
 		return 0, "", err
 	}
-	return d.finish(f)
+	return d.finish(f, size, sum)
 }
 
 func (d *Downloader) checkURL(url string) error {
@@ -255,46 +263,62 @@ func parseContentRange(v string) (from, to, total int64, err error) {
 	return from, to, total, nil
 }
 
-// parts downloads the missing ranges, several at a time.
-func (d *Downloader) parts(ctx context.Context, f File, src source) error {
+// parts downloads the missing ranges, several at a time, and returns the file's SHA-256 in hex.
+func (d *Downloader) parts(ctx context.Context, f File, src source) (sum string, err error) {
 	size := d.PartSize
 	if size <= 0 {
 		size = PartSize
 	}
 	st, err := openState(f, src, size)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer func() { _ = st.close() }() // on the way of an error; on the other it is closed, and checked, below
 	d.Progress.Expect(src.size)
 	d.Progress.Advance(f.name(), st.have())
+	missing := st.missing(d.Parallel <= 1)
+	settle := newSettler(st)
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(d.Parallel, 1))
-	for _, n := range st.missing() {
-		g.Go(func() error { return d.part(ctx, f, src, st, n) })
+	for _, r := range missing {
+		g.Go(func() error { return d.run(ctx, f, src, st, settle, r) })
 	}
-	if err := g.Wait(); err != nil {
-		return err
+	err = g.Wait()
+	sum, settleErr := settle.end()
+	if err == nil {
+		err = settleErr
 	}
-	return st.close()
+	if err != nil {
+		return "", err
+	}
+	return sum, st.close()
 }
 
-// part downloads one range; a cut connection is continued at the byte where it was cut.
-func (d *Downloader) part(ctx context.Context, f File, src source, st *state, n int) error {
-	from, to := st.bounds(n)
-	at := from
-	err := retry.Do(ctx, d.Clock, d.Backoff, retriable, func(ctx context.Context) (bool, error) {
+// run downloads parts that follow one another by one request; a cut connection is continued at the byte where it was cut.
+func (d *Downloader) run(ctx context.Context, f File, src source, st *state, settle *settler, r run) error {
+	at, _ := st.bounds(r.first)
+	_, to := st.bounds(r.last)
+	next := r.first
+	return retry.Do(ctx, d.Clock, d.Backoff, retriable, func(ctx context.Context) (bool, error) {
 		before := at
-		err := d.span(ctx, f, src, st, &at, to)
+		err := d.span(ctx, f, src, &offsetWriter{st.file, &at, func(n int) error {
+			d.Progress.Advance(f.name(), int64(n))
+			for ; next <= r.last; next++ {
+				if _, end := st.bounds(next); at <= end {
+					break
+				}
+				if err := settle.add(next); err != nil {
+					return err
+				}
+			}
+			return nil
+		}}, to)
 		return at > before, err
 	})
-	if err != nil {
-		return err
-	}
-	return st.done(n)
 }
 
-func (d *Downloader) span(ctx context.Context, f File, src source, st *state, at *int64, to int64) error {
+func (d *Downloader) span(ctx context.Context, f File, src source, out *offsetWriter, to int64) error {
+	at := out.at
 	req, err := d.request(ctx, f)
 	if err != nil {
 		return err
@@ -325,7 +349,7 @@ func (d *Downloader) span(ctx context.Context, f File, src source, st *state, at
 	if from != *at {
 		return fault.Transient(tuningv1alpha1.ReasonSourceUnavailable, "%s: asked for byte %d, got %d", f.name(), *at, from)
 	}
-	n, err := io.Copy(&offsetWriter{st.file, at, func(n int) { d.Progress.Advance(f.name(), int64(n)) }}, io.LimitReader(res.Body, to-*at+1))
+	n, err := io.Copy(out, io.LimitReader(res.Body, to-*at+1))
 	if err != nil {
 		return fmt.Errorf("%s: %w", f.name(), err)
 	}
@@ -339,13 +363,15 @@ func (d *Downloader) span(ctx context.Context, f File, src source, st *state, at
 type offsetWriter struct {
 	to    io.WriterAt
 	at    *int64
-	count func(int)
+	wrote func(int) error
 }
 
 func (w *offsetWriter) Write(p []byte) (int, error) {
 	n, err := w.to.WriteAt(p, *w.at)
 	*w.at += int64(n)
-	w.count(n)
+	if wroteErr := w.wrote(n); err == nil {
+		err = wroteErr
+	}
 	return n, err
 }
 
@@ -385,6 +411,14 @@ func (d *Downloader) streamOnce(ctx context.Context, f File, src source) (err er
 		}
 	}()
 	var got int64
+	defer func() {
+		if err != nil {
+			d.Progress.Advance(f.name(), -got)
+			if src.size < 0 {
+				d.refund(got) // the next try takes it again
+			}
+		}
+	}()
 	buf := make([]byte, 256<<10)
 	for {
 		n, rerr := res.Body.Read(buf)
@@ -404,12 +438,10 @@ func (d *Downloader) streamOnce(ctx context.Context, f File, src source) (err er
 			break
 		}
 		if rerr != nil {
-			d.Progress.Advance(f.name(), -got)
 			return fmt.Errorf("%s: %w", f.name(), rerr)
 		}
 	}
 	if src.size >= 0 && got != src.size {
-		d.Progress.Advance(f.name(), -got)
 		return fault.Transient(tuningv1alpha1.ReasonSourceUnavailable, "%s ended after %d of %d bytes", f.name(), got, src.size)
 	}
 	return nil

@@ -68,16 +68,31 @@ func (s *state) bounds(n int) (from, to int64) {
 	return from, min(from+s.doc.PartSize, s.doc.Size) - 1
 }
 
-func (s *state) missing() []int {
+// run is parts that follow one another.
+type run struct{ first, last int }
+
+// missing are the parts to download: each by itself, for several requests at a time to share, or joined where they follow one
+// another, as every further request costs the one connection a round trip.
+func (s *state) missing(join bool) []run {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var out []int
+	var out []run
 	for n, done := range s.doc.Done {
-		if !done {
-			out = append(out, n)
+		switch last := len(out) - 1; {
+		case done:
+		case join && last >= 0 && out[last].last == n-1:
+			out[last].last = n
+		default:
+			out = append(out, run{n, n})
 		}
 	}
 	return out
+}
+
+func (s *state) isDone(n int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.doc.Done[n]
 }
 
 // have is the number of bytes of whole parts.
@@ -128,11 +143,7 @@ func (s *state) close() error {
 }
 
 // finish checks the whole file and gives it its name.
-func (d *Downloader) finish(f File) (int64, string, error) {
-	size, sum, err := digestFile(f.Path + partSuffix)
-	if err != nil {
-		return 0, "", err
-	}
+func (d *Downloader) finish(f File, size int64, sum string) (int64, string, error) {
 	if want := strings.ToLower(f.SHA256); want != "" && sum != want {
 		if err := discard(f.Path); err != nil {
 			return 0, "", err

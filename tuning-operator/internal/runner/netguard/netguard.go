@@ -129,11 +129,15 @@ func (p Policy) control(_, address string, _ syscall.RawConn) error {
 // private addresses are allowed: behind a proxy the address that is reached can't be seen from here.
 func (p Policy) Transport() *http.Transport {
 	dialer := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second, Control: p.control}
+	// HTTP/1.1 only: by HTTP/2 all range requests of a file share one connection, and with it one congestion window, so that
+	// they are no faster than one (see package fetch/bench).
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
 	t := &http.Transport{
 		DialContext:           dialer.DialContext,
-		ForceAttemptHTTP2:     true,
+		Protocols:             protocols,
 		MaxIdleConns:          64,
-		MaxIdleConnsPerHost:   16,
+		MaxIdleConnsPerHost:   64,
 		IdleConnTimeout:       90 * time.Second,
 		TLSHandshakeTimeout:   30 * time.Second,
 		ResponseHeaderTimeout: 60 * time.Second,
