@@ -25,6 +25,8 @@ const (
 	StateFailed    = "Failed"
 	StateCanceled  = "Canceled"
 	StateDeleting  = "Deleting"
+	StateCreating  = "Creating"
+	StateScaling   = "Scaling"
 )
 
 // Cluster is what the operator reads of the managed cluster.

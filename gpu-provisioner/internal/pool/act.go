@@ -202,7 +202,11 @@ func (a *actor) shrink(ctx context.Context, s Shrink) error {
 }
 
 func (a *actor) abort(ctx context.Context, x Abort) error {
-	op := a.operations[x.Pool]
+	op, noted := a.operations[x.Pool]
+	if !noted {
+		pool, _ := a.view.Pool(x.Pool)
+		op = Operation{Key: pool.Key(), Of: a.keys[pool.Key()].key, Started: x.Started}
+	}
 	h, err := a.Azure.Abort(ctx, x.Pool)
 	if err != nil {
 		a.hold(x.Pool, azure.Classify(err))

@@ -116,16 +116,31 @@ func (d *decider) lose() {
 // abort gives up on puts that hang.
 func (d *decider) abort() {
 	for _, p := range d.pools {
-		if p.op == nil || p.op.Kind != azure.OperationPut || !p.op.Ended.IsZero() || !p.op.Aborted.IsZero() {
+		started, running := d.put(p)
+		if !running {
 			continue
 		}
-		until := p.op.Started.Add(d.Settings.OperationTimeout)
+		until := started.Add(d.Settings.OperationTimeout)
 		if d.Now.Before(until) {
 			d.due(until)
 			continue
 		}
 		if _, held := d.held(p.Name); !held {
-			d.do(Abort{Pool: p.Name})
+			d.do(Abort{Pool: p.Name, Started: started})
 		}
 	}
+}
+
+// put says since when a put runs on a pool. One that nobody has noted, since the process died right after Azure had taken it or the answer was
+// lost, is known by the pool's state alone, and from when that was seen first: without this a pool on which such a put hangs would be lost.
+// What others do to a pool, upgrades above all, has other states.
+func (d *decider) put(p *pool) (started time.Time, running bool) {
+	if p.op != nil {
+		return p.op.Started, p.op.Kind == azure.OperationPut && p.op.Ended.IsZero() && p.op.Aborted.IsZero()
+	}
+	if p.State != azure.StateCreating && p.State != azure.StateScaling {
+		return time.Time{}, false
+	}
+	d.sight(sightPut(p.Name), d.View.At)
+	return d.out.Sightings[sightPut(p.Name)].First, true
 }

@@ -307,7 +307,7 @@ func TestAPutThatHangsIsAborted(t *testing.T) {
 	w := newWorld()
 	w.pool(keyA, 0, 1).State = "Creating"
 	w.Operations["g"+keyA+"0"] = Operation{Handle: azure.Handle{Kind: azure.OperationPut, Pool: "g" + keyA + "0"}, Key: keyA, Target: 1, Started: start.Add(-20 * time.Minute)}
-	assert.Equal(t, []Action{Abort{Pool: "g" + keyA + "0"}}, w.decide())
+	assert.Equal(t, []Action{Abort{Pool: "g" + keyA + "0", Started: start.Add(-20 * time.Minute)}}, w.decide())
 }
 
 func TestTheHundredthPoolIsTheLast(t *testing.T) {

@@ -7,6 +7,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
@@ -128,6 +130,30 @@ func TestAMendedIdentityIsTriedAtOnce(t *testing.T) {
 	_, err := h.Pass(t.Context())
 	require.NoError(t, err)
 	assert.Len(t, h.azure.Calls(), 1)
+}
+
+// TestAnOperationThatHangsAndThatNobodyHasNotedIsAborted: the process died between Azure's answer and the note of it.
+func TestAnOperationThatHangsAndThatNobodyHasNotedIsAborted(t *testing.T) {
+	h := newHouse(t)
+	h.ask("c1")
+	h.pass()
+	pool := h.only()
+	require.NoError(t, h.client.Delete(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "kaito", Name: OperationsConfigMap}}))
+	h.restart()
+	h.pass() // seen for the first time
+	calls := len(h.azure.Calls())
+	h.clock.Step(19 * time.Minute)
+	h.pass()
+	require.NotContains(t, h.azure.Calls()[calls:], "abort "+pool, "it may yet end")
+	h.clock.Step(time.Minute)
+	h.pass()
+	require.Contains(t, h.azure.Calls()[calls:], "abort "+pool)
+	h.azure.End(pool, nil, 0)
+	h.clock.Step(10 * time.Second)
+	_, err := h.Pass(t.Context())
+	require.NoError(t, err)
+	w, _ := h.Waiting("uid-c1")
+	assert.Equal(t, ReasonOperationTimedOut, w.Reason)
 }
 
 func TestAnOperationThatHangsIsAbortedAndItsClaimsSayWhy(t *testing.T) {

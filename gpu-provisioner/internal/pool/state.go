@@ -148,8 +148,11 @@ type (
 	Lose struct{ Claim, Reason, Message string }
 	// Wait says what a claim waits for.
 	Wait struct{ Claim, Reason, Message string }
-	// Abort gives up on an operation that hangs.
-	Abort struct{ Pool string }
+	// Abort gives up on an operation that hangs, and that was noted or first seen at Started.
+	Abort struct {
+		Pool    string
+		Started time.Time
+	}
 )
 
 func (Bind) action()   {}
