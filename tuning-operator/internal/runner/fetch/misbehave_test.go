@@ -43,7 +43,7 @@ func partial(w http.ResponseWriter, contentRange string, body []byte) bool {
 func TestAServerThatMisbehaves(t *testing.T) {
 	body := content(45_000)
 	total := len(body)
-	var known sync.Map // by the first byte
+	var known sync.Map                                            // by the first byte
 	type server func(n, from, to int, w http.ResponseWriter) bool // of the requests after the probe
 	for name, c := range map[string]struct {
 		script server

@@ -38,7 +38,7 @@ func TestAStopUnderLoadLosesNoRequest(t *testing.T) {
 	load.Go(func() {
 		assert.NoError(t, repeat(ctx, *streams, func() error {
 			// Longer than the delay, so that many outlast the listener.
-			_, err := readStream(context.WithoutCancel(ctx), c, int(3*notice/chunkEvery), chunkEvery)
+			_, err := readStream(context.WithoutCancel(ctx), c, int(3*notice/chunkEvery), chunkEvery, 0)
 			streamed.Add(1)
 			return err
 		}))

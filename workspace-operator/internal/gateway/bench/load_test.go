@@ -97,13 +97,21 @@ func (c *connection) ask(request []byte, read func(io.Reader) error) (keep bool,
 	defer func() { _ = res.Body.Close() }()
 	if res.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(res.Body) // for the error message, as far as it comes
-		return false, fmt.Errorf("status %d: %s", res.StatusCode, text)
+		return false, &statusError{res.StatusCode, string(text)}
 	}
 	if err := read(res.Body); err != nil {
 		return false, err
 	}
 	return !res.Close, nil
 }
+
+// statusError is an answer of another status than 200.
+type statusError struct {
+	status int
+	text   string
+}
+
+func (e *statusError) Error() string { return fmt.Sprintf("status %d: %s", e.status, e.text) }
 
 // whole reads an answer in one piece.
 func whole(body io.Reader) error {

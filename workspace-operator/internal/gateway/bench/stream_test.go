@@ -79,9 +79,7 @@ func manyStreams(ctx context.Context, c *client, count, chunks int, every time.D
 	var all sync.WaitGroup
 	for i := range count {
 		all.Go(func() {
-			// Begun over one interval: engines answer many at once, but not in one instant.
-			time.Sleep(every * time.Duration(i) / time.Duration(count))
-			own, err := readStream(ctx, c, chunks, every)
+			own, err := readStream(ctx, c, chunks, every, every*time.Duration(i)/time.Duration(count))
 			mu.Lock()
 			defer mu.Unlock()
 			late = append(late, own...)
@@ -95,9 +93,9 @@ func manyStreams(ctx context.Context, c *client, count, chunks int, every time.D
 }
 
 // readStream asks for a stream and returns how late each of its chunks came. A stream that does not end by its end mark is an error.
-func readStream(ctx context.Context, c *client, chunks int, every time.Duration) (late []time.Duration, err error) {
+func readStream(ctx context.Context, c *client, chunks int, every, offset time.Duration) (late []time.Duration, err error) {
 	late = make([]time.Duration, 0, chunks)
-	err = c.ask(ctx, request(question{Stream: true, Chunks: chunks, EveryMS: int(every.Milliseconds())}), func(body io.Reader) error {
+	err = c.ask(ctx, request(question{Stream: true, Chunks: chunks, EveryMS: int(every.Milliseconds()), OffsetUS: int(offset.Microseconds())}), func(body io.Reader) error {
 		lines := bufio.NewReader(body)
 		ended := false
 		for {

@@ -115,8 +115,10 @@ type question struct {
 	Messages []json.RawMessage `json:"messages"`
 	Stream   bool              `json:"stream,omitempty"`
 	Chunks   int               `json:"chunks,omitempty"`
-	// EveryMS is the time between two chunks.
-	EveryMS int `json:"every_ms,omitempty"`
+	// EveryMS is the time between two chunks, OffsetUS when in that time they are due, by the clock. So it does not depend on when
+	// the requests came how many chunks are due at once.
+	EveryMS  int `json:"every_ms,omitempty"`
+	OffsetUS int `json:"offset_us,omitempty"`
 }
 
 // wholeAnswer has the size of a short one.
@@ -145,7 +147,10 @@ func serveAnswer(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	control := http.NewResponseController(w)
 	_ = control.Flush() // the headers
-	ticker := time.NewTicker(time.Duration(q.EveryMS) * time.Millisecond)
+	every := time.Duration(q.EveryMS) * time.Millisecond
+	now := time.Now()
+	time.Sleep(now.Truncate(every).Add(every + time.Duration(q.OffsetUS)*time.Microsecond).Sub(now))
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	var line []byte
 	for range q.Chunks {
