@@ -8,7 +8,7 @@ LOCALBIN := $(ROOT)/bin
 
 OPERATORS := workspace-operator gpu-provisioner tuning-operator
 # In the order of their imports.
-MODULES := shared/api shared $(OPERATORS) e2e hack/devcluster hack/images
+MODULES := shared/api shared $(OPERATORS) e2e hack/devcluster hack/images hack/apireference
 
 # The tools' names come first: make expands prerequisites as it reads them.
 include $(ROOT)/hack/make/root-tools.mk

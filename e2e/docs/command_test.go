@@ -118,8 +118,11 @@ func goCheck(ctx context.Context, w *walk, next interp.ExecHandlerFunc, args []s
 	if len(packages) == 0 {
 		return fmt.Errorf("go %s names no package below the folder", args[1])
 	}
-	if err := next(ctx, slices.Concat([]string{"go", "list"}, packages)); err != nil {
-		return err
+	for _, folder := range packages {
+		files, err := filepath.Glob(filepath.Join(interp.HandlerCtx(ctx).Dir, strings.TrimSuffix(folder, "/..."), "*.go"))
+		if err != nil || len(files) == 0 {
+			return fmt.Errorf("there is no Go in %s", folder)
+		}
 	}
 	return w.notRun("go: other suites run it")
 }

@@ -21,8 +21,10 @@ import (
 // kubectl runs it on the page's cluster, save what needs a container or the internet. A watch is looked at and left.
 func kubectl(ctx context.Context, w *walk, next interp.ExecHandlerFunc, args []string) error {
 	switch {
+	case w.guest && has(args, "-k") && has(args, "apply"):
+		return w.build(ctx, next, args[slices.Index(args, "-k")+1:])
 	case w.guest && has(args, "-k"):
-		return errors.New("a page that installs or removes operators needs a cluster of its own: name it in installing, in e2e/docs/docs_test.go")
+		return errors.New("a page that removes operators needs a cluster of its own: name it in installing, in e2e/docs/docs_test.go")
 	case has(args, "exec", "run", "debug", "attach", "cp"):
 		return w.notRun("a container: the pods here are simulated")
 	case slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "https://") }):
@@ -37,6 +39,14 @@ func kubectl(ctx context.Context, w *walk, next interp.ExecHandlerFunc, args []s
 
 func has(args []string, words ...string) bool {
 	return slices.ContainsFunc(args, func(arg string) bool { return slices.Contains(words, arg) })
+}
+
+// build only builds what would change an operator that other pages use at the same time.
+func (w *walk) build(ctx context.Context, next interp.ExecHandlerFunc, folder []string) error {
+	if err := next(ctx, slices.Concat([]string{"kubectl", "kustomize"}, folder)); err != nil {
+		return err
+	}
+	return w.notRun("a kustomization, built: e2e/manifests applies it")
 }
 
 // watched is how long a page's watch is looked at.

@@ -142,6 +142,9 @@ func (w *walk) commands(ctx context.Context, b block) error {
 }
 
 func (w *walk) statement(ctx context.Context, s *syntax.Stmt) error {
+	if s.Background {
+		return w.shell.Run(w.until, s) // it goes on
+	}
 	ctx, cancel := context.WithTimeout(ctx, stacktest.Journey)
 	defer cancel()
 	err := w.shell.Run(ctx, s)

@@ -6,14 +6,19 @@ KARPENTER_CRDS := $(ROOT)/gpu-provisioner/config/karpenter-crds
 RUNBOOKS := $(ROOT)/workspace-operator/internal/runbook/runbooks.txt
 
 .PHONY: generate
-generate: $(CONTROLLER_GEN) ## Generate deepcopy code, and the runbooks that kubectl kaito explain prints.
+generate: crds ## Generate deepcopy code, CRDs, the API reference, and the runbooks that kubectl kaito explain prints.
 	@cd $(ROOT)/shared/api && GOWORK=off $(CONTROLLER_GEN) object paths=./...
+	@cd $(ROOT)/hack/apireference && GOWORK=off go run . --root $(ROOT)
 	@for page in $(filter-out %/README.md,$(sort $(wildcard $(ROOT)/docs/runbooks/*.md))); do \
 	  echo "-- $$(basename $$page .md) --"; cat $$page; done > $(RUNBOOKS)
 
-.PHONY: manifests
-manifests: $(CONTROLLER_GEN) ## Generate CRDs and RBAC, and copy them to where kustomize reads them.
+# What the API reference and the operators' folders are made from.
+.PHONY: crds
+crds: $(CONTROLLER_GEN)
 	@cd $(ROOT)/shared/api && GOWORK=off $(CONTROLLER_GEN) crd:maxDescLen=400 paths=./... output:crd:dir=crds
+
+.PHONY: manifests
+manifests: crds ## Generate RBAC, and copy it and the CRDs to where kustomize reads them.
 	@for o in $(OPERATORS); do $(MAKE) --no-print-directory -C $(ROOT)/$$o manifests; done
 	@# Karpenter's own CRDs, unedited: a component of their own, since a cluster may have them already.
 	@dir=$$(cd $(ROOT)/gpu-provisioner && go list -m -f '{{.Dir}}' sigs.k8s.io/karpenter); \
