@@ -101,7 +101,7 @@ func newWorld(t *testing.T, seed uint64, n int) *world {
 	args[stack.WorkspaceOperator] = append(args[stack.WorkspaceOperator], "--node-api="+pick(random, []string{"machine", "nodeclaim"}))
 	w := &world{
 		T: t, seed: seed, random: random, down: map[stack.Operator]int{}, done: map[string]int{}, befallen: map[string]map[string]bool{},
-		patience: 3*eventually.Long + time.Duration(n)*3*time.Second,
+		patience: 3*eventually.Long + time.Duration(n)*5*time.Second,
 		// The provisioner's grace, two looks, an operation, and operators that are dead meanwhile. Nobody stops the cluster here.
 		checker: invariant.Checker{Grace: 3 * time.Minute, Look: time.Hour, Released: map[string]bool{}, Taken: map[string]bool{}},
 	}
