@@ -30,7 +30,8 @@ func rightsOf(t *testing.T, objects []*unstructured.Unstructured, kind string) m
 // one that the Role has and nobody needs, and one in a ClusterRole that a Role could have.
 func TestNamespacedModeHasTheRightsOfTheWholeClusterInOneNamespace(t *testing.T) {
 	root := stacktest.Root(t)
-	c := cluster.ForTest(t, cluster.Options{CRDPaths: []string{filepath.Join(root, "shared/api/crds"), filepath.Join(root, "gpu-provisioner/config/karpenter-crds")}})
+	c := cluster.ForTest(t, cluster.Options{CRDPaths: []string{filepath.Join(root, "shared/api/crds"), filepath.Join(root, "gpu-provisioner/config/karpenter-crds"),
+		filepath.Join(root, "workspace-operator/internal/controller/testdata/inferencepool.yaml")}})
 	namespaced := namespacedResources(t, c)
 	for _, o := range []stack.Operator{stack.WorkspaceOperator, stack.TuningOperator} {
 		t.Run(string(o), func(t *testing.T) {

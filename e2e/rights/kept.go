@@ -23,6 +23,7 @@ var Kept = []Keep{
 	{"workspace-operator", "kaito.sh", "workspaces", []string{"get"}, "read past the cache before a claim is deleted whose Workspace has lost its finalizer by force: a machine hangs on it; the operator's own tests do that under its role"},
 	{"workspace-operator", "policy", "poddisruptionbudgets", []string{"create", "list", "patch", "watch"}, "a server of several nodes has one; the operator's own tests have such servers under its role"},
 	{"workspace-operator", "apps", "statefulsets", []string{"create", "delete", "patch"}, "a server of several nodes is one; the operator's own tests have such servers under its role"},
+	{"workspace-operator", "inference.networking.k8s.io", "inferencepools", []string{"create", "delete", "list", "patch", "watch"}, "a Workspace may ask for a pool where the Gateway API Inference Extension is; the operator's own tests have such a Workspace under its role"},
 
 	{"gpu-provisioner", "karpenter.sh", "machines/finalizers", []string{"update"}, blockOwnerDeletion},
 	{"gpu-provisioner", "karpenter.sh", "nodeclaims/finalizers", []string{"update"}, blockOwnerDeletion},

@@ -175,6 +175,9 @@ func validate(w *kaitov1alpha1.Workspace) error {
 		return &specError{fmt.Sprintf("metadata.annotations[%s] asks for an address outside the cluster, which is refused without API keys on the gateway: "+
 			"name a Secret with the key \"keys\" in the annotation %s (a pod template has no gateway of ours), or remove the annotation", AnnotationLoadBalancer, AnnotationAPIKeys)}
 	}
+	if _, err := picker(w); err != nil {
+		return err
+	}
 	return adapters(w, &workload.Input{})
 }
 

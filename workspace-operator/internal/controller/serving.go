@@ -62,6 +62,9 @@ func (r *Reconciler) serve(ctx context.Context, s *scope) (flow.Result, error) {
 		s.inference = s.unserved()
 		return flow.Continue(), nil
 	}
+	if err := r.applyPool(ctx, s); err != nil {
+		return s.unapplied(err)
+	}
 	return r.readWorkload(ctx, s)
 }
 

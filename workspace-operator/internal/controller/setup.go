@@ -27,6 +27,7 @@ import (
 	"kaito.sh/shared/conditions"
 	"kaito.sh/workspace-operator/internal/foreign"
 	"kaito.sh/workspace-operator/internal/recent"
+	"kaito.sh/workspace-operator/internal/workload"
 )
 
 // controllerName is in logs, metrics and events.
@@ -45,6 +46,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer
 		foreign.Kind{Object: &karpv1.NodeClaim{}, Resource: "nodeclaims", Handler: first(ofPlace, byLabels()), Predicates: []predicate.Predicate{news}, Indexes: ownerIndexes(), Gone: c.ForgetKind},
 		foreign.Kind{Object: &tuningv1alpha1.TuningJob{}, Resource: "tuningjobs", Predicates: []predicate.Predicate{news}, Gone: c.ForgetKind,
 			Handler: first(ofPlace, handler.EnqueueRequestForOwner(mgr.GetScheme(), mgr.GetRESTMapper(), &kaitov1alpha1.Workspace{}, handler.OnlyControllerOwner()))},
+		foreign.Kind{Object: poolMetadata(), Resource: workload.PoolResource, Predicates: []predicate.Predicate{news}, Gone: c.ForgetKind, Handler: first(ofServer, byLabels())},
 	)
 	if err != nil {
 		return err

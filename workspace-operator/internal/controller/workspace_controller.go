@@ -174,7 +174,7 @@ var theKinds = reconcile.Request{}
 
 // watchKinds has every foreign kind that is served watched: its objects then ask for the Workspaces that they name.
 func (r *Reconciler) watchKinds(ctx context.Context) error {
-	kinds := []client.Object{&tuningv1alpha1.TuningJob{}}
+	kinds := []client.Object{&tuningv1alpha1.TuningJob{}, poolMetadata()}
 	for _, api := range r.claimAPIs() {
 		kinds = append(kinds, api.Object())
 	}

@@ -58,6 +58,8 @@ type Input struct {
 	ImageVolumes bool
 	// APIKeySecret is the name of the Secret whose key "keys" opens the gateway; empty: no key is asked for.
 	APIKeySecret string
+	// Picker is the endpoint picker of an InferencePool; nil: no pool is asked for.
+	Picker *EndpointPicker
 	// Public gives the Service an address outside the cluster.
 	Public bool
 }
@@ -103,7 +105,7 @@ type Engine struct {
 	WeightsImage string
 	// WeightsArtifact: the image is an artifact, a file a layer, which container runtimes do not mount.
 	WeightsArtifact bool
-	PullSecrets  []string
+	PullSecrets     []string
 	// MaxLoraRank of the adapters.
 	MaxLoraRank int
 	// PromptAPI is the gateway's: chat, or completions for a base model without a chat template.
