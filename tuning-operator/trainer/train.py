@@ -17,6 +17,7 @@ import time
 
 import checkpoint
 import data
+import memory
 from report import Failure, Preempted, Reporter, exit_code, write_result
 
 # Logged losses that are no numbers, one after the other, before the run is given up: mixed precision skips single ones.
@@ -37,8 +38,13 @@ class Settings:
         self.every = int(env.get("KAITO_CHECKPOINT_STEPS", "100"))
         self.keep = int(env.get("KAITO_CHECKPOINT_KEEP", "2"))
         self.base_model = env.get("KAITO_BASE_MODEL", "")
+        self.parts = {}
         # A checkpoint of another configuration is not resumed from.
         self.fingerprint = hashlib.sha256(json.dumps([self.config, self.base_model], sort_keys=True).encode()).hexdigest()[:16]
+
+    def shrink(self, batch, accumulation):
+        """Train the same steps in smaller parts from now on; checkpoints stay those of the same run."""
+        self.parts = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation}
 
 
 def dtype_for(name):
@@ -101,7 +107,8 @@ def arguments(settings, dtype):
     import torch
     from trl import SFTConfig
 
-    args = dict(settings.config.get("trainer", {}))
+    args = {**settings.config.get("trainer", {}), **settings.parts}
+    args.pop("auto_find_batch_size", None)  # ours keeps the steps the same, and with them checkpoints and learning rate
     unknown = set(args) - set(inspect.signature(SFTConfig.__init__).parameters)
     if unknown:
         raise Failure("ConfigInvalid", "TrainingArguments: TRL's SFTConfig has no %s; correct or remove it" % ", ".join(sorted(unknown)))
@@ -271,14 +278,9 @@ def train(settings, reporter, stop):
 
     set_seed(settings.config.get("trainer", {}).get("seed", 42))
     keep_the_order_when_resuming()
-    trainer = make_trainer(settings, reporter, stop)
-    resume = resume_from(settings, reporter)
-    try:
-        trainer.train(resume_from_checkpoint=resume)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        if resume and trainer.state.global_step == 0 and not out_of_memory(error):
-            raise Failure("CheckpointInvalid", "resuming from %s: %s" % (resume, error)) from error
-        raise
+    trainer = None
+    while trainer is None:
+        trainer = attempt(settings, reporter, stop)
     if stop.asked and trainer.state.global_step < trainer.state.max_steps:
         raise Preempted()
     if trainer.is_world_process_zero():
@@ -286,18 +288,37 @@ def train(settings, reporter, stop):
     trainer.accelerator.wait_for_everyone()
 
 
-def out_of_memory(error):
-    import torch
-
-    return isinstance(error, torch.cuda.OutOfMemoryError)
+def attempt(settings, reporter, stop):
+    """Train to the end, or until stopped. None: another attempt, with smaller parts of the same steps, may do with less memory."""
+    trainer = make_trainer(settings, reporter, stop)
+    resume = resume_from(settings, reporter)
+    try:
+        trainer.train(resume_from_checkpoint=resume)
+        return trainer
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        if memory.is_short(error):
+            proposal = memory.smaller(trainer.args)
+            if not proposal or not memory.may_shrink(settings, trainer.args.world_size):
+                raise Failure("GPUOutOfMemory", memory.explain(error, trainer.args, bool(settings.config.get("quantization")))) from error
+            text = memory.explain(error, trainer.args, bool(settings.config.get("quantization")))
+        elif resume and trainer.state.global_step == 0:
+            raise Failure("CheckpointInvalid", "resuming from %s: %s" % (resume, error)) from error
+        else:
+            raise
+    # Out of the handler, which holds the failed attempt's tensors by its traceback.
+    settings.shrink(*proposal)
+    reporter.event("smallerParts", text, perDeviceTrainBatchSize=proposal[0], gradientAccumulationSteps=proposal[1])
+    del trainer
+    memory.release()
+    return None
 
 
 def explain(error):
     """Give an error of the libraries its reason."""
     if isinstance(error, (Failure, Preempted)):
         return error
-    if out_of_memory(error):
-        return Failure("GPUOutOfMemory", "the GPU's memory is too small: %s; lower max_length or per_device_train_batch_size, use method qlora, or choose a larger size" % str(error).splitlines()[0])
+    if memory.is_short(error):  # before the first step: the model alone
+        return Failure("GPUOutOfMemory", "the GPU's memory is too small for the model itself: %s; use method qlora, or choose a larger size" % str(error).splitlines()[0])
     return Failure("TrainingFailed", "%s: %s" % (type(error).__name__, error), permanent=False)
 
 

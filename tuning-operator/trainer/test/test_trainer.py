@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import unittest.mock
 import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -266,6 +267,31 @@ class Trainer(unittest.TestCase):
         self.assertEqual(run.code, report.EXIT_PERMANENT, run.stderr)
         self.assertEqual(run.message["reason"], "TrainingDiverged")
         self.assertNotIn("loss", run.message["train"], "JSON has no NaN")
+
+    def small_gpu(self, name, parts, **trainer):
+        with unittest.mock.patch.dict(os.environ, PARTS=str(parts)):
+            return Run(self.folder(name), config=configuration(**trainer), launcher=[os.path.join(HERE, "small_gpu.py")]).end()
+
+    def test_too_little_memory_is_told_with_what_would_do(self):
+        run = self.small_gpu("short", 1)
+        self.assertEqual(run.code, report.EXIT_PERMANENT, run.stderr)
+        self.assertEqual(run.message["reason"], "GPUOutOfMemory")
+        for part in ("Tried to allocate 2.00 GiB", "4 x 64 tokens", "per_device_train_batch_size 2 with gradient_accumulation_steps 2"):
+            self.assertIn(part, run.message["message"])
+
+    def test_smaller_parts_are_taken_when_allowed_and_the_steps_stay_the_same(self):
+        run = self.small_gpu("allowed", 1, auto_find_batch_size=True)
+        self.assertEqual(run.code, 0, run.stderr)
+        self.assertEqual(run.message["train"]["totalSteps"], TOTAL)
+        self.assertEqual(sorted(run.losses), list(range(1, TOTAL + 1)))
+        # Rows, order and learning rate are the same; the loss is averaged over other parts, and dropout drawn for them.
+        self.assertAlmostEqual(run.losses[1], self.whole.losses[1], delta=0.2)
+
+    def test_what_cannot_be_smaller_says_so(self):
+        run = self.small_gpu("least", 0, per_device_train_batch_size=1, auto_find_batch_size=True)
+        self.assertEqual(run.code, report.EXIT_PERMANENT, run.stderr)
+        self.assertIn("lower max_length, to 32 for a start", run.message["message"])
+        self.assertIn("qlora", run.message["message"])
 
     def test_columns_of_other_names_and_a_held_out_part(self):
         folder = self.folder("csv")
