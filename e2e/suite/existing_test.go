@@ -26,6 +26,7 @@ import (
 // Guards against a demo that takes away what it did not bring, or leaves behind what it did, on a cluster that somebody
 // needs.
 func TestAnExistingClusterIsLeftAsItWas(t *testing.T) {
+	stacktest.OwnCluster(t, "it compares everything in a cluster that nobody else changes")
 	c, err := cluster.Start(t.Context(), cluster.Options{ControllerManager: true, Scheduler: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, c.Stop()) })

@@ -17,6 +17,7 @@ import (
 const quietPeriod = time.Minute
 
 func TestAReadyWorkspaceCostsNoWrites(t *testing.T) {
+	stacktest.OwnCluster(t, "it reads the API server's audit log")
 	s := stacktest.Start(t, stack.Options{})
 	workspace := stacktest.Seed(t, s)
 	stacktest.EventuallyWorkspace(t, s, stacktest.SeedName, stacktest.Ready)

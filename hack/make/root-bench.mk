@@ -10,7 +10,7 @@ DURATION ?= 10m
 
 .PHONY: bench-gateway
 bench-gateway: ## The gateway beside direct calls and a bare reverse proxy at 2,000 requests/s and 500 streams; memory for DURATION, 10,000 slow clients, a stop under load.
-	@cd $(ROOT)/workspace-operator && go test ./internal/gateway/bench -count=1 -v -timeout 2h -args -rounds=10 -slice=1s -streams=500 -slow=10000 -duration=$(DURATION) -strict
+	@cd $(ROOT)/workspace-operator && go test ./internal/gateway/bench -count=1 -v -timeout 2h -args -rate=2000 -rounds=10 -slice=1s -streams=500 -slow=10000 -duration=$(DURATION) -strict
 
 .PHONY: bench-fetch
 bench-fetch: ## The runner's fetch beside curl, one connection and ranges, over a simulated line with latency and loss; fails below a bar.

@@ -5,6 +5,7 @@ package stacktest
 import (
 	"cmp"
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -39,11 +40,24 @@ const (
 	seedFile = "examples/fine-tuning/kaito_workspace_tuning_phi_3.yaml"
 )
 
+var existing = flag.Bool("existing", false, "run on the cluster that KUBECONFIG names, which must have neither these operators nor Karpenter; what is installed is removed at the end")
+
+// OwnCluster skips a test on a cluster that is there already, and says why it needs one of its own.
+func OwnCluster(t *testing.T, why string) {
+	t.Helper()
+	if *existing {
+		t.Skip("not on an existing cluster: " + why)
+	}
+}
+
 // Start starts a stack whose engine serves the seed's Workspace where the options name no other; what it runs ends with the test, and an operator that
 // has ended by itself fails it.
 func Start(t *testing.T, options stack.Options) *stack.Stack {
 	t.Helper()
 	options.Root, options.ServedModel, options.Log = Root(t), cmp.Or(options.ServedModel, SeedName), log{t}
+	if *existing && options.Existing == nil {
+		options.Existing = &stack.Existing{}
+	}
 	s, err := stack.Start(t.Context(), options)
 	require.NoError(t, err)
 	t.Cleanup(func() {
