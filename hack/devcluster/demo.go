@@ -49,9 +49,11 @@ func (d *demo) on(ctx context.Context, existing *stack.Existing) (err error) {
 	} else {
 		d.line("real:       the cluster; the three operators (processes on this machine), each with a token of its own")
 	}
-	d.line("            service account and the RBAC of its config/; the Azure SDK; TLS; the OCI registry and the push to it; the gateway")
-	d.line("simulated:  Azure (a server that speaks its protocol), the nodes with their GPUs and the pods on them (KWOK), training,")
-	d.line("            and the engine behind the gateway (it answers without a model)")
+	d.line("            service account and the RBAC of its config/; the Azure SDK; TLS; the fetching of data and model, the OCI registry and the push")
+	d.line("            to it, by the runner itself; the gateway")
+	d.line("simulated:  Azure (a server that speaks its protocol), the model hub (the same, with tiny files), the nodes with their GPUs and the")
+	d.line("            pods on them (KWOK), training (a program that keeps the trainer's contract), and the engine behind the gateway (it")
+	d.line("            answers without a model)")
 	if existing == nil {
 		d.title("Starting everything on loopback, in a temporary folder")
 	} else {
