@@ -15,12 +15,12 @@ import (
 )
 
 var (
-	rate     = flag.Int("rate", 2000, "requests a second")
+	rate     = flag.Int("rate", 100, "requests a second")
 	rounds   = flag.Int("rounds", 1, "times that the ways to the engine take turns; the median round counts")
 	slice    = flag.Duration("slice", 200*time.Millisecond, "how long one turn takes")
-	streams  = flag.Int("streams", 50, "streamed answers at once")
-	duration = flag.Duration("duration", 3*time.Second, "how long memory is watched")
-	slow     = flag.Int("slow", 500, "connections that send as slowly as they can")
+	streams  = flag.Int("streams", 10, "streamed answers at once")
+	duration = flag.Duration("duration", 2*time.Second, "how long memory is watched")
+	slow     = flag.Int("slow", 100, "connections that send as slowly as they can")
 	strict   = flag.Bool("strict", false, "fail above the bars of time and memory, which mean little on a busy machine or in a short run")
 	profile  = flag.String("profile", "", "for developers: the gateway as a part of this program, with its CPU profile written to this `file`")
 )

@@ -6,7 +6,7 @@
 // Requests are sent at a fixed rate whether or not answers keep up, and each is timed from the moment when it was due. Everything
 // stays on loopback and ends by itself.
 //
-//	go test ./internal/gateway/bench -v -args -rounds=10 -slice=1s -streams=500 -duration=10m -slow=10000 -strict
+//	go test ./internal/gateway/bench -v -args -rate=2000 -rounds=10 -slice=1s -streams=500 -duration=10m -slow=10000 -strict
 //
 // Without arguments the same is done in small, and only what does not depend on the machine's speed can fail.
 package bench

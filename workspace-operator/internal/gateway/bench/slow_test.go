@@ -25,7 +25,7 @@ const (
 	// dribbleEvery is the time between two bytes of a slow connection.
 	dribbleEvery = 2 * time.Second
 	// honestRate is how many honest requests there are a second.
-	honestRate = 200
+	honestRate = 100
 )
 
 // slowKinds are the ways to be slow: what is sent at once, before single bytes follow. Most hold a connection with half a header.
