@@ -21,7 +21,7 @@ func (r *Reconciler) judge(_ context.Context, s *scope) (flow.Result, error) {
 		case node.Deleting:
 			// Deleted by us after a pass whose status was not written, or by a provider that gives up: the reason is still there.
 			var failed bool
-			if reason, message, failed = state.Claim.Failure(); !failed {
+			if reason, message, failed = state.Claim.LastWords(); !failed {
 				continue
 			}
 		default:

@@ -76,6 +76,19 @@ func (r *Reconciler) weed(ctx context.Context, s *scope, want int) (map[int]node
 	return kept, nil
 }
 
+// leaving are the ordinals whose claim goes before its node was ever used, and nobody has said why. Another is asked for when it is gone, for then it
+// counts as a failed attempt: a provider that deletes what it cannot launch would be asked again and again.
+func (s *scope) leaving() map[int]bool {
+	out := map[int]bool{}
+	for _, state := range s.states {
+		c := state.Claim
+		if state.Phase == node.Deleting && sameChoice(c, s.choice()) && !s.history(c).Used && !s.recorded(c) {
+			out[c.Ordinal] = true
+		}
+	}
+	return out
+}
+
 func sameChoice(c node.Claim, choice node.Choice) bool {
 	return strings.EqualFold(c.InstanceType, choice.InstanceType) && c.CapacityType == choice.CapacityType
 }
@@ -94,8 +107,9 @@ func (r *Reconciler) deleteClaim(ctx context.Context, c node.Claim) error {
 // request creates the claims that are missing.
 func (r *Reconciler) request(ctx context.Context, s *scope, kept map[int]node.State, want int) error {
 	var missing []int
+	leaving := s.leaving()
 	for ordinal := range want {
-		if _, ok := kept[ordinal]; !ok {
+		if _, ok := kept[ordinal]; !ok && !leaving[ordinal] {
 			missing = append(missing, ordinal)
 		}
 	}

@@ -210,3 +210,15 @@ func (c Claim) Failure() (reason, message string, failed bool) {
 	}
 	return "", "", false
 }
+
+// LastWords is why a claim that is on its way out failed, as far as it says: a provider that gives up need not make a condition False before it
+// deletes the claim.
+func (c Claim) LastWords() (reason, message string, told bool) {
+	if reason, message, told = c.Failure(); told {
+		return reason, message, true
+	}
+	if c.Launched.True() || quiet[c.Launched.Reason] {
+		return "", "", false
+	}
+	return c.Launched.Reason, c.Launched.Message, true
+}
