@@ -162,7 +162,7 @@ func TestWhatIsDocumentedIsWhatIsTested(t *testing.T) {
 
 	var want, got map[string]any
 	block = strings.NewReplacer("\n   ", "\n",
-		"workspace-operator/config/overlays/karpenter", "../../../../workspace-operator/config/overlays/karpenter",
+		"../workspace-operator/config/overlays/karpenter", "../../../../workspace-operator/config/overlays/karpenter",
 		"karpenter.example.com/ExampleNodeClass/default", kwokClass).Replace("\n" + block)
 	require.NoError(t, yaml.Unmarshal([]byte(block), &want))
 	require.NoError(t, yaml.Unmarshal(tested, &got))
