@@ -53,7 +53,7 @@ func TestAClaimThatIsGivenUpIsAFailedAttemptAndNotAskedForAgainAtOnce(t *testing
 				}
 				return false
 			}
-			assert.Never(t, another, 2*time.Second, 50*time.Millisecond, "while it is on its way out")
+			eventually.Never(t, another, "another is asked for while it is on its way out")
 			gone()
 			got := eventuallyWorkspace(t, w, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
 				require.Len(c, w.Status.Attempts, 1)
@@ -61,7 +61,7 @@ func TestAClaimThatIsGivenUpIsAFailedAttemptAndNotAskedForAgainAtOnce(t *testing
 			})
 			assert.Equal(t, test.told, got.Status.Attempts[0].Reason)
 			assert.Contains(t, got.Status.Attempts[0].Message, test.message)
-			assert.Never(t, another, 2*time.Second, 50*time.Millisecond, "the size rests")
+			eventually.Never(t, another, "the size is asked for again while it rests")
 			require.Eventually(t, func() bool { return len(machinesOf(t, w)) == 0 }, eventually.Short, eventually.Tick)
 		})
 	}

@@ -74,7 +74,7 @@ func TestWhereOnlySomeNodesCanBeHadTheOthersAreAskedForAfterARest(t *testing.T) 
 		hasCondition(c, w, kaitov1alpha1.ConditionReady, metav1.ConditionFalse, kaitov1alpha1.ReasonAttemptsExhausted)
 	})
 	assert.Len(t, got.Status.WorkerNodes, 1, "the node that is there is kept meanwhile")
-	assert.Never(t, func() bool { return len(machinesOf(t, w)) > 1 }, 2*time.Second, 100*time.Millisecond, "the size rests")
+	eventually.Never(t, func() bool { return len(machinesOf(t, w)) > 1 }, "the size is asked for again while it rests")
 }
 
 func TestAnotherSizeReplacesTheNodes(t *testing.T) {
