@@ -122,8 +122,8 @@ func inference(name string) *kaitov1alpha1.Workspace {
 	}
 }
 
-// seedData is what the seed's Workspace is tuned on; the stack's hub has it.
-const seedData = "https://huggingface.co/datasets/philschmid/dolly-15k-oai-style/resolve/main/data/train-00000-of-00001-54e3756291ca09c6.parquet?download=true"
+// quickStartData is what the quick start's Workspace is tuned on; the stack's hub has it.
+const quickStartData = "https://huggingface.co/datasets/philschmid/dolly-15k-oai-style/resolve/main/data/train-00000-of-00001-54e3756291ca09c6.parquet?download=true"
 
 // tuningJob is a TuningJob that runs on a node of the blue team.
 func tuningJob(s *stack.Stack) *tuningv1alpha1.TuningJob {
@@ -132,7 +132,7 @@ func tuningJob(s *stack.Stack) *tuningv1alpha1.TuningJob {
 		Spec: tuningv1alpha1.TuningJobSpec{
 			Model:     tuningv1alpha1.ModelSpec{Preset: "phi-3-mini-128k-instruct"},
 			Method:    tuningv1alpha1.MethodQLora,
-			Input:     tuningv1alpha1.Source{URLs: []string{seedData}},
+			Input:     tuningv1alpha1.Source{URLs: []string{quickStartData}},
 			Output:    tuningv1alpha1.Destination{Image: s.RegistryHost() + "/tuned/alone:1", ImagePushSecret: stacktest.PushSecret},
 			Resources: tuningv1alpha1.ResourcesSpec{NodeSelector: map[string]string{"team": "blue"}},
 		},

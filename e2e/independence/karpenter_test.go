@@ -47,10 +47,10 @@ func TestKarpentersOwnProviderTakesThePlaceOfTheGPUProvisioner(t *testing.T) {
 	})
 }
 
-// servedByKarpenter brings the seed's Workspace to Ready and away again, on a node of Karpenter's.
+// servedByKarpenter brings the quick start's Workspace to Ready and away again, on a node of Karpenter's.
 func servedByKarpenter(t *testing.T, s *stack.Stack) {
 	t.Helper()
-	workspace := stacktest.Seed(t, s)
+	workspace := stacktest.QuickStart(t, s)
 	got := stacktest.EventuallyWorkspace(t, s, workspace.Name, stacktest.Ready)
 	assert.True(t, conditions.IsTrue(got, kaitov1alpha1.ConditionNodeClaimReady))
 

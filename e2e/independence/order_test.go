@@ -47,10 +47,10 @@ func TestTheThreeAreInstalledInAnyOrder(t *testing.T) {
 				require.NoError(t, s.InstallFrom(t.Context(), o, folder))
 				require.NoError(t, s.Run(t.Context(), o))
 				if o == stack.WorkspaceOperator {
-					stacktest.Seed(t, s) // a user who does not wait for the others
+					stacktest.QuickStart(t, s) // a user who does not wait for the others
 				}
 			}
-			stacktest.EventuallyWorkspace(t, s, stacktest.SeedName, stacktest.Ready)
+			stacktest.EventuallyWorkspace(t, s, stacktest.QuickStartName, stacktest.Ready)
 		})
 	}
 }

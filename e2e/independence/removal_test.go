@@ -38,7 +38,7 @@ func TestAnOperatorIsRemovedWhileItWorksAndPutBack(t *testing.T) {
 		}
 		return s.TrainAndPush(ctx, pod)
 	}})
-	workspace := stacktest.Seed(t, s)
+	workspace := stacktest.QuickStart(t, s)
 	key := metav1.ObjectMeta{Name: workspace.Name, Namespace: workspace.Namespace}
 
 	// The gpu-provisioner goes while Azure makes its pool.

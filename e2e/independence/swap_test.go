@@ -25,8 +25,8 @@ func TestAProvisionerMadeByHandTakesThePlaceOfTheGPUProvisioner(t *testing.T) {
 	handMade := &provisioner{soldOut: "Standard_NC24ads_A100_v4"}
 	runHandMade(t, s, handMade.setup)
 
-	t.Run("the seed's Workspace", func(t *testing.T) {
-		workspace := stacktest.Seed(t, s)
+	t.Run("the quick start's Workspace", func(t *testing.T) {
+		workspace := stacktest.QuickStart(t, s)
 		got := stacktest.EventuallyWorkspace(t, s, workspace.Name, stacktest.Ready)
 		machines := &karpenterv1alpha5.MachineList{}
 		require.NoError(t, s.Client.List(t.Context(), machines))
@@ -56,8 +56,8 @@ func TestATunerMadeByHandTakesThePlaceOfTheTuningOperator(t *testing.T) {
 	require.NoError(t, s.InstallCRDs(t.Context(), stack.TuningOperator))
 	runHandMade(t, s, (&tuner{}).setup)
 
-	t.Run("the seed's Workspace", func(t *testing.T) {
-		workspace := stacktest.Seed(t, s)
+	t.Run("the quick start's Workspace", func(t *testing.T) {
+		workspace := stacktest.QuickStart(t, s)
 		stacktest.EventuallyWorkspace(t, s, workspace.Name, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
 			assert.True(c, conditions.IsTrue(w, kaitov1alpha1.ConditionJobStarted))
 			if assert.NotNil(c, w.Status.Tuning) {
@@ -71,7 +71,7 @@ func TestATunerMadeByHandTakesThePlaceOfTheTuningOperator(t *testing.T) {
 		stacktest.NothingLeft(t, s)
 	})
 	t.Run("its reasons are carried up unchanged", func(t *testing.T) {
-		workspace := stacktest.Seed(t, s)
+		workspace := stacktest.QuickStart(t, s)
 		stacktest.EventuallyWorkspace(t, s, workspace.Name, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
 			assert.True(c, conditions.IsTrue(w, kaitov1alpha1.ConditionJobStarted))
 		})
@@ -89,19 +89,19 @@ func TestATunerMadeByHandTakesThePlaceOfTheTuningOperator(t *testing.T) {
 	})
 }
 
-// end tells the tuner made by hand how the seed's TuningJob ends.
+// end tells the tuner made by hand how the quick start's TuningJob ends.
 func end(t *testing.T, s *stack.Stack, how string) {
 	t.Helper()
-	job := &tuningv1alpha1.TuningJob{ObjectMeta: metav1.ObjectMeta{Name: stacktest.SeedName, Namespace: stacktest.Namespace}}
+	job := &tuningv1alpha1.TuningJob{ObjectMeta: metav1.ObjectMeta{Name: stacktest.QuickStartName, Namespace: stacktest.Namespace}}
 	patch := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"annotations":{"`+annotationGo+`":"`+how+`"}}}`))
 	require.NoError(t, s.Client.Patch(t.Context(), job, patch))
 }
 
-// sources are what the seed's serving pods mount as images and what they fetch, by the values of the flags that say so.
+// sources are what the quick start's serving pods mount as images and what they fetch, by the values of the flags that say so.
 func sources(t *testing.T, s *stack.Stack) []string {
 	t.Helper()
 	deployment := &appsv1.Deployment{}
-	require.NoError(t, s.Client.Get(t.Context(), client.ObjectKey{Namespace: stacktest.Namespace, Name: stacktest.SeedName}, deployment))
+	require.NoError(t, s.Client.Get(t.Context(), client.ObjectKey{Namespace: stacktest.Namespace, Name: stacktest.QuickStartName}, deployment))
 	var out []string
 	for _, volume := range deployment.Spec.Template.Spec.Volumes {
 		if volume.Image != nil {

@@ -63,7 +63,7 @@ func TestOnKind(t *testing.T) {
 	t.Run("the quick start from the hub to the answer of the tuned model", func(t *testing.T) {
 		w.admit(t, metav1.NamespaceDefault)
 		w.quickStart(t)
-		require.NoError(t, w.client.Delete(t.Context(), inference(seed, "", 1)))
+		require.NoError(t, w.client.Delete(t.Context(), inference(quickStartName, "", 1)))
 		w.gone(t)
 	})
 

@@ -109,7 +109,7 @@ func (w *world) available(t *testing.T, namespace, name string) {
 	}, installed, look)
 }
 
-// ask has a pod of the namespace post the seed's request to the Service's cluster IP, and returns what it was answered.
+// ask has a pod of the namespace post the quick start's request to the Service's cluster IP, and returns what it was answered.
 func (w *world) ask(t *testing.T, name, prompt string) string {
 	t.Helper()
 	service := &corev1.Service{}

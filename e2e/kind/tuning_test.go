@@ -27,23 +27,23 @@ import (
 )
 
 const (
-	seed     = "workspace-tuning-phi-3"
-	seedFile = "../../examples/fine-tuning/kaito_workspace_tuning_phi_3.yaml"
+	quickStartName = "workspace-tuning-phi-3"
+	quickStartFile = "../../examples/fine-tuning/kaito_workspace_tuning_phi_3.yaml"
 )
 
-// quickStart is the seed's: its file, as it is, but for the registry.
+// quickStart applies its file, as it is, but for the registry.
 func (w *world) quickStart(t *testing.T) {
 	t.Helper()
-	text, err := os.ReadFile(seedFile)
+	text, err := os.ReadFile(quickStartFile)
 	require.NoError(t, err)
 	filled := strings.NewReplacer("ACR_REPO_HERE.azurecr.io/IMAGE_NAME_HERE", registryName+"/tuned/phi-3", "ACR_REGISTRY_SECRET_HERE", pushSecret).Replace(string(text))
 	file := filepath.Join(t.TempDir(), "workspace.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(filled), 0o600))
 	w.kubectl(t, "apply", "-f", file)
 
-	job := w.trains(t, metav1.NamespaceDefault, seed)
+	job := w.trains(t, metav1.NamespaceDefault, quickStartName)
 	t.Log("\n" + w.kubectl(t, "get", "workspaces,tuningjobs,jobs,pods,networkpolicies", "-o", "wide"))
-	workspace := w.ready(t, seed, replaced)
+	workspace := w.ready(t, quickStartName, replaced)
 	require.NoError(t, w.client.Get(t.Context(), client.ObjectKeyFromObject(job), job))
 	output := job.Status.Output
 	require.NotNil(t, output)
@@ -52,13 +52,13 @@ func (w *world) quickStart(t *testing.T) {
 	assert.NotEmpty(t, output.DatasetDigest)
 	assert.Equal(t, []string{"data/adapter_config.json", "data/adapter_model.safetensors"}, w.files(t, "tuned/phi-3@"+output.Digest))
 
-	engine := w.servingPod(t, seed).Spec
-	assert.Contains(t, strings.Join(engine.Containers[0].Args, " "), seed+"=", "the engine is started with the adapter")
+	engine := w.servingPod(t, quickStartName).Spec
+	assert.Contains(t, strings.Join(engine.Containers[0].Args, " "), quickStartName+"=", "the engine is started with the adapter")
 	i := slices.IndexFunc(engine.Volumes, func(v corev1.Volume) bool { return v.Image != nil })
 	require.GreaterOrEqual(t, i, 0, "the kubelet mounts the image, for it can")
 	assert.Contains(t, engine.Volumes[i].Image.Reference, output.Digest)
 	assert.JSONEq(t, fmt.Sprintf(`{"Result":"[phi-3-mini-128k-instruct + adapter sha256:%x] You asked: What is Kaito?"}`, sha256.Sum256(simtrainer.Weights())),
-		w.ask(t, seed, "What is Kaito?"), "the engine has what was trained")
+		w.ask(t, quickStartName, "What is Kaito?"), "the engine has what was trained")
 	t.Log("\n" + w.kubectl(t, "get", "workspaces,tuningjobs,machines,nodes,pods,services", "-o", "wide"))
 }
 

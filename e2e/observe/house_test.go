@@ -42,8 +42,8 @@ func TestTheOtherOperatorsAlertsAndDashboardsAreOfMetricsThatAreThere(t *testing
 		Resource:   kaitov1alpha1.ResourceSpec{InstanceType: a100, LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "poor"}}},
 		Inference:  &kaitov1alpha1.InferenceSpec{Preset: &kaitov1alpha1.PresetSpec{Name: "phi-4-mini-instruct"}},
 	}))
-	stacktest.Seed(t, s)
-	stacktest.EventuallyWorkspace(t, s, stacktest.SeedName, stacktest.Ready)
+	stacktest.QuickStart(t, s)
+	stacktest.EventuallyWorkspace(t, s, stacktest.QuickStartName, stacktest.Ready)
 	for o, own := range map[stack.Operator]*regexp.Regexp{
 		stack.WorkspaceOperator: regexp.MustCompile(`^kaito_workspace`), stack.TuningOperator: regexp.MustCompile(`^kaito_tuning`),
 	} {

@@ -22,26 +22,26 @@ var impatient = map[stack.Operator][]string{stack.WorkspaceOperator: {"--claim-a
 
 func TestWithoutAProvisionerTheWorkspaceSaysSoAndGoesOnWhenOneComes(t *testing.T) {
 	s := stacktest.Start(t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator, stack.TuningOperator}, WithoutKarpenterCRDs: true, Args: impatient})
-	stacktest.Seed(t, s)
-	stacktest.EventuallyWorkspace(t, s, stacktest.SeedName, stacktest.Says(kaitov1alpha1.ReasonNodeAPIMissing))
+	stacktest.QuickStart(t, s)
+	stacktest.EventuallyWorkspace(t, s, stacktest.QuickStartName, stacktest.Says(kaitov1alpha1.ReasonNodeAPIMissing))
 
 	// Somebody installs the CRDs and forgets the operator.
 	require.NoError(t, s.InstallKarpenterCRDs(t.Context()))
 	require.NoError(t, s.Install(t.Context(), stack.GPUProvisioner))
-	stacktest.EventuallyWorkspace(t, s, stacktest.SeedName, stacktest.Says(kaitov1alpha1.ReasonNoProvisioner))
+	stacktest.EventuallyWorkspace(t, s, stacktest.QuickStartName, stacktest.Says(kaitov1alpha1.ReasonNoProvisioner))
 
 	require.NoError(t, s.Run(t.Context(), stack.GPUProvisioner))
-	stacktest.EventuallyWorkspace(t, s, stacktest.SeedName, stacktest.Ready)
+	stacktest.EventuallyWorkspace(t, s, stacktest.QuickStartName, stacktest.Ready)
 }
 
 func TestWithoutTheTuningOperatorTheWorkspaceSaysSoAndGoesOnWhenItComes(t *testing.T) {
 	s := stacktest.Start(t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator, stack.GPUProvisioner}, Args: impatient})
-	stacktest.Seed(t, s)
-	stacktest.EventuallyWorkspace(t, s, stacktest.SeedName, stacktest.Says(kaitov1alpha1.ReasonTuningOperatorMissing))
+	stacktest.QuickStart(t, s)
+	stacktest.EventuallyWorkspace(t, s, stacktest.QuickStartName, stacktest.Says(kaitov1alpha1.ReasonTuningOperatorMissing))
 
 	require.NoError(t, s.Install(t.Context(), stack.TuningOperator))
 	require.NoError(t, s.Run(t.Context(), stack.TuningOperator))
-	stacktest.EventuallyWorkspace(t, s, stacktest.SeedName, stacktest.Ready)
+	stacktest.EventuallyWorkspace(t, s, stacktest.QuickStartName, stacktest.Ready)
 }
 
 func TestWithoutTheWorkspaceOperatorAMachineStillBecomesANode(t *testing.T) {

@@ -67,10 +67,10 @@ func TestDeletingAWorkspaceAtAnyStageLeavesNothing(t *testing.T) {
 			list := &appsv1.DeploymentList{}
 			exists(t, s, list, func() int { return len(list.Items) })
 		}},
-		{"when it is Ready", func(t *testing.T) { stacktest.EventuallyWorkspace(t, s, stacktest.SeedName, stacktest.Ready) }},
+		{"when it is Ready", func(t *testing.T) { stacktest.EventuallyWorkspace(t, s, stacktest.QuickStartName, stacktest.Ready) }},
 	} {
 		t.Run(stage.name, func(t *testing.T) {
-			workspace := stacktest.Seed(t, s)
+			workspace := stacktest.QuickStart(t, s)
 			stage.reach(t)
 			require.NoError(t, s.Client.Delete(t.Context(), &kaitov1alpha1.Workspace{ObjectMeta: workspace.ObjectMeta}))
 			stacktest.NothingLeft(t, s)

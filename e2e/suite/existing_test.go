@@ -43,8 +43,8 @@ func TestAnExistingClusterIsLeftAsItWas(t *testing.T) {
 	t.Run("by a demo that is interrupted while its Workspace is Ready", func(t *testing.T) {
 		t.Cleanup(func() { asBefore(t) }) // once the house is gone
 		s := stacktest.Start(t, stack.Options{Existing: existing})
-		stacktest.Seed(t, s)
-		stacktest.EventuallyWorkspace(t, s, stacktest.SeedName, stacktest.Ready)
+		stacktest.QuickStart(t, s)
+		stacktest.EventuallyWorkspace(t, s, stacktest.QuickStartName, stacktest.Ready)
 	})
 
 	t.Run("by a demo that finds an operator there", func(t *testing.T) {

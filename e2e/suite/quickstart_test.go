@@ -30,12 +30,12 @@ import (
 // The bytes of the quick start, from the hub to an answer: each step's own program, with the arguments of the pod.
 func TestTheQuickStartsBytesGoAllTheWay(t *testing.T) {
 	s := stacktest.Start(t, stack.Options{})
-	stacktest.Seed(t, s)
-	workspace := stacktest.EventuallyWorkspace(t, s, stacktest.SeedName, stacktest.Ready)
+	stacktest.QuickStart(t, s)
+	workspace := stacktest.EventuallyWorkspace(t, s, stacktest.QuickStartName, stacktest.Ready)
 
 	assert.Positive(t, s.Fetched("/datasets/philschmid/dolly-15k-oai-style/resolve/main/data/train-00000-of-00001-54e3756291ca09c6.parquet"), "the data came over https")
 	job := &tuningv1alpha1.TuningJob{}
-	require.NoError(t, s.Client.Get(t.Context(), client.ObjectKey{Namespace: stacktest.Namespace, Name: stacktest.SeedName}, job))
+	require.NoError(t, s.Client.Get(t.Context(), client.ObjectKey{Namespace: stacktest.Namespace, Name: stacktest.QuickStartName}, job))
 	output := job.Status.Output
 	require.NotNil(t, output)
 	assert.Equal(t, output.Digest, workspace.Status.Tuning.Digest)
@@ -45,7 +45,7 @@ func TestTheQuickStartsBytesGoAllTheWay(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []string{"data/adapter_config.json", "data/adapter_model.safetensors"}, files, "KAITO's layout")
 
-	server, err := s.Serve(t.Context(), servingPod(t, s, stacktest.SeedName))
+	server, err := s.Serve(t.Context(), servingPod(t, s, stacktest.QuickStartName))
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, server.Stop()) }()
 	answer := post(t, "http://"+server.Address+"/chat", `{"prompt":"What is Kaito?"}`)

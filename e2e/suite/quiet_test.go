@@ -19,8 +19,8 @@ const quietPeriod = time.Minute
 func TestAReadyWorkspaceCostsNoWrites(t *testing.T) {
 	stacktest.OwnCluster(t, "it reads the API server's audit log")
 	s := stacktest.Start(t, stack.Options{})
-	workspace := stacktest.Seed(t, s)
-	stacktest.EventuallyWorkspace(t, s, stacktest.SeedName, stacktest.Ready)
+	workspace := stacktest.QuickStart(t, s)
+	stacktest.EventuallyWorkspace(t, s, stacktest.QuickStartName, stacktest.Ready)
 
 	log := audit.Open(s.Cluster.AuditLog())
 	// What was under way when the Workspace became Ready may end: a Job's last status, an event.

@@ -44,7 +44,7 @@ type job struct {
 	gateway string
 }
 
-// serve applies the seed's Workspace and follows it until it answers.
+// serve applies the quick start's Workspace and follows it until it answers.
 func (j *job) serve(ctx context.Context) error {
 	j.title("kubectl apply -f " + example)
 	following, stop := context.WithCancel(ctx)
@@ -70,7 +70,7 @@ func (j *job) serve(ctx context.Context) error {
 	return j.chat(ctx)
 }
 
-// apply fills in the placeholders of the seed's file and sends it, as kubectl would.
+// apply fills in the placeholders of the quick start's file and sends it, as kubectl would.
 func (j *job) apply(ctx context.Context) error {
 	text, err := os.ReadFile(filepath.Join(j.root, example))
 	if err != nil {
@@ -118,7 +118,7 @@ func (j *job) untilReady(ctx context.Context) error {
 	return nil
 }
 
-// chat asks the seed's question through the API server, the Service and the gateway.
+// chat asks the quick start's question through the API server, the Service and the gateway.
 func (j *job) chat(ctx context.Context) error {
 	address, stop, err := j.forward(ctx)
 	if err != nil {
@@ -144,7 +144,7 @@ func (j *job) chat(ctx context.Context) error {
 
 func body() string { return fmt.Sprintf(`{"prompt":%q}`, question) }
 
-// ask posts the seed's question.
+// ask posts the quick start's question.
 func (j *job) ask(ctx context.Context, address string) (string, error) {
 	var out, errOut bytes.Buffer
 	curl := exec.CommandContext(ctx, "curl", "-sS", "--fail-with-body", "--max-time", "20", "-X", "POST", "http://"+address+"/chat",

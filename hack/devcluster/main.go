@@ -1,4 +1,4 @@
-// devcluster runs the main job where anyone can watch it: the seed's Workspace from nothing to an answer and back.
+// devcluster runs the main job where anyone can watch it: the quick start's Workspace from nothing to an answer and back.
 package main
 
 import (

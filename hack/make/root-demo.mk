@@ -8,6 +8,6 @@ KIND_IMAGE ?=
 NODE_IP ?=
 
 .PHONY: demo
-demo: ## The seed's Workspace from nothing to an answer and back, live (CLUSTER=embedded, kind or existing; KEEP=1 leaves it running).
+demo: ## The quick start's Workspace from nothing to an answer and back, live (CLUSTER=embedded, kind or existing; KEEP=1 leaves it running).
 	@$(MAKE) --no-print-directory controlplane $(KUSTOMIZE) binaries
 	@exec $(LOCALBIN)/devcluster demo --root $(ROOT) --cluster $(CLUSTER) $(if $(KEEP),--keep) $(if $(KIND_IMAGE),--kind-image $(KIND_IMAGE)) $(if $(NODE_IP),--node-ip $(NODE_IP))

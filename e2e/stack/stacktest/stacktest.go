@@ -1,4 +1,4 @@
-// Package stacktest is what the end-to-end suites share: a stack that ends with its test, the seed's Workspace, and waits
+// Package stacktest is what the end-to-end suites share: a stack that ends with its test, the quick start's Workspace, and waits
 // that show what they have waited for.
 package stacktest
 
@@ -30,14 +30,14 @@ import (
 const (
 	// Namespace is where the user works.
 	Namespace = metav1.NamespaceDefault
-	// SeedName is the name of the seed's Workspace.
-	SeedName = "workspace-tuning-phi-3"
-	// PushSecret is the name of the Secret that the seed's Workspace pushes with.
+	// QuickStartName is the name of the quick start's Workspace.
+	QuickStartName = "workspace-tuning-phi-3"
+	// PushSecret is the name of the Secret that the quick start's Workspace pushes with.
 	PushSecret = "push"
 	// Journey bounds the way from a Workspace to Ready or to nothing, through all three operators and the fake cloud.
 	Journey = 3 * eventually.Long
 
-	seedFile = "examples/fine-tuning/kaito_workspace_tuning_phi_3.yaml"
+	quickStartFile = "examples/fine-tuning/kaito_workspace_tuning_phi_3.yaml"
 )
 
 var existing = flag.Bool("existing", false, "run on the cluster that KUBECONFIG names, which must have neither these operators nor Karpenter; what is installed is removed at the end")
@@ -50,11 +50,11 @@ func OwnCluster(t *testing.T, why string) {
 	}
 }
 
-// Start starts a stack whose engine serves the seed's Workspace where the options name no other; what it runs ends with the test, and an operator that
+// Start starts a stack whose engine serves the quick start's Workspace where the options name no other; what it runs ends with the test, and an operator that
 // has ended by itself fails it.
 func Start(t *testing.T, options stack.Options) *stack.Stack {
 	t.Helper()
-	options.Root, options.ServedModel, options.Log = Root(t), cmp.Or(options.ServedModel, SeedName), log{t}
+	options.Root, options.ServedModel, options.Log = Root(t), cmp.Or(options.ServedModel, QuickStartName), log{t}
 	if *existing && options.Existing == nil {
 		options.Existing = &stack.Existing{}
 	}
@@ -131,19 +131,19 @@ func (l log) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Seed applies the seed's Workspace with its placeholders filled in.
-func Seed(t *testing.T, s *stack.Stack) *kaitov1alpha1.Workspace {
+// QuickStart applies the quick start's Workspace with its placeholders filled in.
+func QuickStart(t *testing.T, s *stack.Stack) *kaitov1alpha1.Workspace {
 	t.Helper()
-	workspace := Example(t, s, SeedName)
+	workspace := Example(t, s, QuickStartName)
 	CreatePushSecret(t, s)
 	require.NoError(t, s.Client.Create(t.Context(), workspace))
 	return workspace
 }
 
-// Example is the seed's Workspace by another name, with an image of its own; nobody has created it yet.
+// Example is the quick start's Workspace by another name, with an image of its own; nobody has created it yet.
 func Example(t *testing.T, s *stack.Stack, name string) *kaitov1alpha1.Workspace {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(Root(t), seedFile))
+	text, err := os.ReadFile(filepath.Join(Root(t), quickStartFile))
 	require.NoError(t, err)
 	filled := strings.NewReplacer("ACR_REPO_HERE.azurecr.io/IMAGE_NAME_HERE", s.RegistryHost()+"/tuned/"+strings.TrimPrefix(name, "workspace-tuning-"), "ACR_REGISTRY_SECRET_HERE", PushSecret).Replace(string(text))
 	workspace := &kaitov1alpha1.Workspace{}

@@ -45,7 +45,7 @@ func (s *story) meta(name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Namespace: s.namespace, Name: name}
 }
 
-// submit creates the seed's TuningJob, changed as asked.
+// submit creates the quick start's TuningJob, changed as asked.
 func (s *story) submit(change ...func(*tuningv1alpha1.TuningJob)) {
 	s.Helper()
 	tj := &tuningv1alpha1.TuningJob{

@@ -20,8 +20,8 @@ import (
 var update = flag.Bool("update", false, "write the golden files anew")
 
 const (
-	seedFile = "../../../examples/fine-tuning/kaito_workspace_tuning_phi_3.yaml"
-	corpus   = "../../../shared/test/corpus/testdata/valid"
+	quickStartFile = "../../../examples/fine-tuning/kaito_workspace_tuning_phi_3.yaml"
+	corpus         = "../../../shared/test/corpus/testdata/valid"
 )
 
 func golden(t *testing.T, name, got string) {
@@ -44,7 +44,7 @@ func TestThePlanIsATableOfCandidatesWithTheirArithmetic(t *testing.T) {
 		"plan-all-sizes.txt":      {"plan llama-3.3-70b-instruct --spot --region eastus --context-length 65536", 0},
 		"plan-fallbacks-wide.txt": {"plan phi-4-mini-instruct --instance-type Standard_NC24ads_A100_v4,Standard_NC6s_v3 --capacity-type spot,on-demand -o wide", 0},
 		"plan-nothing-fits.txt":   {"plan deepseek-r1-0528 --instance-type Standard_NC24ads_A100_v4 --count 2", 1},
-		"plan-seed.txt":           {"plan -f " + seedFile, 0},
+		"plan-quick-start.txt":    {"plan -f " + quickStartFile, 0},
 		"plan-mig.txt":            {"plan phi-4-mini-instruct --mig-profile 3g.40gb", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -199,7 +199,7 @@ func TestWhatIsWrongWithAQuestionSaysWhatToDo(t *testing.T) {
 		want string
 	}{
 		"no model":              {"plan", 2, "name a model, or a file"},
-		"both":                  {"plan phi-4 -f " + seedFile, 2, "not both"},
+		"both":                  {"plan phi-4 -f " + quickStartFile, 2, "not both"},
 		"a typing mistake":      {"plan phi-4-mimi-instruct", 1, "did you mean phi-4-mini-instruct"},
 		"outside the catalogue": {"plan example/model", 2, "--hub reads it"},
 		"a wrong size":          {"plan phi-4 --instance-type Standard_NC24ads_A100_v5", 1, "Standard_NC24ads_A100_v4"},

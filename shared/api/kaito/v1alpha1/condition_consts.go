@@ -12,7 +12,7 @@ const (
 	ConditionResourceReady = "ResourceReady"
 	// ConditionInferenceReady is True when the engine answers.
 	ConditionInferenceReady = "InferenceReady"
-	// ConditionWorkspaceReady is the verdict under the name that the seed's table shows.
+	// ConditionWorkspaceReady is the verdict under the name that KAITO has for it.
 	ConditionWorkspaceReady = "WorkspaceReady"
 	// ConditionMachineReady is True when every Machine is Ready.
 	ConditionMachineReady = "MachineReady"

@@ -137,7 +137,7 @@ func (h *house) chat(t *testing.T) {
 		assert.Equal(t, map[string]string{"Result": field(t, direct.body, "choices.0.message.content").(string)}, result)
 	}
 	plain := call(t, http.MethodPost, h.gateway+"/chat", `{"prompt":"one two"}`)
-	assert.Equal(t, http.StatusOK, plain.status, "the seed's call: "+plain.body)
+	assert.Equal(t, http.StatusOK, plain.status, "the quick start's call: "+plain.body)
 }
 
 func (h *house) refusals(t *testing.T) {
