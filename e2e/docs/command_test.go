@@ -98,7 +98,7 @@ func release(ctx context.Context, w *walk, next interp.ExecHandlerFunc, args []s
 			return err
 		}
 	}
-	return next(ctx, []string{filepath.Join(w.folder.root, "hack", "release"), registry})
+	return next(ctx, []string{filepath.Join(w.folder.root, "hack", "release"), registry, registry + "/trainer:dev"})
 }
 
 // goCheck has go find what it is to run or to test, and the program know its flags.

@@ -19,6 +19,8 @@ TAG ?= latest
 PLATFORMS ?= linux/$(shell go env GOARCH)
 PUSH ?=
 IMAGES ?=
+# Where the trainer's image is: Python and CUDA, which a container engine builds from tuning-operator/trainer.
+TRAINER ?= $(PUSH)/trainer:$(TAG)
 
 .PHONY: images
 images: ## Build the container images into dist/images without a container engine (IMAGES= some, PLATFORMS=, TAG=, PUSH=).
@@ -34,4 +36,4 @@ kubectl-kaito: ## Build kubectl's plugin and its completion into bin/; put that 
 release: $(KUSTOMIZE) ## Push the images to PUSH= and write dist/install.yaml, and one for each operator, that name them by digest.
 	@[ -n "$(PUSH)" ] || { echo "release: PUSH is empty: name the registry, for instance make release PUSH=registry.example.com/kaito TAG=v0.1.0"; exit 2; }
 	@$(MAKE) --no-print-directory images PUSH=$(PUSH) TAG=$(TAG)
-	@$(ROOT)/hack/release $(PUSH)
+	@$(ROOT)/hack/release $(PUSH) $(TRAINER)
