@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"sync/atomic"
@@ -23,7 +24,7 @@ import (
 
 const annotationFilepath = pack.AnnotationFilepath
 
-// parallelLayers of one push; registries commonly serve as many uploads of one client.
+// parallelLayers of one image; registries commonly serve as many transfers of one client, and a single one is often slower than the network.
 const parallelLayers = 4
 
 // CheckReference tells whether a reference can be pushed to at all.
@@ -157,6 +158,17 @@ func (c *Client) pushLayer(ctx context.Context, repo *remote.Repository, l pack.
 		return fmt.Errorf("layer %s: %w", l.Descriptor.Digest, err)
 	}
 	return nil
+}
+
+type counted struct {
+	io.Reader
+	count func(int)
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.count(n)
+	return n, err
 }
 
 func pushBytes(ctx context.Context, repo *remote.Repository, desc imagespec.Descriptor, raw []byte) error {

@@ -121,7 +121,11 @@ func sortError(err error, denied, other string) error {
 }
 
 func (c *Client) retry(ctx context.Context, denied, other string, try func(context.Context) error) error {
-	return retry.Do(ctx, c.Clock, c.Backoff, func(err error) bool { return !fault.Of(err, other).Permanent },
+	retriable := func(err error) bool {
+		var done *spentError
+		return !fault.Of(err, other).Permanent && !errors.As(err, &done)
+	}
+	return retry.Do(ctx, c.Clock, c.Backoff, retriable,
 		func(ctx context.Context) (bool, error) {
 			err := sortError(try(ctx), denied, other)
 			if err != nil && ctx.Err() == nil {

@@ -48,6 +48,8 @@ type server struct {
 	uploads atomic.Int32
 	// fault is asked first; true means that it has answered.
 	fault func(w http.ResponseWriter, r *http.Request) bool
+	// line is what blobs are sent by.
+	line func(w http.ResponseWriter) http.ResponseWriter
 }
 
 const user, password = "robot", "s3cret"
@@ -67,6 +69,9 @@ func newServer(t *testing.T) *server {
 		}
 		if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/blobs/uploads/") {
 			s.uploads.Add(1)
+		}
+		if s.line != nil && r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/sha256:") {
+			w = s.line(w)
 		}
 		backend.ServeHTTP(w, r)
 	}))
@@ -312,7 +317,7 @@ func contents(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	got := map[string]string{}
 	require.NoError(t, filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil || d.IsDir() || d.Name() == ".incoming.json" {
 			return err
 		}
 		rel, err := filepath.Rel(dir, p)
