@@ -1,7 +1,6 @@
 package docs_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"kaito.sh/e2e/stack/stacktest"
+	"kaito.sh/shared/test/printed"
 )
 
 // walk goes through a page as a reader does: block by block, in one shell, in one namespace of one cluster.
@@ -36,7 +36,7 @@ type walk struct {
 	fill *strings.Replacer
 
 	shell  *interp.Runner
-	output buffer
+	output printed.Buffer
 	// unrun is why a command of the present statement was not run.
 	unrun string
 	// until is what ends with the page; cleanup is called then.
@@ -130,7 +130,7 @@ func (w *walk) commands(ctx context.Context, b block) error {
 		w.unrun = ""
 		if err := w.statement(ctx, statement); err != nil {
 			line := b.line + int(statement.Pos().Line()) - 1
-			return problem{w.document.path, line, fmt.Sprintf("%s\n%v\n%s", printed(statement), err, strings.TrimSpace(w.output.String()))}
+			return problem{w.document.path, line, fmt.Sprintf("%s\n%v\n%s", source(statement), err, strings.TrimSpace(w.output.String()))}
 		}
 		if w.unrun != "" {
 			w.report.unrun(w.document.path, w.unrun)
@@ -154,7 +154,7 @@ func (w *walk) statement(ctx context.Context, s *syntax.Stmt) error {
 	return err
 }
 
-func printed(node syntax.Node) string {
+func source(node syntax.Node) string {
 	var out strings.Builder
 	if err := syntax.NewPrinter().Print(&out, node); err != nil {
 		return err.Error()
@@ -171,30 +171,6 @@ func (w *walk) exec(next interp.ExecHandlerFunc) interp.ExecHandlerFunc {
 		}
 		return handle(ctx, w, next, args)
 	}
-}
-
-// buffer takes what the parts of a pipe print at the same time.
-type buffer struct {
-	mutex sync.Mutex
-	text  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
-	return b.text.String()
-}
-
-func (b *buffer) Reset() {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
-	b.text.Reset()
 }
 
 // notRun is how a handler says that it leaves a command out.

@@ -19,6 +19,7 @@ import (
 	testingclock "k8s.io/utils/clock/testing"
 
 	"kaito.sh/shared/test/eventually"
+	"kaito.sh/shared/test/printed"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -41,7 +42,7 @@ type fixture struct {
 	url    string
 	client *http.Client
 	clock  *testingclock.FakeClock
-	logs   *lockedBuffer
+	logs   *printed.Buffer
 
 	mu   sync.Mutex
 	seen []seen
@@ -53,7 +54,7 @@ type fixture struct {
 // default one, changed by the given functions.
 func start(t *testing.T, engine http.HandlerFunc, changes ...func(*Config)) *fixture {
 	t.Helper()
-	f := &fixture{clock: testingclock.NewFakeClock(epoch), logs: &lockedBuffer{}}
+	f := &fixture{clock: testingclock.NewFakeClock(epoch), logs: &printed.Buffer{}}
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/metrics" {
 			f.mu.Lock()
@@ -183,21 +184,3 @@ func answer(body string) http.HandlerFunc {
 }
 
 const oneChoice = `{"choices":[{"index":0,"message":{"role":"assistant","content":"Hei!"},"finish_reason":"stop"}]}`
-
-// lockedBuffer collects log lines of several goroutines.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}

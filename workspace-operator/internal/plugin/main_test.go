@@ -1,14 +1,12 @@
 package plugin_test
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -31,6 +29,7 @@ import (
 	"kaito.sh/shared/catalog"
 	"kaito.sh/shared/test/cluster"
 	"kaito.sh/shared/test/eventually"
+	"kaito.sh/shared/test/printed"
 	"kaito.sh/workspace-operator/internal/controller"
 	"kaito.sh/workspace-operator/internal/plugin"
 )
@@ -151,7 +150,7 @@ func in(namespace string, args ...string) []string {
 // running is a command that has not ended.
 type running struct {
 	t           *testing.T
-	out, errOut buffer
+	out, errOut printed.Buffer
 	signals     chan os.Signal
 	done        chan int
 }
@@ -186,24 +185,6 @@ func (r *running) until(text string) {
 	r.t.Helper()
 	require.Eventually(r.t, func() bool { return strings.Contains(r.out.String()+r.errOut.String(), text) }, eventually.Long, eventually.Tick,
 		"%q is not printed", text)
-}
-
-// buffer is written to by a command and read by its test.
-type buffer struct {
-	mutex sync.Mutex
-	text  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
-	return b.text.String()
 }
 
 // newNamespace also waits for its default service account, without which no pod is admitted.

@@ -345,28 +345,39 @@ func TestLoopbackIsRefusedAtTheDialAndNotRetried(t *testing.T) {
 }
 
 func TestRetryAfterOfTheServerIsWaitedFor(t *testing.T) {
-	o := &origin{body: content(10)}
-	o.script = func(n int, w http.ResponseWriter, _ *http.Request) bool {
-		if n == 0 {
-			w.Header().Set("Retry-After", "40")
-			w.WriteHeader(http.StatusTooManyRequests)
-		}
-		return n == 0
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for name, c := range map[string]struct {
+		status int
+		after  string
+	}{
+		"in seconds": {http.StatusTooManyRequests, "40"},
+		"a date":     {http.StatusServiceUnavailable, now.Add(40 * time.Second).Format(http.TimeFormat)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := &origin{body: content(10)}
+			o.script = func(n int, w http.ResponseWriter, _ *http.Request) bool {
+				if n == 0 {
+					w.Header().Set("Retry-After", c.after)
+					w.WriteHeader(c.status)
+				}
+				return n == 0
+			}
+			s := newSetup(t, o)
+			clk := clocktesting.NewFakeClock(now)
+			s.Clock = clk
+			done := make(chan error, 1)
+			go func() {
+				_, _, err := s.Get(context.Background(), fetch.File{URL: s.url, Path: s.path})
+				done <- err
+			}()
+			require.Eventually(t, clk.HasWaiters, eventually.Short, eventually.Tick)
+			clk.Step(39 * time.Second)
+			assert.True(t, clk.HasWaiters(), "39 of 40 seconds are not enough")
+			clk.Step(time.Second)
+			require.NoError(t, <-done)
+			s.assertFile(t, o.body)
+		})
 	}
-	s := newSetup(t, o)
-	clk := clocktesting.NewFakeClock(time.Unix(0, 0))
-	s.Clock = clk
-	done := make(chan error, 1)
-	go func() {
-		_, _, err := s.Get(context.Background(), fetch.File{URL: s.url, Path: s.path})
-		done <- err
-	}()
-	require.Eventually(t, clk.HasWaiters, eventually.Short, eventually.Tick)
-	clk.Step(39 * time.Second)
-	assert.True(t, clk.HasWaiters(), "39 of 40 seconds are not enough")
-	clk.Step(time.Second)
-	require.NoError(t, <-done)
-	s.assertFile(t, o.body)
 }
 
 func TestCancelKeepsThePartsAndLeavesNoGoroutine(t *testing.T) {

@@ -9,14 +9,11 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	clocktesting "k8s.io/utils/clock/testing"
 
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
-	"kaito.sh/shared/test/eventually"
 	"kaito.sh/tuning-operator/internal/runner/fault"
 	"kaito.sh/tuning-operator/internal/runner/fetch"
 	"kaito.sh/tuning-operator/internal/runner/netguard"
@@ -142,32 +139,6 @@ func TestAServerWithoutRangesThatCutsIsAskedAgainFromTheStart(t *testing.T) {
 			assert.EqualValues(t, len(body), s.Progress.Latest().Bytes)
 		})
 	}
-}
-
-func TestADateToRetryAfterIsWaitedFor(t *testing.T) {
-	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	o := &origin{body: content(10)}
-	o.script = func(n int, w http.ResponseWriter, _ *http.Request) bool {
-		if n == 0 {
-			w.Header().Set("Retry-After", now.Add(50*time.Second).Format(http.TimeFormat))
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-		return n == 0
-	}
-	s := newSetup(t, o)
-	clk := clocktesting.NewFakeClock(now)
-	s.Clock = clk
-	done := make(chan error, 1)
-	go func() {
-		_, _, err := s.Get(context.Background(), fetch.File{URL: s.url, Path: s.path})
-		done <- err
-	}()
-	require.Eventually(t, clk.HasWaiters, eventually.Short, eventually.Tick)
-	clk.Step(49 * time.Second)
-	assert.True(t, clk.HasWaiters(), "49 of 50 seconds are not enough")
-	clk.Step(time.Second)
-	require.NoError(t, <-done)
-	s.assertFile(t, o.body)
 }
 
 func TestARedirectToAPrivateAddressIsRefusedAndNotRetried(t *testing.T) {

@@ -11,10 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/stretchr/testify/assert"
@@ -45,12 +42,7 @@ func (s *server) weights(t *testing.T, ref string) (want map[string]string, tota
 		layers = append(layers, mutate.Addendum{Layer: static.NewLayer([]byte(want[file]), types.MediaType("application/vnd.cncf.model.weight.v1.raw")),
 			Annotations: map[string]string{"org.opencontainers.image.title": file}})
 	}
-	img := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
-	img, err := mutate.Append(img, layers...)
-	require.NoError(t, err)
-	r, err := name.ParseReference(s.host + ref)
-	require.NoError(t, err)
-	require.NoError(t, remote.Write(r, img, s.crane(t)...))
+	s.artifact(t, ref, layers...)
 	for _, layer := range layers {
 		size, err := layer.Layer.Size()
 		require.NoError(t, err)

@@ -281,6 +281,16 @@ func (s *server) image(t *testing.T, ref string, layers ...gcrv1.Layer) {
 	require.NoError(t, remote.Write(r, img, s.crane(t)...))
 }
 
+// artifact is what tools for models push: layers that say which file or folder they are.
+func (s *server) artifact(t *testing.T, ref string, layers ...mutate.Addendum) {
+	t.Helper()
+	img, err := mutate.Append(mutate.MediaType(empty.Image, types.OCIManifestSchema1), layers...)
+	require.NoError(t, err)
+	r, err := name.ParseReference(s.host + ref)
+	require.NoError(t, err)
+	require.NoError(t, remote.Write(r, img, s.crane(t)...))
+}
+
 type entry struct {
 	name, body string
 	kind       byte
@@ -355,16 +365,11 @@ func TestPullTakesTheFilesBelowData(t *testing.T) {
 
 func TestPullTakesTheTitledLayersOfAnArtifact(t *testing.T) {
 	s := newServer(t)
-	img := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
-	img, err := mutate.Append(img, mutate.Addendum{
+	s.artifact(t, "/artifact:1", mutate.Addendum{
 		Layer: static.NewLayer([]byte("weights"), "application/vnd.cncf.model.weight.v1.raw"), Annotations: map[string]string{"org.cncf.model.filepath": "model.safetensors"},
 	})
-	require.NoError(t, err)
-	r, err := name.ParseReference(s.host + "/artifact:1")
-	require.NoError(t, err)
-	require.NoError(t, remote.Write(r, img, s.crane(t)...))
 	dir := t.TempDir()
-	_, err = s.client(t, s.config()).Pull(context.Background(), s.host+"/artifact:1", dir, 0)
+	_, err := s.client(t, s.config()).Pull(context.Background(), s.host+"/artifact:1", dir, 0)
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{"model.safetensors": "weights"}, contents(t, dir))
 }
@@ -372,17 +377,12 @@ func TestPullTakesTheTitledLayersOfAnArtifact(t *testing.T) {
 // What `oras push weights/` makes, the form of the catalogue's public weight images.
 func TestPullUnpacksAFolderOfAnArtifact(t *testing.T) {
 	s := newServer(t)
-	img := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
-	img, err := mutate.Append(img, mutate.Addendum{
+	s.artifact(t, "/artifact:1", mutate.Addendum{
 		Layer:       gzipped(t, tarball(t, entry{name: "weights/config.json", body: "{}"}, entry{name: "weights/sub/a.safetensors", body: "1"}, entry{name: "elsewhere", body: "2"})),
 		Annotations: map[string]string{"org.opencontainers.image.title": "weights", "io.deis.oras.content.unpack": "true"},
 	})
-	require.NoError(t, err)
-	r, err := name.ParseReference(s.host + "/artifact:1")
-	require.NoError(t, err)
-	require.NoError(t, remote.Write(r, img, s.crane(t)...))
 	dir := t.TempDir()
-	_, err = s.client(t, s.config()).Pull(context.Background(), s.host+"/artifact:1", dir, 0)
+	_, err := s.client(t, s.config()).Pull(context.Background(), s.host+"/artifact:1", dir, 0)
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{"config.json": "{}", "sub/a.safetensors": "1"}, contents(t, dir))
 }
