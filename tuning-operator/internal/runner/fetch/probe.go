@@ -1,0 +1,114 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/tuning-operator/internal/runner/fault"
+	"kaito.sh/tuning-operator/internal/runner/retry"
+)
+
+// source is what the server said about a file.
+type source struct {
+	size      int64 // -1: unknown
+	ranges    bool
+	validator string // a strong ETag or Last-Modified, "" if there is none
+}
+
+func (d *Downloader) request(ctx context.Context, f File) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.URL, nil)
+	if err != nil {
+		return nil, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "url %q: %v", f.name(), err)
+	}
+	// A compressed transfer has neither ranges nor the file's own size.
+	req.Header.Set("Accept-Encoding", "identity")
+	req.Header.Set("User-Agent", "kaito-runner")
+	if f.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+f.Token)
+	}
+	return req, nil
+}
+
+func retriable(err error) bool {
+	if errors.Is(err, errChanged) || errors.Is(err, context.Canceled) {
+		return false
+	}
+	return !fault.Of(err, tuningv1alpha1.ReasonSourceUnavailable).Permanent
+}
+
+// statusError turns a refusal into a Fault, with the pause that the server asks for.
+func (d *Downloader) statusError(res *http.Response, f File) error {
+	err := fault.HTTPStatus(res.StatusCode, f.name())
+	if wait := parseRetryAfter(res.Header.Get("Retry-After"), d.Clock.Now()); wait > 0 {
+		return &retry.After{Err: err, Wait: wait}
+	}
+	return err
+}
+
+func parseRetryAfter(v string, now time.Time) time.Duration {
+	if v == "" {
+		return 0
+	}
+	if s, err := strconv.Atoi(v); err == nil && s > 0 {
+		return time.Duration(s) * time.Second
+	}
+	if at, err := http.ParseTime(v); err == nil {
+		return at.Sub(now)
+	}
+	return 0
+}
+
+// probe asks for the first byte: HEAD is refused by many servers that sign their URLs.
+func (d *Downloader) probe(ctx context.Context, f File) (source, error) {
+	var src source
+	err := retry.Do(ctx, d.Clock, d.Backoff, retriable, func(ctx context.Context) (bool, error) {
+		req, err := d.request(ctx, f)
+		if err != nil {
+			return false, err
+		}
+		req.Header.Set("Range", "bytes=0-0")
+		res, err := d.Client.Do(req)
+		if err != nil {
+			return false, err
+		}
+		defer func() { _ = res.Body.Close() }()
+		src = source{size: -1, validator: validator(res.Header)}
+		switch res.StatusCode {
+		case http.StatusPartialContent:
+			_, _, total, err := parseContentRange(res.Header.Get("Content-Range"))
+			if err != nil {
+				return false, err
+			}
+			src.size, src.ranges = total, true
+		case http.StatusOK:
+			src.size = res.ContentLength
+		case http.StatusRequestedRangeNotSatisfiable: // an empty file has no first byte
+			src.size = 0
+		default:
+			return false, d.statusError(res, f)
+		}
+		return true, nil
+	})
+	return src, err
+}
+
+func validator(h http.Header) string {
+	if tag := h.Get("ETag"); tag != "" && !strings.HasPrefix(tag, "W/") {
+		return tag
+	}
+	return h.Get("Last-Modified")
+}
+
+// parseContentRange reads "bytes 0-0/1234".
+func parseContentRange(v string) (from, to, total int64, err error) {
+	if _, err := fmt.Sscanf(v, "bytes %d-%d/%d", &from, &to, &total); err != nil || from < 0 || to < from || total <= to {
+		return 0, 0, 0, fault.Transient(tuningv1alpha1.ReasonSourceUnavailable, "the server sent an unusable Content-Range %q", v)
+	}
+	return from, to, total, nil
+}

@@ -1,0 +1,86 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/tuning-operator/internal/runner/fault"
+	"kaito.sh/tuning-operator/internal/runner/retry"
+)
+
+// stream downloads from a server without ranges: from the start, in one piece, again after a cut.
+func (d *Downloader) stream(ctx context.Context, f File, src source) error {
+	if src.size > 0 {
+		if err := d.reserve(src.size, f.name()); err != nil {
+			return err
+		}
+		d.Progress.Expect(src.size)
+	}
+	return retry.Do(ctx, d.Clock, d.Backoff, retriable, func(ctx context.Context) (bool, error) {
+		return false, d.streamOnce(ctx, f, src)
+	})
+}
+
+func (d *Downloader) streamOnce(ctx context.Context, f File, src source) (err error) {
+	req, err := d.request(ctx, f)
+	if err != nil {
+		return err
+	}
+	res, err := d.Client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	if res.StatusCode != http.StatusOK {
+		return d.statusError(res, f)
+	}
+	out, err := os.Create(f.Path + partSuffix)
+	if err != nil {
+		return fmt.Errorf("creating the download: %w", err)
+	}
+	defer func() {
+		if cerr := out.Close(); err == nil && cerr != nil {
+			err = fmt.Errorf("closing the download: %w", cerr)
+		}
+	}()
+	var got int64
+	defer func() {
+		if err != nil {
+			d.Progress.Advance(f.name(), -got)
+			if src.size < 0 {
+				d.refund(got) // the next try takes it again
+			}
+		}
+	}()
+	buf := make([]byte, 256<<10)
+	for {
+		n, rerr := res.Body.Read(buf)
+		if n > 0 {
+			if src.size < 0 { // nothing was reserved: the size was unknown
+				if err := d.reserve(int64(n), f.name()); err != nil {
+					return err
+				}
+			}
+			if _, err := out.Write(buf[:n]); err != nil {
+				return fmt.Errorf("writing %s: %w", f.Path, err)
+			}
+			got += int64(n)
+			d.Progress.Advance(f.name(), int64(n))
+		}
+		if errors.Is(rerr, io.EOF) {
+			break
+		}
+		if rerr != nil {
+			return fmt.Errorf("%s: %w", f.name(), rerr)
+		}
+	}
+	if src.size >= 0 && got != src.size {
+		return fault.Transient(tuningv1alpha1.ReasonSourceUnavailable, "%s ended after %d of %d bytes", f.name(), got, src.size)
+	}
+	return nil
+}
