@@ -47,7 +47,7 @@ func run() int {
 			if err != nil {
 				return err
 			}
-			return controller.Setup(ctx, mgr, metrics.Registry, options, controller.CatalogPlanner{Catalog: c, Region: options.Region, WeightsRegistry: options.WeightsRegistry}, clock.RealClock{})
+			return controller.Setup(ctx, mgr, metrics.Registry, options, controller.CatalogPlanner{Catalog: c, Region: options.Region, EngineRegistry: options.EngineRegistry, WeightsRegistry: options.WeightsRegistry}, clock.RealClock{})
 		},
 	})
 }

@@ -22,6 +22,8 @@ type CatalogPlanner struct {
 	Catalog *catalog.Catalog
 	// Region that prices are of; empty: the lowest of all regions.
 	Region string
+	// EngineRegistry is where engines' images are pulled from, in the place of the registry that the catalogue names; empty: that one.
+	EngineRegistry string
 	// WeightsRegistry is where the catalogue's public weight images are pulled from, in the place of the registry that the
 	// catalogue names; empty: weights come from the model hub.
 	WeightsRegistry string
@@ -182,7 +184,7 @@ func (c CatalogPlanner) answer(q Question, p *plan.Plan) *Plan {
 
 func (c CatalogPlanner) engine(q Question, p *plan.Plan) workload.Engine {
 	e := workload.Engine{
-		Image: p.Engine.Image, Model: p.Model.ID, Revision: p.Model.Revision, Args: p.Args, Env: p.Engine.Env,
+		Image: elsewhere(p.Engine.Image, c.EngineRegistry), Model: p.Model.ID, Revision: p.Model.Revision, Args: p.Args, Env: p.Engine.Env,
 		GPUResource: kaitov1alpha1.ResourceNvidiaGPU, GPUs: int64(p.GPUsPerNode),
 		Parallel: p.GPUsPerNode > 1, WeightsBytes: p.Model.WeightsBytes,
 		MaxLoraRank: plan.AdapterRank(q.Workspace, q.TrainingConfig),
@@ -208,11 +210,19 @@ func (c CatalogPlanner) engine(q Question, p *plan.Plan) workload.Engine {
 	return e
 }
 
-// publicWeights is the catalogue's image of a model's weights, in the registry that this cluster pulls them from.
+// publicWeights is the catalogue's image of a model's weights, in the registry that this cluster pulls them from; empty: there is none.
 func (c CatalogPlanner) publicWeights(image string) string {
-	_, path, found := strings.Cut(image, "/")
-	if !found || c.WeightsRegistry == "" {
+	if c.WeightsRegistry == "" {
 		return ""
 	}
-	return strings.TrimSuffix(c.WeightsRegistry, "/") + "/" + path
+	return elsewhere(image, c.WeightsRegistry)
+}
+
+// elsewhere is an image in another registry, which may have a path; empty: where it is.
+func elsewhere(image, registry string) string {
+	_, path, found := strings.Cut(image, "/")
+	if !found || registry == "" {
+		return image
+	}
+	return strings.TrimSuffix(registry, "/") + "/" + path
 }

@@ -41,6 +41,8 @@ type Options struct {
 	NodeClass    string
 	ImageVolumes string
 	Images       workload.Images
+	// EngineRegistry has engines' images; empty: where the catalogue says.
+	EngineRegistry string
 	// WeightsRegistry has the catalogue's weight images; empty: weights come from the model hub.
 	WeightsRegistry string
 	// Authorities is a ConfigMap with certificate authorities for what pods fetch; empty: the public ones alone.
@@ -84,6 +86,7 @@ func (o *Options) Register(fs *flag.FlagSet) {
 	fs.StringVar(&o.ImageVolumes, "image-volumes", o.ImageVolumes, "mount adapters and weights as images: auto (where all the nodes can: kubelet 1.35, containerd 2.1), always or never")
 	fs.StringVar(&o.Images.Gateway, "gateway-image", o.Images.Gateway, "image of the gateway beside the engine")
 	fs.StringVar(&o.Images.Runner, "runner-image", o.Images.Runner, "image that fetches adapters and weights")
+	fs.StringVar(&o.EngineRegistry, "engine-registry", o.EngineRegistry, "registry that the images of engines are pulled from in the place of docker.io, a mirror of it, with a path if need be; empty: docker.io")
 	fs.StringVar(&o.WeightsRegistry, "weights-registry", o.WeightsRegistry, "registry that the weight images of the catalogue are pulled from: mcr.microsoft.com, where they are public, or a mirror of it, with a path if need be; empty: weights come from the model hub, at the catalogue's commit")
 	fs.StringVar(&o.Authorities, "ca-config-map", o.Authorities, trust.Usage)
 	fs.DurationVar(&o.Limits.Acknowledge, "claim-ack-timeout", o.Limits.Acknowledge, "how long a Machine, NodeClaim or TuningJob may stay without any condition before nobody is taken to look at it")

@@ -39,3 +39,19 @@ func TestWeightsComeFromTheRegistryThatHasThem(t *testing.T) {
 		})
 	}
 }
+
+func TestEnginesComeFromTheRegistryThatHasThem(t *testing.T) {
+	t.Parallel()
+	c, err := catalog.Load()
+	require.NoError(t, err)
+	w := &kaitov1alpha1.Workspace{Inference: &kaitov1alpha1.InferenceSpec{Preset: &kaitov1alpha1.PresetSpec{Name: "phi-4"}}}
+	for registry, want := range map[string]string{
+		"":                             "docker.io/vllm/vllm-openai:v",
+		"registry.example.com":         "registry.example.com/vllm/vllm-openai:v",
+		"registry.example.com/mirror/": "registry.example.com/mirror/vllm/vllm-openai:v",
+	} {
+		p, err := CatalogPlanner{Catalog: c, EngineRegistry: registry}.Plan(Question{Workspace: w, Stage: StageServe})
+		require.NoError(t, err)
+		assert.Contains(t, p.Engine.Image, want)
+	}
+}
