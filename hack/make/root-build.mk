@@ -35,5 +35,5 @@ kubectl-kaito: ## Build kubectl's plugin and its completion into bin/; put that 
 .PHONY: release
 release: $(KUSTOMIZE) ## Push the images to PUSH= and write dist/install.yaml, and one for each operator, that name them by digest.
 	@[ -n "$(PUSH)" ] || { echo "release: PUSH is empty: name the registry, for instance make release PUSH=registry.example.com/kaito TAG=v0.1.0"; exit 2; }
-	@$(MAKE) --no-print-directory images PUSH=$(PUSH) TAG=$(TAG)
+	@$(MAKE) --no-print-directory images PUSH=$(PUSH) TAG=$(TAG) IMAGES="$(OPERATORS) gateway runner"
 	@$(ROOT)/hack/release $(PUSH) $(TRAINER)
