@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,7 +15,11 @@ import (
 	"time"
 )
 
-const patience = 30 * time.Second
+const (
+	patience = 30 * time.Second
+	// pause between two tries.
+	pause = 200 * time.Millisecond
+)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -36,13 +41,7 @@ func ask(ctx context.Context, url, prompt string, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("writing the request: %w", err)
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
-	if err != nil {
-		return fmt.Errorf("making the request: %w", err)
-	}
-	request.Header.Set("Accept", "application/json")
-	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(request)
+	response, err := post(ctx, url, body)
 	if err != nil {
 		return err
 	}
@@ -56,4 +55,27 @@ func ask(ctx context.Context, url, prompt string, out io.Writer) error {
 	}
 	_, err = out.Write(answer)
 	return err
+}
+
+// post tries again where nobody listens, as curl --retry-connrefused does: each node's kube-proxy hears of a Service's endpoints in its own time.
+func post(ctx context.Context, url string, body []byte) (*http.Response, error) {
+	ticker := time.NewTicker(pause)
+	defer ticker.Stop()
+	for {
+		request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+		if err != nil {
+			return nil, fmt.Errorf("making the request: %w", err)
+		}
+		request.Header.Set("Accept", "application/json")
+		request.Header.Set("Content-Type", "application/json")
+		response, err := http.DefaultClient.Do(request)
+		if !errors.Is(err, syscall.ECONNREFUSED) {
+			return response, err
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
 }
