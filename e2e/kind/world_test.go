@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"flag"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -67,10 +70,12 @@ type world struct {
 func start(t *testing.T) *world {
 	t.Helper()
 	w := &world{}
+	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
+	t.Cleanup(stop)
 	var err error
-	w.kind, err = kindcluster.Start(t.Context(), kindcluster.Options{Name: "kaito-e2e", Image: *nodeImage, Workers: 1, Spares: 2, Log: testLog{t}})
+	w.kind, err = kindcluster.Start(ctx, kindcluster.Options{Name: "kaito-e2e", Image: *nodeImage, Workers: 1, Spares: 2, Log: testLog{t}})
 	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, w.kind.Stop()) })
+	w.endOnInterrupt(t, ctx)
 	t.Cleanup(func() {
 		if t.Failed() {
 			assert.NoError(t, os.MkdirAll(*logs, 0o755))
@@ -84,6 +89,23 @@ func start(t *testing.T) *world {
 	w.startAzure(t)
 	w.install(t)
 	return w
+}
+
+// endOnInterrupt deletes the cluster with the test, or at once where somebody interrupts it: go would end the test, and leave the cluster.
+func (w *world) endOnInterrupt(t *testing.T, ctx context.Context) {
+	t.Helper()
+	t.Cleanup(func() { assert.NoError(t, w.kind.Stop()) })
+	go func() {
+		<-ctx.Done()
+		if t.Context().Err() != nil { // the test is over, and its cleanup does the rest
+			return
+		}
+		_, _ = fmt.Fprintln(os.Stderr, "interrupted: deleting the kind cluster")
+		if err := w.kind.Stop(); err != nil {
+			_, _ = fmt.Fprintln(os.Stderr, err)
+		}
+		os.Exit(130)
+	}()
 }
 
 func (w *world) connect(t *testing.T) {
