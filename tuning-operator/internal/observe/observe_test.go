@@ -135,9 +135,15 @@ func TestWhileTheJobIsUnderWay(t *testing.T) {
 		"no node fits": {pods: []corev1.Pod{pod("a", func(p *corev1.Pod) {
 			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Message: "0/3 nodes are available"}}
 		})}, verdict: observe.Waiting, reason: tuningv1alpha1.ReasonPending, says: "0/3 nodes"},
-		"fetching":                 {pods: []corev1.Pod{pod("a", runs(job.Fetch))}, verdict: observe.Running, reason: tuningv1alpha1.ReasonFetching},
-		"training":                 {pods: []corev1.Pod{pod("a", stops(job.Fetch, 0, "Completed", "", 2), runs(job.Train))}, verdict: observe.Running, reason: tuningv1alpha1.ReasonTraining},
-		"pushing":                  {pods: []corev1.Pod{pod("a", stops(job.Fetch, 0, "Completed", "", 2), stops(job.Train, 0, "Completed", "", 3), runs(job.Push))}, verdict: observe.Running, reason: tuningv1alpha1.ReasonPushing},
+		"fetching": {pods: []corev1.Pod{pod("a", runs(job.Fetch))}, verdict: observe.Running, reason: tuningv1alpha1.ReasonFetching},
+		"training": {pods: []corev1.Pod{pod("a", stops(job.Fetch, 0, "Completed", "", 2), runs(job.Train))}, verdict: observe.Running, reason: tuningv1alpha1.ReasonTraining},
+		"pushing":  {pods: []corev1.Pod{pod("a", stops(job.Fetch, 0, "Completed", "", 2), stops(job.Train, 0, "Completed", "", 3), runs(job.Push))}, verdict: observe.Running, reason: tuningv1alpha1.ReasonPushing},
+		"fetched, and the trainer's image is pulled": {pods: []corev1.Pod{pod("a", stops(job.Fetch, 0, "Completed", "", 2), waits(job.Train, "PodInitializing", ""))},
+			verdict: observe.Waiting, reason: tuningv1alpha1.ReasonFetching, says: "container train of pod a is starting"},
+		"trained, and the push begins": {pods: []corev1.Pod{pod("a", stops(job.Fetch, 0, "Completed", "", 2), stops(job.Train, 0, "Completed", "", 3), waits(job.Push, "PodInitializing", ""))},
+			verdict: observe.Waiting, reason: tuningv1alpha1.ReasonTraining, says: "container push of pod a is starting"},
+		"pushed, and the Job has not heard": {pods: []corev1.Pod{pod("a", stops(job.Push, 0, "Completed", "", 4), func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded })},
+			verdict: observe.Waiting, reason: tuningv1alpha1.ReasonPushing, says: "ended well"},
 		"a secret is missing":      {pods: []corev1.Pod{pod("a", waits(job.Fetch, "CreateContainerConfigError", `secret "acr" not found`))}, verdict: observe.Stuck, reason: tuningv1alpha1.ReasonSecretNotFound, says: `"acr"`},
 		"a secret lacks its key":   {pods: []corev1.Pod{pod("a", waits(job.Fetch, "CreateContainerConfigError", "couldn't find key .dockerconfigjson in Secret default/acr"))}, verdict: observe.Stuck, reason: tuningv1alpha1.ReasonSecretInvalid, says: ".dockerconfigjson"},
 		"another config error":     {pods: []corev1.Pod{pod("a", waits(job.Fetch, "CreateContainerConfigError", "container has runAsNonRoot and image will run as root"))}, verdict: observe.Stuck, reason: tuningv1alpha1.ReasonContainerNotStarted, says: "runAsNonRoot"},

@@ -33,7 +33,7 @@ func (s *State) underWay(tj *tuningv1alpha1.TuningJob, j *batchv1.Job, pods []co
 		}
 	}
 	if leader == nil {
-		s.between(j)
+		s.between(j, pods)
 		return
 	}
 	s.step(leader, live)
@@ -52,9 +52,15 @@ func (s *State) suspended(tj *tuningv1alpha1.TuningJob, j *batchv1.Job) {
 	}
 }
 
-// between is the time without a pod: before the first one, or before the next attempt.
-func (s *State) between(j *batchv1.Job) {
+// between is the time without a pod that works: before the first one, before the next attempt, or after the last one.
+func (s *State) between(j *batchv1.Job, pods []corev1.Pod) {
 	s.Verdict = Waiting
+	for i := range pods {
+		if pods[i].Status.Phase == corev1.PodSucceeded && rank(&pods[i]) == 0 {
+			s.Reason, s.Message = tuningv1alpha1.ReasonPushing, "the pod has ended well, and Job "+j.Name+" is about to"
+			return
+		}
+	}
 	if n := len(s.Attempts); n > 0 {
 		last := s.Attempts[n-1]
 		s.Reason = tuningv1alpha1.ReasonRetrying
@@ -125,13 +131,36 @@ func (s *State) step(pod *corev1.Pod, live func(*corev1.Pod) *message.Line) {
 		}
 		return
 	}
-	s.Verdict, s.Reason = Waiting, tuningv1alpha1.ReasonPending
-	s.Message = "pod " + pod.Name + " is starting"
+	s.Verdict = Waiting
+	if s.afterStep(pod) {
+		return
+	}
+	s.Reason, s.Message = tuningv1alpha1.ReasonPending, "pod "+pod.Name+" is starting"
 	for _, c := range pod.Status.Conditions {
 		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
 			s.Message = "pod " + pod.Name + " waits for a node: " + c.Message
 		}
 	}
+}
+
+// afterStep says that a step has ended well and the next one is not there yet, which takes as long as its image does to be pulled; false: none has
+// ended. The reason stays that of the step that has ended: a user sees it go forward only.
+func (s *State) afterStep(pod *corev1.Pod) bool {
+	ended := ""
+	for _, c := range statuses(pod) {
+		if t := c.State.Terminated; t != nil && t.ExitCode == 0 {
+			ended = c.Name
+		}
+	}
+	switch ended {
+	case job.Fetch:
+		s.Reason, s.Message = tuningv1alpha1.ReasonFetching, "the data and the model are there; container "+job.Train+" of pod "+pod.Name+" is starting"
+	case job.Train:
+		s.Reason, s.Message = tuningv1alpha1.ReasonTraining, "the training has ended; container "+job.Push+" of pod "+pod.Name+" is starting"
+	case job.Push:
+		s.Reason, s.Message = tuningv1alpha1.ReasonPushing, "the adapter is delivered, and pod "+pod.Name+" is ending"
+	}
+	return ended != ""
 }
 
 // share tells how much of a transfer is done, in steps of ten percent: each change is a write.
