@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -146,21 +146,24 @@ func podReady(pod corev1.Pod) bool {
 	})
 }
 
-// processesIn are the command lines of the processes whose working folder is the cluster's.
-func processesIn(t *testing.T, folder string) []string {
+// processesIn are the command lines of the processes whose working folder is the cluster's, by their ids.
+func processesIn(t *testing.T, folder string) map[int]string {
 	t.Helper()
 	links, err := filepath.Glob("/proc/[0-9]*/cwd")
 	require.NoError(t, err)
-	found := map[string]bool{}
+	found := map[int]string{}
 	for _, link := range links {
 		target, err := os.Readlink(link)
 		if err != nil || (target != folder && target != folder+" (deleted)") {
 			continue // gone, or somebody else's
 		}
-		line, err := os.ReadFile(filepath.Join(filepath.Dir(link), "cmdline"))
+		process := filepath.Dir(link)
+		line, err := os.ReadFile(filepath.Join(process, "cmdline"))
 		if err == nil && len(line) > 0 { // a zombie has no command line
-			found[string(bytes.ReplaceAll(line, []byte{0}, []byte(" ")))] = true
+			pid, err := strconv.Atoi(filepath.Base(process))
+			require.NoError(t, err)
+			found[pid] = string(bytes.ReplaceAll(line, []byte{0}, []byte(" ")))
 		}
 	}
-	return slices.Sorted(maps.Keys(found))
+	return found
 }

@@ -19,3 +19,25 @@ func (c *Cluster) RestartAPIServer(ctx context.Context) error {
 	defer cancel()
 	return c.runAPIServer(ctx, c.apiServer.arguments)
 }
+
+// workLayer has what works on the API: scheduler, controller manager, KWOK.
+const workLayer = apiServerLayer + 1
+
+// Revive starts again what works on the API and has ended by itself, as a kubelet does with static pods, and names it. kube-scheduler ends itself
+// when pods are not where it has put them, which is what it sees after an API server that crashed between a bind and its answer.
+func (c *Cluster) Revive() (revived []string, err error) {
+	if len(c.layers) <= workLayer {
+		return nil, nil
+	}
+	for i, p := range c.layers[workLayer] {
+		if p.Died() == nil {
+			continue
+		}
+		if c.layers[workLayer][i], err = c.launcher.Start(p.Spec()); err != nil {
+			c.layers[workLayer][i] = p
+			return revived, fmt.Errorf("reviving %s: %w", p.Name(), err)
+		}
+		revived = append(revived, p.Name())
+	}
+	return revived, nil
+}

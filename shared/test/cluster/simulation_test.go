@@ -1,6 +1,8 @@
 package cluster_test
 
 import (
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -173,6 +175,26 @@ func TestADeletedPodIsReplacedAndGoesAway(t *testing.T) {
 		assert.NotEqual(c, old.Name, pod.Name)
 		assert.True(c, podReady(pod))
 	})
+}
+
+// Guards against a cluster in which nothing is scheduled any more, and every test waits for its bound.
+func TestASchedulerThatEndsByItselfIsRevived(t *testing.T) {
+	revived, err := shared.Revive()
+	require.NoError(t, err)
+	require.Empty(t, revived, "nothing has ended")
+	for pid, line := range processesIn(t, shared.Dir()) {
+		if strings.Contains(line, "/kube-scheduler ") {
+			require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+		}
+	}
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		revived, err = shared.Revive()
+		require.NoError(c, err)
+		assert.Equal(c, []string{"kube-scheduler"}, revived)
+	}, eventually.Short, eventually.Tick)
+	namespace := newNamespace(t)
+	newEngine(t, namespace, 1, nil)
+	waitForAvailable(t, namespace)
 }
 
 func TestAMalformedOutcomeIsSaidInAnEvent(t *testing.T) {

@@ -43,7 +43,7 @@ type Spec struct {
 
 // Process is a started binary.
 type Process struct {
-	name    string
+	spec    Spec
 	command *exec.Cmd
 	log     string
 	// ended is closed once the process has ended and failure is set.
@@ -80,7 +80,7 @@ func (l *Launcher) Close() { l.once.Do(func() { close(l.starts) }) }
 
 // Start runs the binary with its output in logs/NAME.log of the folder. The log of an earlier run is kept in front.
 func (l *Launcher) Start(spec Spec) (*Process, error) {
-	p := &Process{name: spec.Name, log: filepath.Join(l.folder, "logs", spec.Name+".log"), ended: make(chan struct{})}
+	p := &Process{spec: spec, log: filepath.Join(l.folder, "logs", spec.Name+".log"), ended: make(chan struct{})}
 	output, err := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("opening the log of %s: %w", spec.Name, err)
@@ -101,7 +101,7 @@ func (l *Launcher) Start(spec Spec) (*Process, error) {
 	}
 	go func() {
 		err := p.command.Wait()
-		p.failure = fmt.Errorf("%s ended unexpectedly (%s); its last log lines, from %s:\n%s", p.name, exitText(err), p.log, p.Tail())
+		p.failure = fmt.Errorf("%s ended unexpectedly (%s); its last log lines, from %s:\n%s", p.spec.Name, exitText(err), p.log, p.Tail())
 		if p.Logged("address already in use") {
 			p.failure = errors.Join(ErrPortTaken, p.failure)
 		}
@@ -139,7 +139,7 @@ func (p *Process) Kill() error {
 	if p.wait(killGrace) {
 		return nil
 	}
-	return fmt.Errorf("%s (process %d) did not end %s after SIGKILL", p.name, p.command.Process.Pid, killGrace)
+	return fmt.Errorf("%s (process %d) did not end %s after SIGKILL", p.spec.Name, p.command.Process.Pid, killGrace)
 }
 
 func (p *Process) wait(limit time.Duration) bool {
@@ -166,8 +166,11 @@ func (p *Process) Died() error {
 	}
 }
 
+// Spec is what it was started by.
+func (p *Process) Spec() Spec { return p.spec }
+
 // Name is the process's, as its Spec has it.
-func (p *Process) Name() string { return p.name }
+func (p *Process) Name() string { return p.spec.Name }
 
 // PID is the process's number.
 func (p *Process) PID() int { return p.command.Process.Pid }
