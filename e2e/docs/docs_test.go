@@ -38,7 +38,7 @@ func TestWhatThePagesSayWorks(t *testing.T) {
 	root := stacktest.Root(t)
 	pages, err := documents(root)
 	require.NoError(t, err)
-	house := stacktest.Start(t, stack.Options{ServedModel: servedModel})
+	house := stacktest.Start(t, stack.Options{ServedModels: []string{servedModel}})
 	bare := cluster.ForTest(t, cluster.Options{ControllerManager: true, Scheduler: true, KWOK: true})
 	join(t, house.Cluster.Config(), "my-gpu-node", "Standard_NC24ads_A100_v4")
 	join(t, bare.Config(), "system-node", "Standard_D8s_v5")

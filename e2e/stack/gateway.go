@@ -29,11 +29,11 @@ type gateway struct {
 func (s *Stack) Gateway() string { return s.gateway.address }
 
 func (s *Stack) startEngine(ctx context.Context) error {
-	model := s.options.ServedModel
-	if model == "" {
-		model = "model"
+	models := s.options.ServedModels
+	if len(models) == 0 {
+		models = []string{"model"}
 	}
-	engine, err := simengine.New(simengine.Options{ServedNames: []string{model}})
+	engine, err := simengine.New(simengine.Options{ServedNames: models})
 	if err != nil {
 		return fmt.Errorf("making the simulated engine: %w", err)
 	}
@@ -49,7 +49,7 @@ func (s *Stack) startEngine(ctx context.Context) error {
 	}
 	s.gateway = &gateway{address: address, engine: server}
 	s.gateway.process, err = s.launcher.Start(process.Spec{Name: "gateway", Binary: s.binary("gateway"), Args: []string{
-		"--listen=" + address, "--engine=http://" + listener.Addr().String(), "--model=" + model,
+		"--listen=" + address, "--engine=http://" + listener.Addr().String(), "--model=" + models[0],
 	}})
 	if err != nil {
 		return err

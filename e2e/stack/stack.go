@@ -42,8 +42,8 @@ type Options struct {
 	WithoutKarpenterCRDs bool
 	// Args are added to an operator's arguments.
 	Args map[Operator][]string
-	// ServedModel is the name that the simulated engine serves: a Workspace's.
-	ServedModel string
+	// ServedModels are the names that the one simulated engine serves, those of Workspaces; the first is whose /chat is.
+	ServedModels []string
 	// Play decides how the pods of jobs fare; nil means TrainAndPush.
 	Play Play
 	// Azure changes how the fake Azure is set up.

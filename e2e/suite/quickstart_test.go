@@ -66,7 +66,7 @@ func post(t *testing.T, url, body string) string {
 // Weights in a registry of one's own: packaged by the runner, mounted or fetched as the nodes can, and served from there.
 func TestAModelThatSomebodyHasPackagedIsServed(t *testing.T) {
 	const name = "packaged"
-	s := stacktest.Start(t, stack.Options{ServedModel: name})
+	s := stacktest.Start(t, stack.Options{ServedModels: []string{name}})
 	image := packageModel(t, s)
 	workspace := &kaitov1alpha1.Workspace{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: stacktest.Namespace},

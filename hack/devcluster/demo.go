@@ -60,7 +60,7 @@ func (d *demo) on(ctx context.Context, existing *stack.Existing) (err error) {
 		d.title("Installing into the cluster; all of it is removed at the end")
 	}
 	started := time.Now()
-	s, err := stack.Start(ctx, stack.Options{Root: d.root, Existing: existing, ServedModel: workspaceName, Log: indent{d.out}})
+	s, err := stack.Start(ctx, stack.Options{Root: d.root, Existing: existing, ServedModels: []string{workspaceName, pageName}, Log: indent{d.out}})
 	if err != nil {
 		return err
 	}
@@ -78,6 +78,7 @@ func (d *demo) on(ctx context.Context, existing *stack.Existing) (err error) {
 		d.title("Left running until Ctrl-C (KEEP=1)")
 		d.line("export KUBECONFIG=%s", s.Cluster.Kubeconfig())
 		d.line("kubectl get workspaces,machines,nodeclaims,nodes,tuningjobs,jobs,deployments,services")
+		d.line("docs/quickstart-inference.md goes on from here")
 		<-ctx.Done()
 		return ctx.Err()
 	}

@@ -27,10 +27,12 @@ import (
 
 const (
 	workspaceName = "workspace-tuning-phi-3"
-	pushSecret    = "demo-registry"
-	example       = "examples/fine-tuning/kaito_workspace_tuning_phi_3.yaml"
-	question      = "What is Kaito?"
-	look          = 200 * time.Millisecond
+	// pageName is the Workspace of docs/quickstart-inference.md, for who goes on by hand.
+	pageName   = "workspace-phi-4-mini"
+	pushSecret = "demo-registry"
+	example    = "examples/fine-tuning/kaito_workspace_tuning_phi_3.yaml"
+	question   = "What is Kaito?"
+	look       = 200 * time.Millisecond
 )
 
 // job is the main job on a cluster that is up.

@@ -3,7 +3,6 @@
 package stacktest
 
 import (
-	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -54,7 +53,10 @@ func OwnCluster(t *testing.T, why string) {
 // has ended by itself fails it.
 func Start(t *testing.T, options stack.Options) *stack.Stack {
 	t.Helper()
-	options.Root, options.ServedModel, options.Log = Root(t), cmp.Or(options.ServedModel, QuickStartName), log{t}
+	options.Root, options.Log = Root(t), log{t}
+	if len(options.ServedModels) == 0 {
+		options.ServedModels = []string{QuickStartName}
+	}
 	if *existing && options.Existing == nil {
 		options.Existing = &stack.Existing{}
 	}
