@@ -180,7 +180,7 @@ func (r *row) build(f facts, q quota) *Error {
 	if e.Class == ClassThrottle && e.RetryAfter == 0 {
 		e.RetryAfter = 30 * time.Second
 		if m := secondsText.FindStringSubmatch(f.message); m != nil {
-			if s, err := strconv.Atoi(m[1]); err == nil {
+			if s, err := strconv.Atoi(m[1]); err == nil && s > 0 { // "in 0 seconds" would be at once
 				e.RetryAfter = time.Duration(s) * time.Second
 			}
 		}
