@@ -92,6 +92,20 @@ func (w *world) unread(ws *kaitov1alpha1.Workspace) bool {
 		slices.ContainsFunc(w.deleted, func(pod string) bool { return strings.HasPrefix(pod, ws.Name+"-") })
 }
 
+// refresh reads all Workspaces by one request.
+func (w *world) refresh(c *assert.CollectT) {
+	list := &kaitov1alpha1.WorkspaceList{}
+	require.NoError(c, w.Client.List(w.Context(), list))
+	found := map[string]*kaitov1alpha1.Workspace{}
+	for i := range list.Items {
+		found[list.Items[i].Name] = &list.Items[i]
+	}
+	for _, g := range w.guests {
+		require.Contains(c, found, g.workspace.Name)
+		g.workspace = found[g.workspace.Name]
+	}
+}
+
 // settle waits until every Workspace is Ready, or Stalled or waiting for its next try with a reason that is true.
 func (w *world) settle() {
 	w.Helper()
@@ -100,9 +114,9 @@ func (w *world) settle() {
 	require.EventuallyWithT(w, func(c *assert.CollectT) {
 		require.NoError(w, w.Health())
 		w.look()
+		w.refresh(c)
 		ready, not = 0, 0
 		for _, g := range w.guests {
-			require.NoError(c, w.Client.Get(w.Context(), client.ObjectKeyFromObject(g.workspace), g.workspace))
 			done, wrong := w.settled(g)
 			require.Empty(w, wrong)
 			if !assert.True(c, done, "%s is %s: %+v", g.workspace.Name, g.workspace.Status.State, g.workspace.Status.Conditions) {
@@ -129,10 +143,10 @@ func (w *world) insist() {
 	require.EventuallyWithT(w, func(c *assert.CollectT) {
 		require.NoError(w, w.Health())
 		w.look()
+		w.refresh(c)
 		waiting := 0
 		for _, g := range w.guests {
 			ws := g.workspace
-			require.NoError(c, w.Client.Get(w.Context(), client.ObjectKeyFromObject(ws), ws))
 			if g.poor || conditions.IsTrue(ws, conditions.Ready) {
 				continue
 			}
@@ -214,10 +228,10 @@ func (w *world) look() {
 func (w *world) everythingIsAsItShould() {
 	w.Helper()
 	require.EventuallyWithT(w, func(c *assert.CollectT) {
+		w.refresh(c)
 		user := map[string]string{}
 		for _, g := range w.guests {
 			ws := g.workspace
-			require.NoError(c, w.Client.Get(w.Context(), client.ObjectKeyFromObject(ws), ws))
 			if conditions.IsTrue(ws, kaitov1alpha1.ConditionInferenceReady) {
 				assert.Len(c, ws.Status.WorkerNodes, int(ws.Status.Plan.Nodes), ws.Name)
 			}
