@@ -117,6 +117,8 @@ func silent(*corev1.Pod) *message.Line { return nil }
 func TestWhileTheJobIsUnderWay(t *testing.T) {
 	suspendedJob := jobWith()
 	suspendedJob.Spec.Suspend = ptr.To(true)
+	twoRanks := jobWith()
+	twoRanks.Spec.Completions = ptr.To[int32](2)
 	queued := suspendedJob.DeepCopy()
 	queued.Labels = map[string]string{job.LabelQueue: "gpus"}
 	held := tuningJob()
@@ -144,6 +146,9 @@ func TestWhileTheJobIsUnderWay(t *testing.T) {
 			verdict: observe.Waiting, reason: tuningv1alpha1.ReasonTraining, says: "container push of pod a is starting"},
 		"pushed, and the Job has not heard": {pods: []corev1.Pod{pod("a", stops(job.Push, 0, "Completed", "", 4), func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded })},
 			verdict: observe.Waiting, reason: tuningv1alpha1.ReasonPushing, says: "ended well"},
+		"one rank has ended well, and another is tried again": {job: twoRanks, pods: []corev1.Pod{
+			pod("a", ranked("0"), stops(job.Push, 0, "Completed", "", 4), func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }),
+			pod("b", ranked("1"), stops(job.Train, 1, "Error", "boom", 5))}, verdict: observe.Waiting, reason: tuningv1alpha1.ReasonRetrying, says: "boom"},
 		"a secret is missing":      {pods: []corev1.Pod{pod("a", waits(job.Fetch, "CreateContainerConfigError", `secret "acr" not found`))}, verdict: observe.Stuck, reason: tuningv1alpha1.ReasonSecretNotFound, says: `"acr"`},
 		"a secret lacks its key":   {pods: []corev1.Pod{pod("a", waits(job.Fetch, "CreateContainerConfigError", "couldn't find key .dockerconfigjson in Secret default/acr"))}, verdict: observe.Stuck, reason: tuningv1alpha1.ReasonSecretInvalid, says: ".dockerconfigjson"},
 		"another config error":     {pods: []corev1.Pod{pod("a", waits(job.Fetch, "CreateContainerConfigError", "container has runAsNonRoot and image will run as root"))}, verdict: observe.Stuck, reason: tuningv1alpha1.ReasonContainerNotStarted, says: "runAsNonRoot"},

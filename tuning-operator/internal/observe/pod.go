@@ -55,11 +55,15 @@ func (s *State) suspended(tj *tuningv1alpha1.TuningJob, j *batchv1.Job) {
 // between is the time without a pod that works: before the first one, before the next attempt, or after the last one.
 func (s *State) between(j *batchv1.Job, pods []corev1.Pod) {
 	s.Verdict = Waiting
+	well := map[int]bool{}
 	for i := range pods {
-		if pods[i].Status.Phase == corev1.PodSucceeded && rank(&pods[i]) == 0 {
-			s.Reason, s.Message = tuningv1alpha1.ReasonPushing, "the pod has ended well, and Job "+j.Name+" is about to"
-			return
+		if pods[i].Status.Phase == corev1.PodSucceeded {
+			well[rank(&pods[i])] = true
 		}
+	}
+	if len(well) >= int(deref(j.Spec.Completions)) { // one rank that has ended well says nothing of another, which may be tried again
+		s.Reason, s.Message = tuningv1alpha1.ReasonPushing, "all pods have ended well, and Job "+j.Name+" is about to"
+		return
 	}
 	if n := len(s.Attempts); n > 0 {
 		last := s.Attempts[n-1]
