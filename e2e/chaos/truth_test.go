@@ -198,12 +198,6 @@ func (w *world) claims() (all []karpv1.NodeClaim, asked map[string][]string) {
 // look holds everything to what must be true at any moment.
 func (w *world) look() {
 	w.Helper()
-	revived, err := w.Cluster.Revive()
-	require.NoError(w, err)
-	for _, name := range revived {
-		w.done[name+" ended by itself and was started again"]++
-		w.Logf("%s ended by itself and was started again", name)
-	}
 	claims, asked := w.claims()
 	broken := w.checker.Check(weather.Picture(w.Azure.State(), claims, time.Now()))
 	for key, names := range asked {
