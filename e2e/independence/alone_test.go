@@ -1,14 +1,20 @@
 package independence_test
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -76,13 +82,56 @@ func TestTheGPUProvisionerAloneMakesNodes(t *testing.T) {
 			assert.Equal(c, corev1.ConditionTrue, condition.Status)
 		}
 	})
-	require.NoError(t, s.Client.Delete(t.Context(), machine))
+	drains(t, s, machine)
 	claim := &unstructured.Unstructured{}
 	claim.SetAPIVersion("karpenter.sh/v1")
 	claim.SetKind("NodeClaim")
 	claim.SetName("claim1")
 	require.NoError(t, s.Client.Delete(t.Context(), claim))
 	stacktest.NothingLeft(t, s)
+}
+
+// drains deletes a Machine on whose Node somebody's pod runs under a disruption budget: the pod keeps the Node, somebody is told why, and without
+// the budget it is evicted and everything goes.
+func drains(t *testing.T, s *stack.Stack, machine *karpenterv1alpha5.Machine) {
+	t.Helper()
+	mine := map[string]string{"app": "somebodys"}
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "somebodys", Namespace: stacktest.Namespace, Labels: mine},
+		Spec: corev1.PodSpec{
+			NodeSelector: map[string]string{"team": "blue"},
+			Tolerations:  []corev1.Toleration{{Key: "sku", Operator: corev1.TolerationOpExists}},
+			Containers:   []corev1.Container{{Name: "main", Image: "example.com/somebodys"}},
+		},
+	}
+	budget := &policyv1.PodDisruptionBudget{
+		ObjectMeta: metav1.ObjectMeta{Name: "somebodys", Namespace: stacktest.Namespace},
+		Spec:       policyv1.PodDisruptionBudgetSpec{MinAvailable: ptr.To(intstr.FromInt32(1)), Selector: &metav1.LabelSelector{MatchLabels: mine}},
+	}
+	require.NoError(t, s.Client.Create(t.Context(), budget))
+	require.NoError(t, s.Client.Create(t.Context(), pod))
+	eventuallyGet(t, s, pod, func(c *assert.CollectT) { assert.Equal(c, corev1.PodRunning, pod.Status.Phase) })
+	eventuallyGet(t, s, budget, func(c *assert.CollectT) { assert.EqualValues(c, 1, budget.Status.CurrentHealthy) })
+
+	require.NoError(t, s.Client.Delete(t.Context(), machine))
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		told := slices.ContainsFunc(objects(t, s, "v1", "Event"), func(e unstructured.Unstructured) bool {
+			message, _, _ := unstructured.NestedString(e.Object, "message")
+			reason, _, _ := unstructured.NestedString(e.Object, "reason")
+			return reason == "FailedDraining" && strings.Contains(message, "PDB") && strings.Contains(message, pod.Name)
+		})
+		assert.True(c, told, "an event names the pod and says that its budget keeps it")
+	}, stacktest.Journey, eventually.Tick)
+	require.NoError(t, s.Client.Get(t.Context(), client.ObjectKeyFromObject(pod), pod))
+	assert.Nil(t, pod.DeletionTimestamp, "a pod under a budget")
+	require.NoError(t, s.Client.Get(t.Context(), client.ObjectKeyFromObject(machine), machine))
+
+	require.NoError(t, s.Client.Delete(t.Context(), budget))
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		for _, o := range []client.Object{pod, machine} {
+			assert.True(c, apierrors.IsNotFound(s.Client.Get(t.Context(), client.ObjectKeyFromObject(o), o)), "%T %s is there", o, o.GetName())
+		}
+	}, stacktest.Journey, eventually.Tick)
 }
 
 func TestTheTuningOperatorAloneTunesOnANodeThatIsThere(t *testing.T) {

@@ -56,13 +56,13 @@ func Save(folder, operator string, used map[Right]bool) error {
 	return nil
 }
 
-// Load is the union of what Save has left of an operator in the folder, and of how many stacks it is.
-func Load(folder, operator string) (used map[Right]bool, stacks int, err error) {
+// Load is how many stacks have used each right of an operator, of those that Save has left in the folder, and how many stacks there are.
+func Load(folder, operator string) (used map[Right]int, stacks int, err error) {
 	files, err := filepath.Glob(filepath.Join(folder, operator+".*.json"))
 	if err != nil {
 		return nil, 0, fmt.Errorf("reading the calls of %s: %w", operator, err)
 	}
-	used = map[Right]bool{}
+	used = map[Right]int{}
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -73,7 +73,7 @@ func Load(folder, operator string) (used map[Right]bool, stacks int, err error) 
 			return nil, 0, fmt.Errorf("reading the calls of %s: %s: %w", operator, file, err)
 		}
 		for _, r := range some {
-			used[r] = true
+			used[r]++
 		}
 	}
 	return used, len(files), nil

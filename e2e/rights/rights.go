@@ -4,6 +4,7 @@ package rights
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -65,7 +66,7 @@ func bound(objects []*unstructured.Unstructured, role *unstructured.Unstructured
 }
 
 // Sorted are the rights of a set, by kind and verb.
-func Sorted(set map[Right]bool) []Right {
+func Sorted[V any](set map[Right]V) []Right {
 	var out []Right
 	for r := range set {
 		out = append(out, r)
@@ -77,7 +78,7 @@ func Sorted(set map[Right]bool) []Right {
 }
 
 // Unused are the rights that no call needed, and that nobody has a reason to keep all the same; stale are kept rights that no role has.
-func Unused(operator string, allowed, used map[Right]bool) (unused, stale []Right) {
+func Unused(operator string, allowed map[Right]bool, used map[Right]int) (unused, stale []Right) {
 	kept := map[Right]bool{}
 	for _, k := range Kept {
 		if k.Operator != operator {
@@ -89,7 +90,7 @@ func Unused(operator string, allowed, used map[Right]bool) (unused, stale []Righ
 	}
 	left := map[Right]bool{}
 	for r := range allowed {
-		if !used[r] && !kept[r] && !implied(r, used) {
+		if used[r] == 0 && !kept[r] && !implied(r, used) {
 			left[r] = true
 		}
 	}
@@ -102,7 +103,14 @@ func Unused(operator string, allowed, used map[Right]bool) (unused, stale []Righ
 	return Sorted(left), Sorted(gone)
 }
 
+// Rare are the rights that stacks have used, but no more than so many of them: they hang on one story, which should need them each time.
+func Rare(used map[Right]int, stacks int) []Right {
+	rare := maps.Clone(used)
+	maps.DeleteFunc(rare, func(_ Right, n int) bool { return n > stacks })
+	return Sorted(rare)
+}
+
 // implied: an informer lists only where the API server can't begin a watch with what there is (KEP-3157), and otherwise watches.
-func implied(r Right, used map[Right]bool) bool {
-	return r.Verb == "list" && used[Right{r.Group, r.Resource, "watch"}]
+func implied(r Right, used map[Right]int) bool {
+	return r.Verb == "list" && used[Right{r.Group, r.Resource, "watch"}] > 0
 }

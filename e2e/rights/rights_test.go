@@ -42,6 +42,11 @@ func TestWhatNoCallNeedsIsUnused(t *testing.T) {
 	unused, stale := rights.Unused("an-operator", allowed, used)
 	assert.Equal(t, []rights.Right{{Resource: "pods/eviction", Verb: "list"}, {Resource: "pods/eviction", Verb: "watch"}}, unused)
 	assert.Empty(t, stale)
+	assert.Equal(t, 1, used[rights.Right{Resource: "pods", Verb: "watch"}], "denied elsewhere")
+	require.NoError(t, rights.Save(folder, "an-operator", rights.Used([]audit.Request{{Verb: "watch", Resource: "pods"}})))
+	used, _, err = rights.Load(folder, "an-operator")
+	require.NoError(t, err)
+	assert.Equal(t, []rights.Right{{Resource: "pods", Verb: "create"}, {Resource: "pods", Verb: "patch"}, {Resource: "pods/eviction", Verb: "create"}}, rights.Rare(used, 1))
 }
 
 func TestEveryRightThatIsKeptHasItsReason(t *testing.T) {

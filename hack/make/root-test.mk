@@ -19,14 +19,14 @@ test-go: controlplane-karpenter $(KUSTOMIZE) binaries ## Run the Go tests of eve
 	@[ -n "$(RACE)" ] || echo "no C compiler: running without the race detector"
 	@calls=$$(mktemp -d); trap 'rm -rf "$$calls"' EXIT; export KAITO_RBAC_CALLS="$$calls"; \
 	  $(foreach m,$(MOD),echo "== $m"; (cd $(ROOT)/$m && go test $(RACE) $(FLAGS_$m) -timeout $(TEST_TIMEOUT) $(or $(PKG),$(PKG_$m),./...)) || failed="$$failed $m";) \
-	  $(if $(PKG),,$(if $(filter e2e,$(MOD)),(cd $(ROOT)/e2e && go run ./cmd/rbacreport --root $(ROOT)) || failed="$$failed rbac-report";)) \
+	  $(if $(PKG),,$(if $(filter e2e,$(MOD)),(cd $(ROOT)/e2e && go run ./cmd/rbacreport --root $(ROOT) --rare 1) || failed="$$failed rbac-report";)) \
 	  if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
 
 .PHONY: rbac-report
 rbac-report: controlplane-karpenter $(KUSTOMIZE) binaries ## Run the suites that have all operators, and report which rights of the operators no call needed.
 	@calls=$$(mktemp -d); trap 'rm -rf "$$calls"' EXIT; export KAITO_RBAC_CALLS="$$calls"; cd $(ROOT)/e2e; \
 	  go test $(FLAGS_e2e) -timeout $(TEST_TIMEOUT) ./suite ./independence ./observe ./chaos; \
-	  go run ./cmd/rbacreport --root $(ROOT)
+	  go run ./cmd/rbacreport --root $(ROOT) --rare 2
 
 .PHONY: test-independence
 test-independence: ## Each operator alone, swapped, removed, and the three installed in every order (make test takes two orders).

@@ -17,8 +17,9 @@ import (
 func main() {
 	root := flag.String("root", ".", "the repository's root")
 	calls := flag.String("calls", os.Getenv(rights.CallsFolder), "folder of the calls that stacks have left; $"+rights.CallsFolder)
+	rare := flag.Int("rare", 0, "list the rights, too, that no more than so many stacks have used; 0 lists none")
 	flag.Parse()
-	code, err := report(context.Background(), os.Stdout, *root, *calls)
+	code, err := report(context.Background(), os.Stdout, *root, *calls, *rare)
 	if err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, "rbacreport:", err)
 		code = 1
@@ -27,7 +28,7 @@ func main() {
 }
 
 // report returns the exit code: 1 when somebody has something to do.
-func report(ctx context.Context, out io.Writer, root, calls string) (code int, err error) {
+func report(ctx context.Context, out io.Writer, root, calls string, rare int) (code int, err error) {
 	if calls == "" {
 		return 1, fmt.Errorf("--calls is empty: name the folder that $%s named when the suites ran", rights.CallsFolder)
 	}
@@ -49,6 +50,9 @@ func report(ctx context.Context, out io.Writer, root, calls string) (code int, e
 		}
 		unused, stale := rights.Unused(string(o), allowed, used)
 		_, _ = fmt.Fprintf(out, "%s: %d rights, used in %d stacks; %d that no call needed\n", o, len(allowed), stacks, len(unused))
+		for _, r := range rights.Rare(used, rare) {
+			_, _ = fmt.Fprintf(out, "  %s: used in %d\n", r, used[r])
+		}
 		for _, r := range unused {
 			code = 1
 			_, _ = fmt.Fprintf(out, "  %s: no call needs it: take it out of the markers, or give a reason in e2e/rights/kept.go\n", r)

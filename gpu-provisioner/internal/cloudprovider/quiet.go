@@ -2,6 +2,7 @@ package cloudprovider
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/go-logr/logr"
 	"sigs.k8s.io/karpenter/pkg/events"
@@ -39,15 +40,21 @@ func (q *quiet) WithName(name string) logr.LogSink {
 	return &quiet{LogSink: q.LogSink.WithName(name)}
 }
 
-// QuietEvents drops the event that goes with missingTaint: it is about every Node of every agent pool, and nobody can act on it.
-func QuietEvents(r events.Recorder) events.Recorder { return &quietEvents{Recorder: r} }
+// Events is where core tells of its events. It drops the one that goes with missingTaint, which is about every Node of every agent pool and which
+// nobody can act on. And it tells all of why a drain goes on: core takes all events of one Node with one reason for the same, so that "1 pods are
+// waiting to be evicted" would hide which pod's disruption budget it waits for.
+func Events(r events.Recorder) events.Recorder { return &coreEvents{Recorder: r} }
 
-type quietEvents struct{ events.Recorder }
+type coreEvents struct{ events.Recorder }
 
-func (q *quietEvents) Publish(all ...events.Event) {
+func (c *coreEvents) Publish(all ...events.Event) {
 	for _, e := range all {
-		if e.Reason != events.UnregisteredTaintMissing {
-			q.Recorder.Publish(e)
+		switch e.Reason {
+		case events.UnregisteredTaintMissing:
+			continue
+		case events.FailedDraining:
+			e.DedupeValues = append(slices.Clone(e.DedupeValues), e.Message)
 		}
+		c.Recorder.Publish(e)
 	}
 }

@@ -136,7 +136,7 @@ func AddCore(ctx context.Context, mgr ctrl.Manager, provider corecloud.CloudProv
 	ctx = o.ToContext(ctx)
 	mgr = withCoreOptions{Manager: mgr, options: o}
 	c := mgr.GetClient()
-	recorder := cloudprovider.QuietEvents(events.NewRecorder(mgr.GetEventRecorderFor("karpenter"))) //nolint:staticcheck // core takes the older recorder
+	recorder := cloudprovider.Events(events.NewRecorder(mgr.GetEventRecorderFor("karpenter"))) //nolint:staticcheck // core takes the older recorder
 	evictions := terminator.NewQueue(c, recorder)
 	controllers := []registerer{
 		evictions,

@@ -114,7 +114,7 @@ func (s *stepper) compose(f *flags, arm *azure.ARM, known sizes) {
 	s.rejoins = &controller.Rejoins{Client: s.cache}
 	s.accelerators = &controller.Accelerators{Client: s.cache, Provider: provider, Clock: s.clock, Recorder: silent, Timeout: f.gpuReadyTimeout}
 	controller.SetLaunchTimeout(40 * time.Minute)
-	recorder := cloudprovider.QuietEvents(events.NewRecorder(silent))
+	recorder := cloudprovider.Events(events.NewRecorder(silent))
 	s.lifecycle = lifecycle.NewController(s.clock, s.cache, provider, recorder, nodepoolhealth.NewState(), nil)
 	s.termination = termination.NewController(s.clock, s.cache, provider, terminator.NewTerminator(s.clock, s.cache, terminator.NewQueue(s.cache, recorder), recorder), recorder)
 	s.garbage = garbagecollection.NewController(s.clock, s.cache, provider)

@@ -3,6 +3,8 @@ package controller
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -44,7 +46,7 @@ func (r *Reconciler) release(ctx context.Context, s *scope) (flow.Result, error)
 	}
 	if len(claims) > 0 {
 		w.Status.State = kaitov1alpha1.StateDeleting
-		conditions.MarkReconciling(w, kaitov1alpha1.ReasonDeleting, fmt.Sprintf("%d nodes are being released", len(claims)))
+		conditions.MarkReconciling(w, kaitov1alpha1.ReasonDeleting, releasing(claims))
 		_, err := patch.Status(ctx, r.client, s.before, w)
 		return flow.Stop(), err
 	}
@@ -58,6 +60,20 @@ func (r *Reconciler) release(ctx context.Context, s *scope) (flow.Result, error)
 	r.drift.forget(w.UID)
 	_, err = patch.Finalizer(ctx, r.client, w, kaitov1alpha1.Finalizer, false)
 	return flow.Stop(), client.IgnoreNotFound(err)
+}
+
+// releasing names what a deletion waits for, so that somebody can look at it, in an order that does not change by itself.
+func releasing(claims []node.Claim) string {
+	const shown = 3
+	names := make([]string, len(claims))
+	for i, c := range claims {
+		names[i] = c.Kind + " " + c.Name
+	}
+	slices.Sort(names)
+	if more := len(names) - shown; more > 0 {
+		names = append(names[:shown], fmt.Sprintf("and %d more", more))
+	}
+	return "waits until its nodes are released: " + strings.Join(names, ", ")
 }
 
 // endWork deletes the workload and the TuningJob.

@@ -8,6 +8,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -73,6 +74,9 @@ func TestTheWorkspaceStaysUntilItsNodesAreReleased(t *testing.T) {
 	got := eventuallyWorkspace(t, w, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
 		hasCondition(c, w, kaitov1alpha1.ConditionReady, metav1.ConditionFalse, kaitov1alpha1.ReasonDeleting)
 		assert.Equal(c, kaitov1alpha1.StateDeleting, w.Status.State)
+		if ready := meta.FindStatusCondition(w.Status.Conditions, kaitov1alpha1.ConditionReady); assert.NotNil(c, ready) {
+			assert.Contains(c, ready.Message, "released: Machine "+machine.Name)
+		}
 	})
 	assert.Contains(t, got.Finalizers, kaitov1alpha1.Finalizer)
 
