@@ -10,9 +10,11 @@ import (
 // Usage is the help of the flag that names the ConfigMap, the same for each operator.
 const Usage = "ConfigMap, of the namespace that the pods are in, whose files (PEM) are authorities that they trust beside the public ones; where there is none it is left out"
 
+// Folder is where the files of the ConfigMap are in the containers; it is empty where there is no ConfigMap.
+const Folder = "/etc/kaito/authorities"
+
 const (
 	volume = "authorities"
-	folder = "/etc/kaito/authorities"
 	// envFolder is read by Go's crypto/x509, in addition to the file of public authorities that the images have.
 	envFolder = "SSL_CERT_DIR"
 )
@@ -43,6 +45,6 @@ func Add(pod *corev1.PodSpec, configMap string, containers ...string) {
 }
 
 func add(c *corev1.Container) {
-	c.Env = append(c.Env, corev1.EnvVar{Name: envFolder, Value: folder})
-	c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: volume, MountPath: folder, ReadOnly: true})
+	c.Env = append(c.Env, corev1.EnvVar{Name: envFolder, Value: Folder})
+	c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: volume, MountPath: Folder, ReadOnly: true})
 }

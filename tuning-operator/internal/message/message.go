@@ -29,6 +29,9 @@ const (
 	StepPush  Step = "push"
 )
 
+// StepTrust names the container of an inference pod that gathers certificate authorities for the engine.
+const StepTrust Step = "trust"
+
 // Exit codes that the Job's failure policy and the controller tell apart. They are sysexits(3)'s, so that no
 // interpreter or kernel uses them for something else.
 const (

@@ -22,6 +22,8 @@ const (
 	adaptersDir = "/adapters"
 	mountsDir   = "/adapter-volumes"
 	weightsDir  = "/weights"
+	trustedDir  = "/trusted"
+	trustedFile = trustedDir + "/authorities.pem"
 	keysDir     = "/keys"
 	credentials = "/credentials"
 	terminLog   = "/dev/termination-log"
@@ -149,6 +151,9 @@ func engineContainer(in Input) corev1.Container {
 	if e.WeightsImage != "" {
 		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "weights", MountPath: weightsDir, ReadOnly: true})
 	}
+	if gathers(in) {
+		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "trusted", MountPath: trustedDir, ReadOnly: true})
+	}
 	return withAdapterMounts(in, c)
 }
 
@@ -192,6 +197,10 @@ func environment(in Input) []corev1.EnvVar {
 	}
 	if in.ModelHub != "" {
 		values["HF_ENDPOINT"] = in.ModelHub
+	}
+	if gathers(in) {
+		// The hub's client looks at the one when it is built on httpx (huggingface_hub 1.0 and later), at the other on requests.
+		values["SSL_CERT_FILE"], values["REQUESTS_CA_BUNDLE"] = trustedFile, trustedFile
 	}
 	maps.Copy(values, e.Env)
 	var out []corev1.EnvVar

@@ -7,6 +7,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/utils/ptr"
+
+	"kaito.sh/shared/trust"
 )
 
 // shmSize is what tensor-parallel processes pass tensors through; a container's own /dev/shm has 64 MiB.
@@ -56,23 +58,27 @@ func sources(in Input) (volumes []corev1.Volume, inits []corev1.Container) {
 			volumes = append(volumes, v)
 		}
 	}
+	if gathers(in) {
+		volumes = append(volumes, emptyDir("trusted"))
+		inits = append(inits, trustContainer(in))
+	}
 	return volumes, inits
+}
+
+// gathers says whether the engine, which loads from a hub by itself, must be given the authorities that it is to trust.
+func gathers(in Input) bool { return in.Authorities != "" && in.Engine.WeightsImage == "" }
+
+// trustContainer makes one file of the public authorities and the cluster's own: an engine's libraries can be told of one file only.
+func trustContainer(in Input) corev1.Container {
+	c := runnerContainer(in, "trust", "trust", "--authorities="+trust.Folder, "--out="+trustedFile)
+	c.VolumeMounts = []corev1.VolumeMount{{Name: "trusted", MountPath: trustedDir}}
+	return c
 }
 
 // fetchContainer brings an image's /data into a folder, by our runner.
 func fetchContainer(in Input, name, volume, mount, image, into string, secrets, all []string) corev1.Container {
-	c := corev1.Container{
-		Name: name, Image: in.Images.Runner, ImagePullPolicy: corev1.PullIfNotPresent,
-		Args:                     []string{"fetch", "--model-image=" + image, "--model-dir=" + into, "--termination-log=" + terminLog},
-		TerminationMessagePath:   terminLog,
-		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
-		SecurityContext:          ownSecurity(),
-		Resources: corev1.ResourceRequirements{
-			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("250m"), corev1.ResourceMemory: resource.MustParse("256Mi")},
-			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Gi")},
-		},
-		VolumeMounts: []corev1.VolumeMount{{Name: volume, MountPath: mount}, {Name: "tmp", MountPath: "/tmp"}},
-	}
+	c := runnerContainer(in, name, "fetch", "--model-image="+image, "--model-dir="+into)
+	c.VolumeMounts = []corev1.VolumeMount{{Name: volume, MountPath: mount}, {Name: "tmp", MountPath: "/tmp"}}
 	for i, secret := range all {
 		if !slices.Contains(secrets, secret) {
 			continue
@@ -82,6 +88,21 @@ func fetchContainer(in Input, name, volume, mount, image, into string, secrets, 
 		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: credentialVolume(i), MountPath: path, ReadOnly: true})
 	}
 	return c
+}
+
+// runnerContainer is one call of our runner.
+func runnerContainer(in Input, name string, args ...string) corev1.Container {
+	return corev1.Container{
+		Name: name, Image: in.Images.Runner, ImagePullPolicy: corev1.PullIfNotPresent,
+		Args:                     append(args, "--termination-log="+terminLog),
+		TerminationMessagePath:   terminLog,
+		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
+		SecurityContext:          ownSecurity(),
+		Resources: corev1.ResourceRequirements{
+			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("250m"), corev1.ResourceMemory: resource.MustParse("256Mi")},
+			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Gi")},
+		},
+	}
 }
 
 // pullSecrets of weights and adapters, each once, in order.

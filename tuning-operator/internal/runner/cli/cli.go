@@ -1,4 +1,4 @@
-// Package cli is the runner's command line: fetch, push, package.
+// Package cli is the runner's command line: fetch, push, package, trust.
 package cli
 
 import (
@@ -51,7 +51,7 @@ func Run(ctx context.Context, env Env) int {
 		SilenceErrors: true,
 	}
 	code := 0
-	root.AddCommand(fetchCommand(env, &code), pushCommand(env, &code), packageCommand(env, &code))
+	root.AddCommand(fetchCommand(env, &code), pushCommand(env, &code), packageCommand(env, &code), trustCommand(env, &code))
 	root.SetArgs(env.Args)
 	root.SetOut(env.Out)
 	root.SetErr(env.Err)
@@ -73,9 +73,14 @@ type common struct {
 func (c *common) register(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&c.progressAddress, "progress-address", "", "serve GET /progress and /healthz at this address (host:port); empty: not at all")
-	f.StringVar(&c.terminationLog, "termination-log", "", "write the result as JSON to this file (/dev/termination-log in a pod); empty: not at all")
+	c.registerLog(cmd)
 	f.BoolVar(&c.allowPrivate, "allow-private", false, "permit sources and registries at loopback, link-local and private addresses, and http://")
 	f.BoolVar(&c.plainHTTP, "plain-http", false, "speak http to registries (local mirrors only)")
+}
+
+// registerLog is the one flag that a command has which speaks to nobody.
+func (c *common) registerLog(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&c.terminationLog, "termination-log", "", "write the result as JSON to this file (/dev/termination-log in a pod); empty: not at all")
 }
 
 // session is one command's run.
