@@ -88,9 +88,7 @@ type world struct {
 	done map[string]int
 	// befallen are the reasons that Azure has been given for a size; "" is for all sizes.
 	befallen map[string]map[string]bool
-	// deleted are pods that somebody has deleted.
-	deleted []string
-	checker invariant.Checker
+	checker  invariant.Checker
 }
 
 func newWorld(t *testing.T, seed uint64, n int) *world {

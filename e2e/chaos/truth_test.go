@@ -2,14 +2,12 @@ package chaos_test
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
@@ -17,7 +15,6 @@ import (
 	"kaito.sh/e2e/provisioner/weather"
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
-	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/shared/conditions"
 	"kaito.sh/shared/test/eventually"
 )
@@ -71,9 +68,6 @@ func (w *world) settled(g *guest) (done bool, wrong string) {
 	if ready.Reason != kaitov1alpha1.ReasonAttemptsExhausted && (stalled == nil || stalled.Status != "True") {
 		return false, ""
 	}
-	if w.unread(ws) {
-		return true, ""
-	}
 	if len(ws.Status.Attempts) == 0 {
 		return true, fmt.Sprintf("%s is not Ready for %s, and no attempt has failed: %s", ws.Name, ready.Reason, ready.Message)
 	}
@@ -83,13 +77,6 @@ func (w *world) settled(g *guest) (done bool, wrong string) {
 		}
 	}
 	return true, ""
-}
-
-// unread says that a tuning has ended, and somebody has deleted its pod before its operator, which was dead, could read the result.
-func (w *world) unread(ws *kaitov1alpha1.Workspace) bool {
-	ready := conditions.Get(ws, conditions.Ready)
-	return ready != nil && ready.Reason == tuningv1alpha1.ReasonResultMissing &&
-		slices.ContainsFunc(w.deleted, func(pod string) bool { return strings.HasPrefix(pod, ws.Name+"-") })
 }
 
 // refresh reads all Workspaces by one request.
@@ -158,11 +145,6 @@ func (w *world) insist() {
 			}
 			acts++
 			acted[ws.Name] = time.Now()
-			if w.unread(ws) { // a run is repeated by deleting its TuningJob
-				job := &tuningv1alpha1.TuningJob{ObjectMeta: metav1.ObjectMeta{Name: ws.Name, Namespace: ws.Namespace}}
-				require.NoError(c, client.IgnoreNotFound(w.Client.Delete(w.Context(), job)))
-				continue
-			}
 			patch := client.MergeFrom(ws.DeepCopy())
 			ws.Resource.PreferredNodes = []string{fmt.Sprintf("none-%d", acts)}
 			require.NoError(c, w.Client.Patch(w.Context(), ws, patch))

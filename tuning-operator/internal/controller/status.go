@@ -17,8 +17,20 @@ import (
 )
 
 // observe writes what has become of the Job into the status.
-func (r *Reconciler) observe(_ context.Context, s *scope) (flow.Result, error) {
-	state := observe.Of(s.tj, s.job, s.pods, func(pod *corev1.Pod) *message.Line { return r.newest(s, pod) })
+func (r *Reconciler) observe(ctx context.Context, s *scope) (flow.Result, error) {
+	look := func(pods []corev1.Pod) observe.State {
+		return observe.Of(s.tj, s.job, pods, func(pod *corev1.Pod) *message.Line { return r.newest(s, pod) })
+	}
+	state := look(s.pods)
+	if state.Reason == tuningv1alpha1.ReasonResultMissing {
+		told, err := r.askRegistry(ctx, s, &state)
+		if err != nil {
+			return flow.Stop(), err
+		}
+		if len(told) > 0 {
+			state = look(append(s.pods, told...))
+		}
+	}
 	status := &s.tj.Status
 	if status.StartTime == nil && !state.Started.IsZero() {
 		status.StartTime = state.Started.DeepCopy()

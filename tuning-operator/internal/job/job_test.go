@@ -121,6 +121,11 @@ func TestGolden(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := render(t, in)
+			if in.TuningJob.Spec.Output.Image != "" {
+				asks, err := yaml.Marshal(job.ResolveJob(in.TuningJob, in.Options))
+				require.NoError(t, err)
+				got += "---\n" + string(asks)
+			}
 			path := filepath.Join("testdata", name+".yaml")
 			if *update {
 				require.NoError(t, os.MkdirAll("testdata", 0o755))

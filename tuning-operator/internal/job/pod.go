@@ -51,26 +51,12 @@ func quantity(s string) (resource.Quantity, error) {
 
 func template(in Input, config string) corev1.PodTemplateSpec {
 	tj := in.TuningJob
-	pod := corev1.PodTemplateSpec{
-		ObjectMeta: metav1.ObjectMeta{Labels: labels(tj), Annotations: map[string]string{AnnotationTuningJob: tj.Name}},
-		Spec: corev1.PodSpec{
-			RestartPolicy: corev1.RestartPolicyNever,
-			// Nothing in the pod talks to the API server: results are termination messages.
-			AutomountServiceAccountToken:  ptr.To(false),
-			EnableServiceLinks:            ptr.To(false),
-			TerminationGracePeriodSeconds: ptr.To[int64](graceSeconds),
-			SecurityContext: &corev1.PodSecurityContext{
-				RunAsNonRoot: ptr.To(true), RunAsUser: ptr.To[int64](user), RunAsGroup: ptr.To[int64](user), FSGroup: ptr.To[int64](user),
-				FSGroupChangePolicy: ptr.To(corev1.FSGroupChangeOnRootMismatch),
-				SeccompProfile:      &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-			},
-			NodeSelector:   nodeSelector(tj),
-			Tolerations:    tolerations(tj),
-			Volumes:        volumes(in),
-			InitContainers: []corev1.Container{fetchContainer(in), trainContainer(in, config)},
-			Containers:     []corev1.Container{pushContainer(in)},
-		},
-	}
+	pod := bare(tj)
+	pod.Spec.TerminationGracePeriodSeconds = ptr.To[int64](graceSeconds)
+	pod.Spec.NodeSelector = nodeSelector(tj)
+	pod.Spec.Volumes = volumes(in)
+	pod.Spec.InitContainers = []corev1.Container{fetchContainer(in), trainContainer(in, config)}
+	pod.Spec.Containers = []corev1.Container{pushContainer(in)}
 	trust.Add(&pod.Spec, in.Options.Authorities, Fetch, Push)
 	if nodes(tj) > 1 {
 		pod.Spec.Subdomain = ServiceName(tj)
@@ -82,6 +68,25 @@ func template(in Input, config string) corev1.PodTemplateSpec {
 		}}
 	}
 	return pod
+}
+
+// bare is what all pods of a TuningJob have.
+func bare(tj *tuningv1alpha1.TuningJob) corev1.PodTemplateSpec {
+	return corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Labels: labels(tj), Annotations: map[string]string{AnnotationTuningJob: tj.Name}},
+		Spec: corev1.PodSpec{
+			RestartPolicy: corev1.RestartPolicyNever,
+			// Nothing in the pod talks to the API server: results are termination messages.
+			AutomountServiceAccountToken: ptr.To(false),
+			EnableServiceLinks:           ptr.To(false),
+			SecurityContext: &corev1.PodSecurityContext{
+				RunAsNonRoot: ptr.To(true), RunAsUser: ptr.To[int64](user), RunAsGroup: ptr.To[int64](user), FSGroup: ptr.To[int64](user),
+				FSGroupChangePolicy: ptr.To(corev1.FSGroupChangeOnRootMismatch),
+				SeccompProfile:      &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+			},
+			Tolerations: tolerations(tj),
+		},
+	}
 }
 
 func nodeSelector(tj *tuningv1alpha1.TuningJob) map[string]string {
@@ -134,9 +139,6 @@ func pushSecret(tj *tuningv1alpha1.TuningJob) []secretMount {
 
 func volumes(in Input) []corev1.Volume {
 	tj := in.TuningJob
-	empty := func(name string) corev1.Volume {
-		return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}
-	}
 	out := []corev1.Volume{empty(volumeWork), empty(volumeTemp), {Name: volumeCheckpoint, VolumeSource: checkpointSource(in)}}
 	if parallel(tj) {
 		// NCCL and data loaders pass tensors through shared memory; a container's own /dev/shm has 64 MiB.
@@ -154,15 +156,23 @@ func volumes(in Input) []corev1.Volume {
 		out = append(out, corev1.Volume{Name: volumeOutput, VolumeSource: *s.DeepCopy()})
 	}
 	for _, s := range append(pullSecrets(tj), pushSecret(tj)...) {
-		out = append(out, corev1.Volume{Name: s.volume, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
-			SecretName: s.secret,
-			Items:      []corev1.KeyToPath{{Key: corev1.DockerConfigJsonKey, Path: "config.json"}},
-			// Optional, so that a missing secret shows as a container that can't be configured (see requireSecret), which
-			// the pod's status says, and not as a mount that fails, which only an event says.
-			Optional: ptr.To(true),
-		}}})
+		out = append(out, s.source())
 	}
 	return out
+}
+
+func empty(name string) corev1.Volume {
+	return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}
+}
+
+func (s secretMount) source() corev1.Volume {
+	return corev1.Volume{Name: s.volume, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
+		SecretName: s.secret,
+		Items:      []corev1.KeyToPath{{Key: corev1.DockerConfigJsonKey, Path: "config.json"}},
+		// Optional, so that a missing secret shows as a container that can't be configured (see requireSecret), which
+		// the pod's status says, and not as a mount that fails, which only an event says.
+		Optional: ptr.To(true),
+	}}}
 }
 
 func checkpointSource(in Input) corev1.VolumeSource {

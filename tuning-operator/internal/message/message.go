@@ -29,8 +29,13 @@ const (
 	StepPush  Step = "push"
 )
 
-// StepTrust names the container of an inference pod that gathers certificate authorities for the engine.
-const StepTrust Step = "trust"
+// Steps of other pods.
+const (
+	// StepTrust gathers certificate authorities for an engine, before it starts.
+	StepTrust Step = "trust"
+	// StepResolve asks the registry for what a push left there whose message is lost.
+	StepResolve Step = "resolve"
+)
 
 // Exit codes that the Job's failure policy and the controller tell apart. They are sysexits(3)'s, so that no
 // interpreter or kernel uses them for something else.

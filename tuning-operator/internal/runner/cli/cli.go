@@ -1,4 +1,4 @@
-// Package cli is the runner's command line: fetch, push, package, trust.
+// Package cli is the runner's command line: fetch, push, package, resolve, trust.
 package cli
 
 import (
@@ -51,7 +51,7 @@ func Run(ctx context.Context, env Env) int {
 		SilenceErrors: true,
 	}
 	code := 0
-	root.AddCommand(fetchCommand(env, &code), pushCommand(env, &code), packageCommand(env, &code), trustCommand(env, &code))
+	root.AddCommand(fetchCommand(env, &code), pushCommand(env, &code), packageCommand(env, &code), resolveCommand(env, &code), trustCommand(env, &code))
 	root.SetArgs(env.Args)
 	root.SetOut(env.Out)
 	root.SetErr(env.Err)

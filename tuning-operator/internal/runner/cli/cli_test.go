@@ -160,6 +160,15 @@ func TestFetchThenPushThenFetchAgain(t *testing.T) {
 	again := w.run(t, context.Background(), nil, push...)
 	assert.Equal(t, pushed.message, again.message, "a repeated push gives the same digest")
 
+	// Whoever has lost what push said asks the registry.
+	asked := w.run(t, context.Background(), nil, "resolve", "--allow-private", "--image", w.host+"/team/adapter:0.0.1", "--credentials", w.credentials(t))
+	require.Zero(t, asked.code, asked.out)
+	assert.Equal(t, message.StepResolve, asked.message.Step)
+	require.NotNil(t, asked.message.Push)
+	assert.Greater(t, asked.message.Push.Size, pushed.message.Push.Size, "of the layers")
+	asked.message.Push.Size = pushed.message.Push.Size
+	assert.Equal(t, pushed.message.Push, asked.message.Push)
+
 	// By digest, as the serving side would: the adapter's files, byte by byte.
 	got := filepath.Join(dir, "got")
 	back := w.run(t, context.Background(), nil, "fetch", "--allow-private", "--credentials", w.credentials(t),
@@ -205,6 +214,9 @@ func TestWhatCannotSucceedSaysSoOnceAndForAll(t *testing.T) {
 		"an adapter that is not whole": {func(w *world, dir string) []string {
 			return []string{"push", "--allow-private", "--from", dir, "--to", w.host + "/x:1"}
 		}, tuningv1alpha1.ReasonOutputInvalid, message.ExitPermanent, "adapter_config.json"},
+		"a tag that is not in the registry": {func(w *world, _ string) []string {
+			return []string{"resolve", "--allow-private", "--image", w.host + "/team/nothing:1", "--credentials", w.credentials(t)}
+		}, tuningv1alpha1.ReasonSourceNotFound, message.ExitPermanent, "team/nothing"},
 		"a secret that is no docker config": {func(w *world, dir string) []string {
 			p := filepath.Join(dir, "secret")
 			_ = os.WriteFile(p, []byte("hunter2"), 0o600)

@@ -35,20 +35,13 @@ const maxManifestBytes = 4 << 20
 // what is unpacked, 0 is no bound. A file has its name once the whole image is there and its digests are right. What was whole when a
 // pull was cut, or killed, is not fetched again, and nothing is when all of it is there.
 func (c *Client) Pull(ctx context.Context, ref, into string, maxBytes int64) (Pulled, error) {
-	parsed, err := Parse(ref)
-	if err != nil {
-		return Pulled{}, err
-	}
-	if parsed.Reference == "" {
-		return Pulled{}, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "image %q has neither tag nor digest", ref)
-	}
-	repo, err := c.repository(parsed)
+	repo, reference, err := c.named(ref)
 	if err != nil {
 		return Pulled{}, err
 	}
 	var out Pulled
 	err = c.retry(ctx, tuningv1alpha1.ReasonSourceDenied, tuningv1alpha1.ReasonSourceUnavailable, func(ctx context.Context) error {
-		manifest, desc, err := c.manifest(ctx, repo, parsed.Reference)
+		manifest, desc, err := c.manifest(ctx, repo, reference)
 		if err != nil {
 			return err
 		}
@@ -69,6 +62,51 @@ func (c *Client) Pull(ctx context.Context, ref, into string, maxBytes int64) (Pu
 		return Pulled{}, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "image %s has no files below /%s", ref, ImageDataRoot)
 	}
 	return out, nil
+}
+
+// Resolved is what a registry has under a reference.
+type Resolved struct {
+	Digest string
+	// Size of config and layers, in bytes.
+	Size        int64
+	Annotations map[string]string
+}
+
+// Resolve asks what an image's tag means now; nothing but the manifest is fetched.
+func (c *Client) Resolve(ctx context.Context, ref string) (Resolved, error) {
+	repo, reference, err := c.named(ref)
+	if err != nil {
+		return Resolved{}, err
+	}
+	var out Resolved
+	err = c.retry(ctx, tuningv1alpha1.ReasonSourceDenied, tuningv1alpha1.ReasonSourceUnavailable, func(ctx context.Context) error {
+		manifest, desc, err := c.manifest(ctx, repo, reference)
+		if err != nil {
+			return err
+		}
+		out = Resolved{Digest: desc.Digest.String(), Size: manifest.Config.Size, Annotations: manifest.Annotations}
+		for _, l := range manifest.Layers {
+			out.Size += l.Size
+		}
+		return nil
+	})
+	if err != nil {
+		return Resolved{}, fmt.Errorf("resolving %s: %w", ref, err)
+	}
+	return out, nil
+}
+
+// named is the repository of a reference, and the tag or digest in it.
+func (c *Client) named(ref string) (*remote.Repository, string, error) {
+	parsed, err := Parse(ref)
+	if err != nil {
+		return nil, "", err
+	}
+	if parsed.Reference == "" {
+		return nil, "", fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "image %q has neither tag nor digest", ref)
+	}
+	repo, err := c.repository(parsed)
+	return repo, parsed.Reference, err
 }
 
 func (c *Client) manifest(ctx context.Context, repo *remote.Repository, ref string) (imagespec.Manifest, imagespec.Descriptor, error) {

@@ -1,0 +1,113 @@
+package controller_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/shared/conditions"
+	"kaito.sh/shared/test/cluster"
+	"kaito.sh/shared/test/eventually"
+	"kaito.sh/tuning-operator/internal/job"
+	"kaito.sh/tuning-operator/internal/message"
+)
+
+// speechless runs a TuningJob whose pod ends well, and whose word of the adapter is lost.
+func (s *story) speechless() {
+	s.Helper()
+	s.submit(queued)
+	o := s.well()
+	o[job.Push] = cluster.ContainerOutcome{After: 1}
+	s.admit(o)
+}
+
+// asks waits for the pod that asks the registry.
+func (s *story) asks() *corev1.Pod {
+	s.Helper()
+	tj := s.reaches(tuningv1alpha1.ReasonPushing)
+	pod := s.pod()
+	require.Equal(s, s.name+"-result", pod.Labels[batchv1.JobNameLabel], ready(tj).Message)
+	return pod
+}
+
+// found is the outcome of the pod when the registry knows.
+func (s *story) found() cluster.Outcome {
+	return cluster.Outcome{job.Resolve: s.ends(message.Result{Step: message.StepResolve, Push: &message.Push{
+		Image: "registry.example/team/adapter:0.0.1", Digest: digest, Size: 99, BaseRevision: "4567",
+	}})}
+}
+
+func TestALostResultIsAskedOfTheRegistry(t *testing.T) {
+	s := tell(t)
+	s.speechless()
+	pod := s.asks()
+	assert.Empty(t, pod.Spec.NodeSelector, "the nodes of the TuningJob may be gone")
+	assert.NotContains(t, pod.Spec.Containers[0].Resources.Limits, corev1.ResourceName("nvidia.com/gpu"))
+	s.outcome(pod, s.found())
+	done := s.reaches(tuningv1alpha1.ReasonSucceeded)
+	assert.Equal(t, "registry.example/team/adapter@"+digest, done.Status.Output.Image)
+	assert.Equal(t, "4567", done.Status.Output.BaseRevision)
+	assert.Empty(t, done.Status.Attempts, "nothing was tried again")
+}
+
+func TestALostResultThatTheRegistryDoesNotKnowEndsTheTuningJob(t *testing.T) {
+	for name, outcome := range map[string]struct {
+		message string
+		code    int32
+		says    string
+	}{
+		"not there":          {`{"version":1,"step":"resolve","reason":"SourceNotFound","message":"no such tag"}`, message.ExitPermanent, "SourceNotFound: no such tag"},
+		"its word lost, too": {"", 0, "left no word either"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := tell(t)
+			s.speechless()
+			s.outcome(s.asks(), cluster.Outcome{job.Resolve: cluster.ContainerOutcome{After: 1, ExitCode: outcome.code, Message: outcome.message}})
+			failed := s.reaches(tuningv1alpha1.ReasonResultMissing)
+			assert.True(t, conditions.IsTrue(failed, tuningv1alpha1.ConditionFailed))
+			assert.Contains(t, ready(failed).Message, outcome.says)
+		})
+	}
+}
+
+func TestTheRegistryIsAskedAgainWhenItsAnswerIsLostToo(t *testing.T) {
+	s := tell(t)
+	s.submit(queued)
+	// As it is when the pod that asked has ended, and gone, while nobody looked.
+	asked := job.ResolveJob(s.get(), job.Options{RunnerImage: "example.com/runner:1"})
+	asked.Spec.Suspend = new(true)
+	require.NoError(t, controllerutil.SetControllerReference(s.get(), asked, shared.client.Scheme()))
+	require.NoError(t, shared.client.Create(t.Context(), asked))
+	before, now := asked.DeepCopy(), metav1.Now()
+	asked.Status = batchv1.JobStatus{StartTime: &now, CompletionTime: &now, Succeeded: 1, Conditions: []batchv1.JobCondition{
+		{Type: batchv1.JobSuccessCriteriaMet, Status: corev1.ConditionTrue}, {Type: batchv1.JobComplete, Status: corev1.ConditionTrue},
+	}}
+	require.NoError(t, shared.client.Status().Patch(t.Context(), asked, client.MergeFrom(before)))
+	o := s.well()
+	o[job.Push] = cluster.ContainerOutcome{After: 1}
+	s.admit(o)
+
+	s.outcome(s.asks(), s.found())
+	assert.Equal(t, digest, s.reaches(tuningv1alpha1.ReasonSucceeded).Status.Output.Digest)
+}
+
+func TestAStrangersJobOfThatNameIsLeftAlone(t *testing.T) {
+	s := tell(t)
+	theirs := &batchv1.Job{ObjectMeta: s.meta(s.name + "-result"), Spec: batchv1.JobSpec{Suspend: new(true), Template: corev1.PodTemplateSpec{
+		Spec: corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "main", Image: "example.com/theirs"}}},
+	}}}
+	require.NoError(t, shared.client.Create(t.Context(), theirs))
+	s.speechless()
+	// Theirs is not in this operator's cache, so that it is found by creating its own.
+	s.reaches(tuningv1alpha1.ReasonResultMissing)
+	require.Eventually(t, func() bool {
+		return shared.client.Get(t.Context(), client.ObjectKeyFromObject(theirs), theirs) == nil && len(theirs.OwnerReferences) == 0
+	}, eventually.Long, eventually.Tick)
+}
