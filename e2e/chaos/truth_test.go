@@ -115,7 +115,7 @@ func (w *world) settle() {
 				not++
 			}
 		}
-	}, w.patience, 10*eventually.Tick)
+	}, w.patience, eventually.Look)
 	require.Positive(w, ready, "a house in which nothing works shows nothing")
 	w.Logf("%d Workspaces are Ready and %d are not, with true reasons, %s after the trouble", ready, not, time.Since(start).Round(time.Second))
 }
@@ -150,7 +150,7 @@ func (w *world) insist() {
 			require.NoError(c, w.Client.Patch(w.Context(), ws, patch))
 		}
 		assert.Zero(c, waiting, "Workspaces that there is quota for, and are not Ready")
-	}, 3*w.patience, 20*eventually.Tick)
+	}, 3*w.patience, 2*eventually.Look)
 	w.Logf("all are Ready that there is quota for, after %d acts of users, in %s", acts, time.Since(start).Round(time.Second))
 }
 
@@ -226,7 +226,7 @@ func (w *world) everythingIsAsItShould() {
 			assert.True(c, named[id], "nobody names machine %s", id)
 		}
 		assert.Len(c, machines, len(user), "machines in Azure, and nodes in use")
-	}, w.patience, 10*eventually.Tick)
+	}, w.patience, eventually.Look)
 }
 
 // leave has everybody go, while operators are killed once more, and waits until nothing is left anywhere.
@@ -246,6 +246,6 @@ func (w *world) leave() {
 		left, err := w.Left(w.Context())
 		require.NoError(c, err)
 		assert.Empty(c, left)
-	}, w.patience, 10*eventually.Tick)
+	}, w.patience, eventually.Look)
 	w.Logf("nothing is left, %s after everybody went", time.Since(start).Round(time.Second))
 }

@@ -155,7 +155,7 @@ func wait(t *testing.T, what string, condition func() bool) {
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		require.NoError(c, house.Health())
 		assert.True(c, condition())
-	}, journey, 10*eventually.Tick, "%s\n%s", what, tail{})
+	}, journey, eventually.Look, "%s\n%s", what, tail{})
 }
 
 // tail is the operator's log, read only when a wait has failed.

@@ -101,7 +101,7 @@ func (s *Stack) drain(ctx context.Context) error {
 		}
 	}
 	var left []string
-	err := wait.PollUntilContextCancel(ctx, eventually.Tick, true, func(ctx context.Context) (done bool, err error) {
+	err := wait.PollUntilContextCancel(ctx, eventually.Look, true, func(ctx context.Context) (done bool, err error) {
 		left, err = s.Left(ctx)
 		return len(left) == 0, err
 	})

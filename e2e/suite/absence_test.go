@@ -21,6 +21,7 @@ import (
 var impatient = map[stack.Operator][]string{stack.WorkspaceOperator: {"--claim-ack-timeout=3s"}}
 
 func TestWithoutAProvisionerTheWorkspaceSaysSoAndGoesOnWhenOneComes(t *testing.T) {
+	stacktest.Parallel(t)
 	s := stacktest.Start(t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator, stack.TuningOperator}, WithoutKarpenterCRDs: true, Args: impatient})
 	stacktest.QuickStart(t, s)
 	stacktest.EventuallyWorkspace(t, s, stacktest.QuickStartName, stacktest.Says(kaitov1alpha1.ReasonNodeAPIMissing))
@@ -35,6 +36,7 @@ func TestWithoutAProvisionerTheWorkspaceSaysSoAndGoesOnWhenOneComes(t *testing.T
 }
 
 func TestWithoutTheTuningOperatorTheWorkspaceSaysSoAndGoesOnWhenItComes(t *testing.T) {
+	stacktest.Parallel(t)
 	s := stacktest.Start(t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator, stack.GPUProvisioner}, Args: impatient})
 	stacktest.QuickStart(t, s)
 	stacktest.EventuallyWorkspace(t, s, stacktest.QuickStartName, stacktest.Says(kaitov1alpha1.ReasonTuningOperatorMissing))
@@ -45,6 +47,7 @@ func TestWithoutTheTuningOperatorTheWorkspaceSaysSoAndGoesOnWhenItComes(t *testi
 }
 
 func TestWithoutTheWorkspaceOperatorAMachineStillBecomesANode(t *testing.T) {
+	stacktest.Parallel(t)
 	s := stacktest.Start(t, stack.Options{Operators: []stack.Operator{stack.GPUProvisioner, stack.TuningOperator}})
 	one := func(key string, value string) corev1.NodeSelectorRequirement {
 		return corev1.NodeSelectorRequirement{Key: key, Operator: corev1.NodeSelectorOpIn, Values: []string{value}}

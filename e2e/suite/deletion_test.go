@@ -37,6 +37,7 @@ func namespaceOf(list client.ObjectList) string {
 }
 
 func TestDeletingAWorkspaceAtAnyStageLeavesNothing(t *testing.T) {
+	stacktest.Parallel(t)
 	// What nobody asks for any more is otherwise given a minute, in which nothing happens.
 	s := stacktest.Start(t, stack.Options{Args: map[stack.Operator][]string{stack.GPUProvisioner: {"--surplus-grace=5s"}}})
 	for _, stage := range []struct {

@@ -27,6 +27,7 @@ import (
 // needs.
 func TestAnExistingClusterIsLeftAsItWas(t *testing.T) {
 	stacktest.OwnCluster(t, "it compares everything in a cluster that nobody else changes")
+	stacktest.Parallel(t)
 	c, err := cluster.Start(t.Context(), cluster.Options{ControllerManager: true, Scheduler: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, c.Stop()) })

@@ -29,6 +29,7 @@ import (
 
 // The bytes of the quick start, from the hub to an answer: each step's own program, with the arguments of the pod.
 func TestTheQuickStartsBytesGoAllTheWay(t *testing.T) {
+	stacktest.Parallel(t)
 	s := stacktest.Start(t, stack.Options{})
 	stacktest.QuickStart(t, s)
 	workspace := stacktest.EventuallyWorkspace(t, s, stacktest.QuickStartName, stacktest.Ready)
@@ -65,6 +66,7 @@ func post(t *testing.T, url, body string) string {
 
 // Weights in a registry of one's own: packaged by the runner, mounted or fetched as the nodes can, and served from there.
 func TestAModelThatSomebodyHasPackagedIsServed(t *testing.T) {
+	stacktest.Parallel(t)
 	const name = "packaged"
 	s := stacktest.Start(t, stack.Options{ServedModels: []string{name}})
 	image := packageModel(t, s)

@@ -18,6 +18,7 @@ const quietPeriod = time.Minute
 
 func TestAReadyWorkspaceCostsNoWrites(t *testing.T) {
 	stacktest.OwnCluster(t, "it reads the API server's audit log")
+	stacktest.Parallel(t)
 	s := stacktest.Start(t, stack.Options{})
 	workspace := stacktest.QuickStart(t, s)
 	stacktest.EventuallyWorkspace(t, s, stacktest.QuickStartName, stacktest.Ready)

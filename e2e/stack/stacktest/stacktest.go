@@ -49,6 +49,14 @@ func OwnCluster(t *testing.T, why string) {
 	}
 }
 
+// Parallel has a test run beside others of its package: most of a story is waiting. On a cluster that is there already they take turns.
+func Parallel(t *testing.T) {
+	t.Helper()
+	if !*existing {
+		t.Parallel()
+	}
+}
+
 // Start starts a stack whose engine serves the quick start's Workspace where the options name no other; what it runs ends with the test, and an operator that
 // has ended by itself fails it.
 func Start(t *testing.T, options stack.Options) *stack.Stack {
@@ -225,5 +233,5 @@ func NothingLeft(t *testing.T, s *stack.Stack, save ...string) {
 		left, err := s.Left(t.Context())
 		require.NoError(c, err)
 		assert.ElementsMatch(c, save, left)
-	}, Journey, eventually.Tick)
+	}, Journey, eventually.Look)
 }

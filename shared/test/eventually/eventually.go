@@ -15,6 +15,8 @@ const (
 	Quiet = 2 * time.Second
 	// Tick is how often a condition is looked at again.
 	Tick = 50 * time.Millisecond
+	// Look is how often a whole cluster is looked at again: lists of every kind at each Tick were most of what the end-to-end suites' API servers did.
+	Look = 500 * time.Millisecond
 )
 
 // Never fails the test when the condition holds at any look within Quiet. It looks in the test's own goroutine, where testify's Never leaves

@@ -77,15 +77,20 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 
 func (r *Reconciler) reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	m := &karpenterv1alpha5.Machine{}
-	if err := r.Client.Get(ctx, request.NamespacedName, m); err != nil {
-		return reconcile.Result{}, client.IgnoreNotFound(err)
+	err := r.Client.Get(ctx, request.NamespacedName, m)
+	if client.IgnoreNotFound(err) != nil {
+		return reconcile.Result{}, err
 	}
-	if !ours(m) {
+	gone := err != nil
+	if !gone && !ours(m) {
 		return reconcile.Result{}, nil
 	}
-	claim, err := r.claim(ctx, m)
+	claim, err := r.claim(ctx, request.Name)
 	if err != nil {
 		return reconcile.Result{}, err
+	}
+	if gone {
+		return reconcile.Result{}, r.letGo(ctx, claim)
 	}
 	if !m.DeletionTimestamp.IsZero() {
 		return reconcile.Result{}, r.finalize(ctx, m, claim)
@@ -106,15 +111,15 @@ func (r *Reconciler) reconcile(ctx context.Context, request reconcile.Request) (
 	return reconcile.Result{}, r.letGo(ctx, claim)
 }
 
-// claim returns the Machine's NodeClaim, nil when there is none.
-func (r *Reconciler) claim(ctx context.Context, m *karpenterv1alpha5.Machine) (*karpv1.NodeClaim, error) {
+// claim returns the NodeClaim of a Machine's name, nil when there is none.
+func (r *Reconciler) claim(ctx context.Context, name string) (*karpv1.NodeClaim, error) {
 	claim := &karpv1.NodeClaim{}
-	err := r.Client.Get(ctx, client.ObjectKeyFromObject(m), claim)
+	err := r.Client.Get(ctx, client.ObjectKey{Name: name}, claim)
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading NodeClaim %s: %w", m.Name, err)
+		return nil, fmt.Errorf("reading NodeClaim %s: %w", name, err)
 	}
 	return claim, nil
 }
@@ -203,7 +208,9 @@ func (r *Reconciler) tell(before, after *karpenterv1alpha5.Machine) {
 	}
 }
 
-// letGo removes our finalizer from a claim that is being deleted, when core has removed its own.
+// letGo removes our finalizer from a claim that is being deleted, when core has removed its own. A Machine may be gone before its claim, which the cluster's
+// garbage collector then deletes: somebody has taken the Machine's finalizer away, or it was deleted in the moment in which it got one (the API server
+// deletes at once what had no finalizer when it looked).
 func (r *Reconciler) letGo(ctx context.Context, claim *karpv1.NodeClaim) error {
 	if claim == nil || claim.DeletionTimestamp.IsZero() || controllerutil.ContainsFinalizer(claim, karpv1.TerminationFinalizer) {
 		return nil

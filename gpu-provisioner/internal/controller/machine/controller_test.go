@@ -263,6 +263,24 @@ func TestADeletedMachineGoesWhenItsClaimHasGone(t *testing.T) {
 	assert.True(t, apierrors.IsNotFound(err))
 }
 
+func TestAClaimWhoseMachineIsNoMoreIsLetGo(t *testing.T) {
+	f := newFixture(t)
+	f.start("ws1")
+	m := f.machine("ws1")
+	m.Finalizers = nil
+	require.NoError(t, f.Client.Update(t.Context(), m))
+	require.NoError(t, f.Client.Delete(t.Context(), m))
+	f.settle("ws1")
+	require.NotNil(t, f.claim("ws1"), "its node is there")
+
+	require.NoError(t, f.Client.Delete(t.Context(), f.claim("ws1"))) // as the garbage collector does
+	f.settle("ws1")
+	require.NotNil(t, f.claim("ws1"), "core has not released its machine yet")
+	f.core("ws1", func(c *karpv1.NodeClaim) { c.Finalizers = []string{EvidenceFinalizer} })
+	f.settle("ws1")
+	assert.Nil(t, f.claim("ws1"), "nobody is left who would read what it tells")
+}
+
 func TestAClaimOfSomebodyElseIsNeitherTakenNorDeleted(t *testing.T) {
 	f := newFixture(t)
 	require.NoError(t, f.Client.Create(t.Context(), &karpv1.NodeClaim{ObjectMeta: metav1.ObjectMeta{Name: "ws1"}}))
