@@ -6,10 +6,10 @@ RACE := $(shell command -v gcc clang cc >/dev/null 2>&1 && echo -race)
 MOD ?= $(MODULES)
 PKG ?=
 TEST_TIMEOUT ?= 20m
-# The packages of e2e wait for clusters more than they compute, so that three at once suit two cores; the longest ones begin first.
+# The packages of e2e wait for clusters more than they compute, so that four at once suit two cores; the longest ones begin first.
 # Nothing is cached: go does not see that the binaries and manifests that they start have changed.
-FLAGS_e2e := -p 3 -count=1
-PKG_e2e := ./suite ./provisioner/... ./...
+FLAGS_e2e := -p 4 -count=1
+PKG_e2e := ./suite ./provisioner ./independence ./provisioner/... ./...
 
 .PHONY: test
 test: test-go test-demo ## Run every test: unit, integration on a real API server, and the short demo.
