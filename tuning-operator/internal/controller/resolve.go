@@ -38,15 +38,19 @@ func (r *Reconciler) askRegistry(ctx context.Context, s *scope, state *observe.S
 	if err := r.client.List(ctx, &pods, client.InNamespace(s.tj.Namespace), client.MatchingLabels{job.LabelTuningJob: job.Name(s.tj)}); err != nil {
 		return nil, err
 	}
-	told, why := answers(owned(pods.Items, asked))
+	own := owned(pods.Items, asked)
+	told, why := answers(own)
 	for _, c := range asked.Status.Conditions {
 		if c.Type == batchv1.JobFailed && c.Status == corev1.ConditionTrue && why == "" {
 			why = c.Reason + ": " + c.Message
 		}
 	}
-	if len(told) == 0 && why == "" { // this pod is gone as well: it costs little to ask again
+	if len(told) == 0 && why == "" {
 		asking(s.tj, state)
-		return nil, r.deleteJob(ctx, asked)
+		if !observe.Ended(own) { // the watch of pods is behind
+			return nil, nil
+		}
+		return nil, r.deleteJob(ctx, asked) // this pod is gone as well: it costs little to ask again
 	}
 	unasked(state, why) // what is told is looked at anew
 	return told, nil

@@ -93,6 +93,8 @@ func stops(container string, code int32, reason, text string, minute int) podOpt
 	}
 }
 
+func succeeded(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }
+
 func waits(container, reason, text string) podOption {
 	return func(p *corev1.Pod) {
 		state(p, container).Waiting = &corev1.ContainerStateWaiting{Reason: reason, Message: text}
@@ -227,11 +229,14 @@ func TestHowAJobEnds(t *testing.T) {
 		reason  string
 		says    string
 	}{
-		"well":                                {job: jobWith(ended(batchv1.JobComplete, "")), pods: []corev1.Pod{pod("a", stops(job.Push, 0, "Completed", pushed, 5))}, verdict: observe.Succeeded, reason: tuningv1alpha1.ReasonSucceeded},
-		"well after a failed attempt":         {job: jobWith(ended(batchv1.JobComplete, "")), pods: []corev1.Pod{oom, pod("b", stops(job.Push, 0, "Completed", pushed, 15))}, verdict: observe.Succeeded, reason: tuningv1alpha1.ReasonSucceeded},
+		"well":                                {job: jobWith(ended(batchv1.JobComplete, "")), pods: []corev1.Pod{pod("a", stops(job.Push, 0, "Completed", pushed, 5), succeeded)}, verdict: observe.Succeeded, reason: tuningv1alpha1.ReasonSucceeded},
+		"well after a failed attempt":         {job: jobWith(ended(batchv1.JobComplete, "")), pods: []corev1.Pod{oom, pod("b", stops(job.Push, 0, "Completed", pushed, 15), succeeded)}, verdict: observe.Succeeded, reason: tuningv1alpha1.ReasonSucceeded},
 		"well, into a volume, without a word": {tj: volume, job: jobWith(ended(batchv1.JobComplete, "")), verdict: observe.Succeeded, reason: tuningv1alpha1.ReasonSucceeded, says: "volume"},
 		"well, and the pod is gone since":     {tj: remembered, job: jobWith(ended(batchv1.JobComplete, "")), verdict: observe.Succeeded, reason: tuningv1alpha1.ReasonSucceeded},
-		"without a digest to show":            {job: jobWith(ended(batchv1.JobComplete, "")), pods: []corev1.Pod{pod("a", stops(job.Push, 0, "Completed", "", 5))}, verdict: observe.Failed, reason: tuningv1alpha1.ReasonResultMissing},
+		"without a digest to show":            {job: jobWith(ended(batchv1.JobComplete, "")), pods: []corev1.Pod{pod("a", stops(job.Push, 0, "Completed", "", 5), succeeded)}, verdict: observe.Failed, reason: tuningv1alpha1.ReasonResultMissing},
+		"without a pod to show one":           {job: jobWith(ended(batchv1.JobComplete, "")), verdict: observe.Failed, reason: tuningv1alpha1.ReasonResultMissing},
+		"well, as its pod will say":           {job: jobWith(ended(batchv1.JobComplete, "")), pods: []corev1.Pod{pod("a", runs(job.Push))}, verdict: observe.Waiting, reason: tuningv1alpha1.ReasonPushing, says: "awaited"},
+		"badly, as its pod will say":          {job: jobWith(ended(batchv1.JobFailed, batchv1.JobReasonBackoffLimitExceeded)), pods: []corev1.Pod{oom, pod("b", runs(job.Train))}, verdict: observe.Waiting, reason: tuningv1alpha1.ReasonPushing, says: "awaited"},
 		"out of memory, again and again":      {job: jobWith(ended(batchv1.JobFailed, batchv1.JobReasonBackoffLimitExceeded)), pods: []corev1.Pod{oom}, verdict: observe.Failed, reason: tuningv1alpha1.ReasonOutOfMemory, says: "spec.backoffLimit"},
 		"bad data, at once":                   {job: jobWith(ended(batchv1.JobFailed, batchv1.JobReasonPodFailurePolicy)), pods: []corev1.Pod{pod("a", stops(job.Fetch, 65, "Error", encode(t, message.Result{Reason: tuningv1alpha1.ReasonDatasetInvalid, Message: "row 7"}), 5))}, verdict: observe.Failed, reason: tuningv1alpha1.ReasonDatasetInvalid, says: "row 7"},
 		"past its deadline":                   {job: jobWith(ended(batchv1.JobFailed, batchv1.JobReasonDeadlineExceeded)), pods: []corev1.Pod{pod("a", stops(job.Train, 75, "Error", "", 5))}, verdict: observe.Failed, reason: tuningv1alpha1.ReasonDeadlineExceeded, says: "activeDeadlineSeconds"},

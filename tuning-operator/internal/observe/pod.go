@@ -2,6 +2,7 @@ package observe
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -72,6 +73,11 @@ func (s *State) between(j *batchv1.Job, pods []corev1.Pod) {
 		return
 	}
 	s.Reason, s.Message = tuningv1alpha1.ReasonPending, "waiting for the pod of Job "+j.Name
+}
+
+// Ended says whether all of the pods have, or are told to: one on a node that is lost never says that it has.
+func Ended(pods []corev1.Pod) bool {
+	return !slices.ContainsFunc(pods, func(pod corev1.Pod) bool { return !ended(&pod) && pod.DeletionTimestamp == nil })
 }
 
 func ended(pod *corev1.Pod) bool {
