@@ -2,6 +2,7 @@ package stack
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,9 +16,11 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"kaito.sh/shared/test/cluster"
+	"kaito.sh/shared/test/eventually"
 )
 
 const (
@@ -120,8 +123,8 @@ func (p *localPod) environment(ctx context.Context, c corev1.Container, places *
 	for _, e := range c.Env {
 		value := places.Replace(strings.ReplaceAll(e.Value, "$$(", "$("))
 		if from := e.ValueFrom; from != nil && from.SecretKeyRef != nil {
-			secret := &corev1.Secret{}
-			if err := p.stack.Client.Get(ctx, client.ObjectKey{Namespace: p.pod.Namespace, Name: from.SecretKeyRef.Name}, secret); err != nil {
+			secret, err := p.secret(ctx, from.SecretKeyRef.Name)
+			if err != nil {
 				return nil, fmt.Errorf("environment variable %s: %w", e.Name, err)
 			}
 			value = string(secret.Data[from.SecretKeyRef.Key])
@@ -130,6 +133,17 @@ func (p *localPod) environment(ctx context.Context, c corev1.Container, places *
 	}
 	// Pods have a network each, the processes of this machine one together: nobody would know whom to ask for progress.
 	return append(out, "KAITO_PROGRESS_PORT=0"), nil
+}
+
+// secret reads one of the pod's Secrets. As a kubelet does, it waits for an API server that is away for a moment.
+func (p *localPod) secret(ctx context.Context, name string) (*corev1.Secret, error) {
+	secret := &corev1.Secret{}
+	var failed error
+	err := wait.PollUntilContextTimeout(ctx, eventually.Tick, eventually.Long, true, func(ctx context.Context) (bool, error) {
+		failed = p.stack.Client.Get(ctx, client.ObjectKey{Namespace: p.pod.Namespace, Name: name}, secret)
+		return failed == nil || apierrors.IsNotFound(failed), nil
+	})
+	return secret, cmp.Or(failed, err)
 }
 
 // mounts are pairs of a path in the container and the folder here, the longest path first.
@@ -166,8 +180,7 @@ func (p *localPod) volume(ctx context.Context, v corev1.Volume) (string, error) 
 	if v.Secret == nil {
 		return folder, nil
 	}
-	secret := &corev1.Secret{}
-	err := p.stack.Client.Get(ctx, client.ObjectKey{Namespace: p.pod.Namespace, Name: v.Secret.SecretName}, secret)
+	secret, err := p.secret(ctx, v.Secret.SecretName)
 	if apierrors.IsNotFound(err) && v.Secret.Optional != nil && *v.Secret.Optional {
 		return folder, nil
 	}
