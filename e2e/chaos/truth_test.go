@@ -8,11 +8,13 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"kaito.sh/e2e/fakeazure"
 	"kaito.sh/e2e/provisioner/weather"
+	"kaito.sh/e2e/stack"
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 	"kaito.sh/shared/conditions"
@@ -123,9 +125,20 @@ func (w *world) settle() {
 // insistEvery is how long a user waits before the next act: a hundred who act at each look would be a load test.
 const insistEvery = 20 * time.Second
 
+// forget is an administrator who knows that Azure has again what it had not, and does not wait for an hour until it is asked for: as the README of the
+// gpu-provisioner says.
+func (w *world) forget() {
+	w.Helper()
+	require.NoError(w, w.StopOperator(stack.GPUProvisioner))
+	remembered := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: stack.GPUProvisioner.Namespace(), Name: "gpu-provisioner-offerings"}}
+	require.NoError(w, client.IgnoreNotFound(w.Client.Delete(w.Context(), remembered)))
+	w.start(stack.GPUProvisioner)
+}
+
 // insist has the users of what is not Ready change something, which has it tried again at once, until all are Ready that there is quota for.
 func (w *world) insist() {
 	w.Helper()
+	w.forget()
 	start, acts, acted := time.Now(), 0, map[string]time.Time{}
 	require.EventuallyWithT(w, func(c *assert.CollectT) {
 		require.NoError(w, w.Health())
