@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
@@ -192,6 +193,46 @@ func TestALargeModelIsServedFromSeveralNodes(t *testing.T) {
 	peers := &corev1.Service{}
 	require.NoError(t, shared.client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "model-peers"}, peers))
 	assert.True(t, peers.Spec.PublishNotReadyAddresses)
+}
+
+// The pods of a server of several nodes are kept together by a budget, which would keep each of its nodes for ever: a drain respects it.
+func TestABudgetKeepsNoNodeThatIsGivenBack(t *testing.T) {
+	start(t, options())
+	w, machines := large(t, newNamespace(t))
+	for i := range machines {
+		launch(t, &machines[i], "1")
+	}
+	ready := func() {
+		eventuallyWorkspace(t, w, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
+			hasCondition(c, w, kaitov1alpha1.ConditionReady, metav1.ConditionTrue, kaitov1alpha1.ReasonReady)
+		})
+	}
+	allows := func(unavailable string) {
+		require.EventuallyWithT(t, func(c *assert.CollectT) {
+			budget := &policyv1.PodDisruptionBudget{}
+			require.NoError(c, shared.client.Get(t.Context(), client.ObjectKeyFromObject(w), budget))
+			assert.Equal(c, unavailable, budget.Spec.MaxUnavailable.String())
+		}, eventually.Long, eventually.Tick)
+	}
+	ready()
+	allows("0")
+
+	leaving := &machines[0]
+	require.NoError(t, shared.client.Get(t.Context(), client.ObjectKeyFromObject(leaving), leaving))
+	controllerutil.AddFinalizer(leaving, karpenterv1alpha5.TerminationFinalizer)
+	require.NoError(t, shared.client.Update(t.Context(), leaving))
+	require.NoError(t, shared.client.Delete(t.Context(), leaving))
+	allows("100%")
+	require.NoError(t, shared.client.Get(t.Context(), client.ObjectKeyFromObject(leaving), leaving))
+	controllerutil.RemoveFinalizer(leaving, karpenterv1alpha5.TerminationFinalizer)
+	require.NoError(t, shared.client.Update(t.Context(), leaving))
+	for i, m := range eventuallyMachines(t, w, len(machines)) {
+		if m.Status.NodeName == "" {
+			launch(t, &eventuallyMachines(t, w, len(machines))[i], "1")
+		}
+	}
+	ready()
+	allows("0")
 }
 
 func TestAnAddressOutsideTheClusterNeedsKeys(t *testing.T) {

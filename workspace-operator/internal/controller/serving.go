@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -53,6 +55,9 @@ func (r *Reconciler) serve(ctx context.Context, s *scope) (flow.Result, error) {
 		return flow.Continue(), r.stopServing(ctx, s)
 	}
 	s.pick()
+	if err := r.applyBudget(ctx, s); err != nil {
+		return s.unapplied(err)
+	}
 	if s.plan != nil && s.resource.ok() && s.blocked == nil {
 		if err := r.applyWorkload(ctx, s); err != nil {
 			return s.unapplied(err)
@@ -169,30 +174,52 @@ func (r *Reconciler) applyServer(ctx context.Context, s *scope, in workload.Inpu
 
 // applyBeside makes what a server of several processes, or of several nodes, has besides.
 func (r *Reconciler) applyBeside(ctx context.Context, in workload.Input) error {
-	type child struct{ want, current client.Object }
-	var children []child
 	if in.Exposed() {
-		children = append(children, child{workload.NetworkPolicy(in), &networkingv1.NetworkPolicy{}})
-	}
-	if in.Several() {
-		children = append(children, child{workload.Peers(in), &corev1.Service{}}, child{workload.DisruptionBudget(in), &policyv1.PodDisruptionBudget{}})
-	}
-	for _, each := range children {
-		current := each.current
-		err := r.client.Get(ctx, client.ObjectKeyFromObject(each.want), current)
-		switch {
-		case apierrors.IsNotFound(err):
-			current = nil
-		case err != nil:
-			return fmt.Errorf("reading %T %s: %w", each.want, client.ObjectKeyFromObject(each.want), err)
-		case !metav1.IsControlledBy(current, in.Workspace):
-			return &patch.TakenError{Kind: fmt.Sprintf("%T", each.want), Key: client.ObjectKeyFromObject(each.want), Cause: errNotOurs}
-		}
-		if _, err := patch.Apply(ctx, r.client, kaitov1alpha1.FieldManager, each.want, current); err != nil {
+		if err := r.applyChild(ctx, in.Workspace, workload.NetworkPolicy(in), &networkingv1.NetworkPolicy{}); err != nil {
 			return err
 		}
 	}
-	return nil
+	if !in.Several() {
+		return nil
+	}
+	if err := r.applyChild(ctx, in.Workspace, workload.Peers(in), &corev1.Service{}); err != nil {
+		return err
+	}
+	return r.applyChild(ctx, in.Workspace, workload.DisruptionBudget(in), &policyv1.PodDisruptionBudget{})
+}
+
+// applyBudget has the pods of a server of several nodes go while one of its nodes is given back, and else stay: its own budget would keep that node
+// from being drained for ever.
+func (r *Reconciler) applyBudget(ctx context.Context, s *scope) error {
+	if s.server == nil {
+		return nil
+	}
+	if _, several := s.server.object.(*appsv1.StatefulSet); !several || owned(s) != nil {
+		return nil
+	}
+	w := s.workspace
+	in := workload.Input{Workspace: w, Labels: node.OwnerLabels(w), Owner: ownerOf(w), Releasing: s.releasing()}
+	return r.applyChild(ctx, w, workload.DisruptionBudget(in), &policyv1.PodDisruptionBudget{})
+}
+
+// releasing says whether a node of the Workspace is being given back.
+func (s *scope) releasing() bool {
+	return slices.ContainsFunc(s.states, func(state node.State) bool { return state.Phase == node.Deleting })
+}
+
+// applyChild applies what belongs to the Workspace, unless somebody else has one of its name.
+func (r *Reconciler) applyChild(ctx context.Context, owner *kaitov1alpha1.Workspace, want, current client.Object) error {
+	err := r.client.Get(ctx, client.ObjectKeyFromObject(want), current)
+	switch {
+	case apierrors.IsNotFound(err):
+		current = nil
+	case err != nil:
+		return fmt.Errorf("reading %T %s: %w", want, client.ObjectKeyFromObject(want), err)
+	case !metav1.IsControlledBy(current, owner):
+		return &patch.TakenError{Kind: fmt.Sprintf("%T", want), Key: client.ObjectKeyFromObject(want), Cause: errNotOurs}
+	}
+	_, err = patch.Apply(ctx, r.client, kaitov1alpha1.FieldManager, want, current)
+	return err
 }
 
 var errNotOurs = errors.New("its controller is not this Workspace")
@@ -233,6 +260,7 @@ func (r *Reconciler) workloadInput(s *scope) (workload.Input, error) {
 		Workspace: w, Labels: node.OwnerLabels(w), Owner: ownerOf(w),
 		Public:    public(w),
 		Placement: workload.Placement{Nodes: s.plan.Status.Nodes},
+		Releasing: s.releasing(),
 	}
 	if w.Inference != nil {
 		in.Template = w.Inference.Template

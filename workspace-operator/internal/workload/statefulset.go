@@ -88,13 +88,18 @@ func Peers(in Input) *corev1.Service {
 }
 
 // DisruptionBudget keeps a server of several nodes from being evicted pod by pod: with one pod less none answers. Pods that are not ready may
-// always go, so that a broken server blocks no node's drain.
+// always go, so that a broken server blocks no node's drain; and any may while a node of theirs is given back, for that one is drained and nothing
+// else would end its pod.
 func DisruptionBudget(in Input) *policyv1.PodDisruptionBudget {
+	unavailable := intstr.FromInt32(0)
+	if in.Releasing {
+		unavailable = intstr.FromString("100%")
+	}
 	return &policyv1.PodDisruptionBudget{
 		TypeMeta:   metav1.TypeMeta{APIVersion: policyv1.SchemeGroupVersion.String(), Kind: "PodDisruptionBudget"},
 		ObjectMeta: in.meta(in.Workspace.Name),
 		Spec: policyv1.PodDisruptionBudgetSpec{
-			MaxUnavailable:             ptr.To(intstr.FromInt32(0)),
+			MaxUnavailable:             &unavailable,
 			Selector:                   &metav1.LabelSelector{MatchLabels: in.Selector()},
 			UnhealthyPodEvictionPolicy: ptr.To(policyv1.AlwaysAllow),
 		},

@@ -50,6 +50,8 @@ type Input struct {
 	Template *corev1.PodTemplateSpec
 
 	Images Images
+	// Releasing says that a node of the server is being given back.
+	Releasing bool
 	// Authorities is a ConfigMap with certificate authorities for what is fetched; empty: the public ones alone.
 	Authorities string
 	// ModelHub is what engines take for HuggingFace; empty: HuggingFace.
