@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -222,7 +223,7 @@ func writeObjects(t *testing.T, store client.Client, path string) {
 	var out bytes.Buffer
 	for _, list := range []client.ObjectList{
 		&kaitov1alpha1.WorkspaceList{}, &karpenterv1alpha5.MachineList{}, node.NodeClaims{}.List(), &tuningv1alpha1.TuningJobList{},
-		&corev1.NodeList{}, &corev1.ServiceList{}, &appsv1.DeploymentList{}, &appsv1.StatefulSetList{},
+		&corev1.NodeList{}, &corev1.ServiceList{}, &appsv1.DeploymentList{}, &appsv1.StatefulSetList{}, &policyv1.PodDisruptionBudgetList{},
 	} {
 		require.NoError(t, store.List(t.Context(), list))
 		raw, err := runtime.DefaultUnstructuredConverter.ToUnstructured(list)

@@ -48,9 +48,12 @@ type server struct {
 	uploads atomic.Int32
 	// fault is asked first; true means that it has answered.
 	fault func(w http.ResponseWriter, r *http.Request) bool
-	// line is what blobs are sent by.
-	line func(w http.ResponseWriter) http.ResponseWriter
+	// line is what blobs are sent by. A request of a client that has left may still be there when a test takes the next one.
+	line atomic.Pointer[func(w http.ResponseWriter) http.ResponseWriter]
 }
+
+// by has blobs sent by a line from now on.
+func (s *server) by(line func(w http.ResponseWriter) http.ResponseWriter) { s.line.Store(&line) }
 
 const user, password = "robot", "s3cret"
 
@@ -70,8 +73,8 @@ func newServer(t *testing.T) *server {
 		if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/blobs/uploads/") {
 			s.uploads.Add(1)
 		}
-		if s.line != nil && r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/sha256:") {
-			w = s.line(w)
+		if line := s.line.Load(); line != nil && r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/sha256:") {
+			w = (*line)(w)
 		}
 		backend.ServeHTTP(w, r)
 	}))
