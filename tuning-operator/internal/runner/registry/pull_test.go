@@ -118,10 +118,10 @@ func TestARegistryWithoutRangesIsAskedForTheWholeLayerAgain(t *testing.T) {
 	s := newServer(t)
 	want, total := s.weights(t, "/weights:1")
 	l := &line{}
-	cuts := 0
+	var cuts atomic.Int32
 	s.by(func(w http.ResponseWriter) http.ResponseWriter {
 		c := l.of(w).(*connection)
-		if cuts++; cuts == 1 {
+		if cuts.Add(1) == 1 {
 			c.line = &line{cut: 100 << 10}
 		}
 		return c
