@@ -45,15 +45,18 @@ func (r *Reconciler) askRegistry(ctx context.Context, s *scope, state *observe.S
 			why = c.Reason + ": " + c.Message
 		}
 	}
-	if len(told) == 0 && why == "" {
-		asking(s.tj, state)
-		if !observe.Ended(own) { // the watch of pods is behind
-			return nil, nil
-		}
-		return nil, r.deleteJob(ctx, asked) // this pod is gone as well: it costs little to ask again
+	switch {
+	case len(told) > 0:
+		return told, nil
+	case why != "":
+		unasked(state, why)
+		return nil, nil
 	}
-	unasked(state, why) // what is told is looked at anew
-	return told, nil
+	asking(s.tj, state)
+	if !observe.Ended(own) { // the watch of pods is behind
+		return nil, nil
+	}
+	return nil, r.deleteJob(ctx, asked) // this pod is gone as well: it costs little to ask again
 }
 
 // answers are the pods that tell of the result, and what others have said instead.

@@ -67,13 +67,12 @@ func Of(tj *tuningv1alpha1.TuningJob, j *batchv1.Job, pods []corev1.Pod, live fu
 		s.attempt(&pods[i], int(deref(j.Spec.Completions)))
 	}
 	slices.SortStableFunc(s.Attempts, func(a, b tuningv1alpha1.Attempt) int { return a.Time.Compare(b.Time.Time) })
-	over := condition(j, batchv1.JobComplete) != nil || condition(j, batchv1.JobFailed) != nil
+	// Jobs and pods come by two watches: where the pods' is behind, it has yet to bring what they have said.
+	told := Ended(pods)
 	switch {
-	case over && !Ended(pods): // Jobs and pods come by two watches: the pods' is behind, and brings what they have said
-		s.Verdict, s.Reason, s.Message = Waiting, tuningv1alpha1.ReasonPushing, "Job "+j.Name+" has ended, and the last word of its pods is awaited"
-	case condition(j, batchv1.JobComplete) != nil:
+	case told && condition(j, batchv1.JobComplete) != nil:
 		s.complete(tj, j)
-	case condition(j, batchv1.JobFailed) != nil:
+	case told && condition(j, batchv1.JobFailed) != nil:
 		s.failed(j)
 	default:
 		s.underWay(tj, j, pods, live)

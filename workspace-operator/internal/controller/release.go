@@ -46,7 +46,7 @@ func (r *Reconciler) release(ctx context.Context, s *scope) (flow.Result, error)
 	}
 	if len(claims) > 0 {
 		w.Status.State = kaitov1alpha1.StateDeleting
-		conditions.MarkReconciling(w, kaitov1alpha1.ReasonDeleting, releasing(claims))
+		conditions.MarkReconciling(w, kaitov1alpha1.ReasonDeleting, waitsFor(claims))
 		_, err := patch.Status(ctx, r.client, s.before, w)
 		return flow.Stop(), err
 	}
@@ -62,8 +62,8 @@ func (r *Reconciler) release(ctx context.Context, s *scope) (flow.Result, error)
 	return flow.Stop(), client.IgnoreNotFound(err)
 }
 
-// releasing names what a deletion waits for, so that somebody can look at it, in an order that does not change by itself.
-func releasing(claims []node.Claim) string {
+// waitsFor names what a deletion waits for, so that somebody can look at it, in an order that does not change by itself.
+func waitsFor(claims []node.Claim) string {
 	const shown = 3
 	names := make([]string, len(claims))
 	for i, c := range claims {

@@ -86,6 +86,9 @@ func TestPods(t *testing.T) {
 		{"a fetch that was denied", func(p *corev1.Pod) {
 			p.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: "fetch-adapter-0", RestartCount: 2, State: waiting("CrashLoopBackOff", ""), LastTerminationState: ended(42, "Error", `{"step":"fetch","reason":"SourceDenied"}`)}}
 		}, kaitov1alpha1.ReasonModelAccessDenied, []string{"fetch-adapter-0"}},
+		{"an authority that is no certificate", func(p *corev1.Pod) {
+			p.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: "trust", RestartCount: 2, State: waiting("CrashLoopBackOff", ""), LastTerminationState: ended(65, "Error", `{"step":"trust","reason":"ConfigInvalid","message":"/etc/kaito/authorities/ours.crt: no certificate in it"}`)}}
+		}, kaitov1alpha1.ReasonEngineCrashing, []string{"container trust", "ours.crt: no certificate"}},
 		{"a pod that fits no node", unschedulable(time.Minute), kaitov1alpha1.ReasonUnschedulable, []string{"3 Insufficient nvidia.com/gpu"}},
 		{"a container that its node cannot start", engine(corev1.ContainerStatus{State: waiting("CreateContainerError", "nvidia-container-cli: driver error")}), kaitov1alpha1.ReasonEngineCrashing, []string{"driver error"}},
 		{"a pod that failed", func(p *corev1.Pod) { p.Status.Phase, p.Status.Reason = corev1.PodFailed, "NodeShutdown" }, kaitov1alpha1.ReasonEngineCrashing, []string{"NodeShutdown"}},

@@ -1,10 +1,13 @@
 package cli_test
 
 import (
-	"crypto/tls"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
-	"net/http"
+	"math/big"
 	"os"
 	"path/filepath"
 	"testing"
@@ -29,46 +32,56 @@ func configMap(t *testing.T, files map[string][]byte) string {
 	return dir
 }
 
-// answers says whether a client that trusts what the file names, and nothing else, gets an answer.
-func answers(t *testing.T, file string, w *world) bool {
+// authority makes a certificate of its own.
+func authority(t *testing.T, name string) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	of := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true}
+	raw, err := x509.CreateCertificate(rand.Reader, of, of, key.Public(), key)
+	require.NoError(t, err)
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw})
+}
+
+// trusted are the names of the authorities in a file.
+func trusted(t *testing.T, file string) []string {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	require.NoError(t, err)
-	roots := x509.NewCertPool()
-	require.True(t, roots.AppendCertsFromPEM(text))
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}} //nolint:gosec // the default version
-	defer client.CloseIdleConnections()
-	response, err := client.Get(w.URL + "/train.jsonl")
-	if err != nil {
-		return false
+	var names []string
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		require.NoError(t, err)
+		names = append(names, certificate.Subject.CommonName)
 	}
-	return assert.NoError(t, response.Body.Close())
+	return names
 }
 
 func TestTrustWritesThePublicAuthoritiesAndOnesOwnIntoOneFile(t *testing.T) {
-	public, own := newWorld(t), newWorld(t)
-	certificate := func(w *world) []byte {
-		return append([]byte("a comment\n"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.Certificate().Raw})...)
-	}
+	w := newWorld(t)
 	roots, out := filepath.Join(t.TempDir(), "public.pem"), filepath.Join(t.TempDir(), "authorities.pem")
-	require.NoError(t, os.WriteFile(roots, certificate(public), 0o600))
-
-	o := own.run(t, t.Context(), nil, "trust", "--public", roots, "--authorities", configMap(t, map[string][]byte{"ca.crt": certificate(own)}), "--out", out)
-	require.Zero(t, o.code, o.out+o.stderr)
-	assert.Equal(t, message.StepTrust, o.message.Step)
-	assert.True(t, answers(t, out, own))
-
-	// A namespace need not have the ConfigMap.
-	for _, folder := range []string{t.TempDir(), filepath.Join(t.TempDir(), "missing")} {
-		o = own.run(t, t.Context(), nil, "trust", "--public", roots, "--authorities", folder, "--out", out)
+	require.NoError(t, os.WriteFile(roots, authority(t, "public"), 0o600))
+	two := append(append([]byte("a comment\n"), authority(t, "ours")...), authority(t, "also ours")...)
+	missing := filepath.Join(t.TempDir(), "missing")
+	for _, test := range []struct {
+		folder string
+		want   []string
+	}{
+		{configMap(t, map[string][]byte{"a.crt": two, "b.crt": authority(t, "theirs")}), []string{"public", "ours", "also ours", "theirs"}},
+		// A namespace need not have the ConfigMap; what was there before is not trusted any more.
+		{t.TempDir(), []string{"public"}},
+		{missing, []string{"public"}},
+	} {
+		o := w.run(t, t.Context(), nil, "trust", "--public", roots, "--authorities", test.folder, "--out", out)
 		require.Zero(t, o.code, o.out+o.stderr)
-		assert.True(t, answers(t, out, public))
+		assert.Equal(t, message.StepTrust, o.message.Step)
+		assert.Equal(t, test.want, trusted(t, out))
 	}
 }
 
 func TestTrustNamesTheFileThatIsNoCertificate(t *testing.T) {
 	w := newWorld(t)
-	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.Certificate().Raw})
+	certificate := authority(t, "good")
 	roots := filepath.Join(t.TempDir(), "public.pem")
 	require.NoError(t, os.WriteFile(roots, certificate, 0o600))
 	for name, content := range map[string][]byte{
