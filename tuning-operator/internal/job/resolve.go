@@ -8,6 +8,7 @@ import (
 
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/shared/trust"
+	"kaito.sh/shared/verbatim"
 	"kaito.sh/tuning-operator/internal/message"
 )
 
@@ -28,7 +29,7 @@ func ResolveName(tj *tuningv1alpha1.TuningJob) string { return childName(tj.Name
 // may. It runs on any node, since those of the TuningJob may be gone.
 func ResolveJob(tj *tuningv1alpha1.TuningJob, o Options) *batchv1.Job {
 	c := container(Resolve, o.RunnerImage)
-	c.Args = append(runnerArgs("resolve"), "--image="+literal(tj.Spec.Output.Image))
+	c.Args = append(runnerArgs("resolve"), "--image="+verbatim.Text(tj.Spec.Output.Image))
 	c.Resources = small("50m", "64Mi", "256Mi")
 	if o.AllowPrivateSources {
 		c.Args = append(c.Args, "--allow-private")

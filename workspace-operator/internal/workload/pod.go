@@ -14,6 +14,7 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/trust"
+	"kaito.sh/shared/verbatim"
 )
 
 // Paths in the pod.
@@ -47,6 +48,13 @@ func podTemplate(in Input) corev1.PodTemplateSpec {
 		return userTemplate(in)
 	}
 	volumes, inits := sources(in)
+	containers := []corev1.Container{engineContainer(in), gatewayContainer(in)}
+	// Names, configuration and addresses are given by users: no text of theirs may read the containers' environment.
+	for _, list := range [][]corev1.Container{inits, containers} {
+		for i := range list {
+			verbatim.Container(&list[i])
+		}
+	}
 	spec := corev1.PodSpec{
 		// Nothing in the pod talks to the API server.
 		AutomountServiceAccountToken:  ptr.To(false),
@@ -60,7 +68,7 @@ func podTemplate(in Input) corev1.PodTemplateSpec {
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
 		InitContainers: inits,
-		Containers:     []corev1.Container{engineContainer(in), gatewayContainer(in)},
+		Containers:     containers,
 		Volumes:        volumes,
 	}
 	if in.ImageVolumes {

@@ -170,3 +170,39 @@ func TestTheEngineIsReachedThroughTheGatewayOnly(t *testing.T) {
 		}
 	}
 }
+
+func TestUsersTextIsNotExpandedByTheKubelet(t *testing.T) {
+	t.Parallel()
+	const evil = "$(KUBERNETES_SERVICE_HOST)"
+	for _, nodes := range []int32{1, 2} {
+		in := base()
+		in.Placement.Nodes = nodes
+		in.Engine.Model, in.Engine.Revision = "owner/"+evil, evil
+		in.Engine.Names = []string{evil}
+		in.Engine.Args = map[string]string{"chat-template": evil, "swap-space": "$$(HF_TOKEN)"}
+		in.Engine.Env = map[string]string{"X": evil}
+		in.ModelHub, in.Engine.PromptAPI = "https://hub.example.com/"+evil, evil
+		in.Adapters = []workload.Adapter{{Name: evil, Image: "registry.example.com/" + evil}}
+		in.Tuned = evil
+		pod := workload.Deployment(in).Spec.Template.Spec
+		if in.Several() {
+			pod = workload.StatefulSet(in).Spec.Template.Spec
+		}
+		found := 0
+		for _, c := range append(pod.InitContainers, pod.Containers...) {
+			texts := append(append([]string{}, c.Command...), c.Args...)
+			for _, e := range c.Env {
+				texts = append(texts, e.Value)
+			}
+			for _, text := range texts {
+				found += strings.Count(text, "$"+evil)
+				if text == "--node-rank=$(NODE_RANK)" {
+					continue // ours
+				}
+				assert.NotContains(t, strings.ReplaceAll(text, "$$", ""), "$(", c.Name)
+			}
+		}
+		assert.Equal(t, 12, found, "each text of the user's is there, escaped")
+		assert.Contains(t, pod.Containers[0].Args, "--swap-space=$$$$(HF_TOKEN)")
+	}
+}
