@@ -31,6 +31,7 @@ import (
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/shared/catalog"
 	"kaito.sh/shared/conditions"
 	"kaito.sh/shared/test/cluster"
 	"kaito.sh/shared/test/eventually"
@@ -51,8 +52,23 @@ const (
 	look      = time.Second
 )
 
-// engines are the names under which the catalogue asks for the engine that is simulated here.
-var engines = []string{"docker.io/vllm/vllm-openai:v0.32.0", "docker.io/vllm/vllm-openai:v0.10.2"}
+// engineNames returns the names under which nodes look for the catalogue's engines, which are simulated here. Where an image has a
+// digest, containerd looks by the digest and drops the tag.
+func engineNames(t *testing.T) []string {
+	t.Helper()
+	c, err := catalog.Load()
+	require.NoError(t, err)
+	var names []string
+	for _, engine := range c.Engines() {
+		tagged, digest, pinned := strings.Cut(engine.Image, "@")
+		if name := tagged[:strings.LastIndex(tagged, ":")]; pinned {
+			names = append(names, name+"@"+digest)
+		} else {
+			names = append(names, tagged)
+		}
+	}
+	return names
+}
 
 var operators = []string{"workspace-operator", "tuning-operator", "gpu-provisioner"}
 
@@ -126,7 +142,7 @@ func (w *world) loadImages(t *testing.T) {
 	t.Helper()
 	for name, more := range map[string][]string{
 		"workspace-operator": nil, "gateway": nil, "gpu-provisioner": nil, "tuning-operator": nil, "runner": nil, "sources": nil, "ask": nil,
-		"simengine": engines, "simtrainer": {"docker.io/library/trainer:dev"},
+		"simengine": engineNames(t), "simtrainer": {"docker.io/library/trainer:dev"},
 	} {
 		require.NoError(t, w.kind.Load(filepath.Join(*archives, name+".tar"), more...))
 	}

@@ -26,6 +26,18 @@ TRAINER ?= $(PUSH)/trainer:$(TAG)
 images: ## Build the container images into dist/images without a container engine (IMAGES= some, PLATFORMS=, TAG=, PUSH=).
 	@cd $(ROOT)/hack/images && go run . --root $(ROOT) --out $(ROOT)/dist/images --tag $(TAG) --platforms $(PLATFORMS) $(if $(PUSH),--push $(PUSH)) $(IMAGES)
 
+.PHONY: digests
+digests: ## Pin the Dockerfiles' bases and the catalogue's images to the digests that their tags have now (asks the registries).
+	@cd $(ROOT)/hack/images && go run ./digests --root $(ROOT) update
+
+.PHONY: digests-check
+digests-check: ## Compare the pinned digests with the registries; fails where a tag has moved or an image has no digest.
+	@cd $(ROOT)/hack/images && go run ./digests --root $(ROOT) check
+
+.PHONY: digests-list
+digests-list: ## List the Dockerfiles' bases and the catalogue's images, and which have no digest; asks no registry.
+	@cd $(ROOT)/hack/images && go run ./digests --root $(ROOT) list
+
 .PHONY: kubectl-kaito
 kubectl-kaito: ## Build kubectl's plugin and its completion into bin/; put that on the PATH and call kubectl kaito.
 	@mkdir -p $(LOCALBIN)
