@@ -133,7 +133,8 @@ func (a *ARM) Pools(ctx context.Context) ([]Pool, error) {
 	return out, nil
 }
 
-// Machines lists the machines of a pool. It fails whole when a page fails.
+// Machines lists the machines of a pool. It fails whole when a page fails. A machine that Azure lists without the id of a VM, as it may
+// while it makes the VM, has no ProviderID: leaving it out would make a machine that runs look gone.
 func (a *ARM) Machines(ctx context.Context, pool string) ([]Machine, error) {
 	var out []Machine
 	pager := a.machines.NewListPager(a.config.ResourceGroup, a.config.ClusterName, pool, nil)
@@ -143,13 +144,11 @@ func (a *ARM) Machines(ctx context.Context, pool string) ([]Machine, error) {
 			return nil, err
 		}
 		for _, m := range page.Value {
-			if m.Properties == nil {
-				continue
+			machine := Machine{Name: deref(m.Name)}
+			if m.Properties != nil {
+				machine.ProviderID = ProviderID(deref(m.Properties.ResourceID))
 			}
-			// A machine without a resource id is not a VM yet.
-			if id := ProviderID(deref(m.Properties.ResourceID)); id != "" {
-				out = append(out, Machine{Name: deref(m.Name), ProviderID: id})
-			}
+			out = append(out, machine)
 		}
 	}
 	return out, nil

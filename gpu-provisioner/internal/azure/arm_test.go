@@ -96,7 +96,7 @@ func TestMachinesAreReadWithTheProviderIDThatTheirNodesCarry(t *testing.T) {
 	s.on("GET /more", 200, nil, `{"value":[{"name":"m1","properties":{"resourceId":"`+id+`1"}}]}`)
 	machines, err := a.Machines(t.Context(), "p")
 	require.NoError(t, err)
-	assert.Equal(t, []Machine{{"m0", ProviderID(id + "0")}, {"m1", ProviderID(id + "1")}}, machines)
+	assert.Equal(t, []Machine{{"m0", ProviderID(id + "0")}, {"booting", ""}, {"m1", ProviderID(id + "1")}}, machines, "none is left out")
 }
 
 func TestGrowingAPoolSendsItBackWithAnotherCountOnConditionOfItsETag(t *testing.T) {

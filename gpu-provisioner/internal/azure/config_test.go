@@ -87,3 +87,17 @@ func TestProviderIDsAreWhatAKSNodesCarryWhateverCaseARMAnswersIn(t *testing.T) {
 		assert.Empty(t, ProviderID(id), id)
 	}
 }
+
+func TestThePoolOfAMachineIsReadFromItsProviderID(t *testing.T) {
+	set := "azure:///subscriptions/s/resourceGroups/mc/providers/Microsoft.Compute/virtualMachineScaleSets/"
+	for id, want := range map[string]string{
+		set + "aks-gabcdefgh12-31415926-vmss/virtualMachines/0":                                               "gabcdefgh12",
+		set + "aks-gabcdefgh1-31415926-vmss/virtualMachines/0":                                                "gabcdefgh1",
+		set + "mine/virtualMachines/0":                                                                        "",
+		set + "aks-g-h-31415926-vmss/virtualMachines/0":                                                       "",
+		"azure:///subscriptions/s/resourceGroups/mc/providers/Microsoft.Compute/virtualMachines/aks-g-1-vmss": "",
+		"": "",
+	} {
+		assert.Equal(t, want, PoolOf(id), id)
+	}
+}

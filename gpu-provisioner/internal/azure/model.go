@@ -49,8 +49,9 @@ func (c Cluster) Writable() bool {
 
 // Machine is one VM of an agent pool.
 type Machine struct {
-	Name       string // as deleteMachines wants it
-	ProviderID string // as the Node has it
+	Name string // as deleteMachines wants it
+	// ProviderID is what the Node has in its spec. It is empty where Azure lists the machine without the id of its VM.
+	ProviderID string
 }
 
 // Pool is one agent pool.
@@ -72,6 +73,9 @@ type Pool struct {
 	Machines []Machine
 	// MachinesAt is when Machines was read; zero: never.
 	MachinesAt time.Time
+	// Doubt says why Azure's list of the pool's machines cannot be believed; empty: it can. Machines are then those that were read last
+	// and, of a list with gaps, those that have an id.
+	Doubt string
 
 	body armcontainerservice.AgentPool
 }

@@ -31,3 +31,18 @@ func ProviderID(resourceID string) string {
 	parts[3] = strings.ToLower(parts[3])
 	return "azure:///" + strings.Join(parts, "/")
 }
+
+// PoolOf returns the name of the agent pool that a provider id's machine belongs to, or "" for an id that does not tell. AKS names the
+// scale set of a pool aks-POOL-NUMBER-vmss, and the name of a pool has no hyphen; KAITO reads the pool from the id in the same way
+// (ParseAgentPoolNameFromID in its gpu-provisioner).
+func PoolOf(providerID string) string {
+	parts := strings.Split(strings.TrimPrefix(providerID, "azure:///"), "/")
+	if len(parts) != 10 || parts[6] != "virtualMachineScaleSets" {
+		return ""
+	}
+	name := strings.Split(parts[7], "-")
+	if len(name) != 4 || name[0] != "aks" || name[3] != "vmss" {
+		return ""
+	}
+	return name[1]
+}

@@ -2,6 +2,7 @@ package azure
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -25,9 +26,9 @@ type View struct {
 	Pools []Pool
 	// At is when the list of pools was read.
 	At time.Time
-	// Complete says that the machines of every pool of ours were read.
+	// Complete says that the machines of every pool of ours were read, and that no list of them is in doubt.
 	Complete bool
-	// Oldest is when the oldest list of machines was read (At when there is no pool of ours).
+	// Oldest is when the oldest list of machines was read (At when there is no pool of ours). Lists in doubt do not count: see Pool.Doubt.
 	Oldest time.Time
 }
 
@@ -51,9 +52,10 @@ func (v *View) Machine(providerID string) (Machine, *Pool, bool) {
 	return Machine{}, nil, false
 }
 
-// Fresh says whether the whole view is younger than bound.
+// Fresh says whether the list of pools, and every list of machines that is not in doubt, is younger than bound. One pool whose machines
+// Azure does not list must not stop the work on all others: ask for Pool.Doubt, too.
 func (v *View) Fresh(now time.Time, bound time.Duration) bool {
-	return !v.At.IsZero() && v.Complete && now.Sub(v.Oldest) <= bound
+	return !v.At.IsZero() && !v.Oldest.IsZero() && now.Sub(v.Oldest) <= bound
 }
 
 // Cache keeps the last view. Reads are cheap copies of slices that nobody changes; Refresh is called by the one pool controller.
@@ -155,9 +157,9 @@ func (c *Cache) observe(ctx context.Context, previous *View, dirty map[string]bo
 		}
 		old, known := previous.Pool(p.Name)
 		if known {
-			p.Machines, p.MachinesAt = old.Machines, old.MachinesAt
+			p.Machines, p.MachinesAt, p.Doubt = old.Machines, old.MachinesAt, old.Doubt
 		}
-		if !known || dirty[p.Name] || p.arriving() || p.changedSince(old) || now.Sub(p.MachinesAt) >= maxAge {
+		if !known || dirty[p.Name] || p.Doubt != "" || p.arriving() || p.changedSince(old) || now.Sub(p.MachinesAt) >= maxAge {
 			due = append(due, p)
 		}
 	}
@@ -168,31 +170,56 @@ func (c *Cache) observe(ctx context.Context, previous *View, dirty map[string]bo
 			break
 		}
 		machines, err := c.reader.Machines(ctx, p.Name)
-		if Is(err, ClassGone) {
-			// Deleted between the two reads: the next list of pools will not have it.
-			machines, err = nil, nil
-		}
-		if err != nil {
+		if err != nil && !Is(err, ClassGone) {
 			return View{}, nil, err
 		}
-		p.Machines, p.MachinesAt = machines, now
+		p.listed(machines, err, now)
 		read = append(read, p.Name)
 	}
-	for i := range view.Pools {
-		p := &view.Pools[i]
-		if !p.Ours() {
+	view.summarize()
+	return view, read, nil
+}
+
+// listed takes up Azure's answer to the list of the pool's machines, and says in Doubt why it cannot be believed.
+func (p *Pool) listed(machines []Machine, gone error, now time.Time) {
+	p.Doubt = ""
+	if gone != nil {
+		// The list of pools has the pool. Mostly it was deleted between the two calls, and the next list of pools lacks it; but it was
+		// also seen to stay. What was read before stays in the view.
+		if p.State != StateDeleting {
+			p.Doubt = "Azure lists the agent pool, but answers 404 when its machines are listed"
+		}
+		return
+	}
+	var nameless []string
+	p.Machines, p.MachinesAt = nil, now
+	for _, m := range machines {
+		if m.ProviderID == "" {
+			nameless = append(nameless, firstOf(m.Name, "(no name)"))
 			continue
 		}
-		if p.MachinesAt.IsZero() {
-			view.Complete = false
-			view.Oldest = time.Time{}
-			break
-		}
-		if p.MachinesAt.Before(view.Oldest) {
-			view.Oldest = p.MachinesAt
+		p.Machines = append(p.Machines, m)
+	}
+	if len(nameless) > 0 {
+		p.Doubt = fmt.Sprintf("Azure lists %d machine(s) without the id of a VM, among them %s", len(nameless), nameless[0])
+	}
+}
+
+// summarize fills in Complete and Oldest.
+func (v *View) summarize() {
+	for i := range v.Pools {
+		p := &v.Pools[i]
+		switch {
+		case !p.Ours():
+		case p.Doubt != "":
+			v.Complete = false
+		case p.MachinesAt.IsZero():
+			v.Complete, v.Oldest = false, time.Time{}
+			return
+		case p.MachinesAt.Before(v.Oldest):
+			v.Oldest = p.MachinesAt
 		}
 	}
-	return view, read, nil
 }
 
 // Recheck reads only the cluster, for the writes that follow at once.

@@ -119,7 +119,61 @@ func TestWithoutRoomInTheRateLimitTheOldestPoolsAreReadFirstAndTheViewSaysHowOld
 func TestAPoolThatVanishesBetweenTheTwoReadsIsNoError(t *testing.T) {
 	r, c, _ := newReader()
 	r.fail["b"] = &Error{Class: ClassGone}
-	assert.NoError(t, c.Refresh(t.Context(), time.Minute))
+	require.NoError(t, c.Refresh(t.Context(), time.Minute))
+	r.pools = r.pools[1:]
+	require.NoError(t, c.Refresh(t.Context(), time.Minute))
+	view, err := c.View()
+	require.NoError(t, err)
+	assert.True(t, view.Complete)
+}
+
+func TestA404ForAListedPoolKeepsItsMachinesInDoubt(t *testing.T) {
+	r, c, clk := newReader()
+	require.NoError(t, c.Refresh(t.Context(), time.Minute))
+	r.fail["b"] = &Error{Class: ClassGone}
+	for range 3 {
+		clk.Step(time.Hour)
+		r.since()
+		require.NoError(t, c.Refresh(t.Context(), time.Minute))
+		assert.Contains(t, r.since(), "b", "it is read again each time")
+		assert.False(t, c.Stale(), "but not in a hurry")
+		view, err := c.View()
+		require.NoError(t, err)
+		assert.False(t, view.Complete)
+		assert.True(t, view.Fresh(clk.Now(), time.Minute), "the other pools' machines are known")
+		_, p, found := view.Machine("pb")
+		require.True(t, found)
+		assert.Contains(t, p.Doubt, "404")
+		assert.Equal(t, time.Unix(1000, 0), p.MachinesAt)
+	}
+	r.pools[0].State = StateDeleting
+	require.NoError(t, c.Refresh(t.Context(), time.Minute))
+	view, _ := c.View()
+	assert.True(t, view.Complete, "the pool is being deleted: 404 is what to expect")
+
+	r.pools[0].State = StateSucceeded
+	delete(r.fail, "b")
+	require.NoError(t, c.Refresh(t.Context(), time.Minute))
+	view, _ = c.View()
+	assert.True(t, view.Complete)
+	assert.Equal(t, clk.Now(), view.Oldest)
+}
+
+func TestAMachineWithoutAnIDPutsItsPoolInDoubt(t *testing.T) {
+	r, c, clk := newReader()
+	r.machines["b"] = []Machine{{"b0", "pb"}, {"b1", ""}}
+	require.NoError(t, c.Refresh(t.Context(), time.Minute))
+	view, _ := c.View()
+	assert.False(t, view.Complete)
+	assert.True(t, view.Fresh(clk.Now(), 0), "the other pools' machines are known")
+	p, _ := view.Pool("b")
+	assert.Equal(t, []Machine{{"b0", "pb"}}, p.Machines)
+	assert.Contains(t, p.Doubt, "b1")
+
+	r.machines["b"] = []Machine{{"b0", "pb"}, {"b1", "pb1"}}
+	require.NoError(t, c.Refresh(t.Context(), time.Minute))
+	view, _ = c.View()
+	assert.True(t, view.Complete)
 }
 
 func TestABusyPoolIsReadWhileMachinesAreToComeAndNotWhileTheyGo(t *testing.T) {

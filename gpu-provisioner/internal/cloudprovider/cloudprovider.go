@@ -27,6 +27,7 @@ type Engine interface {
 	Release(types.UID)
 	Wake()
 	Memory() *offering.Memory
+	Doubts() pool.Doubts
 }
 
 // Views gives the last view of Azure.
@@ -151,7 +152,8 @@ func (p *Provider) labels(view *azure.View, agentPool *azure.Pool) map[string]st
 }
 
 // Delete asks the engine to delete the claim's machine, and answers NotFound once a view that is younger than the claim's deletion
-// does not show it. Core calls it every five seconds from two controllers: it is a lookup.
+// does not show it, and nothing else speaks for it: core then takes the finalizer off, and nothing would name a machine that still runs.
+// Core calls it every five seconds from two controllers: it is a lookup.
 func (p *Provider) Delete(_ context.Context, claim *karpv1.NodeClaim) error {
 	id := pool.ProviderIDOf(claim)
 	if id == "" {
@@ -163,6 +165,9 @@ func (p *Provider) Delete(_ context.Context, claim *karpv1.NodeClaim) error {
 		return nil // asked for; whether it is gone cannot be known now
 	}
 	if _, _, ok := view.Machine(id); ok {
+		return nil
+	}
+	if _, doubted := p.Engine.Doubts().Of(id); doubted {
 		return nil
 	}
 	if claim.DeletionTimestamp != nil && !view.Oldest.After(claim.DeletionTimestamp.Time) {
@@ -181,12 +186,16 @@ func (p *Provider) Get(_ context.Context, providerID string) (*karpv1.NodeClaim,
 	}
 	_, agentPool, ok := view.Machine(providerID)
 	if !ok {
+		if why, doubted := p.Engine.Doubts().Of(providerID); doubted {
+			return nil, &DoubtError{"the view of Azure lacks machine " + providerID + ", which may run: " + why}
+		}
 		return nil, corecloud.NewNodeClaimNotFoundError(fmt.Errorf("machine %s is gone", providerID))
 	}
 	return p.asClaim(&view, agentPool, providerID), nil
 }
 
-// List returns every machine of ours as a claim. Core deletes claims that a List lacks: it fails whole on any doubt.
+// List returns every machine of ours as a claim. Core deletes claims that a List lacks: it fails whole when the view is in doubt, and has
+// the machines that may run although their pool's list lacks them.
 func (p *Provider) List(context.Context) ([]*karpv1.NodeClaim, error) {
 	view, err := p.usable()
 	if err != nil {
@@ -200,6 +209,13 @@ func (p *Provider) List(context.Context) ([]*karpv1.NodeClaim, error) {
 		}
 		for _, m := range agentPool.Machines {
 			out = append(out, p.asClaim(&view, agentPool, m.ProviderID))
+		}
+	}
+	for name, machines := range p.Engine.Doubts().Machines() {
+		if agentPool, ok := view.Pool(name); ok {
+			for _, id := range machines {
+				out = append(out, p.asClaim(&view, agentPool, id))
+			}
 		}
 	}
 	return out, nil
@@ -223,6 +239,9 @@ func (p *Provider) usable() (azure.View, error) {
 		p.Views.Invalidate("")
 		p.Engine.Wake()
 		return azure.View{}, &DoubtError{fmt.Sprintf("the view of Azure is older than %s or not complete; it is being renewed", p.MaxAge)}
+	}
+	if !p.Engine.Doubts().At.Equal(view.At) {
+		return azure.View{}, &DoubtError{"the view of Azure is new, and was not compared with the claims yet"}
 	}
 	return view, nil
 }

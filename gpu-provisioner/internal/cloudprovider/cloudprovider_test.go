@@ -27,12 +27,14 @@ type engine struct {
 	released []types.UID
 	woken    int
 	memory   *offering.Memory
+	doubts   pool.Doubts
 }
 
 func (e *engine) Waiting(uid types.UID) (pool.Wait, bool) { w, ok := e.waits[uid]; return w, ok }
 func (e *engine) Release(uid types.UID)                   { e.released = append(e.released, uid) }
 func (e *engine) Wake()                                   { e.woken++ }
 func (e *engine) Memory() *offering.Memory                { return e.memory }
+func (e *engine) Doubts() pool.Doubts                     { return e.doubts }
 
 type views struct {
 	view        azure.View
@@ -69,7 +71,7 @@ const (
 
 func newFixture() *fixture {
 	clk := testclock.NewFakeClock(now)
-	f := &fixture{engine: &engine{waits: map[types.UID]pool.Wait{}, memory: offering.NewMemory(clk)}, views: &views{view: azure.View{
+	f := &fixture{engine: &engine{waits: map[types.UID]pool.Wait{}, memory: offering.NewMemory(clk), doubts: pool.NewDoubts(now, nil)}, views: &views{view: azure.View{
 		Cluster: azure.Cluster{Location: "eastus", PowerState: "Running", ProvisioningState: "Succeeded"}, At: now, Oldest: now, Complete: true,
 		Pools: []azure.Pool{
 			{Name: "gaaaaaaaa0", State: "Succeeded", Size: size, Zones: []string{"2"}, Count: 1, Spot: true, MachinesAt: now,
@@ -179,12 +181,13 @@ func TestListHoldsOurMachinesAlone(t *testing.T) {
 
 func TestListAndGetFailOnAnyDoubtSinceCoreDeletesWhatTheyLack(t *testing.T) {
 	for name, doubt := range map[string]func(*views){
-		"the last look failed":    func(v *views) { v.err = errors.New("502") },
-		"the cluster is stopped":  func(v *views) { v.view.Cluster.PowerState = "Stopped" },
-		"the cluster is starting": func(v *views) { v.view.Cluster.ProvisioningState = "Starting" },
-		"a pool was not read":     func(v *views) { v.view.Complete = false },
-		"the view is old":         func(v *views) { v.view.Oldest = now.Add(-6 * time.Minute) },
-		"there is no view yet":    func(v *views) { v.view = azure.View{} },
+		"the last look failed":              func(v *views) { v.err = errors.New("502") },
+		"the cluster is stopped":            func(v *views) { v.view.Cluster.PowerState = "Stopped" },
+		"the cluster is starting":           func(v *views) { v.view.Cluster.ProvisioningState = "Starting" },
+		"a pool was not read":               func(v *views) { v.view.Complete, v.view.Oldest = false, time.Time{} },
+		"a view that no pass has looked at": func(v *views) { v.view.At = now.Add(time.Second) },
+		"the view is old":                   func(v *views) { v.view.Oldest = now.Add(-6 * time.Minute) },
+		"there is no view yet":              func(v *views) { v.view = azure.View{} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture()

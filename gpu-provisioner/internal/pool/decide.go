@@ -52,7 +52,7 @@ type pool struct {
 func newDecider(s State) *decider {
 	d := &decider{
 		State: s, named: map[string]*Claim{}, taken: map[string]bool{},
-		out: Decision{Sightings: map[string]Sighting{}},
+		out: Decision{Sightings: map[string]Sighting{}, Doubts: map[string]Doubt{}},
 	}
 	for i := range s.Claims {
 		d.claims = append(d.claims, &s.Claims[i])
@@ -69,6 +69,7 @@ func newDecider(s State) *decider {
 		}
 	}
 	d.indexPools()
+	d.findDoubts()
 	return d
 }
 
@@ -134,7 +135,7 @@ func (d *decider) indexPools() {
 
 // standStill: what a cluster that does not run tells of its machines is not believed, and nothing is written to it.
 func (d *decider) standStill() {
-	d.out.Settled = nil
+	d.out.Settled, d.out.Doubts = nil, map[string]Doubt{}
 	for _, c := range d.open {
 		d.do(Wait{Claim: c.Name, Reason: ReasonClusterNotRunning, Message: notRunning(d.View.Cluster)})
 	}

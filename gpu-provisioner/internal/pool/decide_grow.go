@@ -65,7 +65,7 @@ func (d *decider) growExisting(key string, claims []*Claim) []*Claim {
 		if p.Key() != key || p.busy || p.written {
 			continue
 		}
-		if _, ok := d.held(p.Name); ok {
+		if _, ok := d.held(p.Name); ok || d.doubted(p.Name) {
 			continue // the claims may still go to another pool; joinBusy lets them wait for this one first
 		}
 		from := len(p.Machines)
@@ -95,7 +95,8 @@ func (d *decider) joinBusy(key string, claims []*Claim) []*Claim {
 			return nil
 		}
 		_, held := d.held(p.Name)
-		waitable := p.busy || held || p.Count > len(p.Machines)
+		doubt, doubted := d.out.Doubts[p.Name]
+		waitable := p.busy || held || doubted || p.Count > len(p.Machines)
 		if p.Key() != key || !waitable || p.written || p.State == azure.StateDeleting || (p.op != nil && p.op.Kind == azure.OperationDelete) {
 			continue
 		}
@@ -113,7 +114,11 @@ func (d *decider) joinBusy(key string, claims []*Claim) []*Claim {
 			continue
 		}
 		d.due(until)
-		d.waitEach(claims[:n], fmt.Sprintf("agent pool %s is busy and will grow next", p.Name))
+		message := fmt.Sprintf("agent pool %s is busy and will grow next", p.Name)
+		if doubted {
+			message = fmt.Sprintf("agent pool %s is left alone until the list of its machines is right: %s", p.Name, doubt.Message)
+		}
+		d.waitEach(claims[:n], message)
 		claims = claims[n:]
 	}
 	return claims

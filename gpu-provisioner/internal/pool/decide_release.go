@@ -38,7 +38,7 @@ func (d *decider) release() {
 		gone = append(gone, surplus...)
 		switch {
 		case len(gone) == 0:
-		case len(gone) == len(p.Machines) && !d.wanted(p.Key()) && p.Count <= len(p.Machines):
+		case len(gone) == len(p.Machines) && !d.wanted(p.Key()) && p.Count <= len(p.Machines) && !d.doubted(p.Name):
 			p.written = true
 			d.do(Remove{Pool: p.Name, Surplus: surplus})
 		default:
@@ -50,6 +50,9 @@ func (d *decider) release() {
 
 // surplus lists the free machines of the pool that were seen free twice and for longer than the grace.
 func (d *decider) surplus(p *pool) []string {
+	if d.doubted(p.Name) {
+		return nil
+	}
 	var out []string
 	for _, m := range d.free(p) {
 		if p.growing > 0 || p.MachinesAt.IsZero() {
@@ -65,7 +68,7 @@ func (d *decider) surplus(p *pool) []string {
 // repair sets a count that nothing fills back, and deletes empty pools, after two observations and the grace.
 func (d *decider) repair() {
 	for _, p := range d.pools {
-		if p.busy || p.MachinesAt.IsZero() {
+		if p.busy || p.MachinesAt.IsZero() || d.doubted(p.Name) {
 			continue
 		}
 		missing, empty := p.Count > len(p.Machines), len(p.Machines) == 0
@@ -94,7 +97,7 @@ func (d *decider) lose() {
 		}
 		_, p, found := d.View.Machine(c.ProviderID)
 		if !found {
-			if d.View.Complete && d.sight(sightMachine(c.ProviderID), d.View.Oldest) {
+			if !d.View.Oldest.IsZero() && !d.doubted(azure.PoolOf(c.ProviderID)) && d.sight(sightMachine(c.ProviderID), d.View.Oldest) {
 				d.do(Lose{Claim: c.Name, Reason: ReasonMachineGone, Message: "the machine was deleted before it became a Node: " + c.ProviderID})
 			}
 			continue

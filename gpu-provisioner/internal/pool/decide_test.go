@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"kaito.sh/gpu-provisioner/internal/azure"
+	"kaito.sh/gpu-provisioner/internal/azure/azuretest"
 )
 
 var start = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
@@ -33,7 +34,7 @@ func newWorld() *world {
 	}}
 }
 
-func machineID(pool string, n int) string { return fmt.Sprintf("azure:///%s/%d", pool, n) }
+func machineID(pool string, n int) string { return azuretest.ProviderID(pool, n) }
 
 func (w *world) pool(key string, ordinal, count int, machines ...int) *azure.Pool {
 	p := azure.Pool{

@@ -85,12 +85,14 @@ type Engine struct {
 	seen       map[types.UID]time.Time
 	keys       map[string]keyInfo // by hash
 	shown      map[string]offering.Entry
+	removed    map[string]bool // provider ids that claims name and that our operations have deleted
 
 	retry atomic.Bool
 
 	mu       sync.RWMutex
 	waits    map[types.UID]Wait
 	released map[types.UID]time.Time
+	doubts   Doubts
 }
 
 // assignment is a Bind that the cache of claims may not show yet.
@@ -110,7 +112,7 @@ func NewEngine(o Options) *Engine {
 		Options: o, memory: offering.NewMemory(o.Clock), wake: make(chan struct{}, 1),
 		operations: map[string]Operation{}, holds: map[string]Hold{}, failures: map[string]int{}, sightings: map[string]Sighting{},
 		assigned: map[types.UID]assignment{}, seen: map[types.UID]time.Time{}, keys: map[string]keyInfo{}, shown: map[string]offering.Entry{},
-		waits: map[types.UID]Wait{}, released: map[types.UID]time.Time{},
+		waits: map[types.UID]Wait{}, released: map[types.UID]time.Time{}, removed: map[string]bool{},
 	}
 }
 
@@ -213,11 +215,15 @@ func (e *Engine) Pass(ctx context.Context) (time.Duration, error) {
 			return 0, err
 		}
 	}
+	if err := e.observeNodes(ctx, &view, claims); err != nil {
+		return 0, err
+	}
 	decision := Decide(State{
 		Now: e.Clock.Now(), View: view, Claims: claims, Operations: maps.Clone(e.operations), Holds: maps.Clone(e.holds),
-		Sightings: e.sightings, MaxPerPool: e.maxPerPool, Settings: e.Settings,
+		Sightings: e.sightings, Removed: e.removed, MaxPerPool: e.maxPerPool, Settings: e.Settings,
 	})
 	e.sightings = decision.Sightings
+	e.tellDoubts(ctx, &view, decision.Doubts, claims, objects)
 	e.forget(ctx, decision.Settled)
 	err = e.act(ctx, decision, &view, objects)
 	e.showOfferings(ctx)
@@ -257,9 +263,13 @@ const holdRefresh = "refresh"
 
 // doubt has those pools looked into in which something was seen that should not be.
 func (e *Engine) doubt(view *azure.View) {
+	doubts := e.Doubts().pools
 	for i := range view.Pools {
 		p := &view.Pools[i]
 		_, seen := e.sightings[sightCount(p.Name)]
+		if _, doubted := doubts[p.Name]; doubted {
+			seen = true
+		}
 		for _, m := range p.Machines {
 			if seen {
 				break

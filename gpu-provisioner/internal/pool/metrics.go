@@ -22,6 +22,7 @@ type Metrics struct {
 	offerings  *prometheus.GaugeVec
 	orphans    prometheus.Gauge
 	orphaned   prometheus.Counter
+	doubts     prometheus.Gauge
 
 	// Since when so many machines are orphaned.
 	orphansAt time.Time
@@ -49,7 +50,10 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		Name: "gpu_provisioner_offering_unavailable_until_seconds",
 		Help: "Offerings that are not tried now, and until when, in Unix seconds. An empty label stands for all.",
 	}, []string{"scope", "size", "family", "zone", "capacity_type", "reason"})
-	r.MustRegister(m.operations, m.running, m.pools, m.machines, m.claims, m.surplus, m.failures, m.age, m.offerings, m.orphans, m.orphaned)
+	m.doubts = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "gpu_provisioner_agent_pools_in_doubt", Help: "Agent pools that are left alone, since the list of their machines cannot be right.",
+	})
+	r.MustRegister(m.operations, m.running, m.pools, m.machines, m.claims, m.surplus, m.failures, m.age, m.offerings, m.orphans, m.orphaned, m.doubts)
 	return m
 }
 

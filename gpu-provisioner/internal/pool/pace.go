@@ -21,6 +21,9 @@ func (e *Engine) pace(claims []Claim) pace {
 		return moving
 	}
 	out := resting
+	if len(e.Doubts().pools) > 0 {
+		out = joining
+	}
 	for i := range claims {
 		c := &claims[i]
 		if c.waiting() || c.Released {

@@ -28,6 +28,8 @@ type Claim struct {
 	Bound time.Time
 	// Registered says that the machine's Node has joined.
 	Registered bool
+	// NodeReady says that the machine's Node is Ready now. It is looked up only for a machine that the view lacks.
+	NodeReady bool
 	// Deleting says that the claim has a deletion timestamp.
 	Deleting bool
 	// Released says that core has drained the node and wants the machine deleted.
@@ -100,6 +102,8 @@ type State struct {
 	Operations map[string]Operation // by pool
 	Holds      map[string]Hold      // by pool name or key
 	Sightings  map[string]Sighting  // by subject, see sight*
+	// Removed are the provider ids of machines that an operation of ours has deleted.
+	Removed map[string]bool
 	// MaxPerPool gives the limit of machines in a pool of that key.
 	MaxPerPool func(key string) int
 	Settings   Settings
@@ -180,6 +184,8 @@ type Decision struct {
 	Actions []Action
 	// Sightings replace the State's.
 	Sightings map[string]Sighting
+	// Doubts are the pools that are left alone, by name.
+	Doubts map[string]Doubt
 	// Settled are pools whose ended operation the view has caught up with: the operation can be forgotten.
 	Settled []string
 	// Next is when something that was held back becomes due; zero: nothing is.

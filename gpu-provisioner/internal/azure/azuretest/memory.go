@@ -28,6 +28,7 @@ type Memory struct {
 	looks   int
 	usages  []azure.Usage
 	fail    map[string]fault
+	lists   map[string]Distortion
 	down    error
 
 	// Auto ends an operation, well, when it is looked at. Set before use.
@@ -38,6 +39,9 @@ type Memory struct {
 	Booted, Gone func(pool string, m azure.Machine)
 	told         []func()
 }
+
+// Distortion makes of a pool's machines what Azure answers when they are listed.
+type Distortion func([]azure.Machine) ([]azure.Machine, error)
 
 type operation struct {
 	token  string
@@ -53,13 +57,13 @@ type fault struct {
 func New() *Memory {
 	return &Memory{
 		cluster: azure.Cluster{Location: "eastus", PowerState: "Running", ProvisioningState: "Succeeded"}, pools: map[string]*azure.Pool{},
-		specs: map[string]azure.Spec{}, running: map[string]operation{}, ended: map[string]azure.Progress{}, fail: map[string]fault{},
+		specs: map[string]azure.Spec{}, running: map[string]operation{}, ended: map[string]azure.Progress{}, fail: map[string]fault{}, lists: map[string]Distortion{},
 	}
 }
 
 // ProviderID is that of the nth machine ever made, in the pool.
 func ProviderID(pool string, n int) string {
-	return azure.ProviderID(fmt.Sprintf("/subscriptions/s/resourceGroups/mc/providers/Microsoft.Compute/virtualMachineScaleSets/aks-%s-vmss/virtualMachines/%d", pool, n))
+	return azure.ProviderID(fmt.Sprintf("/subscriptions/s/resourceGroups/mc/providers/Microsoft.Compute/virtualMachineScaleSets/aks-%s-31415926-vmss/virtualMachines/%d", pool, n))
 }
 
 // SetPower sets the cluster's power state.
@@ -85,6 +89,12 @@ func (m *Memory) SetUsages(usages ...azure.Usage) {
 func (m *Memory) FailNext(verb string, err error, after bool) {
 	defer m.lock()()
 	m.fail[verb] = fault{err, after}
+}
+
+// Distort has Azure answer the lists of a pool's machines by fn; nil ends that.
+func (m *Memory) Distort(pool string, fn Distortion) {
+	defer m.lock()()
+	m.lists[pool] = fn
 }
 
 // Calls lists the writes so far.
@@ -169,7 +179,11 @@ func (m *Memory) Machines(_ context.Context, pool string) ([]azure.Machine, erro
 	if m.PageSize > 0 {
 		m.reads += max(0, len(m.pools[pool].Machines)-1) / m.PageSize // each further page is a call
 	}
-	return slices.Clone(m.pools[pool].Machines), m.down
+	machines := slices.Clone(m.pools[pool].Machines)
+	if distort := m.lists[pool]; distort != nil && m.down == nil {
+		return distort(machines)
+	}
+	return machines, m.down
 }
 
 // Usages lists the compute usages.

@@ -1,0 +1,165 @@
+package pool
+
+import (
+	"testing"
+	"time"
+
+	promtest "github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/record"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+
+	"kaito.sh/gpu-provisioner/internal/azure"
+	"kaito.sh/gpu-provisioner/internal/azure/azuretest"
+)
+
+// joined makes claims whose Nodes have joined and are Ready, and returns their one pool.
+func (h *house) joined(names ...string) string {
+	h.t.Helper()
+	h.ask(names...)
+	h.pass()
+	pool := h.only()
+	h.azure.End(pool, nil, 0)
+	h.pass()
+	require.Len(h.t, h.bound(), len(names))
+	for _, name := range names {
+		c := h.claim(name)
+		c.StatusConditions().SetTrue(karpv1.ConditionTypeRegistered)
+		require.NoError(h.t, h.client.Status().Update(h.t.Context(), c))
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: corev1.NodeSpec{ProviderID: ProviderIDOf(c)}}
+		node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
+		require.NoError(h.t, h.client.Create(h.t.Context(), node))
+	}
+	return pool
+}
+
+// minutes runs passes for so many minutes, every ten seconds, whatever they write.
+func (h *house) minutes(n int) {
+	h.t.Helper()
+	for range 6 * n {
+		_, err := h.Pass(h.t.Context())
+		require.NoError(h.t, err)
+		h.clock.Step(10 * time.Second)
+	}
+}
+
+// release has core delete a claim and drain its Node.
+func (h *house) release(name string) {
+	c := h.claim(name)
+	require.NoError(h.t, h.client.Delete(h.t.Context(), c))
+	h.Release(c.UID)
+}
+
+// event is the next event that was recorded, or "".
+func (h *house) event() string {
+	select {
+	case e := <-h.Recorder.(*record.FakeRecorder).Events:
+		return e
+	default:
+		return ""
+	}
+}
+
+// reap has core take its finalizer off a claim.
+func (h *house) reap(name string) {
+	c := h.claim(name)
+	c.Finalizers = nil
+	require.NoError(h.t, h.client.Update(h.t.Context(), c))
+}
+
+// wrongLists are answers of Azure to the list of the machines m0 and m1, which both run.
+var wrongLists = map[string]azuretest.Distortion{
+	"404": func([]azure.Machine) ([]azure.Machine, error) {
+		return nil, &azure.Error{Class: azure.ClassGone, Reason: azure.ReasonNotFound, Status: 404}
+	},
+	"empty": func([]azure.Machine) ([]azure.Machine, error) { return nil, nil },
+	"short": func(m []azure.Machine) ([]azure.Machine, error) { return m[:1], nil },
+	"an entry without an id": func(m []azure.Machine) ([]azure.Machine, error) {
+		m[1].ProviderID = ""
+		return m, nil
+	},
+}
+
+func TestAWrongMachineListTouchesNoLivePool(t *testing.T) {
+	for name, wrong := range wrongLists {
+		for process, restart := range map[string]bool{"": false, ", and a new process": true} {
+			t.Run(name+process, func(t *testing.T) {
+				h := newHouse(t)
+				pool := h.joined("c1", "c2")
+				before := len(h.azure.Calls())
+				h.azure.Distort(pool, wrong)
+				if restart {
+					h.restart()
+				}
+				h.minutes(30)
+				assert.Empty(t, h.azure.Calls()[before:], "the pool is neither deleted nor set to another count")
+				assert.InDelta(t, 1, promtest.ToFloat64(h.Metrics.doubts), 0)
+				assert.Contains(t, h.event(), "AgentPoolInDoubt agent pool "+pool+" is left alone")
+
+				h.ask("c3")
+				h.minutes(1)
+				assert.Empty(t, h.azure.Calls()[before:], "nor grown")
+				w, _ := h.Waiting("uid-c3")
+				assert.Contains(t, w.Message, pool+" is left alone")
+				h.minutes(2)
+				require.Len(t, h.azure.Calls()[before:], 1)
+				assert.Contains(t, h.azure.Calls()[before], "create ", "after a while the claim gets a pool of its own")
+
+				h.azure.Distort(pool, nil)
+				h.minutes(5)
+				assert.Len(t, h.azure.Calls()[before:], 1)
+				assert.Zero(t, promtest.ToFloat64(h.Metrics.doubts), "it is right again")
+			})
+		}
+	}
+}
+
+func TestAPoolInDoubtGivesUpReleasedMachinesByName(t *testing.T) {
+	h := newHouse(t)
+	pool := h.joined("c1", "c2")
+	h.azure.Distort(pool, wrongLists["short"])
+	h.minutes(2)
+	h.release("c1")
+	before := len(h.azure.Calls())
+	h.minutes(2)
+	assert.Equal(t, []string{"deleteMachines " + pool + " [m0]"}, h.azure.Calls()[before:], "m1, which is not listed, keeps the pool")
+}
+
+func TestDoubtEndsWhenTheMachineHasReallyGone(t *testing.T) {
+	h := newHouse(t)
+	pool := h.joined("c1", "c2")
+	h.azure.Distort(pool, wrongLists["short"]) // c2's machine was evicted
+	h.minutes(5)
+	before := len(h.azure.Calls())
+	id := ProviderIDOf(h.claim("c2"))
+	_, doubted := h.Doubts().Of(id)
+	assert.True(t, doubted, "its Node is Ready: core keeps the claim")
+
+	require.NoError(t, h.client.Delete(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "c2"}}))
+	h.minutes(1)
+	_, doubted = h.Doubts().Of(id)
+	assert.False(t, doubted, "core may delete the claim")
+	assert.Empty(t, h.azure.Calls()[before:], "which speaks for the machine as long as it is there")
+	h.release("c2")
+	h.minutes(1)
+	_, doubted = h.Doubts().Of(id)
+	assert.False(t, doubted, "core may end the claim")
+	h.reap("c2")
+	h.minutes(3)
+	assert.Equal(t, []string{"resize " + pool + " 1"}, h.azure.Calls()[before:])
+}
+
+func TestAMachineThatWeDeletedIsNotInDoubt(t *testing.T) {
+	h := newHouse(t)
+	pool := h.joined("c1", "c2")
+	h.release("c2")
+	h.minutes(1)
+	h.azure.End(pool, nil, 0)
+	h.minutes(1)
+	assert.Zero(t, promtest.ToFloat64(h.Metrics.doubts), "its Node is Ready for some more seconds")
+	_, doubted := h.Doubts().Of(ProviderIDOf(h.claim("c2")))
+	assert.False(t, doubted)
+}

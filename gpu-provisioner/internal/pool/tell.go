@@ -1,0 +1,107 @@
+package pool
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+	nodeutils "sigs.k8s.io/karpenter/pkg/utils/node"
+
+	"kaito.sh/gpu-provisioner/internal/azure"
+)
+
+// ReasonPoolInDoubt is the reason of the event on the claims of an agent pool that is left alone.
+const ReasonPoolInDoubt = "AgentPoolInDoubt"
+
+// Doubts are the doubts about one view.
+type Doubts struct {
+	// At is View.At of the view that the doubts are about. Of another view they say nothing.
+	At    time.Time
+	pools map[string]Doubt
+}
+
+// NewDoubts returns doubts about the view that was read at a time, by agent pool.
+func NewDoubts(at time.Time, pools map[string]Doubt) Doubts { return Doubts{At: at, pools: pools} }
+
+// Of says why a machine that the view lacks may run nevertheless; false: nothing speaks for it.
+func (d Doubts) Of(providerID string) (string, bool) {
+	doubt, ok := d.pools[azure.PoolOf(providerID)]
+	return doubt.Message, ok && slices.Contains(doubt.Machines, providerID)
+}
+
+// Machines lists, by agent pool, the machines that the view lacks and that may run nevertheless.
+func (d Doubts) Machines() map[string][]string {
+	out := map[string][]string{}
+	for name, doubt := range d.pools {
+		if len(doubt.Machines) > 0 {
+			out[name] = doubt.Machines
+		}
+	}
+	return out
+}
+
+// Doubts returns the doubts about the view that the last pass looked at.
+func (e *Engine) Doubts() Doubts {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.doubts
+}
+
+// observeNodes looks up the Nodes of claims whose machine the view lacks: a Node that is Ready has a kubelet that reports, and so a machine.
+func (e *Engine) observeNodes(ctx context.Context, view *azure.View, claims []Claim) error {
+	listed := map[string]bool{}
+	for i := range view.Pools {
+		for _, m := range view.Pools[i].Machines {
+			listed[m.ProviderID] = true
+		}
+	}
+	missing := func(c Claim) bool { return c.ProviderID != "" && !listed[c.ProviderID] }
+	if !slices.ContainsFunc(claims, missing) {
+		return nil
+	}
+	var nodes corev1.NodeList
+	if err := e.Client.List(ctx, &nodes); err != nil {
+		return fmt.Errorf("listing Nodes: %w", err)
+	}
+	ready := map[string]bool{}
+	for i := range nodes.Items {
+		if nodeutils.GetCondition(&nodes.Items[i], corev1.NodeReady).Status == corev1.ConditionTrue {
+			ready[nodes.Items[i].Spec.ProviderID] = true
+		}
+	}
+	for i := range claims {
+		claims[i].NodeReady = missing(claims[i]) && ready[claims[i].ProviderID]
+	}
+	return nil
+}
+
+// tellDoubts publishes the doubts about the view, and tells each new one to the claims of its pool.
+func (e *Engine) tellDoubts(ctx context.Context, view *azure.View, doubts map[string]Doubt, claims []Claim, objects map[string]*karpv1.NodeClaim) {
+	before := e.Doubts().pools
+	e.mu.Lock()
+	e.doubts = NewDoubts(view.At, doubts)
+	e.mu.Unlock()
+	e.Metrics.doubts.Set(float64(len(doubts)))
+	logger := log.FromContext(ctx)
+	for name, doubt := range doubts {
+		if _, old := before[name]; old {
+			continue
+		}
+		message := fmt.Sprintf("agent pool %s is left alone until the list of its machines is right: %s", name, doubt.Message)
+		logger.Info("Leaving an agent pool alone", "pool", name, "why", doubt.Message)
+		for i := range claims {
+			if azure.PoolOf(claims[i].ProviderID) == name {
+				e.event(objects[claims[i].Name], warning, ReasonPoolInDoubt, message)
+			}
+		}
+	}
+	for name := range before {
+		if _, still := doubts[name]; !still {
+			logger.Info("The list of an agent pool's machines is right again", "pool", name)
+		}
+	}
+}
