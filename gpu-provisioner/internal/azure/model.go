@@ -153,6 +153,8 @@ type Progress struct {
 	Done bool
 	// Err is why the operation failed; only when Done.
 	Err *Error
+	// Lost says that Azure does not know the operation any more: what became of it is read from the pool.
+	Lost bool
 	// Next is when Azure wants to be asked again.
 	Next time.Duration
 }

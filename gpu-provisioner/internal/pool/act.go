@@ -138,30 +138,39 @@ func (a *actor) blocked(action Action) {
 
 func (a *actor) create(ctx context.Context, c Create) error {
 	info := a.keys[c.Key]
-	fit, err := a.preflight(ctx, info.key, c.Claims)
+	fit, request, err := a.preflight(ctx, info.key, c.Claims)
 	if len(fit) == 0 {
 		return err
 	}
-	_ = a.started(ctx, Operation{Key: c.Key, Target: len(fit)}, c.Pool, func() (azure.Handle, error) {
+	refused := a.started(ctx, Operation{Key: c.Key, Target: len(fit), Asked: len(fit)}, c.Pool, func() (azure.Handle, error) {
 		return a.Azure.CreatePool(ctx, c.Pool, info.key.Spec(len(fit)))
 	}) // held and logged
+	a.took(c.Pool, request, refused)
 	return err
 }
 
 func (a *actor) grow(ctx context.Context, g Grow) error {
 	pool, _ := a.view.Pool(g.Pool)
-	fit, err := a.preflight(ctx, a.keys[g.Key].key, g.Claims)
+	fit, request, err := a.preflight(ctx, a.keys[g.Key].key, g.Claims)
 	if len(fit) == 0 {
 		return err
 	}
-	_ = a.started(ctx, Operation{Key: g.Key, Target: g.From + len(fit)}, g.Pool, func() (azure.Handle, error) {
+	refused := a.started(ctx, Operation{Key: g.Key, Target: g.From + len(fit), Asked: len(fit)}, g.Pool, func() (azure.Handle, error) {
 		return a.Azure.ResizePool(ctx, pool, g.From+len(fit))
 	}) // held and logged
+	a.took(g.Pool, request, refused)
 	return err
 }
 
-// preflight returns the claims that the quota has room for, the eldest first, and fails the others with the numbers.
-func (a *actor) preflight(ctx context.Context, key Key, claims []string) ([]string, error) {
+// took counts what Azure has agreed to make. What it refused takes no quota.
+func (a *actor) took(pool string, request quota.Request, refused error) {
+	if refused == nil {
+		a.Preflight.Took(pool, request)
+	}
+}
+
+// preflight returns the claims that the quota has room for, the eldest first, and what to ask for them, and fails the others with the numbers.
+func (a *actor) preflight(ctx context.Context, key Key, claims []string) ([]string, quota.Request, error) {
 	size, _ := a.SizeOf(key.Size)
 	request := quota.Request{
 		Size: key.Size, Family: size.Family, VCPUs: size.VCPUs, Spot: key.CapacityType == offering.Spot,
@@ -171,7 +180,7 @@ func (a *actor) preflight(ctx context.Context, key Key, claims []string) ([]stri
 	if err != nil {
 		// Quota that cannot be read is not a reason to refuse; Azure itself will tell.
 		log.FromContext(ctx).Error(err, "Reading the quota")
-		return claims, nil
+		return claims, request, nil
 	}
 	var errs []error
 	if why != nil {
@@ -180,8 +189,7 @@ func (a *actor) preflight(ctx context.Context, key Key, claims []string) ([]stri
 		}
 	}
 	request.Machines = fit
-	a.Preflight.Took(request)
-	return claims[:fit], errors.Join(errs...)
+	return claims[:fit], request, errors.Join(errs...)
 }
 
 func (a *actor) shrink(ctx context.Context, s Shrink) error {

@@ -234,6 +234,7 @@ func (e *Engine) ended(ctx context.Context, op Operation, err *azure.Error) {
 	logger := log.FromContext(ctx).WithValues("pool", op.Pool, "kind", op.Kind, "took", e.Clock.Since(op.Started).Round(time.Second).String())
 	e.Metrics.operation(op, err, e.Clock.Since(op.Started))
 	if err == nil && op.Aborted.IsZero() {
+		e.Preflight.Settle(op.Pool)
 		for _, id := range op.Machines {
 			e.removed[id] = true
 		}
@@ -248,6 +249,7 @@ func (e *Engine) ended(ctx context.Context, op Operation, err *azure.Error) {
 			Message: fmt.Sprintf("the request for agent pool %s did not finish within %s and was aborted", op.Pool, e.Settings.OperationTimeout),
 		}
 	}
+	e.Preflight.Refund(op.Pool, e.arrived(op))
 	logger.Info("An operation failed", "reason", err.Reason, "message", err.Error())
 	if err.Class == azure.ClassCapacity {
 		e.remember(ctx, op.Key, err)
@@ -257,6 +259,16 @@ func (e *Engine) ended(ctx context.Context, op Operation, err *azure.Error) {
 	if op.Kind == azure.OperationPut || !op.Aborted.IsZero() {
 		e.hold(op.Key, err) // the claims see why, and no other pool is opened meanwhile
 	}
+}
+
+// arrived counts the machines that a failed put has brought, as far as the view shows them.
+func (e *Engine) arrived(op Operation) int {
+	view, _ := e.Cache.View()
+	pool, ok := view.Pool(op.Pool)
+	if !ok || op.Kind != azure.OperationPut {
+		return 0
+	}
+	return max(0, len(pool.Machines)-(op.Target-op.Asked))
 }
 
 // ReasonOperationTimedOut is the reason of claims whose request hung.

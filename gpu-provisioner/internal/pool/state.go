@@ -49,11 +49,12 @@ type Operation struct {
 	Key string `json:"key"`
 	// Of is that key in full, so that a restarted process knows which offering a failure is about.
 	Of Key `json:"of"`
-	// Target is the count that a put asks for.
+	// Target is the count that a put asks for, Asked how many machines of it are new.
 	Target int `json:"target,omitempty"`
+	Asked  int `json:"asked,omitempty"`
 	// Machines are the provider ids that a deleteMachines removes.
-	Machines []string  `json:"machines,omitempty"`
-	Started  time.Time `json:"started"`
+	Machines MachineIDs `json:"machines,omitempty"`
+	Started  time.Time  `json:"started"`
 	// Aborted is when an abort was asked for, since the operation hung.
 	Aborted time.Time `json:"aborted,omitzero"`
 

@@ -46,6 +46,7 @@ type Preflight struct {
 	at     time.Time
 	of     string
 	usages map[string]azure.Usage
+	taken  map[string]Request // by agent pool: what the usages were raised by since they were read
 }
 
 // NewPreflight returns a preflight with nothing cached.
@@ -78,14 +79,40 @@ func (p *Preflight) Fit(ctx context.Context, r Request) (int, *azure.Error, erro
 	return fit, why, nil
 }
 
-// Took counts machines that were asked for into the cached usages, so that two requests within the minute do not both count on
-// the same room.
-func (p *Preflight) Took(r Request) {
+// Took counts machines that Azure has agreed to make in an agent pool into the cached usages, so that two requests within the minute do not
+// both count on the same room. Settle or Refund ends it.
+func (p *Preflight) Took(pool string, r Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.usages == nil {
+		return
+	}
+	p.count(r, r.Machines)
+	p.taken[pool] = r
+}
+
+// Refund takes back what Took counted for the pool, but for the machines that have arrived: Azure did not make the others. It does nothing
+// when the usages were read since, as those are Azure's own figures.
+func (p *Preflight) Refund(pool string, arrived int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if r, ok := p.taken[pool]; ok {
+		p.count(r, -max(0, r.Machines-arrived))
+		delete(p.taken, pool)
+	}
+}
+
+// Settle leaves what Took counted for the pool as it is: Azure has made the machines.
+func (p *Preflight) Settle(pool string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.taken, pool)
+}
+
+func (p *Preflight) count(r Request, machines int) {
 	for _, limit := range r.limits() {
 		if usage, ok := p.usages[normalize(limit.usage)]; ok {
-			usage.Current += r.VCPUs * int64(r.Machines)
+			usage.Current += r.VCPUs * int64(machines)
 			p.usages[normalize(limit.usage)] = usage
 		}
 	}
@@ -99,7 +126,7 @@ func (p *Preflight) read(ctx context.Context, location string) error {
 	if err != nil {
 		return err
 	}
-	p.at, p.of, p.usages = p.clock.Now(), location, map[string]azure.Usage{}
+	p.at, p.of, p.usages, p.taken = p.clock.Now(), location, map[string]azure.Usage{}, map[string]Request{}
 	for _, u := range usages {
 		p.usages[normalize(u.Name)] = u
 	}

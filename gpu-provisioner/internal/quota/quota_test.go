@@ -79,7 +79,7 @@ func TestUsagesAreReadOnceAMinuteAndCountWhatWasAskedForMeanwhile(t *testing.T) 
 	fit, _, err := p.Fit(t.Context(), a100(2))
 	require.NoError(t, err)
 	require.Equal(t, 2, fit)
-	p.Took(a100(2))
+	p.Took("g0", a100(2))
 	fit, why, err := p.Fit(t.Context(), a100(1))
 	require.NoError(t, err)
 	assert.Zero(t, fit, "the room was given away a moment ago")
@@ -90,6 +90,39 @@ func TestUsagesAreReadOnceAMinuteAndCountWhatWasAskedForMeanwhile(t *testing.T) 
 	require.NoError(t, err)
 	assert.Equal(t, 1, fit)
 	assert.Equal(t, 2, u.reads)
+}
+
+func TestWhatAzureDidNotMakeGivesItsRoomBack(t *testing.T) {
+	rows := []azure.Usage{{Name: "cores", Limit: 1000}, {Name: "StandardNCADSA100v4Family", Limit: 72}}
+	for name, tc := range map[string]struct {
+		then func(p *Preflight, clk *testclock.FakeClock)
+		fit  int
+	}{
+		"it failed":                    {func(p *Preflight, _ *testclock.FakeClock) { p.Refund("g0", 0) }, 3},
+		"it failed twice":              {func(p *Preflight, _ *testclock.FakeClock) { p.Refund("g0", 0); p.Refund("g0", 0) }, 3},
+		"it failed after one had come": {func(p *Preflight, _ *testclock.FakeClock) { p.Refund("g0", 1) }, 2},
+		"it went well":                 {func(p *Preflight, _ *testclock.FakeClock) { p.Settle("g0"); p.Refund("g0", 0) }, 1},
+		"another pool's failed":        {func(p *Preflight, _ *testclock.FakeClock) { p.Refund("g1", 0) }, 1},
+		"the usages were read meanwhile": {func(p *Preflight, clk *testclock.FakeClock) {
+			clk.Step(time.Minute)
+			_, _, err := p.Fit(t.Context(), a100(1))
+			require.NoError(t, err)
+			p.Took("g1", a100(1))
+			p.Refund("g0", 0)
+		}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clk := testclock.NewFakeClock(time.Unix(0, 0))
+			p := NewPreflight(&usages{rows: rows}, clk)
+			_, _, err := p.Fit(t.Context(), a100(2))
+			require.NoError(t, err)
+			p.Took("g0", a100(2))
+			tc.then(p, clk)
+			fit, _, err := p.Fit(t.Context(), a100(4))
+			require.NoError(t, err)
+			assert.Equal(t, tc.fit, fit)
+		})
+	}
 }
 
 func TestAQuotaThatCannotBeReadIsAnErrorAndNoVerdict(t *testing.T) {

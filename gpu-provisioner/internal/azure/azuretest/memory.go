@@ -29,6 +29,8 @@ type Memory struct {
 	usages  []azure.Usage
 	fail    map[string]fault
 	lists   map[string]Distortion
+	always  map[string]error // by verb
+	lost    map[string]bool  // tokens
 	down    error
 
 	// Auto ends an operation, well, when it is looked at. Set before use.
@@ -58,6 +60,7 @@ func New() *Memory {
 	return &Memory{
 		cluster: azure.Cluster{Location: "eastus", PowerState: "Running", ProvisioningState: "Succeeded"}, pools: map[string]*azure.Pool{},
 		specs: map[string]azure.Spec{}, running: map[string]operation{}, ended: map[string]azure.Progress{}, fail: map[string]fault{}, lists: map[string]Distortion{},
+		always: map[string]error{}, lost: map[string]bool{},
 	}
 }
 
@@ -89,6 +92,18 @@ func (m *Memory) SetUsages(usages ...azure.Usage) {
 func (m *Memory) FailNext(verb string, err error, after bool) {
 	defer m.lock()()
 	m.fail[verb] = fault{err, after}
+}
+
+// FailAll makes every write of the verb, or every look at an operation (look), fail without effect; nil ends that.
+func (m *Memory) FailAll(verb string, err error) {
+	defer m.lock()()
+	m.always[verb] = err
+}
+
+// Forget has Azure not know the operation that runs on a pool; it runs nevertheless.
+func (m *Memory) Forget(pool string) {
+	defer m.lock()()
+	m.lost[m.running[pool].token] = true
 }
 
 // Distort has Azure answer the lists of a pool's machines by fn; nil ends that.
@@ -247,6 +262,12 @@ func (m *Memory) Look(_ context.Context, h azure.Handle) (azure.Progress, error)
 		delete(m.fail, "look")
 		return azure.Progress{}, planned.err
 	}
+	if err := m.always["look"]; err != nil {
+		return azure.Progress{}, err
+	}
+	if m.lost[h.Token] {
+		return azure.Progress{Lost: true}, nil
+	}
 	if m.Auto && m.running[h.Pool].finish != nil && m.down == nil {
 		m.end(h.Pool, nil, 0)
 	}
@@ -259,6 +280,9 @@ func (m *Memory) Look(_ context.Context, h azure.Handle) (azure.Progress, error)
 // write is one write to a pool: refused by a planned fault, or by a running operation, as AKS does.
 func (m *Memory) write(verb string, kind azure.OperationKind, pool, detail string, effect func(), end func(*azure.Pool)) (azure.Handle, error) {
 	m.calls = append(m.calls, verb+" "+pool+detail)
+	if err := m.always[verb]; err != nil {
+		return azure.Handle{}, err
+	}
 	planned := m.fail[verb]
 	delete(m.fail, verb)
 	if planned.err != nil && !planned.after {
