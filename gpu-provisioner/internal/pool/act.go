@@ -239,7 +239,6 @@ func (a *actor) started(ctx context.Context, op Operation, pool string, write fu
 		failed := azure.Classify(err)
 		logger.Info("A write was refused", "reason", failed.Reason, "class", failed.Class, "message", failed.Error())
 		switch failed.Class {
-		case azure.ClassGone: // what should go is gone
 		case azure.ClassCapacity:
 			a.remember(ctx, op.Key, failed)
 		case azure.ClassConfig, azure.ClassTerminal:

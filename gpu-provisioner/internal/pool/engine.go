@@ -209,6 +209,7 @@ func (e *Engine) Pass(ctx context.Context) (time.Duration, error) {
 		return e.refreshFailed(ctx, claims, failed)
 	}
 	view, _ = e.Cache.View()
+	e.releaseGone(&view)
 	if e.conclude(ctx, &view) {
 		// What failed is remembered now, and claims ask for something else.
 		if claims, objects, err = e.observeClaims(ctx); err != nil {

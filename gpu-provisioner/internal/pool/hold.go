@@ -17,6 +17,18 @@ func (e *Engine) release(subject string) {
 	delete(e.failures, subject)
 }
 
+// releaseGone drops the holds of pools that Azure said are not there, once the list of pools agrees: the name is free.
+func (e *Engine) releaseGone(view *azure.View) {
+	for subject, hold := range e.holds {
+		if hold.Err == nil || hold.Err.Class != azure.ClassGone {
+			continue
+		}
+		if _, listed := view.Pool(subject); !listed {
+			e.release(subject)
+		}
+	}
+}
+
 // forgive drops what waits for a person when Retry was called.
 func (e *Engine) forgive() {
 	if !e.retry.Swap(false) {
@@ -45,6 +57,8 @@ func backoff(err *azure.Error, n int) time.Duration {
 		return max(err.RetryAfter, exponential(5*time.Second, time.Minute))
 	case azure.ClassConfig:
 		return exponential(15*time.Second, 5*time.Minute) // a person must act
+	case azure.ClassGone:
+		return exponential(10*time.Second, 5*time.Minute) // the list of pools lags, by seconds as a rule
 	case azure.ClassTerminal:
 		return exponential(time.Minute, 10*time.Minute)
 	default:
