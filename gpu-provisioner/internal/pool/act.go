@@ -39,23 +39,25 @@ func (e *Engine) act(ctx context.Context, d Decision, view *azure.View, claims m
 			errs = append(errs, a.write(ctx, action))
 		}
 	}
-	if a.changed {
-		errs = append(errs, Save(ctx, e.Operations, e.operations))
+	e.unsaved = e.unsaved || a.changed
+	return errors.Join(append(errs, e.save(ctx))...)
+}
+
+// save writes the operations where the next process finds them. A save that failed is made again with the next pass.
+func (e *Engine) save(ctx context.Context) error {
+	if !e.unsaved {
+		return nil
 	}
-	return errors.Join(errs...)
+	err := Save(ctx, e.Operations, e.operations)
+	e.unsaved = err != nil
+	return err
 }
 
 // forget drops operations whose result the view shows.
-func (e *Engine) forget(ctx context.Context, pools []string) {
-	if len(pools) == 0 {
-		return
-	}
+func (e *Engine) forget(pools []string) {
 	for _, name := range pools {
 		delete(e.operations, name)
-	}
-	if err := Save(ctx, e.Operations, e.operations); err != nil {
-		// An old token is harmless: looking at it again finds the operation ended.
-		log.FromContext(ctx).Error(err, "Forgetting ended operations")
+		e.unsaved = true
 	}
 }
 

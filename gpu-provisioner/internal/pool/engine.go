@@ -78,6 +78,7 @@ type Engine struct {
 	// Of the pass alone.
 	loaded     bool
 	operations map[string]Operation
+	unsaved    bool // operations are not saved as they are now
 	holds      map[string]Hold
 	failures   map[string]int // failed writes in a row, by the hold's subject
 	sightings  map[string]Sighting
@@ -225,7 +226,7 @@ func (e *Engine) Pass(ctx context.Context) (time.Duration, error) {
 	})
 	e.sightings = decision.Sightings
 	e.tellDoubts(ctx, &view, decision.Doubts, claims, objects)
-	e.forget(ctx, decision.Settled)
+	e.forget(decision.Settled)
 	err = e.act(ctx, decision, &view, objects)
 	e.showOfferings(ctx)
 	e.Metrics.observe(&view, claims, e.operations)

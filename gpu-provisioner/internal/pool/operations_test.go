@@ -1,0 +1,78 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"kaito.sh/gpu-provisioner/internal/azure"
+	"kaito.sh/gpu-provisioner/internal/azure/azuretest"
+)
+
+// TestTheOperationsRecordFitsAConfigMap has more machines than AKS allows in a cluster, 5,000
+// (https://learn.microsoft.com/azure/aks/quotas-skus-regions), in as many pools as it allows.
+func TestTheOperationsRecordFitsAConfigMap(t *testing.T) {
+	h := newHouse(t)
+	operations := map[string]Operation{}
+	for p := range 100 {
+		op := Operation{Handle: azure.Handle{Kind: azure.OperationDeleteMachines, Pool: Name(keyA, p), Token: fmt.Sprintf("%01500d", p)}, Key: keyA, Started: start}
+		for m := range 60 {
+			op.Machines = append(op.Machines, azuretest.ProviderID(op.Pool, 100_000+m))
+		}
+		operations[op.Pool] = op
+	}
+	require.NoError(t, Save(t.Context(), h.Operations, operations))
+	cm := &corev1.ConfigMap{}
+	require.NoError(t, h.client.Get(t.Context(), client.ObjectKey{Namespace: "kaito", Name: OperationsConfigMap}, cm))
+	size := 0
+	for key, value := range cm.Data {
+		size += len(key) + len(value)
+	}
+	t.Logf("%d bytes", size)
+	assert.Less(t, size, 1<<20, "the most that a ConfigMap holds")
+	loaded, err := Load[Operation](t.Context(), h.Operations)
+	require.NoError(t, err)
+	assert.Equal(t, operations, loaded)
+}
+
+func TestARecordOfAnEarlierReleaseIsRead(t *testing.T) {
+	h := newHouse(t)
+	require.NoError(t, Save(t.Context(), h.Operations, map[string]map[string]any{"p": {"kind": "deleteMachines", "machines": []string{"a", "b"}}}))
+	loaded, err := Load[Operation](t.Context(), h.Operations)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"a", "b"}, []string(loaded["p"].Machines))
+}
+
+func TestAFailedSaveIsMadeAgain(t *testing.T) {
+	h := newHouse(t)
+	full := errors.New("the server is full")
+	h.Operations.Writer = interceptor.NewClient(h.client.(client.WithWatch), interceptor.Funcs{
+		Update: func(context.Context, client.WithWatch, client.Object, ...client.UpdateOption) error { return full },
+		Create: func(context.Context, client.WithWatch, client.Object, ...client.CreateOption) error { return full },
+	})
+	h.ask("c1")
+	h.gathered()
+	_, err := h.Pass(t.Context())
+	require.ErrorIs(t, err, full)
+	require.Len(t, h.azure.Calls(), 1)
+	_, err = h.Pass(t.Context())
+	require.ErrorIs(t, err, full, "still")
+
+	h.Operations.Writer = h.client
+	_, err = h.Pass(t.Context())
+	require.NoError(t, err)
+	loaded, err := Load[Operation](t.Context(), h.Operations)
+	require.NoError(t, err)
+	assert.Len(t, loaded, 1, "though nothing has changed since")
+	writes := h.writes
+	_, err = h.Pass(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, writes, h.writes, "once")
+}
