@@ -33,6 +33,7 @@ type simPool struct {
 	count    int
 	machines []azure.Machine
 	foreign  bool
+	hidden   map[string]bool // machines that Azure does not list now
 	// what the running operation will do
 	target   int
 	remove   []string
@@ -51,7 +52,8 @@ func (s *simulation) view() azure.View {
 		if p.foreign {
 			tags = nil
 		}
-		v.Pools = append(v.Pools, azure.Pool{Name: name, State: p.state, Count: p.count, Tags: tags, Machines: slices.Clone(p.machines), MachinesAt: s.now})
+		listed := slices.DeleteFunc(slices.Clone(p.machines), func(m azure.Machine) bool { return p.hidden[m.ProviderID] })
+		v.Pools = append(v.Pools, azure.Pool{Name: name, State: p.state, Count: p.count, Tags: tags, Machines: listed, MachinesAt: s.now})
 	}
 	return v
 }
@@ -62,7 +64,11 @@ func (s *simulation) state() State {
 		MaxPerPool: func(string) int { return s.max }, Settings: simSettings,
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.claims)) {
-		st.Claims = append(st.Claims, *s.claims[name])
+		c := *s.claims[name]
+		if p := s.pools[azure.PoolOf(c.ProviderID)]; p != nil {
+			c.NodeReady = c.Registered && p.hidden[c.ProviderID] // its kubelet runs, as the machine does
+		}
+		st.Claims = append(st.Claims, c)
 	}
 	return st
 }
@@ -203,6 +209,13 @@ func (s *simulation) delete(name string) {
 	c.Deleting, c.Released = true, true
 }
 
+// show has Azure list all machines again.
+func (s *simulation) show() {
+	for _, p := range s.pools {
+		p.hidden = nil
+	}
+}
+
 // reap is core seeing that a machine has gone.
 func (s *simulation) reap() {
 	there := map[string]bool{}
@@ -281,7 +294,17 @@ func TestInvariantsHoldWhateverAzureDoesAndWheneverTheProcessDies(t *testing.T) 
 					}
 				}
 			},
-			"the process dies": func(t *rapid.T) { s.forget() },
+			"Azure lists too few machines": func(t *rapid.T) {
+				// Those whose Nodes have joined; nothing speaks for a machine before.
+				for _, name := range slices.Sorted(maps.Keys(s.claims)) {
+					c := s.claims[name]
+					if p := s.pools[azure.PoolOf(c.ProviderID)]; p != nil && c.Registered && rapid.Bool().Draw(t, "hidden") {
+						p.hidden = map[string]bool{c.ProviderID: true}
+					}
+				}
+			},
+			"Azure lists all machines": func(*rapid.T) { s.show() },
+			"the process dies":         func(t *rapid.T) { s.forget() },
 			"time goes by": func(t *rapid.T) {
 				s.now = s.now.Add(time.Duration(rapid.IntRange(1, 90).Draw(t, "seconds")) * time.Second)
 			},
@@ -291,6 +314,7 @@ func TestInvariantsHoldWhateverAzureDoesAndWheneverTheProcessDies(t *testing.T) 
 				s.check(t)
 			},
 		})
+		s.show()
 		// I3: with no claims left, no pool of ours is left, within a bounded number of steps.
 		for name := range s.claims {
 			s.delete(name)
