@@ -251,14 +251,17 @@ func look[T any](ctx context.Context, poller *runtime.Poller[T], err error) (Pro
 		return Progress{}, err
 	}
 	response, err := poller.Poll(ctx)
+	var refused *azcore.ResponseError
+	if errors.As(err, &refused) && forgotten(refused.StatusCode) {
+		return Progress{Lost: true}, nil
+	}
 	if err != nil {
-		// A 404 means that Azure has forgotten the operation: what it did is read from the pool.
-		if Is(Classify(err), ClassGone) {
-			return Progress{Done: true}, nil
-		}
 		return Progress{}, err
 	}
 	defer func() { _ = response.Body.Close() }() // the SDK has read and buffered it
+	if forgotten(response.StatusCode) {
+		return Progress{Lost: true}, nil // the SDK's poller of a Location takes every 4xx for the operation's failure
+	}
 	if !poller.Done() {
 		next := defaultPoll
 		if after := retryAfter(response.Header); after > 0 {
@@ -274,6 +277,10 @@ func look[T any](ctx context.Context, poller *runtime.Poller[T], err error) (Pro
 	}
 	return Progress{Done: true}, nil
 }
+
+// forgotten says whether the status of an operation answers that there is no such operation, with whatever code and text: ARM keeps the status
+// for a limited time only (https://learn.microsoft.com/azure/azure-resource-manager/management/async-operations).
+func forgotten(status int) bool { return status == http.StatusNotFound || status == http.StatusGone }
 
 // succeeded reads an operation's status; the SDK has buffered the body.
 func succeeded(response *http.Response) bool {

@@ -200,6 +200,35 @@ func TestAFailedOperationIsClassifiedLikeARefusal(t *testing.T) {
 	}
 }
 
+func TestAnOperationThatAzureForgotIsLost(t *testing.T) {
+	for name, answer := range map[string]struct {
+		status int
+		body   string
+	}{
+		"404 without a body":     {404, ""},
+		"404 with an empty code": {404, `{"error":{"code":"","message":""}}`},
+		"404 of the operation":   {404, `{"error":{"code":"OperationNotFound","message":"operation not found"}}`},
+		"404 of the pool":        {404, `{"error":{"code":"NotFound","message":"nothing here"}}`},
+		"410":                    {410, `{"error":{"code":"Gone","message":"expired"}}`},
+	} {
+		for poller, operation := range map[string]map[string]string{
+			"the operation's status": {"Azure-AsyncOperation": "SERVER" + cluster + "/operations/1"},
+			"its location":           {"Location": "SERVER" + cluster + "/operations/1"},
+		} {
+			t.Run(name+" of "+poller, func(t *testing.T) {
+				s, a := newServer(t)
+				s.on("POST /agentPools/p/deleteMachines", 202, operation, "")
+				s.on("GET /operations/1", answer.status, nil, answer.body)
+				h, err := a.DeleteMachines(t.Context(), "p", []string{"m0"})
+				require.NoError(t, err)
+				p, err := a.Look(t.Context(), h)
+				require.NoError(t, err)
+				assert.Equal(t, Progress{Lost: true}, p)
+			})
+		}
+	}
+}
+
 func TestThrottlingClosesTheBucketOnOurSide(t *testing.T) {
 	s, a := newServer(t)
 	s.on("GET ", 429, map[string]string{"Retry-After": "30"}, `{"error":{"code":"TooManyRequests","message":"slow down"}}`)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
@@ -225,6 +226,7 @@ func (a *actor) abort(ctx context.Context, x Abort) error {
 	}
 	log.FromContext(ctx).Info("Aborting an operation that hangs", "pool", x.Pool, "since", op.Started)
 	op.Handle, op.Aborted, op.NextLook = h, a.Clock.Now(), a.Clock.Now()
+	op.NotBefore, op.FailedLooks, op.Forgotten, op.Unread = time.Time{}, 0, false, time.Time{}
 	a.operations[x.Pool] = op
 	a.changed = true
 	a.Cache.Invalidate(x.Pool)

@@ -174,7 +174,7 @@ const lookEvery = 6
 func (e *Engine) lookAtOperations(ctx context.Context) {
 	now := e.Clock.Now()
 	for name, op := range e.operations {
-		if !op.Ended.IsZero() || now.Before(op.NextLook) {
+		if !op.Ended.IsZero() || op.Forgotten || now.Before(op.NextLook) {
 			continue
 		}
 		if e.look(ctx, name, op, now) {
@@ -188,11 +188,12 @@ func (e *Engine) conclude(ctx context.Context, view *azure.View) bool {
 	over, now := false, e.Clock.Now()
 	for name, op := range e.operations {
 		pool, found := view.Pool(name)
-		if !op.Ended.IsZero() || now.Before(op.NotBefore) || !view.At.After(op.Started) || found && !pool.Settled() {
+		if !op.Ended.IsZero() || !view.At.After(op.Started) || found && !pool.Settled() {
 			continue
 		}
 		// The list was read after the operation had ended: what it shows is the result.
-		if !e.look(ctx, name, op, view.At) {
+		looked := !op.Forgotten && !now.Before(op.NotBefore) && e.look(ctx, name, op, view.At)
+		if !looked && !e.endAsPoolSays(ctx, name, pool, view) {
 			continue
 		}
 		over = true
@@ -212,16 +213,16 @@ func (e *Engine) look(ctx context.Context, name string, op Operation, ended time
 	now := e.Clock.Now()
 	switch {
 	case err != nil:
-		failed := azure.Classify(err)
-		op.NotBefore = now.Add(max(failed.RetryAfter, 5*time.Second))
-		op.NextLook = op.NotBefore
-		if failed.Class != azure.ClassThrottle {
-			log.FromContext(ctx).Error(err, "Looking at an operation", "pool", name, "kind", op.Kind)
-		}
+		e.lookLater(ctx, &op, err)
+	case progress.Lost:
+		log.FromContext(ctx).Info("Azure does not know an operation any more", "pool", name, "kind", op.Kind)
+		op.Forgotten = true
+		e.unread(&op)
 	case progress.Done:
 		op.Ended = ended
 		e.ended(ctx, op, progress.Err)
 	default:
+		op.FailedLooks, op.Unread = 0, time.Time{}
 		op.NotBefore = now.Add(max(progress.Next, time.Second))
 		op.NextLook = now.Add(max(progress.Next, lookEvery*e.Intervals.Active))
 	}

@@ -63,6 +63,11 @@ type Operation struct {
 	// NextLook is when it is looked at whatever the view shows, NotBefore when Azure wants to be asked again at the earliest.
 	NextLook  time.Time `json:"-"`
 	NotBefore time.Time `json:"-"`
+	// FailedLooks is how many looks at it have failed in a row. Forgotten says that Azure does not know it any more. Unread is since when
+	// its pool's state must tell how it ended, for one of these reasons; zero: it need not.
+	FailedLooks int       `json:"-"`
+	Forgotten   bool      `json:"-"`
+	Unread      time.Time `json:"-"`
 }
 
 // Hold keeps writes of a pool, or of a key, back until a time, and says why.
