@@ -16,6 +16,7 @@ generate: crds ## Generate deepcopy code, CRDs, the API reference, and the runbo
 .PHONY: crds
 crds: $(CONTROLLER_GEN)
 	@cd $(ROOT)/shared/api && GOWORK=off $(CONTROLLER_GEN) crd:maxDescLen=400 paths=./... output:crd:dir=crds
+	@$(ROOT)/hack/tighten-crds $(ROOT)/shared/api/crds/*.yaml
 
 .PHONY: manifests
 manifests: crds ## Generate RBAC, and copy it and the CRDs to where kustomize reads them.

@@ -16,6 +16,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"kaito.sh/shared/api/embedded"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/shared/conditions"
 	"kaito.sh/shared/flow"
@@ -102,6 +103,10 @@ func (r *Reconciler) createAll(ctx context.Context, s *scope) (flow.Result, erro
 		return flow.Stop(), err
 	}
 	objects, err := job.Build(job.Input{TuningJob: s.tj, Model: s.model, Config: s.config, Claim: s.claim, Options: r.options.Job})
+	var invalid *embedded.InvalidError
+	if errors.As(err, &invalid) {
+		return stall(s, tuningv1alpha1.ReasonInvalidSpec, invalid.Error()), nil
+	}
 	if err != nil {
 		return flow.Stop(), err
 	}

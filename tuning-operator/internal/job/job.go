@@ -99,6 +99,30 @@ type Input struct {
 	Options   Options
 }
 
+// Volumes are the volume sources that a TuningJob names; nil where it names none.
+type Volumes struct {
+	Model, Data, Output, Checkpoint *corev1.VolumeSource
+}
+
+// VolumesOf decodes the volume sources of a TuningJob. The error is an *embedded.InvalidError.
+func VolumesOf(tj *tuningv1alpha1.TuningJob) (Volumes, error) {
+	var v Volumes
+	var err error
+	if s := tj.Spec.Model.Source; s != nil {
+		if v.Model, err = s.VolumeSource.Decode("spec.model.source.volumeSource"); err != nil {
+			return v, err
+		}
+	}
+	if v.Data, err = tj.Spec.Input.VolumeSource.Decode("spec.input.volumeSource"); err != nil {
+		return v, err
+	}
+	if v.Output, err = tj.Spec.Output.VolumeSource.Decode("spec.output.volumeSource"); err != nil {
+		return v, err
+	}
+	v.Checkpoint, err = tj.Spec.Checkpoint.VolumeSource.Decode("spec.checkpoint.volumeSource")
+	return v, err
+}
+
 // Objects of one TuningJob. Service and Claim are nil where they are not needed.
 type Objects struct {
 	Job     *batchv1.Job
@@ -149,10 +173,14 @@ func OwnClaim(tj *tuningv1alpha1.TuningJob) bool {
 	return tj.Spec.Checkpoint.VolumeSource == nil && nodes(tj) == 1
 }
 
-// Build renders the objects. Owner references are the caller's.
+// Build renders the objects. The caller sets the owner references. The error is an *embedded.InvalidError, or a setting of the operator.
 func Build(in Input) (Objects, error) {
 	tj := in.TuningJob
 	config, err := in.Config.JSON()
+	if err != nil {
+		return Objects{}, err
+	}
+	named, err := VolumesOf(tj)
 	if err != nil {
 		return Objects{}, err
 	}
@@ -170,7 +198,7 @@ func Build(in Input) (Objects, error) {
 			Suspend:              ptr.To(Queued(tj)),
 			PodReplacementPolicy: ptr.To(batchv1.Failed),
 			PodFailurePolicy:     failurePolicy(),
-			Template:             template(in, config),
+			Template:             template(in, config, named),
 		},
 	}}
 	out.Policy = policy(tj)

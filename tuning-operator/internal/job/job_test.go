@@ -19,6 +19,7 @@ import (
 	"pgregory.net/rapid"
 	"sigs.k8s.io/yaml"
 
+	"kaito.sh/shared/api/embedded"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/tuning-operator/internal/job"
 	"kaito.sh/tuning-operator/internal/training"
@@ -59,13 +60,13 @@ func everything() *tuningv1alpha1.TuningJob {
 	tj.Labels = map[string]string{job.LabelQueue: "gpus", "kueue.x-k8s.io/priority-class": "high", "other": "not copied"}
 	tj.Spec.Model = tuningv1alpha1.ModelSpec{ID: "org/model", AccessSecret: "hf", Source: &tuningv1alpha1.ModelSource{Image: "registry.example/model:1", ImagePullSecrets: []string{"pull-b", "pull-a"}}}
 	tj.Spec.Input = tuningv1alpha1.Source{Image: "registry.example/data:1", ImagePullSecrets: []string{"pull-a"}}
-	tj.Spec.Output = tuningv1alpha1.Destination{VolumeSource: &corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "results"}}}
+	tj.Spec.Output = tuningv1alpha1.Destination{VolumeSource: embedded.NewVolumeSource(corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "results"}})}
 	tj.Spec.Resources = tuningv1alpha1.ResourcesSpec{
 		Nodes: ptr.To[int32](2), GPUsPerNode: ptr.To[int32](8),
 		Tolerations: []corev1.Toleration{{Key: "spot", Operator: corev1.TolerationOpExists}},
 		Requests:    corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("40"), corev1.ResourceMemory: resource.MustParse("400Gi")},
 	}
-	tj.Spec.Checkpoint = tuningv1alpha1.CheckpointSpec{EverySteps: ptr.To[int32](25), Keep: ptr.To[int32](5), VolumeSource: &corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "rwx"}}}
+	tj.Spec.Checkpoint = tuningv1alpha1.CheckpointSpec{EverySteps: ptr.To[int32](25), Keep: ptr.To[int32](5), VolumeSource: embedded.NewVolumeSource(corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "rwx"}})}
 	tj.Spec.BackoffLimit = ptr.To[int32](1)
 	tj.Spec.ActiveDeadlineSeconds = ptr.To[int64](3600)
 	return tj
@@ -73,8 +74,8 @@ func everything() *tuningv1alpha1.TuningJob {
 
 func volumes() *tuningv1alpha1.TuningJob {
 	tj := seed()
-	source := func(name string) *corev1.VolumeSource {
-		return &corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: name}}
+	source := func(name string) *embedded.VolumeSource {
+		return embedded.NewVolumeSource(corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: name}})
 	}
 	tj.Spec.Method = "lora"
 	tj.Spec.Model.Source = &tuningv1alpha1.ModelSource{VolumeSource: source("weights")}

@@ -49,12 +49,12 @@ func quantity(s string) (resource.Quantity, error) {
 	return q, nil
 }
 
-func template(in Input, config string) corev1.PodTemplateSpec {
+func template(in Input, config string, named Volumes) corev1.PodTemplateSpec {
 	tj := in.TuningJob
 	pod := bare(tj)
 	pod.Spec.TerminationGracePeriodSeconds = ptr.To[int64](graceSeconds)
 	pod.Spec.NodeSelector = nodeSelector(tj)
-	pod.Spec.Volumes = volumes(in)
+	pod.Spec.Volumes = volumes(in, named)
 	pod.Spec.InitContainers = []corev1.Container{fetchContainer(in), trainContainer(in, config)}
 	pod.Spec.Containers = []corev1.Container{pushContainer(in)}
 	trust.Add(&pod.Spec, in.Options.Authorities, Fetch, Push)
@@ -137,23 +137,23 @@ func pushSecret(tj *tuningv1alpha1.TuningJob) []secretMount {
 	return []secretMount{{secret: tj.Spec.Output.ImagePushSecret, volume: "push"}}
 }
 
-func volumes(in Input) []corev1.Volume {
+func volumes(in Input, named Volumes) []corev1.Volume {
 	tj := in.TuningJob
-	out := []corev1.Volume{empty(volumeWork), empty(volumeTemp), {Name: volumeCheckpoint, VolumeSource: checkpointSource(in)}}
+	out := []corev1.Volume{empty(volumeWork), empty(volumeTemp), {Name: volumeCheckpoint, VolumeSource: checkpointSource(in, named)}}
 	if parallel(tj) {
 		// NCCL and data loaders pass tensors through shared memory; a container's own /dev/shm has 64 MiB.
 		out = append(out, corev1.Volume{Name: volumeShared, VolumeSource: corev1.VolumeSource{
 			EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory, SizeLimit: ptr.To(resource.MustParse("8Gi"))},
 		}})
 	}
-	if s := tj.Spec.Model.Source; s != nil && s.VolumeSource != nil {
-		out = append(out, corev1.Volume{Name: volumeModel, VolumeSource: *s.VolumeSource.DeepCopy()})
+	if named.Model != nil {
+		out = append(out, corev1.Volume{Name: volumeModel, VolumeSource: *named.Model})
 	}
-	if s := tj.Spec.Input.VolumeSource; s != nil {
-		out = append(out, corev1.Volume{Name: volumeData, VolumeSource: *s.DeepCopy()})
+	if named.Data != nil {
+		out = append(out, corev1.Volume{Name: volumeData, VolumeSource: *named.Data})
 	}
-	if s := tj.Spec.Output.VolumeSource; s != nil {
-		out = append(out, corev1.Volume{Name: volumeOutput, VolumeSource: *s.DeepCopy()})
+	if named.Output != nil {
+		out = append(out, corev1.Volume{Name: volumeOutput, VolumeSource: *named.Output})
 	}
 	for _, s := range append(pullSecrets(tj), pushSecret(tj)...) {
 		out = append(out, s.source())
@@ -175,11 +175,11 @@ func (s secretMount) source() corev1.Volume {
 	}}}
 }
 
-func checkpointSource(in Input) corev1.VolumeSource {
+func checkpointSource(in Input, named Volumes) corev1.VolumeSource {
 	tj := in.TuningJob
 	switch {
-	case tj.Spec.Checkpoint.VolumeSource != nil:
-		return *tj.Spec.Checkpoint.VolumeSource.DeepCopy()
+	case named.Checkpoint != nil:
+		return *named.Checkpoint
 	case in.Claim.Make && OwnClaim(tj):
 		return corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: ClaimName(tj)}}
 	}

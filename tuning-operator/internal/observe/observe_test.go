@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
+	"kaito.sh/shared/api/embedded"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/tuning-operator/internal/job"
 	"kaito.sh/tuning-operator/internal/message"
@@ -217,7 +218,7 @@ func TestWhyAnAttemptEnded(t *testing.T) {
 func TestHowAJobEnds(t *testing.T) {
 	pushed := encode(t, message.Result{Step: message.StepPush, Push: &message.Push{Image: "registry.example/adapter:1", Digest: "sha256:abc"}})
 	volume := tuningJob()
-	volume.Spec.Output = tuningv1alpha1.Destination{VolumeSource: &corev1.VolumeSource{}}
+	volume.Spec.Output = tuningv1alpha1.Destination{VolumeSource: embedded.NewVolumeSource(corev1.VolumeSource{})}
 	remembered := tuningJob()
 	remembered.Status.Output = &tuningv1alpha1.Output{Digest: "sha256:abc"}
 	oom := pod("a", stops(job.Train, 137, "OOMKilled", "", 5))

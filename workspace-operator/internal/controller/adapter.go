@@ -19,7 +19,11 @@ func adapters(w *kaitov1alpha1.Workspace, in *workload.Input) error {
 				tuned.PullSecrets = []string{t.Output.ImagePushSecret}
 			}
 		case t.Output != nil && t.Output.VolumeSource != nil:
-			tuned.Volume = t.Output.VolumeSource
+			volume, err := t.Output.VolumeSource.Decode("tuning.output.volumeSource")
+			if err != nil {
+				return err
+			}
+			tuned.Volume = volume
 		}
 		in.Tuned = tuned.Name
 		in.Adapters = append(in.Adapters, tuned)
@@ -54,7 +58,11 @@ func adapter(i int, a kaitov1alpha1.AdapterSpec) (workload.Adapter, error) {
 	if name == "" {
 		name = fmt.Sprintf("adapter-%d", i)
 	}
-	return workload.Adapter{Name: name, Image: a.Source.Image, PullSecrets: a.Source.ImagePullSecrets, Volume: a.Source.VolumeSource}, nil
+	volume, err := a.Source.VolumeSource.Decode(field + ".source.volumeSource")
+	if err != nil {
+		return workload.Adapter{}, err
+	}
+	return workload.Adapter{Name: name, Image: a.Source.Image, PullSecrets: a.Source.ImagePullSecrets, Volume: volume}, nil
 }
 
 func isOne(strength string) bool {

@@ -1,13 +1,11 @@
 package controller
 
 import (
-	"maps"
-	"slices"
-
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/selection"
@@ -47,7 +45,7 @@ func CacheOptions() cache.Options {
 		ByObject: map[client.Object]cache.ByObject{
 			&kaitov1alpha1.Workspace{}:                  {Label: everything},
 			&corev1.Node{}:                              {Label: everything, Transform: trimNode},
-			&corev1.ConfigMap{}:                         {Label: everything, Transform: trimConfigMap},
+			&corev1.ConfigMap{}:                         {Label: everything, Transform: trimMetadata},
 			&apiextensionsv1.CustomResourceDefinition{}: {Label: everything, Transform: foreign.Trim},
 			&corev1.Pod{}:                               {Transform: trimPod},
 			&appsv1.Deployment{}:                        {Transform: trimWorkload},
@@ -107,21 +105,14 @@ func isGPU(name corev1.ResourceName) bool {
 	return len(name) > len(vendor) && string(name[:len(vendor)]) == vendor
 }
 
-// trimConfigMap keeps the two keys that a Workspace may name, of whatever ConfigMap has them.
-func trimConfigMap(obj any) (any, error) {
-	cm, ok := obj.(*corev1.ConfigMap)
+// trimMetadata keeps the name and the resource version.
+func trimMetadata(obj any) (any, error) {
+	m, ok := obj.(*metav1.PartialObjectMetadata)
 	if !ok {
 		return obj, nil
 	}
-	stripManagedFields(cm)
-	cm.Annotations, cm.Labels, cm.OwnerReferences, cm.BinaryData = nil, nil, nil, nil
-	maps.DeleteFunc(cm.Data, func(key, _ string) bool {
-		return !slices.Contains([]string{keyInferenceConfig, keyTrainingConfig}, key)
-	})
-	if len(cm.Data) == 0 {
-		cm.Data = nil
-	}
-	return cm, nil
+	m.ObjectMeta = metav1.ObjectMeta{Namespace: m.Namespace, Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion}
+	return m, nil
 }
 
 // trimPod keeps what observe reads.

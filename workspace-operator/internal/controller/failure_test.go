@@ -271,6 +271,11 @@ func TestWhatSomebodyElseHasMadeIsNotTakenOver(t *testing.T) {
 	require.NoError(t, shared.client.Get(t.Context(), client.ObjectKeyFromObject(foreign), got))
 	assert.Equal(t, foreign.Spec.Selector, got.Spec.Selector)
 	assert.Empty(t, got.OwnerReferences)
+
+	require.NoError(t, shared.client.Delete(t.Context(), foreign))
+	eventuallyWorkspace(t, w, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
+		hasCondition(c, w, kaitov1alpha1.ConditionReady, metav1.ConditionTrue, kaitov1alpha1.ReasonReady)
+	})
 }
 
 func TestNodesOfOnesOwnAreUsedOnceAndNeverMade(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"kaito.sh/shared/api/embedded"
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
@@ -54,7 +55,7 @@ func genSource() *rapid.Generator[kaitov1alpha1.DataSource] {
 	return rapid.Custom(func(t *rapid.T) kaitov1alpha1.DataSource {
 		s := kaitov1alpha1.DataSource{Name: names.Draw(t, "name"), Image: names.Draw(t, "image"), ImagePullSecrets: secretList.Draw(t, "pull"), URLs: secretList.Draw(t, "urls")}
 		if rapid.Bool().Draw(t, "volume") {
-			s.VolumeSource = &corev1.VolumeSource{}
+			s.VolumeSource = embedded.NewVolumeSource(corev1.VolumeSource{})
 		}
 		return s
 	})
@@ -83,7 +84,7 @@ func genWorkspace() *rapid.Generator[*kaitov1alpha1.Workspace] {
 		if rapid.Bool().Draw(t, "inference") {
 			w.Inference = &kaitov1alpha1.InferenceSpec{Preset: maybe(genPreset()).Draw(t, "preset"), Config: configs.Draw(t, "config")}
 			if rapid.Bool().Draw(t, "template") {
-				w.Inference.Template = &corev1.PodTemplateSpec{}
+				w.Inference.Template = embedded.NewPodTemplate(corev1.PodTemplateSpec{})
 			}
 			for range rapid.IntRange(0, 3).Draw(t, "adapters") {
 				w.Inference.Adapters = append(w.Inference.Adapters, kaitov1alpha1.AdapterSpec{Source: maybe(genSource()).Draw(t, "source"), Strength: maybe(rapid.SampledFrom([]string{"", "1", "1.0", "0.5"})).Draw(t, "strength")})

@@ -58,7 +58,7 @@ type Options struct {
 	ModelHubToken string
 	// ModelHubHTTP speaks to it; nil: a client of its own.
 	ModelHubHTTP *http.Client
-	// SecretRecheck is how long a Workspace that waits for a Secret waits before it looks again.
+	// SecretRecheck is the time between two looks at what is not watched: a Secret that is missing, or an object that has a needed name.
 	SecretRecheck time.Duration
 	// StatusHold is how long a status may be kept back that says only that work goes on; 0: it is written at once.
 	StatusHold time.Duration
@@ -95,7 +95,7 @@ func (o *Options) Register(fs *flag.FlagSet) {
 	fs.StringVar(&o.Region, "region", o.Region, "Azure region that prices are of; empty: the lowest of all regions")
 	fs.StringVar(&o.ModelHub, "model-hub", o.ModelHub, "where models come from, HuggingFace or a mirror of it, for engines and for what is outside the catalogue; empty: HuggingFace, and nothing outside the catalogue. The environment variable HF_TOKEN is shown to it")
 	fs.IntVar(&o.Workers, "workers", o.Workers, "Workspaces reconciled at once")
-	fs.DurationVar(&o.SecretRecheck, "secret-recheck", o.SecretRecheck, "how often a Workspace that waits for a Secret looks for it")
+	fs.DurationVar(&o.SecretRecheck, "secret-recheck", o.SecretRecheck, "time between two looks at a Secret that is missing, or at another owner's object that has a needed name")
 	fs.DurationVar(&o.StatusHold, "status-hold", o.StatusHold, "how long a status that says only that work goes on may wait for the next news, to save a write; at most 10s, 0: it does not. Verdicts and failures never wait")
 }
 

@@ -149,6 +149,10 @@ func (s *scope) inputs(p *kaitov1alpha1.PlanStatus) string {
 	w := s.workspace
 	resource := w.Resource
 	resource.PreferredNodes = nil // they decide where, and only at first
+	inference, err := asDecoded(w.Inference)
+	if err != nil {
+		return ""
+	}
 	raw, err := json.Marshal(struct {
 		Inference      *kaitov1alpha1.InferenceSpec
 		Preset         *kaitov1alpha1.PresetSpec `json:",omitempty"`
@@ -161,7 +165,7 @@ func (s *scope) inputs(p *kaitov1alpha1.PlanStatus) string {
 		APIKeys        string   `json:",omitempty"`
 		Public         bool     `json:",omitempty"`
 		OwnNodes       []string `json:",omitempty"`
-	}{w.Inference, tuningPreset(w), tunedOutput(w), s.inferenceConfig, resource, p.InstanceType, p.Nodes, p.GPUsPerNode, p.Revision, w.Annotations[AnnotationAPIKeys], public(w), s.ownNames()})
+	}{inference, tuningPreset(w), tunedOutput(w), s.inferenceConfig, resource, p.InstanceType, p.Nodes, p.GPUsPerNode, p.Revision, w.Annotations[AnnotationAPIKeys], public(w), s.ownNames()})
 	if err != nil {
 		return "" // API types always marshal; an empty hash equals none and renders anew
 	}
@@ -176,6 +180,9 @@ func validate(w *kaitov1alpha1.Workspace) error {
 			"name a Secret with the key \"keys\" in the annotation %s (a pod template has no gateway of ours), or remove the annotation", AnnotationLoadBalancer, AnnotationAPIKeys)}
 	}
 	if _, err := picker(w); err != nil {
+		return err
+	}
+	if err := decodes(w); err != nil {
 		return err
 	}
 	return adapters(w, &workload.Input{})

@@ -75,8 +75,8 @@ func (r *Reconciler) applyPool(ctx context.Context, s *scope) error {
 		return &patch.TakenError{Kind: workload.PoolKind.Kind, Key: client.ObjectKeyFromObject(w), Cause: errNotOurs}
 	}
 	in := workload.Input{Workspace: w, Labels: node.OwnerLabels(w), Owner: ownerOf(w), Picker: asked}
-	if w.Inference != nil {
-		in.Template = w.Inference.Template
+	if in.Template, err = templateOf(w); err != nil {
+		return err
 	}
 	if w.Status.Plan != nil {
 		in.Placement.Nodes = w.Status.Plan.Nodes

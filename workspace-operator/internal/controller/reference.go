@@ -13,10 +13,11 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/flow"
+	"kaito.sh/workspace-operator/internal/plan"
 )
 
-// Configuration is read from ConfigMaps that Workspaces name; of all others only names are kept in memory.
-// +kubebuilder:rbac:groups="",resources=configmaps,verbs=list;watch
+// The operator reads a ConfigMap that a Workspace names. Of all others it watches the metadata only.
+// +kubebuilder:rbac:groups="",resources=configmaps,verbs=get;list;watch
 // Whether a named Secret exists is asked by a create with dryRun=All, so that no right to read Secrets is needed; an admission policy
 // that is installed with the operator refuses its creates without dryRun. See docs/adr/0004-secret-existence.md.
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=create
@@ -81,8 +82,7 @@ func (s *scope) block(o outcome) {
 
 func (r *Reconciler) config(ctx context.Context, s *scope, name, key, field string) (string, error) {
 	w := s.workspace
-	cm := &corev1.ConfigMap{}
-	err := r.client.Get(ctx, client.ObjectKey{Namespace: w.Namespace, Name: name}, cm)
+	read, err := r.configs.read(ctx, client.ObjectKey{Namespace: w.Namespace, Name: name}, key)
 	if apierrors.IsNotFound(err) {
 		s.block(stuck(kaitov1alpha1.ReasonConfigMapNotFound, fmt.Sprintf(
 			"%s names the ConfigMap %s/%s, which does not exist: create it with the key %s, or remove the field", field, w.Namespace, name, key)))
@@ -91,12 +91,15 @@ func (r *Reconciler) config(ctx context.Context, s *scope, name, key, field stri
 	if err != nil {
 		return "", fmt.Errorf("reading ConfigMap %s/%s: %w", w.Namespace, name, err)
 	}
-	text, ok := cm.Data[key]
-	if !ok {
+	switch {
+	case !read.found:
 		s.block(stuck(kaitov1alpha1.ReasonConfigMapNotFound, fmt.Sprintf(
 			"%s names the ConfigMap %s/%s, which has no key %s: add it", field, w.Namespace, name, key)))
+	case read.bytes > plan.MaxConfigBytes:
+		s.block(stuck(kaitov1alpha1.ReasonInvalidConfig, fmt.Sprintf(
+			"%s names the ConfigMap %s/%s, whose key %s has %d bytes: at most %d are allowed; shorten it", field, w.Namespace, name, key, read.bytes, plan.MaxConfigBytes)))
 	}
-	return text, nil
+	return read.text, nil
 }
 
 // namedSecret is a Secret and the field that names it.

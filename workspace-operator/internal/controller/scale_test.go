@@ -11,6 +11,7 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"kaito.sh/shared/api/embedded"
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 	"kaito.sh/shared/test/eventually"
@@ -20,9 +21,9 @@ import (
 func templated(namespace string, count int32) *kaitov1alpha1.Workspace {
 	w := serving(namespace, "model")
 	w.Resource.Count = ptr.To(count)
-	w.Inference = &kaitov1alpha1.InferenceSpec{Template: &corev1.PodTemplateSpec{Spec: corev1.PodSpec{
+	w.Inference = &kaitov1alpha1.InferenceSpec{Template: embedded.NewPodTemplate(corev1.PodTemplateSpec{Spec: corev1.PodSpec{
 		Containers: []corev1.Container{{Name: "server", Image: "example.com/server:1"}},
-	}}}
+	}})}
 	return w
 }
 

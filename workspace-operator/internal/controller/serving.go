@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	"kaito.sh/shared/api/embedded"
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/flow"
 	"kaito.sh/shared/patch"
@@ -56,11 +57,11 @@ func (r *Reconciler) serve(ctx context.Context, s *scope) (flow.Result, error) {
 	}
 	s.pick()
 	if err := r.applyBudget(ctx, s); err != nil {
-		return s.unapplied(err)
+		return r.unapplied(s, err)
 	}
 	if s.plan != nil && s.resource.ok() && s.blocked == nil {
 		if err := r.applyWorkload(ctx, s); err != nil {
-			return s.unapplied(err)
+			return r.unapplied(s, err)
 		}
 	}
 	if s.server == nil {
@@ -68,7 +69,7 @@ func (r *Reconciler) serve(ctx context.Context, s *scope) (flow.Result, error) {
 		return flow.Continue(), nil
 	}
 	if err := r.applyPool(ctx, s); err != nil {
-		return s.unapplied(err)
+		return r.unapplied(s, err)
 	}
 	return r.readWorkload(ctx, s)
 }
@@ -80,16 +81,23 @@ func (s *scope) unserved() outcome {
 	return pending
 }
 
+// untilNameIsFree reconciles again after a while. The object that has the name carries no label of ours, so its deletion is not watched.
+func (r *Reconciler) untilNameIsFree() flow.Result { return flow.StopUntil(r.options.SecretRecheck) }
+
 // unapplied types the errors that a person must act on; all others are tried again.
-func (s *scope) unapplied(err error) (flow.Result, error) {
+func (r *Reconciler) unapplied(s *scope, err error) (flow.Result, error) {
 	var taken *patch.TakenError
 	var refused *specError
+	var invalid *embedded.InvalidError
 	switch {
 	case errors.As(err, &taken):
 		s.inference = stuck(kaitov1alpha1.ReasonNameTaken, taken.Error())
-		return flow.Stop(), nil
+		return r.untilNameIsFree(), nil
 	case errors.As(err, &refused):
 		s.inference = stuck(kaitov1alpha1.ReasonInvalidSpec, refused.message)
+		return flow.Stop(), nil
+	case errors.As(err, &invalid):
+		s.inference = stuck(kaitov1alpha1.ReasonInvalidSpec, invalid.Error())
 		return flow.Stop(), nil
 	case apierrors.IsInvalid(err):
 		s.inference = stuck(kaitov1alpha1.ReasonInvalidSpec, "the API server refuses the workload: "+err.Error())
@@ -262,8 +270,9 @@ func (r *Reconciler) workloadInput(s *scope) (workload.Input, error) {
 		Placement: workload.Placement{Nodes: s.plan.Status.Nodes},
 		Releasing: s.releasing(),
 	}
-	if w.Inference != nil {
-		in.Template = w.Inference.Template
+	var err error
+	if in.Template, err = templateOf(w); err != nil {
+		return in, err
 	}
 	in.Hash = s.inputs(&s.plan.Status)
 	in.Engine = s.plan.Engine

@@ -77,7 +77,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer
 		Watches(&corev1.Pod{}, first(ofServer, byLabels()), builder.WithPredicates(changed(podChanged))).
 		Watches(&corev1.Node{}, first(ofPlace, handler.EnqueueRequestsFromMapFunc(w.ofNode)), builder.WithPredicates(nodeNews())).
 		Watches(&kaitov1alpha1.Workspace{}, handler.EnqueueRequestsFromMapFunc(w.waiting), builder.WithPredicates(freesNodes())).
-		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(w.ofConfigMap)).
+		WatchesMetadata(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(w.ofConfigMap)).
 		Watches(&apiextensionsv1.CustomResourceDefinition{}, handler.EnqueueRequestsFromMapFunc(w.ofDefinition),
 			builder.WithPredicates(predicate.NewPredicateFuncs(func(o client.Object) bool { return kinds.Concerns(o.GetName()) })))
 	if learned != nil {

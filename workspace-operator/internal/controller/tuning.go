@@ -66,7 +66,7 @@ func (r *Reconciler) tune(ctx context.Context, s *scope) (flow.Result, error) {
 	job := s.job
 	if job != nil && !metav1.IsControlledBy(job, s.workspace) {
 		s.started = stuck(kaitov1alpha1.ReasonNameTaken, fmt.Sprintf("TuningJob %s/%s belongs to somebody else: delete or rename it, or give the Workspace another name", job.Namespace, job.Name))
-		return flow.Stop(), nil
+		return r.untilNameIsFree(), nil
 	}
 	if job == nil {
 		if !s.resource.ok() || s.blocked != nil {
@@ -88,7 +88,7 @@ func (r *Reconciler) startTuning(ctx context.Context, s *scope) (flow.Result, er
 	var taken *patch.TakenError
 	if errors.As(err, &taken) {
 		s.started = stuck(kaitov1alpha1.ReasonNameTaken, taken.Error())
-		return flow.Stop(), nil
+		return r.untilNameIsFree(), nil
 	}
 	if err != nil {
 		return flow.Stop(), err

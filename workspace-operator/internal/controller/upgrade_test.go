@@ -27,6 +27,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/yaml"
 
+	"kaito.sh/shared/api/embedded"
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
@@ -56,7 +57,7 @@ func upgraded() map[string]*kaitov1alpha1.Workspace {
 	out["adapters"].Inference.Adapters = []kaitov1alpha1.AdapterSpec{{Source: &kaitov1alpha1.DataSource{Name: "style", Image: "registry.example.com/style:1"}}}
 	out["several"].Inference.Preset.Name = "llama-3.3-70b-instruct"
 	out["several"].Resource.Count = ptr.To[int32](4)
-	out["template"].Inference = &kaitov1alpha1.InferenceSpec{Template: &corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "mine", Image: "example.com/mine:1"}}}}}
+	out["template"].Inference = &kaitov1alpha1.InferenceSpec{Template: embedded.NewPodTemplate(corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "mine", Image: "example.com/mine:1"}}}})}
 	out["tuned"].Inference = nil
 	out["tuned"].Tuning = &kaitov1alpha1.TuningSpec{
 		Preset: &kaitov1alpha1.PresetSpec{Name: "phi-4-mini-instruct"}, Method: kaitov1alpha1.MethodLora,

@@ -65,6 +65,7 @@ type Reconciler struct {
 	nodeClaims node.API
 
 	plans        memo
+	configs      *configTexts
 	reservations reservations
 	drift        drift
 	holds        *holds
@@ -105,7 +106,8 @@ func New(c Config) (*Reconciler, error) {
 		client: c.Client, unshown: c.Unshown, live: c.Live, foreign: c.Foreign, secrets: c.Secrets, planner: c.Planner, models: c.Models,
 		events: c.Events, clock: c.Clock, metrics: c.Metrics, options: c.Options,
 		machines: node.Machines{}, nodeClaims: node.NodeClaims{Class: class},
-		plans: memo{kept: map[types.UID]memoized{}}, reservations: reservations{taken: map[string]types.UID{}},
+		configs: newConfigTexts(c.Client, c.Live),
+		plans:   memo{kept: map[types.UID]memoized{}}, reservations: reservations{taken: map[string]types.UID{}},
 		drift: drift{tolerated: map[types.UID]map[types.UID]string{}},
 		holds: &holds{clock: c.Clock, limit: c.Options.StatusHold, held: map[types.UID]held{}},
 	}, nil

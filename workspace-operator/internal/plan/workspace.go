@@ -111,7 +111,7 @@ func tunedRank(text string) int {
 			LoraConfig struct{ R int } `json:"LoraConfig"`
 		} `json:"training_config"`
 	}
-	if err := yaml.Unmarshal([]byte(text), &document); err != nil {
+	if len(text) > MaxConfigBytes || yaml.Unmarshal([]byte(text), &document) != nil {
 		return loraRanks[0]
 	}
 	return max(document.LoraConfig.R, document.TrainingConfig.LoraConfig.R, loraRanks[0])

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"kaito.sh/shared/api/embedded"
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/workspace-operator/internal/tune"
@@ -67,10 +68,11 @@ func TestTheModelIsNamedAsTheUserNamedIt(t *testing.T) {
 func TestTheJobSharesNoMemoryWithTheWorkspace(t *testing.T) {
 	t.Parallel()
 	w := workspace(func(w *kaitov1alpha1.Workspace) {
-		w.Tuning.Output = &kaitov1alpha1.DataDestination{VolumeSource: &corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "c"}}}
+		w.Tuning.Output = &kaitov1alpha1.DataDestination{VolumeSource: embedded.NewVolumeSource(corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "c"}})}
 	})
-	tune.Job(tune.Input{Workspace: w}).Spec.Output.VolumeSource.PersistentVolumeClaim.ClaimName = "changed"
-	assert.Equal(t, "c", w.Tuning.Output.VolumeSource.PersistentVolumeClaim.ClaimName)
+	before := string(w.Tuning.Output.VolumeSource.Raw)
+	tune.Job(tune.Input{Workspace: w}).Spec.Output.VolumeSource.Raw[0] = 'x'
+	assert.Equal(t, before, string(w.Tuning.Output.VolumeSource.Raw))
 }
 
 func TestEmptySectionsDoNotPanic(t *testing.T) {

@@ -1,7 +1,7 @@
 package v1alpha1
 
 import (
-	corev1 "k8s.io/api/core/v1"
+	"kaito.sh/shared/api/embedded"
 )
 
 // AccessMode says whether the model's weights are free to fetch. It is KAITO's and is accepted as it is there.
@@ -61,7 +61,7 @@ type InferenceSpec struct {
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +kubebuilder:validation:Schemaless
 	// +kubebuilder:validation:Type=object
-	Template *corev1.PodTemplateSpec `json:"template,omitempty"`
+	Template *embedded.PodTemplate `json:"template,omitempty"`
 	// config is the name of a ConfigMap with the key inference_config.yaml. Edits are rolled out.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
@@ -114,7 +114,7 @@ type DataSource struct {
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +kubebuilder:validation:Schemaless
 	// +kubebuilder:validation:Type=object
-	VolumeSource *corev1.VolumeSource `json:"volumeSource,omitempty"`
+	VolumeSource *embedded.VolumeSource `json:"volumeSource,omitempty"`
 	// dataset is a HuggingFace dataset id org/name, with an optional @revision.
 	// +optional
 	// +kubebuilder:validation:MaxLength=256

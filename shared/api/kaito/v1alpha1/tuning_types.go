@@ -1,7 +1,7 @@
 package v1alpha1
 
 import (
-	corev1 "k8s.io/api/core/v1"
+	"kaito.sh/shared/api/embedded"
 )
 
 // ServePolicy says whether the tuned model is served.
@@ -71,5 +71,5 @@ type DataDestination struct {
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +kubebuilder:validation:Schemaless
 	// +kubebuilder:validation:Type=object
-	VolumeSource *corev1.VolumeSource `json:"volumeSource,omitempty"`
+	VolumeSource *embedded.VolumeSource `json:"volumeSource,omitempty"`
 }

@@ -101,7 +101,7 @@ type KubeletConfiguration struct {
 	// +optional
 	EvictionSoft map[string]string `json:"evictionSoft,omitempty"`
 	// +optional
-	EvictionSoftGracePeriod map[string]metav1.Duration `json:"evictionSoftGracePeriod,omitempty"`
+	EvictionSoftGracePeriod map[string]Duration `json:"evictionSoftGracePeriod,omitempty"`
 	// +optional
 	EvictionMaxPodGracePeriod *int32 `json:"evictionMaxPodGracePeriod,omitempty"`
 	// +optional
@@ -115,6 +115,11 @@ type KubeletConfiguration struct {
 	// +optional
 	CPUCFSQuota *bool `json:"cpuCFSQuota,omitempty"`
 }
+
+// Duration is a length of time as Go's time.ParseDuration reads it, for example 1m30s.
+// +kubebuilder:validation:MaxLength=64
+// +kubebuilder:validation:Pattern=`^([0-9]{1,9}(\.[0-9]{1,9})?(ns|us|ms|s|m|h))+$`
+type Duration string
 
 // MachineStatus is what the provisioner has seen.
 type MachineStatus struct {

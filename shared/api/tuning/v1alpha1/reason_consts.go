@@ -20,6 +20,8 @@ const (
 
 // Reasons for which nothing is created until a person has acted; the job goes on by itself then.
 const (
+	// ReasonInvalidSpec: a field of the spec does not hold what its type allows.
+	ReasonInvalidSpec = "InvalidSpec"
 	// ReasonModelUnknown: spec.model.preset is in no catalogue.
 	ReasonModelUnknown = "ModelUnknown"
 	// ReasonConfigNotFound: the ConfigMap that spec.config names, or its key, is missing.

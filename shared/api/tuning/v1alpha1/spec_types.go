@@ -4,6 +4,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"kaito.sh/shared/api/embedded"
 )
 
 // Method is how the model is tuned; letter case does not matter.
@@ -107,7 +109,7 @@ type ModelSource struct {
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +kubebuilder:validation:Schemaless
 	// +kubebuilder:validation:Type=object
-	VolumeSource *corev1.VolumeSource `json:"volumeSource,omitempty"`
+	VolumeSource *embedded.VolumeSource `json:"volumeSource,omitempty"`
 }
 
 // Source is the training data: exactly one of urls, image, volumeSource and dataset.
@@ -138,7 +140,7 @@ type Source struct {
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +kubebuilder:validation:Schemaless
 	// +kubebuilder:validation:Type=object
-	VolumeSource *corev1.VolumeSource `json:"volumeSource,omitempty"`
+	VolumeSource *embedded.VolumeSource `json:"volumeSource,omitempty"`
 	// dataset is a HuggingFace dataset id org/name, with an optional @revision.
 	// +optional
 	// +kubebuilder:validation:MaxLength=256
@@ -161,7 +163,7 @@ type Destination struct {
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +kubebuilder:validation:Schemaless
 	// +kubebuilder:validation:Type=object
-	VolumeSource *corev1.VolumeSource `json:"volumeSource,omitempty"`
+	VolumeSource *embedded.VolumeSource `json:"volumeSource,omitempty"`
 }
 
 // ResourcesSpec says what the job runs on.
@@ -209,7 +211,7 @@ type CheckpointSpec struct {
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +kubebuilder:validation:Schemaless
 	// +kubebuilder:validation:Type=object
-	VolumeSource *corev1.VolumeSource `json:"volumeSource,omitempty"`
+	VolumeSource *embedded.VolumeSource `json:"volumeSource,omitempty"`
 }
 
 // TuningJobStatus is what the operator has seen.
