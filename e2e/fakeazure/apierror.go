@@ -25,6 +25,10 @@ func (e *apiError) write(w http.ResponseWriter) {
 	if e.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(e.RetryAfter))
 	}
+	if e.Code == "" {
+		w.WriteHeader(e.HTTP) // without a body
+		return
+	}
 	var body any = map[string]any{"error": e}
 	if e.AKS {
 		body = map[string]any{"code": e.Code, "details": nil, "message": e.Message, "subcode": e.Subcode}

@@ -205,10 +205,10 @@ func (s *Server) routePool(c *call, rest []string, get bool) func(*call) *apiErr
 func (s *Server) routeProvider(c *call, provider string, rest []string, get bool) func(*call) *apiError {
 	switch {
 	case provider == "microsoft.containerservice" && len(rest) == 4 && rest[2] == "operations":
-		c.Verb, c.name = "operation", rest[3]
+		c.Verb, c.name, c.Operation = "operation", rest[3], rest[3]
 		return only(get, s.getOperation)
 	case provider == "microsoft.containerservice" && len(rest) == 4 && rest[2] == "operationresults":
-		c.Verb, c.name = "operationResult", rest[3]
+		c.Verb, c.name, c.Operation = "operationResult", rest[3], rest[3]
 		return only(get, s.getOperationResult)
 	case provider == "microsoft.compute" && len(rest) == 3 && rest[2] == "usages":
 		c.Verb = "listUsages"

@@ -17,7 +17,9 @@ type Write struct {
 	// PowerState is the cluster's then, Told what the last GET of the cluster was answered, and ToldAt when that was.
 	PowerState, Told string
 	ToldAt           time.Time
-	Time             time.Time
+	// Retagged is when a person replaced the pool's tags last; zero: never.
+	Retagged time.Time
+	Time     time.Time
 }
 
 // Accepted are the writes that changed something.
@@ -49,7 +51,7 @@ func (s *Server) asked(c *call) *asked {
 		Verb: c.Verb, Pool: c.Pool, PowerState: string(s.power), Told: string(s.told), ToldAt: s.toldAt, Time: s.now(),
 	}}
 	if p := s.pools[c.Pool]; p != nil {
-		a.write.Tags = maps.Clone(p.Tags)
+		a.write.Tags, a.write.Retagged = maps.Clone(p.Tags), p.Retagged
 		return a
 	}
 	a.write.Absent = true

@@ -21,8 +21,10 @@ func (s *Server) evict(providerID string) {
 	for _, p := range s.pools {
 		for _, m := range p.Machines {
 			if s.vm(p, m).ProviderID == providerID {
+				if !m.Surge {
+					p.Count--
+				}
 				s.leave(p, m)
-				p.Count--
 				p.ETag++
 				return
 			}

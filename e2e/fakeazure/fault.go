@@ -41,6 +41,13 @@ type Fault struct {
 	NoGPU      bool `json:"noGPU,omitempty"`
 	NotReady   bool `json:"notReady,omitempty"`
 
+	// Empty has a list be answered with 200 and nothing in it, Short with its last so many entries left out. They are for listMachines and
+	// listPools.
+	Empty bool `json:"empty,omitempty"`
+	Short int  `json:"short,omitempty"`
+	// NoResourceID has the first so many entries of a list of machines come without their resourceId.
+	NoResourceID int `json:"noResourceID,omitempty"`
+
 	seen int
 }
 
@@ -84,10 +91,12 @@ func (f *Fault) validate() error {
 		return fmt.Errorf("async is set without an error")
 	case f.Fails != 0 && !f.async():
 		return fmt.Errorf("fails is %d without an error that an operation ends with", f.Fails)
+	case f.Short < 0 || f.NoResourceID < 0:
+		return fmt.Errorf("short %d and noResourceID %d must not be negative", f.Short, f.NoResourceID)
 	case f.Skip < 0 || f.Times < 0 || f.Fails < 0 || f.Page < 0:
 		return fmt.Errorf("skip %d, times %d, fails %d and page %d must not be negative", f.Skip, f.Times, f.Fails, f.Page)
-	case !fails && f.Drop == Serve && !f.Hang && !f.ofNodes():
-		return fmt.Errorf("nothing happens; set one of kind, error, drop, hang, neverJoins, noGPU, notReady")
+	case !fails && f.Drop == Serve && !f.Hang && !f.ofNodes() && !f.ofLists():
+		return fmt.Errorf("nothing happens; set one of kind, error, drop, hang, neverJoins, noGPU, notReady, empty, short, noResourceID")
 	}
 	return nil
 }
@@ -97,6 +106,7 @@ func (f *Fault) async() bool {
 }
 
 func (f *Fault) fails() bool   { return f.Error != nil || f.Kind != "" }
+func (f *Fault) ofLists() bool { return f.Empty || f.Short > 0 || f.NoResourceID > 0 }
 func (f *Fault) ofNodes() bool { return f.NeverJoins || f.NoGPU || f.NotReady }
 
 // AddFault adds a line to the script. A line that cannot be played is a mistake of the program, and panics.

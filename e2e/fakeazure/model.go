@@ -16,10 +16,13 @@ const (
 	stateScaling   = "Scaling"
 	stateUpdating  = "Updating"
 	stateDeleting  = "Deleting"
+	stateUpgrading = "Upgrading"
 	stateCanceling = "Canceling"
 	stateCanceled  = "Canceled"
 	stateSucceeded = "Succeeded"
 	stateFailed    = "Failed"
+	// stateUpgradingImage is that of a pool whose node image alone is upgraded.
+	stateUpgradingImage = "UpgradingNodeImageVersion"
 )
 
 // pool is an agent pool. Properties are kept as they came, so that what a client sends it gets back.
@@ -33,6 +36,8 @@ type pool struct {
 	Next              int               `json:"next"`
 	Machines          []*machine        `json:"machines,omitempty"`
 	Operation         string            `json:"operation,omitempty"`
+	Ghosts            []ghost           `json:"ghosts,omitempty"`
+	Retagged          time.Time         `json:"retagged,omitzero"`
 }
 
 // machine is a VM of a pool.
@@ -45,6 +50,9 @@ type machine struct {
 	NoGPU    bool      `json:"noGPU,omitempty"`
 	NotReady bool      `json:"notReady,omitempty"`
 	Zone     string    `json:"zone,omitempty"`
+	// Surge says that the machine is there for the time of an upgrade only.
+	Surge   bool     `json:"surge,omitempty"`
+	Reimage *reimage `json:"reimage,omitempty"`
 }
 
 // operation is what a write started.
@@ -61,6 +69,8 @@ type operation struct {
 	Fails *apiError `json:"fails,omitempty"`
 	// Gone are the indexes that deleteMachines removes.
 	Gone []int `json:"gone,omitempty"`
+	// Rollout is what an upgrade does.
+	Rollout *rollout `json:"rollout,omitempty"`
 
 	// missing says how many of the machines asked for do not come; nil: none.
 	missing func(wanted int) int
@@ -166,8 +176,12 @@ type PoolState struct {
 	Name, Size, ProvisioningState string
 	Count                         int
 	Tags                          map[string]string
-	// Machines by provider id, as Nodes carry it.
+	// Machines by provider id, as Nodes carry it: those that exist, whatever a list says.
 	Machines []string
+	// Surge are those of them that an upgrade removes again.
+	Surge []string
+	// Autoscaled says that the cluster autoscaler is on.
+	Autoscaled bool
 }
 
 // State is a copy of what the cloud holds now.
@@ -178,10 +192,13 @@ func (s *Server) State() State {
 	out := State{PowerState: string(s.power), Calls: maps.Clone(s.calls), Throttled: s.throttled, Writes: slices.Clone(s.writes)}
 	for _, name := range s.poolNames() {
 		p := s.pools[name]
-		state := PoolState{Name: name, Size: p.text("vmSize"), ProvisioningState: p.ProvisioningState, Count: p.Count, Tags: maps.Clone(p.Tags)}
+		state := PoolState{Name: name, Size: p.text("vmSize"), ProvisioningState: p.ProvisioningState, Count: p.Count, Tags: maps.Clone(p.Tags), Autoscaled: p.autoscaled()}
 		for _, m := range p.Machines {
 			if !m.Listed.After(s.now()) {
 				state.Machines = append(state.Machines, s.vm(p, m).ProviderID)
+				if m.Surge {
+					state.Surge = append(state.Surge, s.vm(p, m).ProviderID)
+				}
 			}
 		}
 		out.Pools = append(out.Pools, state)

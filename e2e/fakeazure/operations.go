@@ -11,19 +11,25 @@ import (
 // pollEvery is what Retry-After tells clients of a running operation.
 const pollEvery = 1
 
-// begin starts an operation on a pool and tells the client where to look at it.
-func (s *Server) begin(c *call, p *pool, kind string, takes time.Duration) *operation {
+// start starts an operation on a pool.
+func (s *Server) start(p *pool, kind string, takes time.Duration) *operation {
 	s.serial++
 	now := s.now()
 	op := &operation{ID: fmt.Sprintf("00000000-0000-0000-0001-%012d", s.serial), Pool: p.Name, Kind: kind, Start: now, Due: now.Add(takes), Status: operationRunning}
+	s.operations[op.ID] = op
+	p.Operation = op.ID
+	p.ETag++
+	return op
+}
+
+// begin starts an operation on a pool and tells the client where to look at it.
+func (s *Server) begin(c *call, p *pool, kind string, takes time.Duration) *operation {
+	op := s.start(p, kind, takes)
 	op.Hangs = s.matchHang(c.Request, p) != nil
 	if f := s.matchResult(c.Request, p); f != nil {
 		op.Fails, op.Hangs = f.Error, op.Hangs || f.Hang
 		op.missing = f.missing
 	}
-	s.operations[op.ID] = op
-	p.Operation = op.ID
-	p.ETag++
 	base := fmt.Sprintf("https://%s/subscriptions/%s/providers/Microsoft.ContainerService/locations/%s/", c.r.Host, s.options.SubscriptionID, s.options.Location)
 	header := c.w.Header()
 	header.Set("Azure-AsyncOperation", base+"operations/"+op.ID+"?api-version=2025-02-01")
@@ -77,6 +83,7 @@ func (s *Server) advance() {
 			continue
 		}
 		for _, m := range p.Machines {
+			s.reimaging(p, m, now)
 			if !m.Joined && !m.Never && !m.JoinAt.After(now) && s.power == PowerRunning {
 				m.Joined, s.dirty = true, true
 				s.pending = append(s.pending, nodeEvent{VM: s.vm(p, m)})
@@ -97,6 +104,8 @@ func (s *Server) end(p *pool, op *operation) {
 	switch op.Kind {
 	case "Aborting":
 		p.ProvisioningState = stateCanceled
+	case "Upgrading":
+		s.rolled(p, op)
 	case "Deleting":
 		for len(p.Machines) > 0 {
 			s.leave(p, p.Machines[0])
@@ -115,6 +124,7 @@ func (s *Server) end(p *pool, op *operation) {
 // leave takes a machine away.
 func (s *Server) leave(p *pool, m *machine) {
 	p.Machines = slices.DeleteFunc(p.Machines, func(other *machine) bool { return other == m })
+	p.haunt(m, s.now())
 	if m.Joined {
 		s.pending = append(s.pending, nodeEvent{VM: s.vm(p, m), Leave: true})
 	}
@@ -136,6 +146,9 @@ func (s *Server) nextDue() time.Time {
 			earlier(op.Due)
 		}
 		for _, m := range p.Machines {
+			if at := m.nextReimage(); !at.IsZero() {
+				earlier(at)
+			}
 			if !m.Joined && !m.Never && s.power == PowerRunning {
 				earlier(m.JoinAt)
 			}

@@ -89,6 +89,8 @@ type Request struct {
 	// getMachine, operation, operationResult, listUsages, listSKUs.
 	Verb string
 	Pool string
+	// Operation is the id that a look at an operation names.
+	Operation string
 	// Write is true for what changes something.
 	Write bool
 	// Page of a list, from 1; Count that a PUT asks for.

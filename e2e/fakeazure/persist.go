@@ -25,6 +25,7 @@ type saved struct {
 	Tokens     map[string]time.Time  `json:"tokens"`
 	Serial     int                   `json:"serial"`
 	Pending    []nodeEvent           `json:"pending,omitempty"`
+	Lag        time.Duration         `json:"lag,omitempty"`
 }
 
 func (s *Server) load() error {
@@ -40,6 +41,7 @@ func (s *Server) load() error {
 		return fmt.Errorf("reading the state: %w", err)
 	}
 	s.pools, s.operations, s.power, s.tokens, s.serial, s.pending = state.Pools, state.Operations, state.Power, state.Tokens, state.Serial, state.Pending
+	s.lag = state.Lag
 	if ahead := state.Now.Sub(s.now()); ahead > 0 {
 		s.shift(-ahead)
 	}
@@ -53,8 +55,14 @@ func (s *Server) shift(by time.Duration) {
 		op.Start, op.Due = op.Start.Add(by), op.Due.Add(by)
 	}
 	for _, p := range s.pools {
+		for i := range p.Ghosts {
+			p.Ghosts[i].Gone = p.Ghosts[i].Gone.Add(by)
+		}
 		for _, m := range p.Machines {
 			m.Listed, m.JoinAt = m.Listed.Add(by), m.JoinAt.Add(by)
+			if r := m.Reimage; r != nil {
+				r.From, r.Until = r.From.Add(by), r.Until.Add(by)
+			}
 		}
 	}
 }
@@ -66,7 +74,7 @@ func (s *Server) save() error {
 		addresses[i] = listener.Addr().String()
 	}
 	s.dirty = false
-	state := saved{Now: s.now(), Pools: s.pools, Operations: s.operations, Power: s.power, Tokens: s.tokens, Serial: s.serial, Pending: s.pending}
+	state := saved{Now: s.now(), Pools: s.pools, Operations: s.operations, Power: s.power, Tokens: s.tokens, Serial: s.serial, Pending: s.pending, Lag: s.lag}
 	return errors.Join(writeJSON(filepath.Join(s.options.Dir, stateFile), state), writeJSON(filepath.Join(s.options.Dir, addressFile), addresses))
 }
 

@@ -46,7 +46,7 @@ func (s *Server) listPools(c *call) *apiError {
 	for _, name := range s.poolNames() {
 		items = append(items, item{name, s.render(s.pools[name])})
 	}
-	s.page(c, items)
+	s.page(c, s.garbled(c, nil, items))
 	return nil
 }
 
@@ -167,6 +167,12 @@ func (s *Server) updatePool(c *call, p *pool, properties map[string]any, count i
 				Message: fmt.Sprintf("Changing property 'properties.%s' is not allowed.", key)}
 		}
 	}
+	if p.autoscaled() && properties["enableAutoScaling"] == true && count != p.Count {
+		// The text is that of https://github.com/Azure/AKS/issues/1248, and the az CLI refuses the same before it asks
+		// (https://github.com/Azure/azure-cli/pull/13996).
+		return &apiError{HTTP: http.StatusBadRequest, Code: "BadRequest", AKS: true,
+			Message: fmt.Sprintf("Cannot manually scale and enable cluster autoscaler in the same update operation on VMSS Agentpool '%s'.", p.Name)}
+	}
 	if err := s.quota(p, count-len(p.Machines)); err != nil {
 		return err
 	}
@@ -267,6 +273,9 @@ func (s *Server) abort(c *call) *apiError {
 		return &apiError{HTTP: http.StatusBadRequest, Code: "OperationNotAllowed", AKS: true, Message: "There is no operation to abort."}
 	}
 	running := s.operations[p.Operation]
+	for _, m := range p.Machines {
+		m.Surge = false // what an upgrade has added stays when it is aborted
+	}
 	running.Status, running.Error = operationCanceled, &apiError{Code: "OperationPreempted", Message: "The operation was preempted by an abort."}
 	p.Operation, p.ProvisioningState = "", stateCanceling
 	p.ETag++
@@ -282,12 +291,10 @@ func (s *Server) listMachines(c *call) *apiError {
 		return err
 	}
 	var items []item
-	for _, m := range p.Machines { // by age, which is the order of their numbers and names
-		if !m.Listed.After(s.now()) {
-			items = append(items, item{machineName(p.Name, m.Index), s.renderMachine(p, m)})
-		}
+	for _, m := range s.listed(p) {
+		items = append(items, item{machineName(p.Name, m.Index), s.renderMachine(p, m)})
 	}
-	s.page(c, items)
+	s.page(c, s.garbled(c, p, items))
 	return nil
 }
 

@@ -37,6 +37,14 @@ type Event struct {
 	Quota map[string]Quota `json:"quota,omitempty"`
 	// ClearFaults empties the script of faults.
 	ClearFaults bool `json:"clearFaults,omitempty"`
+	// Upgrade starts an upgrade of a pool, with surge machines.
+	Upgrade *Upgrade `json:"upgrade,omitempty"`
+	// Retag replaces a pool's tags.
+	Retag *Retag `json:"retag,omitempty"`
+	// Autoscale switches a pool's cluster autoscaler on or off.
+	Autoscale *Autoscale `json:"autoscale,omitempty"`
+	// ListLag is how far lists of machines lag from now on; 0: not at all.
+	ListLag *metav1.Duration `json:"listLag,omitempty"`
 }
 
 // ForeignPool is an agent pool that is not made by a PUT.
@@ -59,6 +67,7 @@ func (e Event) validate() error {
 	set := 0
 	for _, is := range []bool{
 		e.Power != "", e.Evict != "", e.EvictSpot != 0, e.RemovePool != "", e.AddPool != nil, e.Node != nil, len(e.Quota) > 0, e.ClearFaults,
+		e.Upgrade != nil, e.Retag != nil, e.Autoscale != nil, e.ListLag != nil,
 	} {
 		if is {
 			set++
@@ -66,7 +75,7 @@ func (e Event) validate() error {
 	}
 	switch {
 	case set != 1:
-		return fmt.Errorf("an event sets %d of power, evict, evictSpot, removePool, addPool, node, quota, clearFaults; it must be one", set)
+		return fmt.Errorf("an event sets %d of power, evict, evictSpot, removePool, addPool, node, quota, clearFaults, upgrade, retag, autoscale, listLag; it must be one", set)
 	case e.Power != "" && !e.Power.known():
 		return fmt.Errorf("power %q is not one of Running, Stopping, Stopped, Starting", e.Power)
 	case e.EvictSpot < 0:
@@ -75,6 +84,12 @@ func (e Event) validate() error {
 		return fmt.Errorf("addPool.name %q does not match %s", e.AddPool.Name, poolName)
 	case e.After.Duration < 0:
 		return fmt.Errorf("after %s is in the past", e.After.Duration)
+	case e.ListLag != nil && e.ListLag.Duration < 0:
+		return fmt.Errorf("listLag %s must not be negative", e.ListLag.Duration)
+	case e.Upgrade != nil:
+		return e.Upgrade.validate()
+	case e.Autoscale != nil:
+		return e.Autoscale.validate()
 	}
 	return nil
 }
@@ -163,6 +178,14 @@ func (s *Server) apply(e Event) {
 		s.setQuota(e.Quota)
 	case e.ClearFaults:
 		s.faults = nil
+	case e.Upgrade != nil:
+		s.upgrade(*e.Upgrade)
+	case e.Retag != nil:
+		s.retag(*e.Retag)
+	case e.Autoscale != nil:
+		s.autoscale(*e.Autoscale)
+	case e.ListLag != nil:
+		s.lag = e.ListLag.Duration
 	}
 }
 

@@ -30,6 +30,9 @@ func TestAScenarioFileIsReadStrictly(t *testing.T) {
 		{"two events in one", "events: [{power: Stopped, evictSpot: 1}]", "events[0]: an event sets 2 of"},
 		{"an event of nothing", "events: [{after: 5m}]", "events[0]: an event sets 0 of"},
 		{"an unknown power state", "events: [{power: Halted}]", `power "Halted" is not one of`},
+		{"an upgrade of no pool", "events: [{upgrade: {maxSurge: 1}}]", "upgrade.pool is empty"},
+		{"an autoscaler upside down", "events: [{autoscale: {pool: a, min: 3, max: 1}}]", "autoscale.min 3"},
+		{"a short list of less than nothing", "faults: [{verb: listMachines, short: -1}]", "short -1"},
 		{"an event in the past", "events: [{after: -1s, evictSpot: 1}]", "in the past"},
 	}
 	for _, c := range cases {

@@ -31,6 +31,7 @@ type Server struct {
 	pools      map[string]*pool
 	operations map[string]*operation
 	power      PowerState
+	lag        time.Duration // of lists of machines
 	tokens     map[string]time.Time
 	buckets    map[string]*bucket
 	faults     []*Fault

@@ -56,6 +56,12 @@ var taxonomy = map[string]kind{
 		message: "AADSTS700213: No matching federated identity record found for presented assertion subject."},
 	"PoolNotFound": {http: http.StatusNotFound, code: "NotFound",
 		message: "Could not find the agent pool {pool} in managed cluster {cluster}."},
+	// What ARM answers of an operation that it has forgotten, or never knew: with a code, without a body, and for ever
+	// (https://learn.microsoft.com/azure/azure-resource-manager/management/async-operations).
+	"OperationNotFound": {http: http.StatusNotFound, code: "OperationNotFound", arm: true,
+		message: "The operation '{operation}' could not be found."},
+	"OperationForgotten": {http: http.StatusNotFound},
+	"OperationGone":      {http: http.StatusGone, code: "Gone", arm: true, message: "The requested operation is no longer available."},
 	"ClusterNotFound": {http: http.StatusNotFound, code: "ResourceNotFound", arm: true,
 		message: "The Resource 'Microsoft.ContainerService/managedClusters/{cluster}' under resource group '{group}' was not found. For more details please go to https://aka.ms/ARMResourceNotFoundFix"},
 	"ResourceGroupNotFound": {http: http.StatusNotFound, code: "ResourceGroupNotFound", arm: true,
@@ -78,7 +84,7 @@ func (s *Server) failure(name string, r Request, p *pool) *apiError {
 	k := taxonomy[name]
 	values := map[string]string{
 		"location": s.options.Location, "cluster": s.options.ClusterName, "group": s.options.ResourceGroup, "client": s.options.ClientID,
-		"scope": s.clusterID(), "pool": r.Pool, "verb": actions[r.Verb], "size": "", "family": "", "zone": "", "limit": "0", "usage": "0", "needed": "0", "minimum": "0",
+		"scope": s.clusterID(), "pool": r.Pool, "operation": r.Operation, "verb": actions[r.Verb], "size": "", "family": "", "zone": "", "limit": "0", "usage": "0", "needed": "0", "minimum": "0",
 	}
 	if p != nil {
 		values["size"], values["family"], values["zone"] = p.text("vmSize"), s.family(p), strings.Join(p.texts("availabilityZones"), ",")
