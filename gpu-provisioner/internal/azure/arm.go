@@ -85,7 +85,7 @@ func (a *ARM) Cluster(ctx context.Context) (Cluster, error) {
 		if err != nil {
 			return Cluster{}, notFoundIsCluster(err)
 		}
-		out := Cluster{Location: deref(r.Location)}
+		out := Cluster{Location: deref(r.Location), Name: a.config.ClusterName, ResourceGroup: a.config.ResourceGroup, UID: a.clusterUID}
 		if p := r.Properties; p != nil {
 			out.NodeResourceGroup = deref(p.NodeResourceGroup)
 			out.ProvisioningState = deref(p.ProvisioningState)

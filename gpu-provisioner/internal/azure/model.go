@@ -35,6 +35,8 @@ type Cluster struct {
 	NodeResourceGroup string
 	PowerState        string // Running, Stopped
 	ProvisioningState string // Succeeded, Starting, Stopping, Deleting, …
+	// Name and ResourceGroup are how az names the cluster, UID is the value of TagClusterUID on its pools; each may be empty.
+	Name, ResourceGroup, UID string
 }
 
 // Writable says whether agent pools may be written to: not while the cluster is stopping, stopped, starting or going away.
@@ -64,6 +66,8 @@ type Pool struct {
 	Size  string
 	Spot  bool
 	Zones []string
+	// Autoscaled says that the cluster autoscaler is on: AKS refuses another count.
+	Autoscaled bool
 	// Failure is why the last operation failed, when the pool itself tells.
 	Failure *Error
 
@@ -92,6 +96,9 @@ func (p *Pool) Key() string { return p.Tags[TagPoolKey] }
 func (p *Pool) Settled() bool {
 	return p.State == StateSucceeded || p.State == StateFailed || p.State == StateCanceled
 }
+
+// Upgrading says that AKS upgrades the pool, its Kubernetes version or its node image. Nothing that this operator writes upgrades a pool.
+func (p *Pool) Upgrading() bool { return strings.HasPrefix(p.State, "Upgrading") }
 
 // arriving says that an operation runs which may bring machines that the pool does not list yet.
 func (p *Pool) arriving() bool {
@@ -169,6 +176,7 @@ func fromAgentPool(p *armcontainerservice.AgentPool) Pool {
 	out.State = deref(props.ProvisioningState)
 	out.Count = int(deref(props.Count))
 	out.Size = deref(props.VMSize)
+	out.Autoscaled = deref(props.EnableAutoScaling)
 	out.Spot = props.ScaleSetPriority != nil && *props.ScaleSetPriority == armcontainerservice.ScaleSetPrioritySpot
 	out.Tags = map[string]string{}
 	for k, v := range props.Tags {

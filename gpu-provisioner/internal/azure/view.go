@@ -22,7 +22,7 @@ type Reader interface {
 // View is the cluster as ARM told it: one list of pools and machines that everybody shares.
 type View struct {
 	Cluster Cluster
-	// Pools are all agent pools by name; only those of ours have Machines.
+	// Pools are all agent pools by name; only those that are Watched have Machines.
 	Pools []Pool
 	// At is when the list of pools was read.
 	At time.Time
@@ -152,7 +152,7 @@ func (c *Cache) observe(ctx context.Context, previous *View, dirty map[string]bo
 	var due []*Pool
 	for i := range view.Pools {
 		p := &view.Pools[i]
-		if !p.Ours() {
+		if !p.Watched() {
 			continue
 		}
 		old, known := previous.Pool(p.Name)
@@ -210,7 +210,7 @@ func (v *View) summarize() {
 	for i := range v.Pools {
 		p := &v.Pools[i]
 		switch {
-		case !p.Ours():
+		case !p.Watched():
 		case p.Doubt != "":
 			v.Complete = false
 		case p.MachinesAt.IsZero():

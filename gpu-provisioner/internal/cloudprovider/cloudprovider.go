@@ -194,8 +194,8 @@ func (p *Provider) Get(_ context.Context, providerID string) (*karpv1.NodeClaim,
 	return p.asClaim(&view, agentPool, providerID), nil
 }
 
-// List returns every machine of ours as a claim. Core deletes claims that a List lacks: it fails whole when the view is in doubt, and has
-// the machines that may run although their pool's list lacks them.
+// List returns every machine of ours as a claim, those in pools whose tags were replaced among them. Core deletes claims that a List lacks:
+// it fails whole when the view is in doubt, and has the machines that may run although their pool's list lacks them.
 func (p *Provider) List(context.Context) ([]*karpv1.NodeClaim, error) {
 	view, err := p.usable()
 	if err != nil {
@@ -204,7 +204,7 @@ func (p *Provider) List(context.Context) ([]*karpv1.NodeClaim, error) {
 	var out []*karpv1.NodeClaim
 	for i := range view.Pools {
 		agentPool := &view.Pools[i]
-		if !agentPool.Ours() {
+		if !agentPool.Watched() {
 			continue
 		}
 		for _, m := range agentPool.Machines {

@@ -17,6 +17,7 @@ func Decide(s State) Decision {
 		d.standStill()
 		return d.out
 	}
+	d.noteSurge()
 	d.bind()
 	d.coverByRunning()
 	d.fail()
@@ -33,11 +34,12 @@ type decider struct {
 	State
 	out Decision
 
-	claims []*Claim          // by age, then name
-	named  map[string]*Claim // machine → the claim that names it
-	open   []*Claim          // waiting claims that nothing serves yet
-	pools  []*pool           // ours, by ordinal within a key
-	taken  map[string]bool   // names of every pool of the cluster, and of those being made
+	claims     []*Claim          // by age, then name
+	named      map[string]*Claim // machine → the claim that names it
+	open       []*Claim          // waiting claims that nothing serves yet
+	pools      []*pool           // ours, by ordinal within a key
+	taken      map[string]bool   // names of every pool of the cluster, and of those being made
+	maybeSurge map[string]bool   // machines that an upgrade may remove again, by provider id
 }
 
 type pool struct {
@@ -80,6 +82,10 @@ func (d *decider) indexPools() {
 		d.taken[p.Name] = true
 		seen[p.Name] = true
 		if !p.Ours() {
+			// Its tags were replaced while an operation of ours ran. What has ended is not waited for.
+			if op, ok := d.Operations[p.Name]; ok && !op.Ended.IsZero() && d.View.At.After(op.Ended) {
+				d.out.Settled = append(d.out.Settled, p.Name)
+			}
 			continue
 		}
 		ord, ok := ordinal(p.Name, p.Key())
@@ -160,15 +166,15 @@ func (d *decider) free(p *pool) []azure.Machine {
 	return out
 }
 
-// bind gives free machines to waiting claims, the eldest claim first.
+// bind gives free machines to waiting claims, the eldest claim first: see bindable.
 func (d *decider) bind() {
 	d.open = slices.DeleteFunc(d.open, func(c *Claim) bool {
 		for _, key := range c.Keys {
 			for _, p := range d.pools {
-				if p.Key() != key {
+				if p.Key() != key || !p.bindable() {
 					continue
 				}
-				if free := d.free(p); len(free) > 0 {
+				if free := d.bindableOf(p); len(free) > 0 {
 					d.named[free[0].ProviderID] = c
 					d.do(Bind{Claim: c.Name, ProviderID: free[0].ProviderID, Pool: p.Name})
 					return true

@@ -62,8 +62,8 @@ func (d *decider) growExisting(key string, claims []*Claim) []*Claim {
 		if len(claims) == 0 {
 			return nil
 		}
-		if p.Key() != key || p.busy || p.written {
-			continue
+		if p.Key() != key || p.busy || p.written || p.Autoscaled {
+			continue // AKS refuses another count while the autoscaler is on
 		}
 		if _, ok := d.held(p.Name); ok || d.doubted(p.Name) {
 			continue // the claims may still go to another pool; joinBusy lets them wait for this one first
@@ -97,7 +97,7 @@ func (d *decider) joinBusy(key string, claims []*Claim) []*Claim {
 		_, held := d.held(p.Name)
 		doubt, doubted := d.out.Doubts[p.Name]
 		waitable := p.busy || held || doubted || p.Count > len(p.Machines)
-		if p.Key() != key || !waitable || p.written || p.State == azure.StateDeleting || (p.op != nil && p.op.Kind == azure.OperationDelete) {
+		if p.Key() != key || !waitable || p.written || p.Autoscaled || p.State == azure.StateDeleting || (p.op != nil && p.op.Kind == azure.OperationDelete) {
 			continue
 		}
 		occupied := max(p.Count, len(p.Machines))

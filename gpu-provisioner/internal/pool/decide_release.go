@@ -55,7 +55,7 @@ func (d *decider) surplus(p *pool) []string {
 	}
 	var out []string
 	for _, m := range d.free(p) {
-		if p.growing > 0 || p.MachinesAt.IsZero() {
+		if p.growing > 0 || p.MachinesAt.IsZero() || d.maybeSurge[m.ProviderID] {
 			continue
 		}
 		if d.sight(sightMachine(m.ProviderID), p.MachinesAt) {
@@ -77,8 +77,8 @@ func (d *decider) repair() {
 		}
 		confirmed := d.sight(sightCount(p.Name), p.MachinesAt)
 		_, held := d.held(p.Name)
-		if !confirmed || p.written || held {
-			continue
+		if !confirmed || p.written || held || p.Autoscaled && !empty {
+			continue // an autoscaled pool's count is the autoscaler's
 		}
 		p.written = true
 		if empty {

@@ -30,7 +30,7 @@ func (d *decider) findDoubts() {
 		for _, m := range p.Machines {
 			listed[m.ProviderID] = true
 		}
-		if p.Ours() && p.Doubt != "" {
+		if p.Watched() && p.Doubt != "" {
 			d.out.Doubts[p.Name] = Doubt{Message: p.Doubt}
 		}
 	}
@@ -40,7 +40,7 @@ func (d *decider) findDoubts() {
 			continue
 		}
 		p, ok := d.View.Pool(azure.PoolOf(c.ProviderID))
-		if !ok || !p.Ours() || p.State == azure.StateDeleting || d.deletes(p.Name, c.ProviderID) {
+		if !ok || !p.Watched() || p.State == azure.StateDeleting || d.deletes(p.Name, c.ProviderID) {
 			continue
 		}
 		if c.NodeReady || c.Registered && !c.Released {

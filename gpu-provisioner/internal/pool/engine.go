@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"sync"
 	"sync/atomic"
@@ -228,6 +229,9 @@ func (e *Engine) Pass(ctx context.Context) (time.Duration, error) {
 	e.tellDoubts(ctx, &view, decision.Doubts, claims, objects)
 	e.forget(decision.Settled)
 	err = e.act(ctx, decision, &view, objects)
+	if view.Cluster.Writable() {
+		err = errors.Join(err, e.tellUnmanaged(ctx, &view, claims, objects))
+	}
 	e.showOfferings(ctx)
 	e.Metrics.observe(&view, claims, e.operations)
 	e.Metrics.orphansAre(&view, claims, decision, e.Clock.Now())
@@ -277,6 +281,9 @@ func (e *Engine) doubt(view *azure.View) {
 				break
 			}
 			_, seen = e.sightings[sightMachine(m.ProviderID)]
+			if _, surge := e.sightings[sightSurge(m.ProviderID)]; surge {
+				seen = true
+			}
 		}
 		if seen {
 			e.Cache.Doubt(p.Name)

@@ -23,6 +23,7 @@ type Metrics struct {
 	orphans    prometheus.Gauge
 	orphaned   prometheus.Counter
 	doubts     prometheus.Gauge
+	unmanaged  *prometheus.GaugeVec
 
 	// Since when so many machines are orphaned.
 	orphansAt time.Time
@@ -53,7 +54,12 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	m.doubts = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "gpu_provisioner_agent_pools_in_doubt", Help: "Agent pools that are left alone, since the list of their machines cannot be right.",
 	})
-	r.MustRegister(m.operations, m.running, m.pools, m.machines, m.claims, m.surplus, m.failures, m.age, m.offerings, m.orphans, m.orphaned, m.doubts)
+	m.unmanaged = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "gpu_provisioner_agent_pools_unmanaged",
+		Help: "Agent pools with machines of NodeClaims that cannot be managed, by reason: their tags were replaced, or their autoscaler is on.",
+	}, []string{"reason"})
+	m.showUnmanaged(nil)
+	r.MustRegister(m.operations, m.running, m.pools, m.machines, m.claims, m.surplus, m.failures, m.age, m.offerings, m.orphans, m.orphaned, m.doubts, m.unmanaged)
 	return m
 }
 
@@ -102,6 +108,17 @@ func (m *Metrics) orphansAre(view *azure.View, claims []Claim, decision Decision
 	}
 	m.orphansN, m.orphansAt = n, now
 	m.orphans.Set(float64(n))
+}
+
+// showUnmanaged counts pools by why they cannot be managed.
+func (m *Metrics) showUnmanaged(reasons map[string]string) {
+	counts := map[string]float64{ReasonTagsReplaced: 0, ReasonAutoscaled: 0}
+	for _, reason := range reasons {
+		counts[reason]++
+	}
+	for reason, n := range counts {
+		m.unmanaged.WithLabelValues(reason).Set(n)
+	}
 }
 
 func (m *Metrics) showOfferings(entries map[string]offering.Entry) {

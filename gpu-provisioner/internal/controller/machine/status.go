@@ -62,6 +62,9 @@ func (s *statusWriter) follow(claim *karpv1.NodeClaim) {
 		}
 		s.set(pair.machine, corev1.ConditionStatus(c.Status), c.Reason, c.Message)
 	}
+	if c := find(claim, pool.ConditionPoolManaged); c != nil {
+		s.set(pool.ConditionPoolManaged, corev1.ConditionStatus(c.Status), c.Reason, c.Message)
+	}
 	if failure, ok := pool.FailureOf(claim); ok {
 		s.set(karpenterv1alpha5.ConditionMachineLaunched, corev1.ConditionFalse, failure.Reason, failure.Message)
 		return

@@ -1,0 +1,122 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
+
+	"kaito.sh/gpu-provisioner/internal/azure"
+)
+
+// ConditionPoolManaged is a condition of a NodeClaim. It is False while a person has changed the agent pool of the claim's machine so that
+// this operator cannot manage the pool; reason and message say what to do. It is absent until that happens for the first time. Neither core
+// nor the claim's owner acts on it: the machine still runs.
+const ConditionPoolManaged = "AgentPoolManaged"
+
+// Reasons of ConditionPoolManaged.
+const (
+	// ReasonTagsReplaced: the pool lost the tags that make it this operator's. Its machines are neither used nor deleted.
+	ReasonTagsReplaced = "AgentPoolTagsReplaced"
+	// ReasonAutoscaled: the cluster autoscaler is on. AKS refuses another count, and the autoscaler may delete machines.
+	ReasonAutoscaled = "AgentPoolAutoscaled"
+)
+
+// unmanaged says why the pool cannot be managed, and what to do; "" when it can.
+func unmanaged(cluster azure.Cluster, p *azure.Pool) (reason, message string) {
+	switch {
+	case p.TagsReplaced():
+		return ReasonTagsReplaced, fmt.Sprintf("agent pool %s lost the tags that mark it as this operator's: it is not written to, and this claim is kept, until they are back. To fix: %s --tags %s",
+			p.Name, nodepoolUpdate(cluster, p.Name), allTags(cluster, p))
+	case p.Ours() && p.Autoscaled:
+		return ReasonAutoscaled, fmt.Sprintf("the cluster autoscaler is on for agent pool %s: it may delete this machine, and the pool cannot grow, so that new claims get another pool. To fix: %s --disable-cluster-autoscaler",
+			p.Name, nodepoolUpdate(cluster, p.Name))
+	}
+	return "", ""
+}
+
+func nodepoolUpdate(cluster azure.Cluster, pool string) string {
+	group, name := cluster.ResourceGroup, cluster.Name
+	if group == "" || name == "" {
+		group, name = "<resource group>", "<cluster>"
+	}
+	return fmt.Sprintf("az aks nodepool update --resource-group %s --cluster-name %s --name %s", group, name, pool)
+}
+
+// allTags are the pool's tags and ours, as az wants them: --tags replaces all that are there.
+func allTags(cluster azure.Cluster, p *azure.Pool) string {
+	tags := maps.Clone(p.Tags)
+	if tags == nil {
+		tags = map[string]string{}
+	}
+	maps.Copy(tags, cluster.OurTags(p.Name))
+	var out []string
+	for _, key := range slices.Sorted(maps.Keys(tags)) {
+		text := key + "=" + tags[key]
+		if strings.ContainsAny(text, " \t'\"$`\\&|;<>()*?!#~") {
+			text = "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+		}
+		out = append(out, text)
+	}
+	return strings.Join(out, " ")
+}
+
+// tellUnmanaged says on every claim whose machine is in a pool that cannot be managed why that is so, in a condition and an event, and takes
+// it back when the pool can be managed again. It also sets the metric.
+func (e *Engine) tellUnmanaged(ctx context.Context, view *azure.View, claims []Claim, objects map[string]*karpv1.NodeClaim) error {
+	reasons := map[string]string{} // by pool
+	var errs []error
+	for i := range claims {
+		if claims[i].ProviderID == "" {
+			continue
+		}
+		_, p, found := view.Machine(claims[i].ProviderID)
+		if !found {
+			continue // what was said last is still the best that is known
+		}
+		reason, message := unmanaged(view.Cluster, p)
+		if reason != "" {
+			reasons[p.Name] = reason
+		}
+		errs = append(errs, e.setManaged(ctx, objects[claims[i].Name], reason, message))
+	}
+	e.Metrics.showUnmanaged(reasons)
+	return errors.Join(errs...)
+}
+
+// setManaged writes the condition when it differs.
+func (e *Engine) setManaged(ctx context.Context, nc *karpv1.NodeClaim, reason, message string) error {
+	if nc == nil {
+		return nil
+	}
+	was := nc.StatusConditions().Get(ConditionPoolManaged)
+	stored := nc.DeepCopy()
+	changed := false
+	switch {
+	case reason != "":
+		changed = nc.StatusConditions().SetFalse(ConditionPoolManaged, reason, message)
+	case was != nil && !was.IsTrue():
+		changed = nc.StatusConditions().SetTrue(ConditionPoolManaged)
+	}
+	if !changed {
+		return nil
+	}
+	err := e.Client.Status().Patch(ctx, nc, client.MergeFromWithOptions(stored, client.MergeFromWithOptimisticLock{}))
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		e.Wake()
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("writing the condition %s of NodeClaim %s: %w", ConditionPoolManaged, nc.Name, err)
+	}
+	if reason != "" && (was == nil || was.Reason != reason) {
+		e.event(nc, warning, reason, message)
+	}
+	return nil
+}
