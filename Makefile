@@ -8,7 +8,11 @@ LOCALBIN := $(ROOT)/bin
 
 OPERATORS := workspace-operator gpu-provisioner tuning-operator
 # In the order of their imports.
-MODULES := shared/api shared $(OPERATORS) e2e hack/devcluster hack/images hack/apireference
+MODULES := shared/api shared $(OPERATORS) e2e hack/devcluster hack/images hack/apireference hack/sign
+# Outside go.work: cosign needs hundreds of modules, and a workspace would raise the operators' versions to its own.
+ALONE := hack/sign
+# $(call gowork,MODULE): the environment for go in a module.
+gowork = $(if $(filter $(1),$(ALONE)),GOWORK=off)
 
 # The tools' names come first: make expands prerequisites as it reads them.
 include $(ROOT)/hack/make/root-tools.mk

@@ -27,7 +27,7 @@ manifests: crds ## Generate RBAC, and copy it and the CRDs to where kustomize re
 
 .PHONY: fmt
 fmt: $(GOLANGCI_LINT) ## Format the code.
-	@for m in $(MODULES); do (cd $(ROOT)/$$m && $(GOLANGCI_LINT) fmt --config $(ROOT)/.golangci.yml ./...); done
+	@for m in $(MODULES); do (cd $(ROOT)/$$m && GOWORK=off $(GOLANGCI_LINT) fmt --config $(ROOT)/.golangci.yml ./...); done
 
 .PHONY: tidy
 tidy: ## Tidy every module.

@@ -18,7 +18,7 @@ test: test-go test-demo ## Run every test: unit, integration on a real API serve
 test-go: controlplane-karpenter $(KUSTOMIZE) binaries ## Run the Go tests of every module; at the end of all of e2e, report which rights of the operators no call needed.
 	@[ -n "$(RACE)" ] || echo "no C compiler: running without the race detector"
 	@calls=$$(mktemp -d); trap 'rm -rf "$$calls"' EXIT; export KAITO_RBAC_CALLS="$$calls"; \
-	  $(foreach m,$(MOD),echo "== $m"; (cd $(ROOT)/$m && go test $(RACE) $(FLAGS_$m) -timeout $(TEST_TIMEOUT) $(or $(PKG),$(PKG_$m),./...)) || failed="$$failed $m";) \
+	  $(foreach m,$(MOD),echo "== $m"; (cd $(ROOT)/$m && $(call gowork,$m) go test $(RACE) $(FLAGS_$m) -timeout $(TEST_TIMEOUT) $(or $(PKG),$(PKG_$m),./...)) || failed="$$failed $m";) \
 	  $(if $(PKG),,$(if $(filter e2e,$(MOD)),(cd $(ROOT)/e2e && go run ./cmd/rbacreport --root $(ROOT) --rare 1) || failed="$$failed rbac-report";)) \
 	  if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
 
