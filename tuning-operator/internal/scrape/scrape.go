@@ -26,7 +26,7 @@ const (
 	timeout = 3 * time.Second
 	// parallel questions.
 	parallel = 16
-	// maxBytes of an answer: the pod's content is a user's.
+	// maxBytes of an answer's body, and of its headers: a user chooses what the pod sends. A line has below 1 KiB.
 	maxBytes = 64 << 10
 )
 
@@ -56,10 +56,22 @@ type answer struct {
 // New makes a scraper that asks every interval and calls notify, which must not block, when a TuningJob's line is new.
 func New(clk clock.WithTicker, interval time.Duration, notify func(types.NamespacedName)) *Scraper {
 	return &Scraper{
-		// No proxy: the addresses are the cluster's.
-		client: &http.Client{Timeout: timeout, Transport: &http.Transport{MaxIdleConnsPerHost: 1, IdleConnTimeout: 2 * interval}},
+		client: newClient(2 * interval),
 		clock:  clk, interval: interval, notify: notify,
 		targets: map[types.NamespacedName]target{}, latest: map[types.NamespacedName]answer{},
+	}
+}
+
+// newClient makes a client that asks the address it is given and no other: no proxy, and no redirect. A pod that could redirect the
+// operator could have it send requests to addresses that only the operator may reach. The client keeps a connection for idle.
+func newClient(idle time.Duration) *http.Client {
+	return &http.Client{
+		Timeout: timeout, // of the whole answer, with its body
+		Transport: &http.Transport{
+			MaxIdleConnsPerHost: 1, IdleConnTimeout: idle,
+			MaxResponseHeaderBytes: maxBytes, DisableCompression: true,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 

@@ -27,6 +27,7 @@ var key = types.NamespacedName{Namespace: "default", Name: "job"}
 
 type pod struct {
 	body  atomic.Value
+	serve http.HandlerFunc // when set, it answers in the place of body
 	asked atomic.Int32
 	host  string
 	port  int
@@ -39,6 +40,10 @@ func newPod(t *testing.T) *pod {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.asked.Add(1)
 		assert.Equal(t, "/progress", r.URL.Path)
+		if p.serve != nil {
+			p.serve(w, r)
+			return
+		}
 		_, _ = w.Write([]byte(p.body.Load().(string)))
 	}))
 	t.Cleanup(srv.Close)
@@ -85,7 +90,7 @@ func (f *fixture) requireNews(t *testing.T) {
 	case k := <-f.news:
 		assert.Equal(t, key, k)
 	case <-time.After(eventually.Short):
-		require.FailNow(t, "nobody was told")
+		require.FailNow(t, "no news came")
 	}
 }
 
@@ -130,6 +135,56 @@ func TestRubbishIsNoNews(t *testing.T) {
 			assert.Nil(t, f.Latest(key, "uid-1"))
 			assert.Empty(t, f.news)
 		})
+	}
+}
+
+func TestARedirectIsNotFollowed(t *testing.T) {
+	for _, code := range []int{http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
+		t.Run(strconv.Itoa(code), func(t *testing.T) {
+			var reached atomic.Bool
+			inside := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				reached.Store(true)
+				_, _ = w.Write([]byte(`{"step":"train","train":{"step":5}}`))
+			}))
+			defer inside.Close()
+			p, f := newPod(t), start(t)
+			p.serve = func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, inside.URL+"/metadata", code) }
+			f.Track(key, "uid-1", p.host, p.port)
+			f.round(t, p)
+			f.round(t, p) // the first answer has been judged when the second is asked for
+			assert.False(t, reached.Load(), "the pod chose an address for the operator to ask")
+			assert.Nil(t, f.Latest(key, "uid-1"))
+		})
+	}
+}
+
+func TestAnAnswersHeadersAreBounded(t *testing.T) {
+	p, f := newPod(t), start(t)
+	p.serve = func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Filler", strings.Repeat("x", 1<<20))
+		_, _ = w.Write([]byte(`{"step":"train","train":{"step":5}}`))
+	}
+	f.Track(key, "uid-1", p.host, p.port)
+	f.round(t, p)
+	f.round(t, p) // the first answer has been judged when the second is asked for
+	assert.Nil(t, f.Latest(key, "uid-1"))
+}
+
+func TestAnAnswerWithoutAnEndIsCutOff(t *testing.T) {
+	p, f := newPod(t), start(t)
+	left := make(chan struct{})
+	p.serve = func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write([]byte(`{"step":"`))
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		close(left)
+	}
+	f.Track(key, "uid-1", p.host, p.port)
+	f.round(t, p)
+	select {
+	case <-left:
+	case <-time.After(eventually.Long):
+		require.FailNow(t, "the operator still waits for the answer")
 	}
 }
 
