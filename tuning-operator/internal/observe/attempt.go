@@ -2,7 +2,6 @@ package observe
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 	"time"
 
@@ -107,9 +106,6 @@ func join(a, b string) string {
 	return a + ": " + b
 }
 
-// usable is what the API server accepts as a condition's reason.
-var usable = regexp.MustCompile(`^[A-Za-z]([A-Za-z0-9_,:]{0,200}[A-Za-z0-9_])?$`)
-
 // fallbacks are for a container that died without a message.
 var fallbacks = map[string]string{
 	job.Fetch: tuningv1alpha1.ReasonFetchFailed, job.Train: tuningv1alpha1.ReasonTrainingFailed, job.Push: tuningv1alpha1.ReasonPushFailed,
@@ -120,12 +116,19 @@ func containerCause(name string, t *corev1.ContainerStateTerminated) (reason, te
 		return tuningv1alpha1.ReasonOutOfMemory, fmt.Sprintf("container %s used more memory than it may; raise spec.resources.requests.memory, "+
 			"choose a size with more memory, or lower the dataset's or the batch's size", name)
 	}
-	if m, err := message.Parse(t.Message); err == nil && usable.MatchString(m.Reason) {
-		return m.Reason, m.Message
-	}
 	reason = fallbacks[name]
 	if reason == "" {
 		reason = tuningv1alpha1.ReasonPodFailed
+	}
+	if m, err := message.Parse(t.Message); err == nil {
+		switch {
+		case known(m.Reason):
+			return m.Reason, m.Message
+		case m.Reason != "":
+			return reason, join(fmt.Sprintf("container %s gave the reason %q, which is not a known reason", name, m.Reason), m.Message)
+		case m.Message != "":
+			return reason, join(fmt.Sprintf("container %s ended with exit code %d", name, t.ExitCode), m.Message)
+		}
 	}
 	return reason, join(fmt.Sprintf("container %s ended with exit code %d", name, t.ExitCode), tail(t.Message))
 }
