@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"kaito.sh/shared/catalog"
+	"kaito.sh/shared/redact"
 )
 
 // DefaultEndpoint is where HuggingFace answers; HF_ENDPOINT is the usual name of another one.
@@ -157,7 +158,7 @@ func (c Client) get(ctx context.Context, id, path string, limit int64, into any)
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint+path, nil)
 	if err != nil {
-		return &Error{Unusable, id, err}
+		return &Error{Unusable, id, redact.Error(err)}
 	}
 	if c.Token != "" {
 		request.Header.Set("Authorization", "Bearer "+c.Token)
@@ -168,7 +169,7 @@ func (c Client) get(ctx context.Context, id, path string, limit int64, into any)
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return &Error{Unreachable, id, err}
+		return &Error{Unreachable, id, redact.Error(err)} // the hub redirects to addresses that are signed
 	}
 	defer func() { _ = response.Body.Close() }() // read to its limit; nothing is left to lose
 	if reason, failed := judge(response); failed {
