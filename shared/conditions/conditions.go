@@ -5,6 +5,9 @@ package conditions
 import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"kaito.sh/shared/excerpt"
+	"kaito.sh/shared/redact"
 )
 
 // The condition types that every kind has.
@@ -24,11 +27,12 @@ type Object interface {
 	SetConditions([]metav1.Condition)
 }
 
-// Set sets one condition. The transition time moves only when the status changes.
+// Set sets one condition. The transition time moves only when the status changes. Addresses in the message lose their secrets, and a
+// message of more than 4096 bytes its end.
 func Set(obj Object, conditionType string, status metav1.ConditionStatus, reason, message string) {
 	all := obj.GetConditions()
 	meta.SetStatusCondition(&all, metav1.Condition{
-		Type: conditionType, Status: status, Reason: reason, Message: cut(message), ObservedGeneration: obj.GetGeneration(),
+		Type: conditionType, Status: status, Reason: reason, Message: excerpt.Head(redact.Text(message), maxMessage), ObservedGeneration: obj.GetGeneration(),
 	})
 	obj.SetConditions(all)
 }
@@ -77,16 +81,4 @@ func verdict(obj Object, ready, reconciling, stalled metav1.ConditionStatus, rea
 	Set(obj, Ready, ready, reason, message)
 	Set(obj, Reconciling, reconciling, reason, message)
 	Set(obj, Stalled, stalled, reason, message)
-}
-
-func cut(message string) string {
-	if len(message) <= maxMessage {
-		return message
-	}
-	const mark = " …"
-	end := maxMessage - len(mark)
-	for end > 0 && message[end]&0xC0 == 0x80 {
-		end--
-	}
-	return message[:end] + mark
 }

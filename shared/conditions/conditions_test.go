@@ -60,3 +60,10 @@ func TestLongMessagesAreCutAtARune(t *testing.T) {
 	assert.LessOrEqual(t, len(message), 4096)
 	assert.True(t, utf8.ValidString(message))
 }
+
+func TestSignaturesOfAddressesStayOutOfConditions(t *testing.T) {
+	t.Parallel()
+	w := &kaitov1alpha1.Workspace{}
+	conditions.False(w, "X", "Why", `Get "https://user:s3cret@host.example/a?sig=s3cret": refused`)
+	assert.Equal(t, `Get "https://host.example/a?…": refused`, conditions.Get(w, "X").Message)
+}

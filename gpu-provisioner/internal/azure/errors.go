@@ -13,6 +13,9 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+
+	"kaito.sh/shared/excerpt"
+	"kaito.sh/shared/redact"
 )
 
 // Class says what may be done about an error.
@@ -237,12 +240,8 @@ var (
 
 // oneLine makes a message that stays the same when the same thing fails again, so that a condition is not rewritten.
 func oneLine(s string) string {
-	s = strings.TrimSpace(whitespace.ReplaceAllString(tracing.ReplaceAllString(s, ""), " "))
 	const limit = 700
-	if len(s) > limit {
-		return strings.ToValidUTF8(s[:limit], "") + "…" // not half a character
-	}
-	return s
+	return excerpt.Head(redact.Text(strings.TrimSpace(whitespace.ReplaceAllString(tracing.ReplaceAllString(s, ""), " "))), limit)
 }
 
 func retryAfter(h http.Header) time.Duration {

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"kaito.sh/gpu-provisioner/internal/offering"
+	"kaito.sh/shared/excerpt"
 	"kaito.sh/shared/patch"
 )
 
@@ -88,7 +89,7 @@ func (a *Accelerators) Reconcile(ctx context.Context, claim *karpv1.NodeClaim) (
 			node.Name, ready.LastTransitionTime.UTC().Format(time.RFC3339), offering.ResourceGPU, a.asked(claim))
 		conditions.SetFalse(karpv1.ConditionTypeInitialized, ReasonAcceleratorNotReady, message)
 		a.failed.Inc()
-		a.Recorder.Event(claim, corev1.EventTypeWarning, ReasonAcceleratorNotReady, message)
+		a.Recorder.Event(claim, corev1.EventTypeWarning, ReasonAcceleratorNotReady, excerpt.Note(message))
 	}
 	_, err = patch.Status(ctx, a.Client, before, claim)
 	return reconcile.Result{}, client.IgnoreNotFound(err)

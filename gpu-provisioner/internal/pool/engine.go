@@ -19,6 +19,7 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 	"kaito.sh/gpu-provisioner/internal/offering"
 	"kaito.sh/gpu-provisioner/internal/quota"
+	"kaito.sh/shared/excerpt"
 )
 
 // Azure is what the engine writes with; *azure.ARM is one.
@@ -321,7 +322,7 @@ func (e *Engine) maxPerPool(key string) int {
 // event tells a claim's readers; the recorder aggregates repeats.
 func (e *Engine) event(claim *karpv1.NodeClaim, kind, reason, message string) {
 	if claim != nil {
-		e.Recorder.Event(claim, kind, reason, message)
+		e.Recorder.Event(claim, kind, reason, excerpt.Note(message))
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/shared/catalog"
 	"kaito.sh/shared/conditions"
+	"kaito.sh/shared/excerpt"
 	"kaito.sh/shared/flow"
 	"kaito.sh/shared/patch"
 	"kaito.sh/tuning-operator/internal/job"
@@ -205,14 +206,8 @@ func (r *Reconciler) announce(before, after *tuningv1alpha1.TuningJob) {
 	r.metrics.observe(before, after)
 }
 
-// maxNote is what the events API takes, in bytes.
-const maxNote = 1024
-
 func (r *Reconciler) event(tj *tuningv1alpha1.TuningJob, kind, reason, note string) {
-	if len(note) > maxNote {
-		note = note[:maxNote-3] + "..."
-	}
-	r.recorder.Eventf(tj, nil, kind, reason, "Reconcile", "%s", note)
+	r.recorder.Eventf(tj, nil, kind, reason, "Reconcile", "%s", excerpt.Note(note))
 }
 
 // departed remembers pods that went away before a pass could look at how they ended. It is evidence and nothing is

@@ -9,7 +9,8 @@ import (
 	"fmt"
 	"os"
 	"time"
-	"unicode/utf8"
+
+	"kaito.sh/shared/excerpt"
 )
 
 // MaxBytes is what the kubelet keeps of one container's termination message (Kubernetes, "Customizing the termination
@@ -149,23 +150,9 @@ func (r Result) Encode() ([]byte, error) {
 		if r.Message == "" {
 			return nil, fmt.Errorf("termination message has %d bytes without its text, at most %d are kept", len(out), MaxBytes)
 		}
-		r.Message = shorten(r.Message, over)
+		// JSON may need more bytes than the text has, so that the loop measures again.
+		r.Message = excerpt.Head(r.Message, len(r.Message)-over)
 	}
-}
-
-const ellipsis = "…"
-
-// shorten cuts at least n bytes off the end, on a rune boundary. JSON may need more bytes than the text has, so the
-// caller measures again.
-func shorten(s string, n int) string {
-	keep := len(s) - n - len(ellipsis)
-	if keep <= 0 {
-		return ""
-	}
-	for keep > 0 && !utf8.RuneStart(s[keep]) {
-		keep--
-	}
-	return s[:keep] + ellipsis
 }
 
 // Write puts the message where the kubelet looks for it. An empty path writes nothing: outside of a pod nobody reads it.

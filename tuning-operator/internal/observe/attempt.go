@@ -9,6 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/shared/excerpt"
+	"kaito.sh/shared/redact"
 	"kaito.sh/tuning-operator/internal/job"
 	"kaito.sh/tuning-operator/internal/message"
 )
@@ -29,6 +31,7 @@ func (s *State) attempt(pod *corev1.Pod, ranks int) {
 	}
 	a := tuningv1alpha1.Attempt{Time: &metav1.Time{Time: endedAt(pod)}}
 	a.Reason, a.Message = cause(pod)
+	a.Message = redact.Text(a.Message) // a log's end may have addresses that are signed
 	if t := trainOf(pod); t != nil {
 		a.FromStep, a.ToStep = t.FromStep, t.Step
 		a.LostSteps = max(t.Step-max(t.CheckpointStep, t.FromStep), 0)
@@ -137,11 +140,7 @@ func containerCause(name string, t *corev1.ContainerStateTerminated) (reason, te
 const maxTail = 1000
 
 func tail(s string) string {
-	s = strings.TrimSpace(s)
-	if len(s) > maxTail {
-		s = "…" + strings.ToValidUTF8(s[len(s)-maxTail:], "")
-	}
-	return s
+	return excerpt.Tail(strings.TrimSpace(s), maxTail)
 }
 
 func metaTime(t time.Time) metav1.Time { return metav1.Time{Time: t} }

@@ -338,3 +338,14 @@ func TestALongLogIsCutToItsEnd(t *testing.T) {
 	assert.Less(t, len(got.Attempts[0].Message), 1200)
 	assert.True(t, strings.HasSuffix(got.Attempts[0].Message, "the cause"))
 }
+
+func TestAnAttemptShowsNoSignature(t *testing.T) {
+	const leak = `fetching: Get "https://robot:s3cret@host.example/a?sig=s3cret": refused`
+	for name, text := range map[string]string{"of a message": encode(t, message.Result{Reason: tuningv1alpha1.ReasonSourceUnavailable, Message: leak}), "of a log": leak} {
+		t.Run(name, func(t *testing.T) {
+			got := observe.Of(tuningJob(), jobWith(), []corev1.Pod{pod("a", stops(job.Fetch, 1, "Error", text, 5))}, silent)
+			assert.Contains(t, got.Attempts[0].Message, `Get "https://host.example/a?…": refused`)
+			assert.NotContains(t, got.Attempts[0].Message+got.Message, "s3cret")
+		})
+	}
+}

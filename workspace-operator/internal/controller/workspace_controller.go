@@ -21,6 +21,7 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/shared/excerpt"
 	"kaito.sh/shared/flow"
 	"kaito.sh/workspace-operator/internal/node"
 	"kaito.sh/workspace-operator/internal/recent"
@@ -256,7 +257,7 @@ func (r *Reconciler) tell(s *scope) {
 		if c.warning {
 			kind = "Warning"
 		}
-		r.events.Eventf(s.workspace, nil, kind, c.reason, "Reconcile", "%s", c.message)
+		r.events.Eventf(s.workspace, nil, kind, c.reason, "Reconcile", "%s", excerpt.Note(c.message))
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"kaito.sh/shared/excerpt"
 )
 
 // The kinds of error that OpenAI's clients know.
@@ -108,8 +110,5 @@ func unauthorized() *apiError {
 // quote shows a client what it sent, cut to a length that cannot blow an answer up.
 func quote(s string) string {
 	const most = 80
-	if len(s) > most {
-		s = s[:most] + "…"
-	}
-	return strconv.Quote(s)
+	return strconv.Quote(excerpt.Head(s, most))
 }

@@ -7,6 +7,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"kaito.sh/shared/excerpt"
 )
 
 // engineParams are the sampling parameters of an engine call, by vLLM's names.
@@ -98,10 +100,7 @@ func engineParamsOf(given map[string]json.RawMessage) (engineParams, error) {
 
 // cut keeps a client's key from making an error's param long.
 func cut(key string) string {
-	if len(key) > 80 {
-		return key[:80] + "…"
-	}
-	return key
+	return excerpt.Head(key, 80)
 }
 
 func integer(param string, least, most int64) kwarg {

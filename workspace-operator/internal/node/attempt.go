@@ -1,12 +1,13 @@
 package node
 
 import (
-	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/shared/excerpt"
+	"kaito.sh/shared/redact"
 )
 
 // Choice is one kind of node that may be asked for.
@@ -36,12 +37,9 @@ const (
 // Record appends a failed attempt and keeps the last ten. What happened is cut to a size that a status can hold ten times.
 func Record(attempts []kaitov1alpha1.Attempt, choice Choice, reason, message, next string, now time.Time) []kaitov1alpha1.Attempt {
 	const limit = 1024
-	if len(message) > limit {
-		message = strings.ToValidUTF8(message[:limit], "") + " …"
-	}
 	out := append(append([]kaitov1alpha1.Attempt(nil), attempts...), kaitov1alpha1.Attempt{
 		InstanceType: choice.InstanceType, CapacityType: choice.CapacityType,
-		Reason: reason, Message: message, Time: metav1.NewTime(now.Truncate(time.Second)), Next: next,
+		Reason: reason, Message: excerpt.Head(redact.Text(message), limit), Time: metav1.NewTime(now.Truncate(time.Second)), Next: next,
 	})
 	if len(out) > maxAttempts {
 		out = out[len(out)-maxAttempts:]

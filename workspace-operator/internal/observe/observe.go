@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/shared/excerpt"
 )
 
 // Failure is why a workload does not serve.
@@ -120,11 +121,7 @@ func Refused(message string) *Failure {
 // tail is the end of what a container wrote: the cause stands last.
 func tail(text string) string {
 	const limit = 500
-	text = strings.TrimSpace(text)
-	if len(text) > limit {
-		text = "… " + strings.ToValidUTF8(text[len(text)-limit:], "")
-	}
-	return text
+	return excerpt.Tail(strings.TrimSpace(text), limit)
 }
 
 func (t trouble) where() string {

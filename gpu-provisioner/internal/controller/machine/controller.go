@@ -24,6 +24,7 @@ import (
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+	"kaito.sh/shared/excerpt"
 	"kaito.sh/shared/patch"
 )
 
@@ -203,7 +204,7 @@ func (r *Reconciler) tell(before, after *karpenterv1alpha5.Machine) {
 			continue
 		}
 		if old := before.GetCondition(c.Type); old == nil || old.Status != c.Status || old.Reason != c.Reason {
-			r.Recorder.Event(after, corev1.EventTypeWarning, c.Reason, c.Message)
+			r.Recorder.Event(after, corev1.EventTypeWarning, c.Reason, excerpt.Note(c.Message))
 		}
 	}
 }
