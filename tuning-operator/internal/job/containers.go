@@ -32,6 +32,7 @@ func fetchContainer(in Input) corev1.Container {
 	if in.Options.AllowPrivateSources {
 		c.Args = append(c.Args, "--allow-private")
 	}
+	c.Args = append(c.Args, "--max-bytes="+strconv.FormatInt(fetchBytes(tj), 10))
 	c.Args = append(c.Args, modelArgs(in)...)
 	c.Args = append(c.Args, dataArgs(in)...)
 	if in.Options.ModelHub != "" {
@@ -59,6 +60,19 @@ func fetchContainer(in Input) corev1.Container {
 	}
 	c.Args = verbatim.All(c.Args)
 	return c
+}
+
+// defaultFetchBytes is how much is fetched at most for a TuningJob that asks for no disk: 2 TiB, over twice the largest model of the
+// catalogue (805 GiB). What the node's disk has room for is less, as a rule; the runner asks it before it writes.
+const defaultFetchBytes = 2 << 40
+
+// fetchBytes is how many bytes the model and the dataset may have together. They come onto the node's disk, of which the pod has
+// what it asks for by spec.resources.requests[ephemeral-storage].
+func fetchBytes(tj *tuningv1alpha1.TuningJob) int64 {
+	if asked := tj.Spec.Resources.Requests.StorageEphemeral().Value(); asked > 0 {
+		return asked
+	}
+	return defaultFetchBytes
 }
 
 func fromSecret(env, secret, key string) corev1.EnvVar {

@@ -12,6 +12,7 @@ import (
 	"k8s.io/utils/clock"
 
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/shared/redact"
 	"kaito.sh/tuning-operator/internal/message"
 	"kaito.sh/tuning-operator/internal/runner/fault"
 	"kaito.sh/tuning-operator/internal/runner/netguard"
@@ -56,7 +57,7 @@ func Run(ctx context.Context, env Env) int {
 	root.SetOut(env.Out)
 	root.SetErr(env.Err)
 	if err := root.ExecuteContext(ctx); err != nil {
-		_, _ = fmt.Fprintln(env.Err, "error:", err) // nowhere else to complain
+		_, _ = fmt.Fprintln(env.Err, "error:", redact.Error(err)) // nowhere else to complain
 		return exitUsage
 	}
 	return code
@@ -102,6 +103,7 @@ func run(ctx context.Context, env Env, c common, step message.Step, fallback str
 	}
 	s.progress.Event("started", "", nil)
 	result, err := work(ctx, s)
+	err = redact.Error(err) // it ends in the log, and in a condition
 	stop()
 	if werr := wait(); werr != nil {
 		s.progress.Event("warning", werr.Error(), nil)

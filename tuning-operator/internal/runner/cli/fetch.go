@@ -15,6 +15,7 @@ import (
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/tuning-operator/internal/message"
 	"kaito.sh/tuning-operator/internal/runner/dataset"
+	"kaito.sh/tuning-operator/internal/runner/disk"
 	"kaito.sh/tuning-operator/internal/runner/fault"
 	"kaito.sh/tuning-operator/internal/runner/fetch"
 	"kaito.sh/tuning-operator/internal/runner/netguard"
@@ -32,6 +33,7 @@ type fetchFlags struct {
 	pushCredentials                                                 []string
 	facts                                                           string
 	maxBytes                                                        int64
+	budget                                                          *disk.Budget // of maxBytes
 	parallel                                                        int
 }
 
@@ -78,7 +80,7 @@ HF_ENDPOINT names a mirror of HuggingFace, HF_TOKEN a token for gated repositori
 	fl.StringVar(&f.checkPush, "check-push", "", "ask this image's registry whether it may be pushed, before anything is fetched")
 	fl.StringArrayVar(&f.pushCredentials, "push-credentials", nil, "docker config file for --check-push (repeatable)")
 	fl.StringVar(&f.facts, "facts", "", "write what was fetched as JSON to this file, for push")
-	fl.Int64Var(&f.maxBytes, "max-bytes", 0, "most bytes to fetch for the model and for the dataset, each; 0: no limit")
+	fl.Int64Var(&f.maxBytes, "max-bytes", 0, "most bytes to fetch, of model and dataset together; 0: what the disk has room for")
 	fl.IntVar(&f.parallel, "parallel", 8, "range requests a file at the same time")
 	return cmd
 }
@@ -107,6 +109,8 @@ func (f *fetchFlags) validate() error {
 		return fmt.Errorf("nothing to fetch: give --model, --model-image, --dataset-url, --dataset-image, --dataset or --dataset-dir")
 	case f.parallel < 1 || f.parallel > 64:
 		return fmt.Errorf("--parallel is %d, from 1 to 64 is allowed", f.parallel)
+	case f.maxBytes < 0:
+		return fmt.Errorf("--max-bytes is %d, 0 or more is allowed", f.maxBytes)
 	}
 	return nil
 }
@@ -114,6 +118,7 @@ func (f *fetchFlags) validate() error {
 // work goes from what costs least to what costs most: a refused push or a bad row is known before the model is loaded.
 func (f *fetchFlags) work(ctx context.Context, s *session) (message.Result, error) {
 	facts := &message.Fetch{BaseModel: f.modelName}
+	f.budget = disk.NewBudget(f.maxBytes)
 	if f.checkPush != "" {
 		client, err := s.registry(f.pushCredentials)
 		if err != nil {
@@ -139,12 +144,10 @@ func (f *fetchFlags) work(ctx context.Context, s *session) (message.Result, erro
 }
 
 func (f *fetchFlags) downloader(s *session) *fetch.Downloader {
-	d := &fetch.Downloader{
+	return &fetch.Downloader{
 		Client: s.env.Transport(netguard.Policy{AllowPrivate: f.allowPrivate, AllowLocal: f.allowPrivate}),
-		Clock:  s.env.Clock, Progress: s.progress, Backoff: retry.Default(), Parallel: f.parallel, AllowHTTP: f.allowPrivate,
+		Clock:  s.env.Clock, Progress: s.progress, Backoff: retry.Default(), Parallel: f.parallel, AllowHTTP: f.allowPrivate, Budget: f.budget,
 	}
-	d.SetBudget(f.maxBytes)
-	return d
 }
 
 func (f *fetchFlags) hub(s *session) *fetch.Hub {
@@ -173,7 +176,7 @@ func (f *fetchFlags) bringDataset(ctx context.Context, s *session) error {
 		if err != nil {
 			return err
 		}
-		_, err = client.Pull(ctx, f.datasetImage, f.datasetDir, f.maxBytes)
+		_, err = client.Pull(ctx, f.datasetImage, f.datasetDir, f.budget)
 		return err
 	case f.dataset != "":
 		hub := f.hub(s)
@@ -258,7 +261,7 @@ func (f *fetchFlags) fetchModel(ctx context.Context, s *session, facts *message.
 		if err != nil {
 			return err
 		}
-		pulled, err := client.Pull(ctx, f.modelImage, f.modelDir, f.maxBytes)
+		pulled, err := client.Pull(ctx, f.modelImage, f.modelDir, f.budget)
 		if err != nil {
 			return err
 		}

@@ -6,11 +6,12 @@ import (
 	"errors"
 	"net/http"
 	"strings"
-	"sync"
 
 	"k8s.io/utils/clock"
 
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/shared/redact"
+	"kaito.sh/tuning-operator/internal/runner/disk"
 	"kaito.sh/tuning-operator/internal/runner/fault"
 	"kaito.sh/tuning-operator/internal/runner/progress"
 	"kaito.sh/tuning-operator/internal/runner/retry"
@@ -32,42 +33,14 @@ type Downloader struct {
 	PartSize int64
 	// AllowHTTP permits plain http:// (only with private sources allowed).
 	AllowHTTP bool
-
-	mu   sync.Mutex
-	left int64 // of the byte budget; negative: no budget
+	// Budget bounds the bytes of all downloads together; nil: no bound.
+	Budget *disk.Budget
 }
 
-// SetBudget bounds the bytes of all downloads together; 0 means no bound.
-func (d *Downloader) SetBudget(bytes int64) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.left = bytes
-	if bytes == 0 {
-		d.left = -1
-	}
-}
-
-// reserve takes bytes from the budget.
-func (d *Downloader) reserve(bytes int64, what string) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.left < 0 {
-		return nil
-	}
-	if bytes > d.left {
-		return fault.Permanent(tuningv1alpha1.ReasonSourceTooLarge, "%s needs %d bytes, %d are left of --max-bytes; raise it together with the volume's size", what, bytes, d.left)
-	}
-	d.left -= bytes
-	return nil
-}
-
-// refund gives back what a download that starts over had taken.
-func (d *Downloader) refund(bytes int64) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.left >= 0 {
-		d.left += bytes
-	}
+// do sends a request. Its errors hold no query of an address, which may be a signature.
+func (d *Downloader) do(req *http.Request) (*http.Response, error) {
+	res, err := d.Client.Do(req)
+	return res, redact.Error(err)
 }
 
 // File is one download.
@@ -83,11 +56,8 @@ type File struct {
 	Token string
 }
 
-// name is what people see: no query, for it may carry a signature.
-func (f File) name() string {
-	name, _, _ := strings.Cut(f.URL, "?")
-	return name
-}
+// name is what people see: no query and no password, for they are secrets.
+func (f File) name() string { return strings.TrimSuffix(redact.URL(f.URL), "?…") }
 
 // errChanged means that the file is another one than the one whose parts we hold.
 var errChanged = errors.New("the file changed while it was being downloaded")
@@ -102,7 +72,7 @@ func (d *Downloader) Get(ctx context.Context, f File) (size int64, sum string, e
 	}
 	if f.SHA256 != "" { // an earlier run's finished file
 		if size, sum, err := digestFile(f.Path); err == nil && sum == strings.ToLower(f.SHA256) {
-			return size, sum, nil
+			return size, sum, d.Budget.Take(size, f.name())
 		}
 	}
 	for restart := 0; ; restart++ {
@@ -127,12 +97,12 @@ func (d *Downloader) once(ctx context.Context, f File, inOnePiece bool) (int64, 
 		return 0, "", fault.Permanent(tuningv1alpha1.ReasonChecksumMismatch, "%s has %d bytes, its index says %d", f.name(), src.size, f.Size)
 	}
 	if src.ranges && src.size > 0 && !inOnePiece {
-		if err := d.reserve(src.size, f.name()); err != nil {
+		if err := d.Budget.Take(src.size, f.name()); err != nil {
 			return 0, "", err
 		}
 		sum, err := d.parts(ctx, f, src)
 		if errors.Is(err, errChanged) {
-			d.refund(src.size)
+			d.Budget.Refund(src.size)
 			d.Progress.Expect(-src.size)
 		}
 		if err != nil {
@@ -154,6 +124,5 @@ func (d *Downloader) checkURL(url string) error {
 	if strings.HasPrefix(url, "https://") || (d.AllowHTTP && strings.HasPrefix(url, "http://")) {
 		return nil
 	}
-	name, _, _ := strings.Cut(url, "?")
-	return fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "url %q is not https; only https:// is fetched", name)
+	return fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "url %q is not https; only https:// is fetched", File{URL: url}.name())
 }

@@ -24,6 +24,7 @@ import (
 
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/shared/test/eventually"
+	"kaito.sh/tuning-operator/internal/runner/disk"
 	"kaito.sh/tuning-operator/internal/runner/fault"
 	"kaito.sh/tuning-operator/internal/runner/fetch"
 	"kaito.sh/tuning-operator/internal/runner/netguard"
@@ -123,7 +124,6 @@ func newSetup(t *testing.T, o *origin) *setup {
 		Client: client, Clock: clock.RealClock{}, Progress: progress.New("fetch", out, clock.RealClock{}),
 		Backoff: fast, Parallel: 4, PartSize: 10_000,
 	}
-	d.SetBudget(0)
 	return &setup{Downloader: d, origin: o, url: srv.URL + "/data.bin?download=true", path: filepath.Join(t.TempDir(), "data.bin"), out: out}
 }
 
@@ -312,7 +312,7 @@ func TestGetRefusals(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newSetup(t, c.origin)
 			if c.budget > 0 {
-				s.SetBudget(c.budget)
+				s.Budget = disk.NewBudget(c.budget)
 			}
 			c.file.URL, c.file.Path = s.url, s.path
 			if c.url != "" {

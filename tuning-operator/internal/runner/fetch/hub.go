@@ -120,7 +120,7 @@ func (h *Hub) get(ctx context.Context, where string, into any) error {
 		if err != nil {
 			return false, err
 		}
-		res, err := d.Client.Do(req)
+		res, err := d.do(req)
 		if err != nil {
 			return false, err
 		}

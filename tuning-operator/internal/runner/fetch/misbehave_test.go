@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/tuning-operator/internal/runner/disk"
 	"kaito.sh/tuning-operator/internal/runner/fault"
 	"kaito.sh/tuning-operator/internal/runner/fetch"
 	"kaito.sh/tuning-operator/internal/runner/netguard"
@@ -131,7 +132,7 @@ func TestAServerWithoutRangesThatCutsIsAskedAgainFromTheStart(t *testing.T) {
 				return true
 			}
 			s := newSetup(t, o)
-			s.SetBudget(int64(len(body))) // what was cut does not count twice
+			s.Budget = disk.NewBudget(int64(len(body))) // what was cut does not count twice
 			_, sum, err := s.Get(context.Background(), fetch.File{URL: s.url, Path: s.path})
 			require.NoError(t, err)
 			assert.Equal(t, hexSum(body), sum)

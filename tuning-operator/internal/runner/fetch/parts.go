@@ -19,6 +19,9 @@ func (d *Downloader) parts(ctx context.Context, f File, src source) (sum string,
 	if size <= 0 {
 		size = PartSize
 	}
+	if err := checkSize(f, src.size, size); err != nil {
+		return "", err
+	}
 	st, err := openState(f, src, size)
 	if err != nil {
 		return "", err
@@ -77,7 +80,7 @@ func (d *Downloader) span(ctx context.Context, f File, src source, out *offsetWr
 	if src.validator != "" {
 		req.Header.Set("If-Range", src.validator)
 	}
-	res, err := d.Client.Do(req)
+	res, err := d.do(req)
 	if err != nil {
 		return err
 	}

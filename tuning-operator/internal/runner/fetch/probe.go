@@ -3,13 +3,15 @@ package fetch
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/shared/excerpt"
+	"kaito.sh/shared/redact"
 	"kaito.sh/tuning-operator/internal/runner/fault"
 	"kaito.sh/tuning-operator/internal/runner/retry"
 )
@@ -24,7 +26,7 @@ type source struct {
 func (d *Downloader) request(ctx context.Context, f File) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.URL, nil)
 	if err != nil {
-		return nil, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "url %q: %v", f.name(), err)
+		return nil, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "url %q: %w", f.name(), redact.Error(err))
 	}
 	// A compressed transfer has neither ranges nor the file's own size.
 	req.Header.Set("Accept-Encoding", "identity")
@@ -73,7 +75,7 @@ func (d *Downloader) probe(ctx context.Context, f File) (source, error) {
 			return false, err
 		}
 		req.Header.Set("Range", "bytes=0-0")
-		res, err := d.Client.Do(req)
+		res, err := d.do(req)
 		if err != nil {
 			return false, err
 		}
@@ -105,10 +107,26 @@ func validator(h http.Header) string {
 	return h.Get("Last-Modified")
 }
 
-// parseContentRange reads "bytes 0-0/1234".
+// contentRange is the header Content-Range of an answer to one range (RFC 9110, section 14.4), where the size is known.
+var contentRange = regexp.MustCompile(`^bytes ([0-9]+)-([0-9]+)/([0-9]+)$`)
+
+// parseContentRange reads "bytes 0-0/1234". The numbers are such that 0 <= from <= to < total.
 func parseContentRange(v string) (from, to, total int64, err error) {
-	if _, err := fmt.Sscanf(v, "bytes %d-%d/%d", &from, &to, &total); err != nil || from < 0 || to < from || total <= to {
-		return 0, 0, 0, fault.Transient(tuningv1alpha1.ReasonSourceUnavailable, "the server sent an unusable Content-Range %q", v)
+	var numbers [3]int64
+	found := contentRange.FindStringSubmatch(v)
+	bad := found == nil
+	for i := range numbers {
+		if !bad {
+			numbers[i], err = strconv.ParseInt(found[i+1], 10, 64) // fails beyond 2^63-1
+			bad = err != nil
+		}
+	}
+	from, to, total = numbers[0], numbers[1], numbers[2]
+	if bad || to < from || total <= to {
+		return 0, 0, 0, fault.Transient(tuningv1alpha1.ReasonSourceUnavailable, "the server sent an unusable Content-Range %q", excerpt.Head(v, maxQuoted))
 	}
 	return from, to, total, nil
 }
+
+// maxQuoted is how many bytes of a header are quoted in an error.
+const maxQuoted = 200

@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/tuning-operator/internal/runner/disk"
 	"kaito.sh/tuning-operator/internal/runner/fault"
 )
 
@@ -37,11 +38,23 @@ type stateDoc struct {
 	Done      []bool `json:"done"`
 }
 
+// maxParts of one file: 16 TiB of parts of 16 MiB, which is more than any disk of a node. A server may announce any size, and each part
+// costs memory and a place in the state before its first byte has come.
+const maxParts = 1 << 20
+
+// checkSize returns an error when a file of a size, in parts of another, has more than maxParts. Both are above 0.
+func checkSize(f File, size, partSize int64) error {
+	if (size-1)/partSize < maxParts {
+		return nil
+	}
+	return fault.Permanent(tuningv1alpha1.ReasonSourceTooLarge, "%s has %d bytes, as its server says; at most %d are fetched", f.name(), size, maxParts*partSize)
+}
+
 // openState continues a download of the same file, or starts one. Without a validator nothing proves that it is the
 // same file, so it starts.
 func openState(f File, src source, partSize int64) (*state, error) {
 	st := &state{path: f.Path, doc: stateDoc{Size: src.size, PartSize: partSize, Validator: src.validator}}
-	count := int((src.size + partSize - 1) / partSize)
+	count := int((src.size-1)/partSize + 1) // no sum that could overflow
 	st.doc.Done = make([]bool, count)
 	if raw, err := os.ReadFile(f.Path + stateSuffix); err == nil {
 		var old stateDoc
@@ -49,6 +62,9 @@ func openState(f File, src source, partSize int64) (*state, error) {
 			old.Size == src.size && old.PartSize == partSize && len(old.Done) == count {
 			st.doc = old
 		}
+	}
+	if err := disk.Room(f.Path, src.size-st.have(), f.name()); err != nil {
+		return nil, err
 	}
 	file, err := os.OpenFile(f.Path+partSuffix, os.O_CREATE|os.O_RDWR, 0o644) // read by the trainer under another user
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"os"
 
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/tuning-operator/internal/runner/disk"
 	"kaito.sh/tuning-operator/internal/runner/fault"
 	"kaito.sh/tuning-operator/internal/runner/retry"
 )
@@ -16,7 +17,10 @@ import (
 // stream downloads from a server without ranges: from the start, in one piece, again after a cut.
 func (d *Downloader) stream(ctx context.Context, f File, src source) error {
 	if src.size > 0 {
-		if err := d.reserve(src.size, f.name()); err != nil {
+		if err := d.Budget.Take(src.size, f.name()); err != nil {
+			return err
+		}
+		if err := disk.Room(f.Path, src.size, f.name()); err != nil {
 			return err
 		}
 		d.Progress.Expect(src.size)
@@ -31,7 +35,7 @@ func (d *Downloader) streamOnce(ctx context.Context, f File, src source) (err er
 	if err != nil {
 		return err
 	}
-	res, err := d.Client.Do(req)
+	res, err := d.do(req)
 	if err != nil {
 		return err
 	}
@@ -53,7 +57,7 @@ func (d *Downloader) streamOnce(ctx context.Context, f File, src source) (err er
 		if err != nil {
 			d.Progress.Advance(f.name(), -got)
 			if src.size < 0 {
-				d.refund(got) // the next try takes it again
+				d.Budget.Refund(got) // the next try takes it again
 			}
 		}
 	}()
@@ -61,10 +65,13 @@ func (d *Downloader) streamOnce(ctx context.Context, f File, src source) (err er
 	for {
 		n, rerr := res.Body.Read(buf)
 		if n > 0 {
-			if src.size < 0 { // nothing was reserved: the size was unknown
-				if err := d.reserve(int64(n), f.name()); err != nil {
+			switch {
+			case src.size < 0: // nothing was reserved: the size was unknown
+				if err := d.Budget.Take(int64(n), f.name()); err != nil {
 					return err
 				}
+			case int64(n) > src.size-got:
+				return fault.Transient(tuningv1alpha1.ReasonSourceUnavailable, "%s sends more than the %d bytes that it announced", f.name(), src.size)
 			}
 			if _, err := out.Write(buf[:n]); err != nil {
 				return fmt.Errorf("writing %s: %w", f.Path, err)

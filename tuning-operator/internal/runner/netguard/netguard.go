@@ -151,8 +151,8 @@ func (p Policy) Transport() *http.Transport {
 // maxRedirects is browsers' order of magnitude; a HuggingFace download takes two.
 const maxRedirects = 10
 
-// CheckRedirect is for http.Client: it refuses a step down from https and strips credentials whenever the host
-// changes, subdomains included (net/http keeps them for subdomains). The address itself is checked at the dial.
+// CheckRedirect is for http.Client: it refuses a step down from https, strips the referrer, and strips credentials whenever
+// the host changes, subdomains included (net/http keeps them for subdomains). The address itself is checked at the dial.
 func CheckRedirect(req *http.Request, via []*http.Request) error {
 	if len(via) >= maxRedirects {
 		return fmt.Errorf("stopped after %d redirects", maxRedirects)
@@ -161,6 +161,8 @@ func CheckRedirect(req *http.Request, via []*http.Request) error {
 	if first.URL.Scheme == "https" && req.URL.Scheme != "https" {
 		return fmt.Errorf("refusing the redirect from %s to %s: it leaves https", first.URL.Host, req.URL.Scheme+"://"+req.URL.Host)
 	}
+	// net/http sends the whole address that redirects as the referrer: the signature in its query is not for the next host.
+	req.Header.Del("Referer")
 	if req.URL.Host != first.URL.Host {
 		req.Header.Del("Authorization")
 		req.Header.Del("Cookie")

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"k8s.io/utils/clock"
+
+	"kaito.sh/shared/redact"
 )
 
 // Line is one progress line.
@@ -50,11 +52,11 @@ func New(step string, out io.Writer, clk clock.PassiveClock) *Reporter {
 	return &Reporter{step: step, out: out, clk: clk}
 }
 
-// Event writes a line at once.
+// Event writes a line at once. Addresses in the message lose their secrets.
 func (r *Reporter) Event(event, message string, fields map[string]any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.write(Line{Event: event, Message: message, Fields: fields})
+	r.write(Line{Event: event, Message: redact.Text(message), Fields: fields})
 }
 
 // Expect adds to the number of bytes that are to come; negative takes back.

@@ -11,8 +11,7 @@ import (
 	"slices"
 	"sync"
 
-	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
-	"kaito.sh/tuning-operator/internal/runner/fault"
+	"kaito.sh/tuning-operator/internal/runner/disk"
 )
 
 const (
@@ -26,10 +25,10 @@ const (
 // incoming is an image on its way into a folder.
 type incoming struct {
 	into, staging string
-	maxBytes      int64
+	budget        *disk.Budget
 
 	mu    sync.Mutex
-	taken int64 // bytes, with those of layers in hand
+	taken int64 // bytes of the budget, with those of layers in hand
 	doc   incomingDoc
 }
 
@@ -46,9 +45,9 @@ type incomingDoc struct {
 	Finished bool `json:"finished"`
 }
 
-// openIncoming goes on with the same image, or begins. maxBytes bounds what is unpacked, 0 is no bound.
-func openIncoming(into, manifest string, maxBytes int64) (*incoming, error) {
-	in := &incoming{into: into, staging: filepath.Join(into, stagingName), maxBytes: maxBytes}
+// openIncoming continues with the same image, or begins. The budget bounds what is unpacked; release gives back what was taken of it.
+func openIncoming(into, manifest string, budget *disk.Budget) (*incoming, error) {
+	in := &incoming{into: into, staging: filepath.Join(into, stagingName), budget: budget}
 	if raw, err := os.ReadFile(filepath.Join(into, stateName)); err == nil {
 		var old incomingDoc
 		if json.Unmarshal(raw, &old) == nil && old.Manifest == manifest && (!old.Finished || in.complete(old.Files)) {
@@ -64,6 +63,9 @@ func openIncoming(into, manifest string, maxBytes int64) (*incoming, error) {
 	}
 	if in.doc.Files == nil {
 		in.doc.Files = map[string]int64{}
+	}
+	if err := in.budget.Take(in.doc.Taken, "what an earlier pull has unpacked"); err != nil {
+		return nil, err
 	}
 	in.taken = in.doc.Taken
 	if err := os.MkdirAll(in.staging, 0o755); err != nil { // its files are read by others when they have their names
@@ -93,11 +95,19 @@ func (in *incoming) has(layer int) bool {
 func (in *incoming) take(name string, size int64) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if left := in.maxBytes - in.taken; in.maxBytes > 0 && size > left {
-		return fault.Permanent(tuningv1alpha1.ReasonSourceTooLarge, "%s needs %d bytes, %d are left of --max-bytes; raise it together with the volume's size", name, size, left)
+	if err := in.budget.Take(size, name); err != nil {
+		return err
 	}
 	in.taken += size
-	return nil
+	return disk.Room(in.staging, size, name)
+}
+
+// release gives back all that was taken of the budget: the next try takes again what it needs.
+func (in *incoming) release() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.budget.Refund(in.taken)
+	in.taken = 0
 }
 
 // done records a whole layer.

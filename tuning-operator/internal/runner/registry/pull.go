@@ -12,6 +12,7 @@ import (
 	"oras.land/oras-go/v2/registry/remote"
 
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/tuning-operator/internal/runner/disk"
 	"kaito.sh/tuning-operator/internal/runner/fault"
 )
 
@@ -31,10 +32,10 @@ type Pulled struct {
 // maxManifestBytes follows the distribution specification's advice for a registry's limit.
 const maxManifestBytes = 4 << 20
 
-// Pull brings the files of an image (below /data) or of an artifact (each titled layer) into a folder; maxBytes bounds
-// what is unpacked, 0 is no bound. A file has its name once the whole image is there and its digests are right. What was whole when a
+// Pull brings the files of an image (below /data) or of an artifact (each titled layer) into a folder; the budget bounds
+// what is unpacked, nil is no bound. A file has its name once the whole image is there and its digests are right. What was whole when a
 // pull was cut, or killed, is not fetched again, and nothing is when all of it is there.
-func (c *Client) Pull(ctx context.Context, ref, into string, maxBytes int64) (Pulled, error) {
+func (c *Client) Pull(ctx context.Context, ref, into string, budget *disk.Budget) (Pulled, error) {
 	repo, reference, err := c.named(ref)
 	if err != nil {
 		return Pulled{}, err
@@ -45,11 +46,12 @@ func (c *Client) Pull(ctx context.Context, ref, into string, maxBytes int64) (Pu
 		if err != nil {
 			return err
 		}
-		in, err := openIncoming(into, desc.Digest.String(), maxBytes)
+		in, err := openIncoming(into, desc.Digest.String(), budget)
 		if err != nil {
 			return err
 		}
 		if err := c.layers(ctx, repo, manifest.Layers, in); err != nil {
+			in.release()
 			return err
 		}
 		out = Pulled{Digest: desc.Digest.String(), Files: in.doc.Files, Annotations: manifest.Annotations}

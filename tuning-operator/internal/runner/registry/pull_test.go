@@ -106,7 +106,7 @@ func TestAPullGoesOnWhereTheConnectionWasCut(t *testing.T) {
 	l := &line{ranges: true, cut: 100 << 10}
 	s.by(l.of)
 	dir := t.TempDir()
-	_, err := s.client(t, s.config()).Pull(context.Background(), s.host+"/weights:1", dir, 0)
+	_, err := s.client(t, s.config()).Pull(context.Background(), s.host+"/weights:1", dir, nil)
 	require.NoError(t, err)
 	assert.Equal(t, want, contents(t, dir))
 	// What a new connection sends before it is asked for the rest is what its buffers take.
@@ -127,7 +127,7 @@ func TestARegistryWithoutRangesIsAskedForTheWholeLayerAgain(t *testing.T) {
 		return c
 	})
 	dir := t.TempDir()
-	_, err := s.client(t, s.config()).Pull(context.Background(), s.host+"/weights:1", dir, 0)
+	_, err := s.client(t, s.config()).Pull(context.Background(), s.host+"/weights:1", dir, nil)
 	require.NoError(t, err)
 	assert.Equal(t, want, contents(t, dir))
 	assert.Equal(t, total, l.sent.Load())
@@ -144,7 +144,7 @@ func TestAPullThatWasEndedGoesOnWithTheNextLayer(t *testing.T) {
 			first := &line{ranges: true, at: at, call: cancel}
 			s.by(first.of)
 			dir := t.TempDir()
-			_, err := s.client(t, s.config()).Pull(ctx, s.host+"/weights:1", dir, 0)
+			_, err := s.client(t, s.config()).Pull(ctx, s.host+"/weights:1", dir, nil)
 			require.Error(t, err)
 			entries, err := os.ReadDir(dir)
 			require.NoError(t, err)
@@ -154,7 +154,7 @@ func TestAPullThatWasEndedGoesOnWithTheNextLayer(t *testing.T) {
 
 			second := &line{ranges: true}
 			s.by(second.of)
-			pulled, err := s.client(t, s.config()).Pull(context.Background(), s.host+"/weights:1", dir, 0)
+			pulled, err := s.client(t, s.config()).Pull(context.Background(), s.host+"/weights:1", dir, nil)
 			require.NoError(t, err)
 			assert.Equal(t, want, contents(t, dir))
 			assert.Len(t, pulled.Files, len(want))
@@ -164,7 +164,7 @@ func TestAPullThatWasEndedGoesOnWithTheNextLayer(t *testing.T) {
 
 			third := &line{ranges: true}
 			s.by(third.of)
-			again, err := s.client(t, s.config()).Pull(context.Background(), s.host+"/weights:1", dir, 0)
+			again, err := s.client(t, s.config()).Pull(context.Background(), s.host+"/weights:1", dir, nil)
 			require.NoError(t, err)
 			assert.Equal(t, pulled, again)
 			assert.Zero(t, third.sent.Load(), "all was there")
@@ -178,13 +178,13 @@ func TestAPullOfAnotherImageBeginsAnew(t *testing.T) {
 	s.image(t, "/x:2", gzipped(t, tarball(t, entry{name: "data/a", body: "two"})))
 	dir := t.TempDir()
 	for tag, want := range map[string]string{"1": "one", "2": "two"} {
-		_, err := s.client(t, s.config()).Pull(context.Background(), s.host+"/x:"+tag, dir, 0)
+		_, err := s.client(t, s.config()).Pull(context.Background(), s.host+"/x:"+tag, dir, nil)
 		require.NoError(t, err)
 		assert.Equal(t, map[string]string{"a": want}, contents(t, dir))
 	}
 	// A file that somebody has removed is not taken for being there.
 	require.NoError(t, os.Remove(filepath.Join(dir, "a")))
-	_, err := s.client(t, s.config()).Pull(context.Background(), s.host+"/x:1", dir, 0)
+	_, err := s.client(t, s.config()).Pull(context.Background(), s.host+"/x:1", dir, nil)
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{"a": "one"}, contents(t, dir))
 }

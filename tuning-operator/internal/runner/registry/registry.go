@@ -19,6 +19,7 @@ import (
 	"oras.land/oras-go/v2/registry/remote/errcode"
 
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/shared/redact"
 	"kaito.sh/tuning-operator/internal/runner/fault"
 	"kaito.sh/tuning-operator/internal/runner/netguard"
 	"kaito.sh/tuning-operator/internal/runner/progress"
@@ -127,7 +128,7 @@ func (c *Client) retry(ctx context.Context, denied, other string, try func(conte
 	}
 	return retry.Do(ctx, c.Clock, c.Backoff, retriable,
 		func(ctx context.Context) (bool, error) {
-			err := sortError(try(ctx), denied, other)
+			err := sortError(redact.Error(try(ctx)), denied, other)
 			if err != nil && ctx.Err() == nil {
 				c.Progress.Event("retry", err.Error(), nil)
 			}

@@ -33,6 +33,7 @@ import (
 	"k8s.io/utils/clock"
 
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/tuning-operator/internal/runner/disk"
 	"kaito.sh/tuning-operator/internal/runner/fault"
 	"kaito.sh/tuning-operator/internal/runner/netguard"
 	"kaito.sh/tuning-operator/internal/runner/pack"
@@ -358,7 +359,7 @@ func TestPullTakesTheFilesBelowData(t *testing.T) {
 		static.NewLayer(z.Bytes(), types.OCILayerZStd),
 	)
 	dir := t.TempDir()
-	got, err := s.client(t, s.config()).Pull(context.Background(), s.host+"/team/data:1", dir, 0)
+	got, err := s.client(t, s.config()).Pull(context.Background(), s.host+"/team/data:1", dir, nil)
 	require.NoError(t, err)
 	want := map[string]string{"one.jsonl": "1", "sub/two.jsonl": "2", "three.jsonl": "3", "old/new": "4"}
 	assert.Equal(t, want, contents(t, dir))
@@ -372,7 +373,7 @@ func TestPullTakesTheTitledLayersOfAnArtifact(t *testing.T) {
 		Layer: static.NewLayer([]byte("weights"), "application/vnd.cncf.model.weight.v1.raw"), Annotations: map[string]string{"org.cncf.model.filepath": "model.safetensors"},
 	})
 	dir := t.TempDir()
-	_, err := s.client(t, s.config()).Pull(context.Background(), s.host+"/artifact:1", dir, 0)
+	_, err := s.client(t, s.config()).Pull(context.Background(), s.host+"/artifact:1", dir, nil)
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{"model.safetensors": "weights"}, contents(t, dir))
 }
@@ -385,7 +386,7 @@ func TestPullUnpacksAFolderOfAnArtifact(t *testing.T) {
 		Annotations: map[string]string{"org.opencontainers.image.title": "weights", "io.deis.oras.content.unpack": "true"},
 	})
 	dir := t.TempDir()
-	_, err := s.client(t, s.config()).Pull(context.Background(), s.host+"/artifact:1", dir, 0)
+	_, err := s.client(t, s.config()).Pull(context.Background(), s.host+"/artifact:1", dir, nil)
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{"config.json": "{}", "sub/a.safetensors": "1"}, contents(t, dir))
 }
@@ -402,7 +403,7 @@ func TestPullPicksThePlatformOfAnIndex(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, remote.WriteIndex(r, index, s.crane(t)...))
 	dir := t.TempDir()
-	_, err = s.client(t, s.config()).Pull(context.Background(), s.host+"/multi:1", dir, 0)
+	_, err = s.client(t, s.config()).Pull(context.Background(), s.host+"/multi:1", dir, nil)
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{"arch": "amd64"}, contents(t, dir))
 }
@@ -432,7 +433,7 @@ func TestPullRefusals(t *testing.T) {
 			if c.ref != "" {
 				ref = c.ref
 			}
-			_, err := s.client(t, config).Pull(context.Background(), s.host+ref, t.TempDir(), c.maxBytes)
+			_, err := s.client(t, config).Pull(context.Background(), s.host+ref, t.TempDir(), disk.NewBudget(c.maxBytes))
 			require.Error(t, err)
 			f := fault.Of(err, "Unsorted")
 			assert.Equal(t, c.reason, f.Reason)
@@ -450,7 +451,7 @@ func TestPullStaysInItsFolder(t *testing.T) {
 	root := t.TempDir()
 	dir := filepath.Join(root, "a", "b")
 	require.NoError(t, os.MkdirAll(dir, 0o755))
-	_, err := s.client(t, s.config()).Pull(context.Background(), s.host+"/evil:1", dir, 0)
+	_, err := s.client(t, s.config()).Pull(context.Background(), s.host+"/evil:1", dir, nil)
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{"a/b/ok": "1", "a/b/link/planted": "inside"}, contents(t, root))
 }
@@ -475,7 +476,7 @@ func TestPullVerifiesWhatItGets(t *testing.T) {
 		return true
 	}
 	dir := t.TempDir()
-	_, err := s.client(t, s.config()).Pull(context.Background(), s.host+"/x:1", dir, 0)
+	_, err := s.client(t, s.config()).Pull(context.Background(), s.host+"/x:1", dir, nil)
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{"a": "good"}, contents(t, dir), "the wrong bytes were noticed and fetched again")
 }
@@ -484,7 +485,7 @@ func TestRegistriesMayBePrivateButNotLocal(t *testing.T) {
 	s := newServer(t)
 	client := s.client(t, s.config())
 	client.HTTP = registry.NewHTTP(netguard.Policy{AllowPrivate: true})
-	_, err := client.Pull(context.Background(), s.host+"/x:1", t.TempDir(), 0)
+	_, err := client.Pull(context.Background(), s.host+"/x:1", t.TempDir(), nil)
 	var denied *netguard.DeniedError
 	require.ErrorAs(t, err, &denied)
 	assert.Equal(t, "loopback", denied.Kind)

@@ -126,7 +126,6 @@ func run(ctx context.Context, authority *x509.Certificate, url, path string, par
 		Client: client, Clock: clock.RealClock{}, Progress: progress.New("fetch", io.Discard, clock.RealClock{}),
 		Backoff: retry.Default(), Parallel: parallel, PartSize: part,
 	}
-	d.SetBudget(0)
 	_, _, err := d.Get(ctx, fetch.File{URL: url, Path: path})
 	return err
 }

@@ -1,0 +1,4 @@
+package fetch
+
+// ParseContentRange is for the fuzzer.
+var ParseContentRange = parseContentRange
