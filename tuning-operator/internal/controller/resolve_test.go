@@ -33,7 +33,7 @@ func (s *story) asks() *corev1.Pod {
 	s.Helper()
 	tj := s.reaches(tuningv1alpha1.ReasonPushing)
 	pod := s.pod()
-	require.Equal(s, s.name+"-result", pod.Labels[batchv1.JobNameLabel], ready(tj).Message)
+	require.Equal(s, job.ResolveName(tj), pod.Labels[batchv1.JobNameLabel], ready(tj).Message)
 	return pod
 }
 
@@ -100,7 +100,7 @@ func TestTheRegistryIsAskedAgainWhenItsAnswerIsLostToo(t *testing.T) {
 
 func TestAStrangersJobOfThatNameIsLeftAlone(t *testing.T) {
 	s := tell(t)
-	theirs := &batchv1.Job{ObjectMeta: s.meta(s.name + "-result"), Spec: batchv1.JobSpec{Suspend: new(true), Template: corev1.PodTemplateSpec{
+	theirs := &batchv1.Job{ObjectMeta: s.meta(resolveName(s)), Spec: batchv1.JobSpec{Suspend: new(true), Template: corev1.PodTemplateSpec{
 		Spec: corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "main", Image: "example.com/theirs"}}},
 	}}}
 	require.NoError(t, shared.client.Create(t.Context(), theirs))

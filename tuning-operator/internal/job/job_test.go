@@ -231,3 +231,42 @@ func TestDifferentTuningJobsNeverShareAJob(t *testing.T) {
 		seen[got] = name
 	}
 }
+
+// TestTheJobsOfTwoTuningJobsNeverShareAName: names are as users may have chosen them to meet, long ones too.
+func TestTheJobsOfTwoTuningJobsNeverShareAName(t *testing.T) {
+	of := func(name string) *tuningv1alpha1.TuningJob {
+		return &tuningv1alpha1.TuningJob{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	}
+	rapid.Check(t, func(r *rapid.T) {
+		name := rapid.StringMatching(`[a-z0-9]([a-z0-9.-]{0,80}[a-z0-9])?`).Draw(r, "name")
+		if len(validation.IsDNS1123Subdomain(name)) > 0 {
+			r.Skip("no name")
+		}
+		asks := job.ResolveName(of(name))
+		assert.Empty(r, validation.IsDNS1123Label(asks))
+		for _, other := range []string{name, name + "-result", asks, job.Name(of(name)) + "-result", strings.ReplaceAll(name, ".", "-")} {
+			assert.NotEqual(r, asks, job.Name(of(other)), "the Job that trains %s", other)
+			if other != name {
+				assert.NotEqual(r, asks, job.ResolveName(of(other)))
+			}
+		}
+		if len(name) <= 58 && !strings.Contains(name, ".") {
+			assert.Equal(r, name, job.Name(of(name)), "an operator that is upgraded finds the Job that runs")
+		}
+	})
+}
+
+func TestFetchIsBoundedByTheDiskThatIsAskedFor(t *testing.T) {
+	for asked, want := range map[string]string{"": "--max-bytes=2199023255552", "300Gi": "--max-bytes=322122547200", "5G": "--max-bytes=5000000000"} {
+		in := input(t, seed(), false)
+		if asked != "" {
+			in.TuningJob.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceEphemeralStorage: resource.MustParse(asked)}
+		}
+		objects, err := job.Build(in)
+		require.NoError(t, err)
+		pod := objects.Job.Spec.Template.Spec
+		assert.Contains(t, pod.InitContainers[0].Args, want)
+		got := pod.InitContainers[1].Resources.Requests[corev1.ResourceEphemeralStorage]
+		assert.Equal(t, asked != "", got.Sign() > 0, "what is asked for is also reserved on the node")
+	}
+}

@@ -1,6 +1,10 @@
 package job
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,8 +26,21 @@ const (
 	resolveKept = 60 * 60
 )
 
-// ResolveName of the Job that asks the registry.
-func ResolveName(tj *tuningv1alpha1.TuningJob) string { return childName(tj.Name, "-result") }
+const (
+	// resolveName is how many characters the name of that Job has: the most that a label, and so a Job's name, may have. No Job that
+	// trains has more than maxName, so that no TuningJob's name leads to this one.
+	resolveName = 63
+	// resolvePlain is how many of them may be the TuningJob's, for people. At least 34 are left for a hash: 136 bits.
+	resolvePlain = 20
+)
+
+// ResolveName of the Job that asks the registry: NAME-result-HASH, always of 63 characters.
+func ResolveName(tj *tuningv1alpha1.TuningJob) string {
+	plain := strings.ReplaceAll(tj.Name, ".", "-")
+	start := strings.TrimRight(plain[:min(len(plain), resolvePlain)], "-") + "-result-"
+	sum := sha256.Sum256([]byte(tj.Name))
+	return start + hex.EncodeToString(sum[:])[:resolveName-len(start)]
+}
 
 // ResolveJob renders the Job that asks the registry what the push has left there. The operator may not read the push secret; a pod that has it mounted
 // may. It runs on any node, since those of the TuningJob may be gone.
