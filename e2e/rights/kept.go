@@ -18,6 +18,7 @@ const (
 // Kept are the rights that stay though no call of the suites may have needed them. Everything else that no call needs is to be taken out of
 // the markers.
 var Kept = []Keep{
+	{"workspace-operator", "", "secrets", []string{"dryrun"}, "no call: the policy secret-existence knows the operator by it, see docs/adr/0004-secret-existence.md"},
 	{"workspace-operator", "kaito.sh", "workspaces/finalizers", []string{"update"}, blockOwnerDeletion},
 	{"workspace-operator", "events.k8s.io", "events", []string{"patch"}, repeatedEvent},
 	{"workspace-operator", "kaito.sh", "workspaces", []string{"get"}, "read past the cache before a claim is deleted whose Workspace has lost its finalizer by force: a machine hangs on it; the operator's own tests do that under its role"},

@@ -2,7 +2,9 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -20,7 +22,8 @@ import (
 // +kubebuilder:rbac:groups="",resources=configmaps,verbs=get;list;watch
 // Whether a named Secret exists is asked by a create with dryRun=All, so that no right to read Secrets is needed; an admission policy
 // that is installed with the operator refuses its creates without dryRun. See docs/adr/0004-secret-existence.md.
-// +kubebuilder:rbac:groups="",resources=secrets,verbs=create
+// The policy knows the operator by the verb dryrun, which is in the same rule: who has the one right has the other, under any name.
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=create;dryrun
 
 // Keys of the ConfigMaps that a Workspace may name.
 const (
@@ -55,6 +58,10 @@ func (r *Reconciler) findSecrets(ctx context.Context, s *scope) (flow.Result, er
 	}
 	for _, name := range secretsOf(w) {
 		exists, known, err := r.secrets.Exists(ctx, client.ObjectKey{Namespace: w.Namespace, Name: name.secret})
+		if errors.Is(err, ErrUnguarded) {
+			s.block(stuck(kaitov1alpha1.ReasonSecretPolicyMissing, err.Error()))
+			return flow.ContinueUntil(r.options.SecretRecheck), nil
+		}
 		if err != nil {
 			return flow.Stop(), err
 		}
@@ -149,8 +156,41 @@ type DryRunSecrets struct {
 	Client client.Writer
 }
 
-// Exists asks. What an admission policy, a quota or a missing right answers tells nothing about the Secret: it is not known then.
+// ErrUnguarded is returned when nothing keeps the operator from creating Secrets.
+var ErrUnguarded = errors.New("the operator may create Secrets, which the ValidatingAdmissionPolicy secret-existence is to refuse, and that policy does not hold for it: " +
+	"apply the operator's manifests again (config/rbac/secret_existence_policy.yaml), or remove the rule for secrets from its role; the Workspace continues then")
+
+const (
+	// labelProbe marks a dry run that the policy refuses, so that the operator sees whether it holds.
+	labelProbe = "kaito.sh/secret-existence-probe"
+	// probeRefused is what the policy says then. It is in secret_existence_policy.yaml, too.
+	probeRefused = "the secret-existence policy holds"
+)
+
+// guarded returns ErrUnguarded when the admission policy does not refuse what it is to refuse. Nothing is stored: the question is a
+// dry run as well.
+func (d DryRunSecrets) guarded(ctx context.Context, namespace string) error {
+	err := d.Client.Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{
+		Namespace: namespace, GenerateName: "secret-existence-probe-", Labels: map[string]string{labelProbe: "true"},
+	}}, client.DryRunAll)
+	var refused apierrors.APIStatus
+	switch {
+	case err == nil:
+		return ErrUnguarded
+	case strings.Contains(err.Error(), probeRefused):
+		return nil
+	case errors.As(err, &refused) && refused.Status().Code < http.StatusInternalServerError:
+		return nil // there is no right to guard, or another policy refuses first, as it will refuse the question
+	}
+	return fmt.Errorf("asking whether the policy for Secrets holds in %s: %w", namespace, err)
+}
+
+// Exists asks. What an admission policy, a quota or a missing right answers tells nothing about the Secret: it is not known then. The
+// error is ErrUnguarded when the right to ask is a right to create.
 func (d DryRunSecrets) Exists(ctx context.Context, key client.ObjectKey) (exists, known bool, err error) {
+	if err := d.guarded(ctx, key.Namespace); err != nil {
+		return false, false, err
+	}
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
 	err = d.Client.Create(ctx, secret, client.DryRunAll)
 	switch {

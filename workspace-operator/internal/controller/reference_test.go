@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -188,4 +189,48 @@ func TestSecretsAreFoundWithoutTheRightToReadThem(t *testing.T) {
 		assert.NoError(c, err)
 		assert.False(c, known, "what a quota answers says nothing about the Secret")
 	}, eventually.Long, eventually.Tick)
+}
+
+// account is a client with an account's rights, which has some verbs on Secrets everywhere.
+func account(t *testing.T, name string, verbs ...string) client.Client {
+	t.Helper()
+	create(t, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: operatorNamespace}})
+	config, err := shared.cluster.ServiceAccountConfig(t.Context(), operatorNamespace, name)
+	require.NoError(t, err)
+	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: verbs}}}
+	create(t, role, &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
+		Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Name: name, Namespace: operatorNamespace}},
+	})
+	out, err := client.New(config, client.Options{Scheme: shared.client.Scheme()})
+	require.NoError(t, err)
+	return out
+}
+
+func TestSecretsAreNotAskedForWithoutThePolicy(t *testing.T) {
+	namespace := newNamespace(t)
+	for name, c := range map[string]struct {
+		verbs []string
+		says  string // "": it may ask
+	}{
+		"renamed":   {verbs: []string{"create", "dryrun"}},
+		"unguarded": {verbs: []string{"create"}, says: "secret-existence"},
+		"powerless": {verbs: []string{"patch"}},
+	} {
+		secrets := controller.DryRunSecrets{Client: account(t, name, c.verbs...)}
+		require.EventuallyWithT(t, func(ct *assert.CollectT) { // roles and policies hold after a moment
+			_, known, err := secrets.Exists(t.Context(), client.ObjectKey{Namespace: namespace, Name: "token"})
+			if c.says != "" {
+				require.ErrorIs(ct, err, controller.ErrUnguarded, name)
+				assert.ErrorContains(ct, err, c.says)
+				return
+			}
+			require.NoError(ct, err, name)
+			assert.Equal(ct, name == "renamed", known, name)
+		}, eventually.Long, eventually.Tick)
+	}
+	list := &corev1.SecretList{}
+	require.NoError(t, shared.client.List(t.Context(), list, client.InNamespace(namespace)))
+	assert.Empty(t, list.Items, "asking creates nothing")
 }

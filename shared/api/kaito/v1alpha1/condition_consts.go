@@ -61,6 +61,8 @@ const (
 	ReasonInfeasible = "Infeasible"
 	// ReasonSecretNotFound: a named Secret is missing.
 	ReasonSecretNotFound = "SecretNotFound"
+	// ReasonSecretPolicyMissing: the admission policy that keeps the operator from creating Secrets does not hold for it.
+	ReasonSecretPolicyMissing = "SecretPolicyMissing"
 	// ReasonConfigMapNotFound: a named ConfigMap, or its key, is missing.
 	ReasonConfigMapNotFound = "ConfigMapNotFound"
 	// ReasonInvalidConfig: a ConfigMap's content is refused.
