@@ -99,6 +99,14 @@ func TestAWrongMachineListTouchesNoLivePool(t *testing.T) {
 				assert.InDelta(t, 1, promtest.ToFloat64(h.Metrics.doubts), 0)
 				assert.Contains(t, h.event(), "AgentPoolInDoubt agent pool "+pool+" is left alone")
 
+				managed := h.claim("c1").StatusConditions().Get(ConditionPoolManaged)
+				require.NotNil(t, managed)
+				assert.Equal(t, ReasonPoolInDoubt, managed.Reason)
+				assert.Contains(t, managed.Message, pool+" is left alone")
+				writes := h.writes
+				h.minutes(5)
+				assert.Equal(t, writes, h.writes, "it is said once")
+
 				h.ask("c3")
 				h.minutes(1)
 				assert.Empty(t, h.azure.Calls()[before:], "nor grown")
@@ -112,6 +120,7 @@ func TestAWrongMachineListTouchesNoLivePool(t *testing.T) {
 				h.minutes(5)
 				assert.Len(t, h.azure.Calls()[before:], 1)
 				assert.Zero(t, promtest.ToFloat64(h.Metrics.doubts), "it is right again")
+				assert.True(t, h.claim("c1").StatusConditions().Get(ConditionPoolManaged).IsTrue())
 			})
 		}
 	}

@@ -88,7 +88,8 @@ type Engine struct {
 	seen       map[types.UID]time.Time
 	keys       map[string]keyInfo // by hash
 	shown      map[string]offering.Entry
-	removed    map[string]bool // provider ids that claims name and that our operations have deleted
+	doubtedAt  map[string]time.Time // by pool: since when it is in doubt
+	removed    map[string]bool      // provider ids that claims name and that our operations have deleted
 
 	retry atomic.Bool
 
@@ -115,7 +116,7 @@ func NewEngine(o Options) *Engine {
 		Options: o, memory: offering.NewMemory(o.Clock), wake: make(chan struct{}, 1),
 		operations: map[string]Operation{}, holds: map[string]Hold{}, failures: map[string]int{}, sightings: map[string]Sighting{},
 		assigned: map[types.UID]assignment{}, seen: map[types.UID]time.Time{}, keys: map[string]keyInfo{}, shown: map[string]offering.Entry{},
-		waits: map[types.UID]Wait{}, released: map[types.UID]time.Time{}, removed: map[string]bool{},
+		waits: map[types.UID]Wait{}, released: map[types.UID]time.Time{}, removed: map[string]bool{}, doubtedAt: map[string]time.Time{},
 	}
 }
 
@@ -227,7 +228,7 @@ func (e *Engine) Pass(ctx context.Context) (time.Duration, error) {
 		Sightings: e.sightings, Removed: e.removed, MaxPerPool: e.maxPerPool, Settings: e.Settings,
 	})
 	e.sightings = decision.Sightings
-	e.tellDoubts(ctx, &view, decision.Doubts, claims, objects)
+	e.publishDoubts(ctx, &view, decision.Doubts)
 	e.forget(decision.Settled)
 	err = e.act(ctx, decision, &view, objects)
 	if view.Cluster.Writable() {

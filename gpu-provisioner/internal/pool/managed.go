@@ -16,7 +16,7 @@ import (
 )
 
 // ConditionPoolManaged is a condition of a NodeClaim. It is False while a person has changed the agent pool of the claim's machine so that
-// this operator cannot manage the pool; reason and message say what to do. It is absent until that happens for the first time. Neither core
+// this operator cannot manage the pool, and while the list of the pool's machines cannot be right; reason and message say what to do. It is absent until that happens for the first time. Neither core
 // nor the claim's owner acts on it: the machine still runs.
 const ConditionPoolManaged = "AgentPoolManaged"
 
@@ -78,11 +78,16 @@ func (e *Engine) tellUnmanaged(ctx context.Context, view *azure.View, claims []C
 		}
 		_, p, found := view.Machine(claims[i].ProviderID)
 		if !found {
+			p, found = view.Pool(azure.PoolOf(claims[i].ProviderID))
+		}
+		if !found {
 			continue // what was said last is still the best that is known
 		}
 		reason, message := unmanaged(view.Cluster, p)
 		if reason != "" {
 			reasons[p.Name] = reason
+		} else if message = e.inDoubt(p.Name); message != "" {
+			reason = ReasonPoolInDoubt
 		}
 		errs = append(errs, e.setManaged(ctx, objects[claims[i].Name], reason, message))
 	}

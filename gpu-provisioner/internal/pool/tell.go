@@ -8,13 +8,13 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/log"
-	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 	nodeutils "sigs.k8s.io/karpenter/pkg/utils/node"
 
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// ReasonPoolInDoubt is the reason of the event on the claims of an agent pool that is left alone.
+// ReasonPoolInDoubt is the reason of ConditionPoolManaged, and of the event, on the claims of an agent pool that has been left alone for longer
+// than the grace.
 const ReasonPoolInDoubt = "AgentPoolInDoubt"
 
 // Doubts are the doubts about one view.
@@ -79,8 +79,8 @@ func (e *Engine) observeNodes(ctx context.Context, view *azure.View, claims []Cl
 	return nil
 }
 
-// tellDoubts publishes the doubts about the view, and tells each new one to the claims of its pool.
-func (e *Engine) tellDoubts(ctx context.Context, view *azure.View, doubts map[string]Doubt, claims []Claim, objects map[string]*karpv1.NodeClaim) {
+// publishDoubts has core and the metric know the doubts about the view, and logs what is new. The claims are told by tellUnmanaged.
+func (e *Engine) publishDoubts(ctx context.Context, view *azure.View, doubts map[string]Doubt) {
 	before := e.Doubts().pools
 	e.mu.Lock()
 	e.doubts = NewDoubts(view.At, doubts)
@@ -91,17 +91,22 @@ func (e *Engine) tellDoubts(ctx context.Context, view *azure.View, doubts map[st
 		if _, old := before[name]; old {
 			continue
 		}
-		message := fmt.Sprintf("agent pool %s is left alone until the list of its machines is right: %s", name, doubt.Message)
+		e.doubtedAt[name] = e.Clock.Now()
 		logger.Info("Leaving an agent pool alone", "pool", name, "why", doubt.Message)
-		for i := range claims {
-			if azure.PoolOf(claims[i].ProviderID) == name {
-				e.event(objects[claims[i].Name], warning, ReasonPoolInDoubt, message)
-			}
-		}
 	}
 	for name := range before {
 		if _, still := doubts[name]; !still {
+			delete(e.doubtedAt, name)
 			logger.Info("The list of an agent pool's machines is right again", "pool", name)
 		}
 	}
+}
+
+// inDoubt says what to tell the claims of an agent pool that has been in doubt for longer than the grace, or "".
+func (e *Engine) inDoubt(pool string) string {
+	doubt, ok := e.Doubts().pools[pool]
+	if !ok || e.Clock.Since(e.doubtedAt[pool]) < e.Settings.Grace {
+		return ""
+	}
+	return fmt.Sprintf("agent pool %s is left alone until the list of its machines is right: %s", pool, doubt.Message)
 }
