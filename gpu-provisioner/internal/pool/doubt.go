@@ -13,16 +13,17 @@ import (
 type Doubt struct {
 	// Message says what contradicts what, for a person. It stays the same while the contradiction does.
 	Message string
-	// Machines are the provider ids that claims name, that the list lacks, and that may run nevertheless.
+	// Machines are the provider ids that claims name, that the list lacks, and that core must not take for gone: Azure did not give a whole
+	// list. Core itself compares a whole list with the Nodes.
 	Machines []string
 }
 
 // findDoubts looks for pools whose list of machines contradicts the claims or itself. Azure lowers a pool's count by deleting machines of
 // its own choice, and deletes a pool with all that runs in it: both need a list that is right.
 //
-// A claim that is registered is a witness for its machine: its kubelet has reported. It ends to be one when core has released it, unless
-// its Node is still Ready. When a machine has really gone, its Node stops being Ready within a minute, and core's garbage collection then
-// deletes the claim: so doubt ends, whoever is right.
+// A claim that is registered is a witness for its machine, since its kubelet has reported, until core has released it. When a machine has
+// really gone, its Node stops being Ready within a minute, and core's garbage collection, which leaves claims of Ready Nodes alone, deletes the
+// claim: so doubt ends, whether the list was right or wrong.
 func (d *decider) findDoubts() {
 	listed := map[string]bool{}
 	for i := range d.View.Pools {
@@ -36,17 +37,17 @@ func (d *decider) findDoubts() {
 	}
 	witnesses := map[string][]*Claim{}
 	for _, c := range d.claims {
-		if c.ProviderID == "" || listed[c.ProviderID] || d.Removed[c.ProviderID] {
+		if c.ProviderID == "" || listed[c.ProviderID] || c.Released {
 			continue
 		}
 		p, ok := d.View.Pool(azure.PoolOf(c.ProviderID))
 		if !ok || !p.Watched() || p.State == azure.StateDeleting || d.deletes(p.Name, c.ProviderID) {
 			continue
 		}
-		if c.NodeReady || c.Registered && !c.Released {
+		if c.Registered {
 			witnesses[p.Name] = append(witnesses[p.Name], c)
 		}
-		if c.NodeReady || p.Doubt != "" && !c.Released {
+		if p.Doubt != "" {
 			doubt := d.out.Doubts[p.Name]
 			doubt.Machines = append(doubt.Machines, c.ProviderID)
 			d.out.Doubts[p.Name] = doubt

@@ -89,7 +89,6 @@ type Engine struct {
 	keys       map[string]keyInfo // by hash
 	shown      map[string]offering.Entry
 	doubtedAt  map[string]time.Time // by pool: since when it is in doubt
-	removed    map[string]bool      // provider ids that claims name and that our operations have deleted
 
 	retry atomic.Bool
 
@@ -116,7 +115,7 @@ func NewEngine(o Options) *Engine {
 		Options: o, memory: offering.NewMemory(o.Clock), wake: make(chan struct{}, 1),
 		operations: map[string]Operation{}, holds: map[string]Hold{}, failures: map[string]int{}, sightings: map[string]Sighting{},
 		assigned: map[types.UID]assignment{}, seen: map[types.UID]time.Time{}, keys: map[string]keyInfo{}, shown: map[string]offering.Entry{},
-		waits: map[types.UID]Wait{}, released: map[types.UID]time.Time{}, removed: map[string]bool{}, doubtedAt: map[string]time.Time{},
+		waits: map[types.UID]Wait{}, released: map[types.UID]time.Time{}, doubtedAt: map[string]time.Time{},
 	}
 }
 
@@ -220,12 +219,9 @@ func (e *Engine) Pass(ctx context.Context) (time.Duration, error) {
 			return 0, err
 		}
 	}
-	if err := e.observeNodes(ctx, &view, claims); err != nil {
-		return 0, err
-	}
 	decision := Decide(State{
 		Now: e.Clock.Now(), View: view, Claims: claims, Operations: maps.Clone(e.operations), Holds: maps.Clone(e.holds),
-		Sightings: e.sightings, Removed: e.removed, MaxPerPool: e.maxPerPool, Settings: e.Settings,
+		Sightings: e.sightings, MaxPerPool: e.maxPerPool, Settings: e.Settings,
 	})
 	e.sightings = decision.Sightings
 	e.publishDoubts(ctx, &view, decision.Doubts)

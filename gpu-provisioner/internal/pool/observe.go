@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -35,17 +34,7 @@ func (e *Engine) observeClaims(ctx context.Context) ([]Claim, map[string]*karpv1
 		out = append(out, e.claim(ctx, nc))
 	}
 	e.prune(live)
-	e.pruneRemoved(out)
 	return out, objects, nil
-}
-
-// pruneRemoved forgets the machines that were deleted and that no claim names any more.
-func (e *Engine) pruneRemoved(claims []Claim) {
-	named := map[string]bool{}
-	for i := range claims {
-		named[claims[i].ProviderID] = true
-	}
-	maps.DeleteFunc(e.removed, func(id string, _ bool) bool { return !named[id] })
 }
 
 // prune forgets what was kept for claims that are no more.
@@ -236,9 +225,6 @@ func (e *Engine) ended(ctx context.Context, op Operation, err *azure.Error) {
 	e.Metrics.operation(op, err, e.Clock.Since(op.Started))
 	if err == nil && op.Aborted.IsZero() {
 		e.Preflight.Settle(op.Pool)
-		for _, id := range op.Machines {
-			e.removed[id] = true
-		}
 		logger.Info("Finished an operation")
 		e.release(op.Pool)
 		e.release(op.Key)

@@ -64,11 +64,7 @@ func (s *simulation) state() State {
 		MaxPerPool: func(string) int { return s.max }, Settings: simSettings,
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.claims)) {
-		c := *s.claims[name]
-		if p := s.pools[azure.PoolOf(c.ProviderID)]; p != nil {
-			c.NodeReady = c.Registered && p.hidden[c.ProviderID] // its kubelet runs, as the machine does
-		}
-		st.Claims = append(st.Claims, c)
+		st.Claims = append(st.Claims, *s.claims[name])
 	}
 	return st
 }

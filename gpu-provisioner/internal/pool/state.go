@@ -28,8 +28,6 @@ type Claim struct {
 	Bound time.Time
 	// Registered says that the machine's Node has joined.
 	Registered bool
-	// NodeReady says that the machine's Node is Ready now. It is looked up only for a machine that the view lacks.
-	NodeReady bool
 	// Deleting says that the claim has a deletion timestamp.
 	Deleting bool
 	// Released says that core has drained the node and wants the machine deleted.
@@ -108,8 +106,6 @@ type State struct {
 	Operations map[string]Operation // by pool
 	Holds      map[string]Hold      // by pool name or key
 	Sightings  map[string]Sighting  // by subject, see sight*
-	// Removed are the provider ids of machines that an operation of ours has deleted.
-	Removed map[string]bool
 	// MaxPerPool gives the limit of machines in a pool of that key.
 	MaxPerPool func(key string) int
 	Settings   Settings

@@ -6,9 +6,7 @@ import (
 	"slices"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/log"
-	nodeutils "sigs.k8s.io/karpenter/pkg/utils/node"
 
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
@@ -49,34 +47,6 @@ func (e *Engine) Doubts() Doubts {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	return e.doubts
-}
-
-// observeNodes looks up the Nodes of claims whose machine the view lacks: a Node that is Ready has a kubelet that reports, and so a machine.
-func (e *Engine) observeNodes(ctx context.Context, view *azure.View, claims []Claim) error {
-	listed := map[string]bool{}
-	for i := range view.Pools {
-		for _, m := range view.Pools[i].Machines {
-			listed[m.ProviderID] = true
-		}
-	}
-	missing := func(c Claim) bool { return c.ProviderID != "" && !listed[c.ProviderID] }
-	if !slices.ContainsFunc(claims, missing) {
-		return nil
-	}
-	var nodes corev1.NodeList
-	if err := e.Client.List(ctx, &nodes); err != nil {
-		return fmt.Errorf("listing Nodes: %w", err)
-	}
-	ready := map[string]bool{}
-	for i := range nodes.Items {
-		if nodeutils.GetCondition(&nodes.Items[i], corev1.NodeReady).Status == corev1.ConditionTrue {
-			ready[nodes.Items[i].Spec.ProviderID] = true
-		}
-	}
-	for i := range claims {
-		claims[i].NodeReady = missing(claims[i]) && ready[claims[i].ProviderID]
-	}
-	return nil
 }
 
 // publishDoubts has core and the metric know the doubts about the view, and logs what is new. The claims are told by tellUnmanaged.
