@@ -59,6 +59,7 @@ type pod struct {
 	engine  *simengine.Engine
 	gateway *exec.Cmd
 	url     string
+	status  string // the URL of probes and metrics
 	client  *http.Client
 	logs    *bytes.Buffer
 	exited  chan error
@@ -75,12 +76,15 @@ func startPod(t *testing.T, opts simengine.Options, flags ...string) *pod {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = engine.Stop(cancelled()) }) // what still runs at a test's end is cut off
 
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	address := free.Addr().String()
-	require.NoError(t, free.Close())
-	p := &pod{engine: engine, url: "http://" + address, client: &http.Client{Transport: &http.Transport{}}, logs: &bytes.Buffer{}, exited: make(chan error, 1)}
-	p.gateway = exec.Command(program, append([]string{"--listen", address, "--engine", engineURL, "--log-level", "DEBUG"}, flags...)...)
+	var free [2]string
+	for i := range free {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		free[i] = ln.Addr().String()
+		require.NoError(t, ln.Close())
+	}
+	p := &pod{engine: engine, url: "http://" + free[0], status: "http://" + free[1], client: &http.Client{Transport: &http.Transport{}}, logs: &bytes.Buffer{}, exited: make(chan error, 1)}
+	p.gateway = exec.Command(program, append([]string{"--listen", free[0], "--status-listen", free[1], "--engine", engineURL, "--log-level", "DEBUG"}, flags...)...)
 	p.gateway.Env = append(os.Environ(), "GATEWAY_MODEL=workspace-phi-3")
 	p.gateway.Stderr = p.logs
 	require.NoError(t, p.gateway.Start())
@@ -99,11 +103,20 @@ func cancelled() context.Context {
 	return ctx
 }
 
+// at is the URL of a path on the port that has it.
+func (p *pod) at(path string) string {
+	switch path {
+	case "/healthz", "/readyz", "/metrics":
+		return p.status + path
+	}
+	return p.url + path
+}
+
 // until waits for the path to answer with the status.
 func (p *pod) until(t *testing.T, path string, status int) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		res, err := p.client.Get(p.url + path)
+		res, err := p.client.Get(p.at(path))
 		if err != nil {
 			return false
 		}
@@ -115,7 +128,7 @@ func (p *pod) until(t *testing.T, path string, status int) {
 
 func (p *pod) do(t *testing.T, method, path, body string, header ...string) (int, string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, p.url+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(t.Context(), method, p.at(path), strings.NewReader(body))
 	require.NoError(t, err)
 	req.Header.Set("Content-Type", "application/json")
 	for i := 0; i < len(header); i += 2 {

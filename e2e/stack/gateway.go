@@ -21,6 +21,7 @@ const gatewayPort = 5000
 // gateway is the real gateway's binary in front of a simulated engine: what answers for a simulated serving pod.
 type gateway struct {
 	address string
+	status  string // host:port of its probes and metrics
 	process *process.Process
 	engine  *http.Server
 }
@@ -62,7 +63,7 @@ func (g *gateway) ready(ctx context.Context) error {
 		if err := g.process.Died(); err != nil {
 			return false, err
 		}
-		response, err := (&http.Client{Timeout: time.Second}).Get("http://" + g.address + "/readyz")
+		response, err := (&http.Client{Timeout: time.Second}).Get("http://" + g.status + "/readyz")
 		if err != nil {
 			return false, nil //nolint:nilerr // not listening yet
 		}

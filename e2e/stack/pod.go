@@ -111,17 +111,20 @@ func (p *localPod) here(ctx context.Context, c corev1.Container, more ...string)
 	more = append(more, c.TerminationMessagePath, p.terminationLog(), hubName, "https://"+p.stack.outside.hub.Address())
 	places := strings.NewReplacer(append(more, mounts...)...)
 	for _, arg := range slices.Concat(c.Command[min(1, len(c.Command)):], c.Args) {
-		args = append(args, places.Replace(arg))
+		args = append(args, places.Replace(undoubled(arg)))
 	}
 	env, err = p.environment(ctx, c, places)
 	return args, env, err
 }
 
+// undoubled is what the kubelet makes of text in which nothing is to be expanded.
+func undoubled(s string) string { return strings.ReplaceAll(s, "$$", "$") }
+
 // environment is the container's, and what a process of this machine needs besides.
 func (p *localPod) environment(ctx context.Context, c corev1.Container, places *strings.Replacer) ([]string, error) {
 	out := []string{"SSL_CERT_FILE=" + p.stack.outside.authorities, "HF_ENDPOINT=https://" + p.stack.outside.hub.Address(), simulatedStep}
 	for _, e := range c.Env {
-		value := places.Replace(strings.ReplaceAll(e.Value, "$$(", "$("))
+		value := places.Replace(undoubled(e.Value))
 		if from := e.ValueFrom; from != nil && from.SecretKeyRef != nil {
 			secret, err := p.secret(ctx, from.SecretKeyRef.Name)
 			if err != nil {

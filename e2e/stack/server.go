@@ -48,10 +48,15 @@ func (s *Stack) Serve(ctx context.Context, pod *corev1.Pod) (_ *Server, err erro
 	if server.Address, err = freeAddress(); err != nil {
 		return nil, err
 	}
+	status, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
 	host, port, _ := net.SplitHostPort(engine)
 	var front *process.Process
 	for _, c := range pod.Spec.Containers {
-		args, env, err := local.here(ctx, c, "--host=127.0.0.1", "--host="+host, "--port=8000", "--port="+port, "http://127.0.0.1:8000", "http://"+engine, "--listen=:5000", "--listen="+server.Address)
+		args, env, err := local.here(ctx, c, "--host=127.0.0.1", "--host="+host, "--port=8000", "--port="+port, "http://127.0.0.1:8000", "http://"+engine, "--listen=:5000", "--listen="+server.Address,
+			"--status-listen=:5001", "--status-listen="+status)
 		if err != nil {
 			return nil, err
 		}
@@ -64,7 +69,7 @@ func (s *Stack) Serve(ctx context.Context, pod *corev1.Pod) (_ *Server, err erro
 			front = started
 		}
 	}
-	return server, (&gateway{address: server.Address, process: front}).ready(ctx)
+	return server, (&gateway{address: server.Address, status: status, process: front}).ready(ctx)
 }
 
 // Stop ends the processes.

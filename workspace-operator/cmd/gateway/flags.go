@@ -30,6 +30,7 @@ func parse(args []string, getenv func(string) string, out io.Writer) (options, e
 	set.SetOutput(io.Discard) // what is wrong is returned, not printed here as well
 
 	set.StringVar(&c.Listen, "listen", c.Listen, "`address` that clients reach")
+	set.StringVar(&c.StatusListen, "status-listen", c.StatusListen, "`address` of /healthz, /readyz, /metrics and /drained, for the cluster and not for clients")
 	set.StringVar(&c.Engine, "engine", c.Engine, "the inference engine's root `URL`: scheme and host only")
 	set.StringVar(&c.Model, "model", c.Model, "served `name` that /chat asks the engine for, and that must be listed before the gateway is ready (required)")
 	set.Func("prompt-api", "engine `call` that a /chat prompt becomes: chat (with the model's chat template) or completions (the bare text, for base models) (default "+string(c.PromptAPI)+")", func(s string) error {

@@ -35,6 +35,7 @@ func TestTheDefaultsListenWhereTheServicePoints(t *testing.T) {
 	got, err := parse(nil, env(nil), io.Discard)
 	require.NoError(t, err)
 	assert.Equal(t, ":5000", got.config.Listen)
+	assert.Equal(t, ":5001", got.config.StatusListen)
 	assert.Equal(t, "http://127.0.0.1:8000", got.config.Engine)
 }
 
@@ -62,7 +63,7 @@ func TestHelpNamesEveryFlagAndItsVariable(t *testing.T) {
 	_, err := parse([]string{"--help"}, env(nil), out)
 	require.ErrorIs(t, err, flag.ErrHelp)
 	for _, name := range []string{
-		"listen", "engine", "model", "prompt-api", "api-key-file", "max-body-bytes", "max-concurrent", "max-queue", "queue-timeout", "request-timeout",
+		"listen", "status-listen", "engine", "model", "prompt-api", "api-key-file", "max-body-bytes", "max-concurrent", "max-queue", "queue-timeout", "request-timeout",
 		"stream-timeout", "read-header-timeout", "read-timeout", "write-timeout", "idle-timeout", "drain-delay", "drain-timeout", "log-level",
 	} {
 		assert.Contains(t, out.String(), "--"+name+" ")
@@ -71,17 +72,19 @@ func TestHelpNamesEveryFlagAndItsVariable(t *testing.T) {
 }
 
 func TestRunRefusesAConfigurationThatCannotServe(t *testing.T) {
-	err := run(t.Context(), []string{"--listen", "127.0.0.1:0"}, env(nil), io.Discard)
+	err := run(t.Context(), []string{"--listen", "127.0.0.1:0", "--status-listen", "127.0.0.1:0"}, env(nil), io.Discard)
 	require.ErrorContains(t, err, `model is ""`)
 	err = run(t.Context(), []string{"--listen", "nowhere:x", "--model", "m"}, env(nil), io.Discard)
-	assert.ErrorContains(t, err, `listen is "nowhere:x"`)
+	require.ErrorContains(t, err, `listen is "nowhere:x"`)
+	err = run(t.Context(), []string{"--listen", "127.0.0.1:0", "--status-listen", "nowhere:x", "--model", "m"}, env(nil), io.Discard)
+	assert.ErrorContains(t, err, `status-listen is "nowhere:x"`)
 }
 
 func TestRunServesUntilItIsToldToStop(t *testing.T) {
 	ctx, stop := context.WithCancelCause(t.Context())
 	stop(errors.New("at once"))
 	logs := &bytes.Buffer{}
-	require.NoError(t, run(ctx, []string{"--listen", "127.0.0.1:0", "--model", "m", "--drain-delay", "0s"}, env(nil), logs))
+	require.NoError(t, run(ctx, []string{"--listen", "127.0.0.1:0", "--status-listen", "127.0.0.1:0", "--model", "m", "--drain-delay", "0s"}, env(nil), logs))
 	for _, line := range []string{`"msg":"Serving"`, `"msg":"Drained"`} {
 		assert.Contains(t, logs.String(), line)
 	}

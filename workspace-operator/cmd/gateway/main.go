@@ -57,9 +57,21 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	if err != nil {
 		return fmt.Errorf("%w\nSee --help", err)
 	}
-	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", options.config.Listen)
+	ln, err := listen(ctx, "listen", options.config.Listen)
 	if err != nil {
-		return fmt.Errorf("listen is %q: %w", options.config.Listen, err)
+		return err
 	}
-	return g.Serve(ctx, ln)
+	status, err := listen(ctx, "status-listen", options.config.StatusListen)
+	if err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	return g.Serve(ctx, ln, status)
+}
+
+func listen(ctx context.Context, name, address string) (net.Listener, error) {
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("%s is %q: %w", name, address, err)
+	}
+	return ln, nil
 }

@@ -77,11 +77,12 @@ func invalidRequest(code, param, format string, args ...any) *apiError {
 	return &apiError{status: http.StatusBadRequest, kind: typeInvalidRequest, code: code, param: param, message: fmt.Sprintf(format, args...)}
 }
 
-func bodyTooLarge(limit int64) *apiError {
-	return &apiError{
-		status: http.StatusRequestEntityTooLarge, kind: typeInvalidRequest, code: "request_too_large",
-		message: fmt.Sprintf("The request's body is larger than %d bytes, the most this server takes. Send less, or have --max-body-bytes raised.", limit),
+func bodyTooLarge(rt *route, limit int64) *apiError {
+	message := fmt.Sprintf("The request's body is larger than %d bytes, the most this server takes. Send less, or have --max-body-bytes raised.", limit)
+	if rt.chat && limit == maxChatBytes {
+		message = fmt.Sprintf("The request's body is larger than %d bytes, the most that %s takes. Send less, or call /v1/chat/completions, which takes more.", limit, rt.pattern)
 	}
+	return &apiError{status: http.StatusRequestEntityTooLarge, kind: typeInvalidRequest, code: "request_too_large", message: message}
 }
 
 func unknownPath(path string) *apiError {

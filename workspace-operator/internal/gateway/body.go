@@ -16,36 +16,35 @@ import (
 // to the engine turns out to be closed. What goes beyond is passed on while it arrives.
 const holdBytes = 256 << 10
 
-// errBodyGaveWay says that a body was given up because others needed its memory.
-var errBodyGaveWay = errors.New("the body arrived too slowly while others were arriving")
-
 // takeBody reads the beginning of r's body and replaces it with one that the engine call can read. It bounds the body's
-// size and the time that the client may take for it.
-func (g *Gateway) takeBody(r *http.Request, rec *recorder) error {
-	if r.ContentLength > g.cfg.MaxBodyBytes {
-		return bodyTooLarge(g.cfg.MaxBodyBytes)
+// size and the time that the client may take for it, and charges what it holds to ex.
+func (g *Gateway) takeBody(r *http.Request, ex *exchange) error {
+	limit := g.bodyLimit(ex.route)
+	if r.ContentLength > limit {
+		return bodyTooLarge(ex.route, limit)
 	}
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil
 	}
 	// The kernel's deadline: the real time counts. net/http lifts it at the body's end, so the answer may take longer. A writer
 	// without deadlines has no connection to be slow.
-	_ = rec.control.SetReadDeadline(time.Now().Add(g.cfg.ReadTimeout))
+	_ = ex.rec.control.SetReadDeadline(time.Now().Add(g.cfg.ReadTimeout))
 	// The server's own writer: it closes the connection of a client that sends too much.
-	limited := http.MaxBytesReader(rec.ResponseWriter, r.Body, g.cfg.MaxBodyBytes)
+	limited := http.MaxBytesReader(ex.rec.ResponseWriter, r.Body, limit)
 
-	held, ended, err := g.holdBody(limited, r.ContentLength, rec)
+	held, ended, err := holdBody(limited, r.ContentLength, ex.body)
 	if err != nil {
 		return err
 	}
 	if ended {
+		ex.whole = held
 		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(held)), nil }
 		r.Body, _ = r.GetBody()
 		r.ContentLength = int64(len(held))
 		r.TransferEncoding = nil
 		return nil
 	}
-	upload := &uploadBody{rest: limited, closer: r.Body, rec: rec, over: time.Now().Add(g.cfg.ReadTimeout)}
+	upload := &uploadBody{rest: limited, closer: r.Body, rec: ex.rec, over: time.Now().Add(g.cfg.ReadTimeout)}
 	if err := upload.take(r.Context(), g.uploads); err != nil {
 		return err
 	}
@@ -54,20 +53,31 @@ func (g *Gateway) takeBody(r *http.Request, rec *recorder) error {
 	return nil
 }
 
+// bodyLimit is the largest body of a route, in bytes.
+func (g *Gateway) bodyLimit(rt *route) int64 {
+	if rt.chat {
+		return min(g.cfg.MaxBodyBytes, maxChatBytes)
+	}
+	return g.cfg.MaxBodyBytes
+}
+
+// charged returns the charge of a request's body. A deadline in the past ends the read that waits for the client.
+func (g *Gateway) charged(rec *recorder) *charge {
+	return g.intake.begin(func() { _ = rec.control.SetReadDeadline(time.Unix(1, 0)) })
+}
+
 // smallBody is held without being counted: a connection costs as much.
 const smallBody = 4 << 10
 
 // holdBody reads a body until its end, or one byte more than holdBytes of it. length is -1 where none was announced.
-func (g *Gateway) holdBody(from io.Reader, length int64, rec *recorder) (held []byte, ended bool, err error) {
+func holdBody(from io.Reader, length int64, here *charge) (held []byte, ended bool, err error) {
 	size := int64(smallBody)
 	if length >= 0 {
 		size = min(size, length+1) // one more, for the read that meets the end
 	}
 	held = make([]byte, 0, size)
-	// A deadline in the past ends the read that waits for the client.
-	here := g.intake.arrive(func() { _ = rec.control.SetReadDeadline(time.Unix(1, 0)) })
 	defer func() {
-		if here.leave() { // even if its end came just then: the deadline has reached the connection
+		if here.arrive() { // even if its end came just then: the deadline has reached the connection
 			err = errBodyGaveWay
 		}
 	}()
@@ -80,7 +90,9 @@ func (g *Gateway) holdBody(from io.Reader, length int64, rec *recorder) (held []
 			if length >= 0 {
 				next = min(next, length+1)
 			}
-			here.hold(next)
+			if err := here.resize(next); err != nil {
+				return nil, false, err
+			}
 			held = append(make([]byte, 0, next), held...)
 		}
 		n, err := from.Read(held[len(held):cap(held)])
@@ -95,16 +107,21 @@ func (g *Gateway) holdBody(from io.Reader, length int64, rec *recorder) (held []
 }
 
 // bodyError turns an error of reading the client's body into an answer; nil means that nobody is left to answer.
-func (g *Gateway) bodyError(err error) *apiError {
+func (g *Gateway) bodyError(rt *route, err error) *apiError {
 	var refused *apiError
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &refused):
 		return refused
 	case errors.As(err, &tooLarge):
-		return bodyTooLarge(tooLarge.Limit)
+		return bodyTooLarge(rt, tooLarge.Limit)
 	case errors.Is(err, errQueueFull), errors.Is(err, errQueueTimeout):
 		return g.queueRefusal(err)
+	case errors.Is(err, errIntakeFull):
+		return &apiError{
+			status: http.StatusTooManyRequests, kind: typeRateLimit, code: "memory_full", retryAfter: g.limiter.retryAfter(),
+			message: "The requests that are being answered take all the memory that this server has for bodies. Try again after the time that Retry-After gives, in seconds.",
+		}
 	case errors.Is(err, errBodyGaveWay):
 		return &apiError{
 			status: http.StatusRequestTimeout, kind: typeInvalidRequest, code: "request_timeout",

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -50,7 +51,7 @@ func TestABodyThatIsTooLargeIsRefused(t *testing.T) {
 					require.NoError(t, err)
 					answered, got := readReply(t, res)
 					refused := requireError(t, answered, got, http.StatusRequestEntityTooLarge, "request_too_large")
-					assert.Contains(t, refused.Message, "--max-body-bytes")
+					assert.Contains(t, refused.Message, fmt.Sprintf("%d bytes", limit))
 					assert.Equal(t, int64(0), f.limiter.running.Load())
 					for _, at := range f.requests() {
 						assert.LessOrEqual(t, int64(len(at.body)), limit)
@@ -116,4 +117,29 @@ func TestABodyThatIsAnnouncedAsTooLargeIsRefusedUnread(t *testing.T) {
 	status, err := bufio.NewReader(conn).ReadString('\n')
 	require.NoError(t, err)
 	assert.Equal(t, "HTTP/1.1 413 Request Entity Too Large\r\n", status, "and not 100 Continue")
+}
+
+func TestAChatBodyOverOneMiBIsRefused(t *testing.T) {
+	f := start(t, answer(oneChoice))
+	const frame = len(`{"prompt":""}`)
+	for _, announced := range []bool{true, false} {
+		for extra, status := range []int{http.StatusOK, http.StatusRequestEntityTooLarge} {
+			body := `{"prompt":"` + strings.Repeat("a", maxChatBytes-frame+extra) + `"}`
+			req := f.request(t, t.Context(), http.MethodPost, "/chat", body)
+			if !announced {
+				req.Body, req.ContentLength, req.GetBody = io.NopCloser(strings.NewReader(body)), -1, nil
+			}
+			res, err := f.client.Do(req)
+			require.NoError(t, err)
+			answered, got := readReply(t, res)
+			require.Equal(t, status, answered.StatusCode, got)
+			if extra > 0 {
+				refused := requireError(t, answered, got, status, "request_too_large")
+				assert.Contains(t, refused.Message, "1048576 bytes")
+				assert.Contains(t, refused.Message, "/v1/chat/completions")
+			}
+		}
+	}
+	assert.Len(t, f.requests(), 2)
+	until(t, "nothing is held", func() bool { return f.held() == 0 })
 }

@@ -25,21 +25,65 @@ type chatRequest struct {
 // chatKeys are the keys of POST /chat. The list is read only.
 var chatKeys = []string{"generate_kwargs", "messages", "model", "prompt", "return_full_text"}
 
-// readChat reads and translates r's body. The error is an *apiError, or one of reading.
-func (g *Gateway) readChat(r *http.Request) (*chatRequest, error) {
-	if given := r.Header.Get("Content-Type"); given != "" {
-		if kind, _, err := mime.ParseMediaType(given); err != nil || kind != "application/json" {
-			return nil, &apiError{
-				status: http.StatusUnsupportedMediaType, kind: typeInvalidRequest, code: "unsupported_media_type",
-				message: fmt.Sprintf("Content-Type is %s: /chat takes application/json.", quote(given)),
-			}
+const (
+	// maxChatBytes bounds the body of POST /chat: a million characters, more than the longest context takes. Such a body is text that is read whole; what
+	// brings images or sound goes to /v1/chat/completions, whose bodies are passed on while they arrive.
+	maxChatBytes = 1 << 20
+	// maxTranslations bounds how many bodies of /chat are translated at once. Translating takes some milliseconds of the processor and about eight times the
+	// body's size; what is held for longer is charged to the request.
+	maxTranslations = 4
+)
+
+// checkChatType refuses a body that says it is no JSON.
+func checkChatType(r *http.Request) *apiError {
+	given := r.Header.Get("Content-Type")
+	if given == "" {
+		return nil
+	}
+	if kind, _, err := mime.ParseMediaType(given); err == nil && kind == "application/json" {
+		return nil
+	}
+	return &apiError{
+		status: http.StatusUnsupportedMediaType, kind: typeInvalidRequest, code: "unsupported_media_type",
+		message: fmt.Sprintf("Content-Type is %s: /chat takes application/json.", quote(given)),
+	}
+}
+
+// readChat reads and translates the body of an admitted request. From then on ex is charged for the translation alone. The error is an *apiError, one of
+// reading, or one of the intake.
+func (g *Gateway) readChat(r *http.Request, ex *exchange) (*chatRequest, error) {
+	body := ex.whole
+	if _, more := r.Body.(*uploadBody); more {
+		var err error
+		if body, err = g.readRest(r, ex); err != nil {
+			return nil, err
 		}
 	}
-	body, err := io.ReadAll(r.Body)
+	// Not while it is read: a client that sends slowly would keep the others waiting.
+	if err := g.translators.Acquire(r.Context(), 1); err != nil {
+		return nil, err
+	}
+	defer g.translators.Release(1)
+	chat, err := translateChat(body, g.cfg.Model, g.cfg.PromptAPI)
 	if err != nil {
 		return nil, err
 	}
-	return translateChat(body, g.cfg.Model, g.cfg.PromptAPI)
+	r.Body, r.GetBody, ex.whole = http.NoBody, nil, nil // they hold the original
+	return chat, ex.body.resize(int64(len(chat.body) + len(chat.before)))
+}
+
+// readRest reads a body of which only the beginning is held.
+func (g *Gateway) readRest(r *http.Request, ex *exchange) ([]byte, error) {
+	size := g.bodyLimit(ex.route)
+	if r.ContentLength >= 0 {
+		size = r.ContentLength
+	}
+	if err := ex.body.resize(holdBytes + size); err != nil {
+		return nil, err
+	}
+	body := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead)) // so that it never grows
+	_, err := body.ReadFrom(r.Body)
+	return body.Bytes(), err
 }
 
 // translateChat turns the body of POST /chat into the engine call that answers it. The error is always an *apiError that
@@ -100,10 +144,21 @@ func translateChat(body []byte, model string, api PromptAPI) (*chatRequest, erro
 	if fullText {
 		req.before = prompt
 	}
-	if req.body, err = json.Marshal(params); err != nil { // raw values were parsed above, so they marshal
+	if req.body, err = marshalPlain(params); err != nil { // raw values were parsed above, so they marshal
 		return nil, invalidRequest("invalid_json", "", "The body cannot be passed on.")
 	}
 	return req, nil
+}
+
+// marshalPlain is json.Marshal without the escapes for HTML, which make six bytes of one.
+func marshalPlain(v any) ([]byte, error) {
+	out := &bytes.Buffer{}
+	encoder := json.NewEncoder(out)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.Clone(bytes.TrimSuffix(out.Bytes(), []byte("\n"))), nil
 }
 
 // checkMessages looks at what the gateway can judge: the shape. Roles and kinds of content are the model's business.
@@ -124,8 +179,8 @@ func checkMessages(raw json.RawMessage) error {
 
 func isNull(raw json.RawMessage) bool { return string(bytes.TrimSpace(raw)) == "null" }
 
-// maxAnswerBytes bounds an engine's answer to /chat: far above the longest context's text.
-const maxAnswerBytes = 64 << 20
+// maxAnswerBytes bounds an engine's answer to /chat: a context of a million tokens has some 4 MB of text.
+const maxAnswerBytes = 16 << 20
 
 // engineAnswer is the part of vLLM's completion and chat completion that /chat shows.
 type engineAnswer struct {

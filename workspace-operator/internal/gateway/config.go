@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -21,6 +22,8 @@ const (
 type Config struct {
 	// Listen is the address clients reach.
 	Listen string
+	// StatusListen is the address of /healthz, /readyz, /metrics and /drained, which only the cluster reaches.
+	StatusListen string
 	// Engine is the engine's root, scheme and host only.
 	Engine string
 	// Model is the served name that /chat asks for and that must be listed before the gateway is ready.
@@ -60,9 +63,10 @@ type Config struct {
 // DefaultConfig returns the values that apply where none is given.
 func DefaultConfig() Config {
 	return Config{
-		Listen:    ":5000",
-		Engine:    "http://127.0.0.1:8000",
-		PromptAPI: PromptAPIChat,
+		Listen:       ":5000",
+		StatusListen: ":5001",
+		Engine:       "http://127.0.0.1:8000",
+		PromptAPI:    PromptAPIChat,
 		// Room for a few images or half an hour of compressed speech in one request.
 		MaxBodyBytes: 32 << 20,
 		// vLLM's own default for max-num-seqs in its API server is 256: more would only wait inside the engine.
@@ -88,6 +92,9 @@ func (c Config) Validate() error {
 	}
 	if c.Listen == "" {
 		bad("listen", c.Listen, "an address such as :5000")
+	}
+	if c.StatusListen == "" || c.StatusListen == c.Listen && !strings.HasSuffix(c.Listen, ":0") {
+		bad("status-listen", c.StatusListen, "an address such as :5001, and not the one of listen")
 	}
 	if _, err := c.engineURL(); err != nil {
 		bad("engine", c.Engine, "an http or https URL of scheme and host only, such as http://127.0.0.1:8000")

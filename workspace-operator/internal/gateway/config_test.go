@@ -18,6 +18,7 @@ func TestEveryProblemOfAConfigurationIsNamed(t *testing.T) {
 		"an engine without a scheme":  {func(c *Config) { c.Engine = "127.0.0.1:8000" }, "scheme and host only"},
 		"an engine with a password":   {func(c *Config) { c.Engine = "http://a:b@127.0.0.1:8000" }, "scheme and host only"},
 		"no model":                    {func(c *Config) { c.Model = "" }, `model is ""`},
+		"one port for two":            {func(c *Config) { c.StatusListen = c.Listen }, `status-listen is ":5000"`},
 		"another call":                {func(c *Config) { c.PromptAPI = "text" }, `"chat" or "completions"`},
 		"no body":                     {func(c *Config) { c.MaxBodyBytes = 0 }, "max-body-bytes"},
 		"no place":                    {func(c *Config) { c.MaxConcurrent = 0 }, "max-concurrent"},
@@ -36,7 +37,7 @@ func TestEveryProblemOfAConfigurationIsNamed(t *testing.T) {
 			assert.ErrorContains(t, err, tc.says)
 		})
 	}
-	assert.Len(t, unwrap(Config{DrainDelay: time.Second}.Validate()), 14, "all at once")
+	assert.Len(t, unwrap(Config{DrainDelay: time.Second}.Validate()), 15, "all at once")
 }
 
 func unwrap(err error) []error { return err.(interface{ Unwrap() []error }).Unwrap() }

@@ -8,10 +8,10 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/sync/semaphore"
 	"k8s.io/utils/clock"
 )
 
@@ -24,7 +24,7 @@ var (
 // statusClientGone is what logs and metrics say of a request whose client left before an answer began. It is never sent.
 const statusClientGone = 499
 
-// Gateway is the handler of everything a client can reach.
+// Gateway is the handler of everything a client can reach; Status is that of probes and metrics.
 type Gateway struct {
 	cfg     Config
 	engine  *url.URL
@@ -34,17 +34,19 @@ type Gateway struct {
 	keys    *keyRing // nil: no key is asked for
 	limiter *limiter
 	// uploads are the places of requests whose bodies are still arriving when they ask for one of the engine's.
-	uploads   *limiter
-	intake    *intake
-	metrics   *metrics
-	ready     *readiness
-	transport http.RoundTripper
+	uploads *limiter
+	intake  *intake
+	// translators are the places of /chat bodies that are being translated.
+	translators *semaphore.Weighted
+	metrics     *metrics
+	ready       *readiness
+	transport   http.RoundTripper
 	// connections are what transport is made of.
 	connections *http.Transport
 	proxy       *httputil.ReverseProxy
 	// inference is serve, in a span where tracing is on.
 	inference http.Handler
-	draining  atomic.Bool
+	drain     *drain
 }
 
 // Options are what a Gateway is given besides its Config. The zero value is complete.
@@ -77,10 +79,12 @@ func New(cfg Config, opts Options) (*Gateway, error) {
 		limiter:     newLimiter(opts.Clock, cfg.MaxConcurrent, cfg.MaxQueue, cfg.QueueTimeout),
 		uploads:     newLimiter(opts.Clock, max(cfg.MaxConcurrent/uploadShare, 1), cfg.MaxQueue, cfg.QueueTimeout),
 		intake:      newIntake(intakeBytes),
+		translators: semaphore.NewWeighted(maxTranslations),
 		connections: newTransport(cfg),
 	}
 	g.transport = g.connections
-	g.metrics = newMetrics(g.limiter, &g.draining)
+	g.drain = newDrain()
+	g.metrics = newMetrics(g.limiter, g.draining)
 	if cfg.APIKeyFile != "" {
 		if g.keys, err = newKeyRing(cfg.APIKeyFile, opts.Clock, opts.Logger, g.metrics.keyReload); err != nil {
 			return nil, err
@@ -96,44 +100,30 @@ func New(cfg Config, opts Options) (*Gateway, error) {
 }
 
 // Drain makes /readyz say no, and asks clients to come back on another connection, from now on.
-func (g *Gateway) Drain() { g.draining.Store(true) }
+func (g *Gateway) Drain() { g.drain.begin() }
+
+func (g *Gateway) draining() bool { return g.drain.began() }
 
 // Close lets go of the idle connections to the engine.
 func (g *Gateway) Close() { g.connections.CloseIdleConnections() }
 
-// ServeHTTP answers the gateway's own paths and hands the routes to serve.
+// ServeHTTP answers the routes, and nothing else: what clients reach may be an address outside the cluster.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rec := newRecorder(w, g.cfg.WriteTimeout, g.clock.Now)
-	if g.draining.Load() {
+	if g.draining() {
 		rec.Header().Set("Connection", "close")
 	}
-	switch path := r.URL.Path; path {
-	case "/healthz", "/readyz", "/metrics":
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			methodNotAllowed(r.Method, path, "GET").write(rec)
-			return
-		}
-		switch path {
-		case "/healthz":
-			writeJSON(rec, http.StatusOK, map[string]string{"status": "alive"})
-		case "/readyz":
-			g.serveReady(rec, r)
-		case "/metrics":
-			g.serveMetrics(rec, r)
-		}
-	default:
-		rt := g.table.lookup(path)
-		if rt == nil {
-			g.metrics.refused("unknown_url")
-			unknownPath(path).write(rec)
-			return
-		}
-		ex := &exchange{route: rt, requestID: requestID(r), start: g.clock.Now(), client: r.Context(), rec: rec}
-		rec.Header().Set("X-Request-Id", ex.requestID)
-		r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, ex))
-		r.Pattern = rt.pattern
-		g.inference.ServeHTTP(rec, r)
+	rt := g.table.lookup(r.URL.Path)
+	if rt == nil {
+		g.metrics.refused("unknown_url")
+		unknownPath(r.URL.Path).write(rec)
+		return
 	}
+	ex := &exchange{route: rt, requestID: requestID(r), start: g.clock.Now(), client: r.Context(), rec: rec}
+	rec.Header().Set("X-Request-Id", ex.requestID)
+	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, ex))
+	r.Pattern = rt.pattern
+	g.inference.ServeHTTP(rec, r)
 }
 
 // exchange is one request on its way through.
@@ -142,6 +132,10 @@ type exchange struct {
 	requestID string
 	start     time.Time
 	rec       *recorder
+	// body is the memory that the request's body takes.
+	body *charge
+	// whole is the body, where it was complete before the request was admitted.
+	whole []byte
 	// client is the context that ends when the client leaves; the engine call's ends then too, and at the deadline.
 	client context.Context
 	cancel context.CancelCauseFunc
@@ -186,18 +180,18 @@ func (g *Gateway) handle(w http.ResponseWriter, r *http.Request, ex *exchange) *
 	if g.keys != nil && !g.keys.allows(r) {
 		return unauthorized()
 	}
-	if err := g.takeBody(r, ex.rec); err != nil {
-		return g.bodyError(err)
+	if ex.route.chat {
+		if refusal := checkChatType(r); refusal != nil {
+			return refusal
+		}
+	}
+	ex.body = g.charged(ex.rec)
+	defer ex.body.leave()
+	if err := g.takeBody(r, ex); err != nil {
+		return g.bodyError(ex.route, err)
 	}
 	if upload, ok := r.Body.(*uploadBody); ok {
-		defer upload.done() // where nobody comes to read it
-	}
-	var chat *chatRequest
-	if ex.route.chat {
-		var err error
-		if chat, err = g.readChat(r); err != nil {
-			return g.bodyError(err)
-		}
+		defer upload.done() // where nothing reads it
 	}
 	if ex.route.engineWork {
 		if err := g.limiter.acquire(r.Context()); err != nil {
@@ -210,7 +204,12 @@ func (g *Gateway) handle(w http.ResponseWriter, r *http.Request, ex *exchange) *
 	ex.timer = g.clock.AfterFunc(g.cfg.RequestTimeout, func() { ex.cancel(errRequestDeadline) })
 	// ex.timer is another one by the end of a stream.
 	defer func() { ex.timer.Stop() }()
-	if chat != nil {
+	if ex.route.chat {
+		// Only now: a body that is not admitted costs no more than what takeBody holds of it.
+		chat, err := g.readChat(r, ex)
+		if err != nil {
+			return g.bodyError(ex.route, err)
+		}
 		return g.answerChat(w, r, chat)
 	}
 	g.proxy.ServeHTTP(w, r)

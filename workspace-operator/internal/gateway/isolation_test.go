@@ -32,6 +32,8 @@ func TestOnlyInferenceCanBeReached(t *testing.T) {
 		"/v1/models%00", "/v1/models%00/pause", "/v1/models%0d%0aX: y", "/v1/models;/pause", "/v1/models%3f", "/v1/models%23", "/%76%31/load_lora_adapter", "/v1/load%5flora_adapter",
 		"/v1/responses/a%2fb", "/v1/responses/..", "/v1/responses/../models", "/v1/responses/%2e%2e/load_lora_adapter", "/v1/responses/", "/v1/responses//cancel", "/v1/responses/a/cancel/b",
 		"/chat/", "/chat/../pause", "/healthz/", "/healthz/../pause", "/readyz/x", "/v1", "/v1/",
+		// The gateway's own, which are on the status port.
+		"/healthz", "/readyz", "/metrics", "/drained",
 	}
 	f := start(t, answer(`{}`))
 	for _, path := range blocked {
@@ -198,4 +200,14 @@ func TestAnEngineThatSwitchesProtocolsIsABadGateway(t *testing.T) {
 	})
 	res, body := f.do(t, http.MethodPost, "/v1/completions", `{}`)
 	requireError(t, res, body, http.StatusBadGateway, "engine_error")
+}
+
+func TestTheStatusPortReachesNoModel(t *testing.T) {
+	f := start(t, answer(oneChoice))
+	f.url = f.status
+	for _, rt := range routes {
+		res, body := f.do(t, rt.method, strings.ReplaceAll(rt.pattern, "{id}", "resp_1"), `{"prompt":"q"}`)
+		requireError(t, res, body, http.StatusNotFound, "unknown_url")
+	}
+	assert.Empty(t, f.requests())
 }

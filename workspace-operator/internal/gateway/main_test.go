@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -29,6 +30,9 @@ const servedModel = "workspace-phi-3"
 // epoch is where fake clocks begin.
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
+// statusPaths are not the clients'. The list is read only.
+var statusPaths = []string{"/healthz", "/readyz", "/metrics", "/drained"}
+
 // seen is a request as the engine got it.
 type seen struct {
 	method, target, path, query, host string
@@ -40,6 +44,7 @@ type seen struct {
 type fixture struct {
 	*Gateway
 	url    string
+	status string // the URL of the pages for the cluster
 	client *http.Client
 	clock  *testingclock.FakeClock
 	logs   *printed.Buffer
@@ -82,10 +87,12 @@ func start(t *testing.T, engine http.HandlerFunc, changes ...func(*Config)) *fix
 	f.Gateway, err = New(cfg, Options{Clock: f.clock, Logger: slog.New(slog.NewJSONHandler(f.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	require.NoError(t, err)
 	server := httptest.NewServer(f.Gateway)
-	f.url, f.client = server.URL, server.Client()
+	pages := httptest.NewServer(f.Status())
+	f.url, f.status, f.client = server.URL, pages.URL, server.Client()
 	t.Cleanup(func() {
 		f.client.CloseIdleConnections()
 		server.Close()
+		pages.Close()
 		f.Close()
 	})
 	return f
@@ -132,7 +139,11 @@ func (f *fixture) open(t *testing.T, ctx context.Context, method, path, body str
 
 func (f *fixture) request(t *testing.T, ctx context.Context, method, path, body string, header ...string) *http.Request {
 	t.Helper()
-	req, err := http.NewRequestWithContext(ctx, method, f.url+path, strings.NewReader(body))
+	url := f.url
+	if slices.Contains(statusPaths, path) {
+		url = f.status
+	}
+	req, err := http.NewRequestWithContext(ctx, method, url+path, strings.NewReader(body))
 	require.NoError(t, err)
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Add(header[i], header[i+1])

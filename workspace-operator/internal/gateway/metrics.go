@@ -5,7 +5,6 @@ import (
 	"context"
 	"net/http"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,7 +32,7 @@ type metrics struct {
 	reloads   *prometheus.CounterVec
 }
 
-func newMetrics(l *limiter, draining *atomic.Bool) *metrics {
+func newMetrics(l *limiter, draining func() bool) *metrics {
 	name := func(s string) string { return "kaito_gateway_" + s }
 	// From a proxied list of models to a long answer: 1 ms to 10 minutes.
 	buckets := []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600}
@@ -81,7 +80,7 @@ func newMetrics(l *limiter, draining *atomic.Bool) *metrics {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: name("draining"), Help: "Whether the gateway is stopping.",
 		}, func() float64 {
-			if draining.Load() {
+			if draining() {
 				return 1
 			}
 			return 0

@@ -54,7 +54,7 @@ func TestThePageHoldsTheGatewaysMetricsAndTheEngines(t *testing.T) {
 		`kaito_gateway_refusals_total{code="unknown_url"}`:              "1",
 		`kaito_gateway_request_duration_seconds_count{route="/chat"}`:   "2",
 		`kaito_gateway_time_to_first_byte_seconds_count{route="/chat"}`: "2",
-		`kaito_gateway_queue_wait_seconds_count`:                        "1",
+		`kaito_gateway_queue_wait_seconds_count`:                        "2", // a body is judged once it is admitted
 		`kaito_gateway_requests_in_flight`:                              "0",
 	} {
 		assert.Equal(t, want, f.metric(t, series), series)

@@ -106,7 +106,7 @@ func (g *Gateway) engineFailure(ctx context.Context, err error) *apiError {
 	case ex.client.Err() != nil:
 		return nil
 	case errors.As(err, &tooLarge):
-		return bodyTooLarge(tooLarge.Limit)
+		return bodyTooLarge(ex.route, tooLarge.Limit)
 	case errors.As(err, &network) && network.Op == "dial":
 		refusal.status, refusal.code, refusal.retryAfter = http.StatusServiceUnavailable, "engine_unavailable", 5*time.Second
 		refusal.message = "The inference engine does not take connections: it is loading the model, or it has stopped. Try again later."

@@ -53,7 +53,7 @@ func (r *readiness) check(ctx context.Context) error {
 
 func (g *Gateway) serveReady(w http.ResponseWriter, r *http.Request) {
 	err := errors.New("the gateway is stopping")
-	if !g.draining.Load() {
+	if !g.draining() {
 		err = g.ready.check(r.Context())
 	}
 	if err != nil {

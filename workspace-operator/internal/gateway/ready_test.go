@@ -96,7 +96,7 @@ func TestAllWhoAskAtOnceShareOneLook(t *testing.T) {
 
 func TestOwnPathsAnswerReadsOnly(t *testing.T) {
 	f := start(t, healthy(listed))
-	for _, path := range []string{"/healthz", "/readyz", "/metrics"} {
+	for _, path := range statusPaths {
 		res, body := f.do(t, http.MethodPost, path, "")
 		requireError(t, res, body, http.StatusMethodNotAllowed, "method_not_allowed")
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 // serving is a gateway that Serve runs, in front of an engine that streams one chunk a token of more.
 type serving struct {
 	url   string
+	pages string // the URL of the status port
 	clock *testingclock.FakeClock
 	more  chan string
 	stop  context.CancelFunc
@@ -60,11 +62,13 @@ func serve(t *testing.T, change func(*Config)) *serving {
 	require.NoError(t, err)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	s.url = "http://" + ln.Addr().String()
+	pages, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	s.url, s.pages = "http://"+ln.Addr().String(), "http://"+pages.Addr().String()
 	var ctx context.Context
 	ctx, s.stop = context.WithCancel(t.Context())
 	t.Cleanup(s.stop)
-	go func() { s.done <- g.Serve(ctx, ln) }()
+	go func() { s.done <- g.Serve(ctx, ln, pages) }()
 	return s
 }
 
@@ -73,7 +77,11 @@ func (s *serving) status(t *testing.T, path string) (int, bool) {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
-	res, err := client.Get(s.url + path)
+	url := s.url
+	if slices.Contains(statusPaths, path) {
+		url = s.pages
+	}
+	res, err := client.Get(url + path)
 	require.NoError(t, err)
 	_, _ = io.Copy(io.Discard, res.Body)
 	require.NoError(t, res.Body.Close())
@@ -162,12 +170,87 @@ func TestWhatOutlastsTheDrainIsCutOff(t *testing.T) {
 }
 
 func TestAListenerThatFailsEndsServe(t *testing.T) {
-	cfg := DefaultConfig()
-	cfg.Model = servedModel
-	g, err := New(cfg, Options{})
+	for failing := range 2 {
+		cfg := DefaultConfig()
+		cfg.Model = servedModel
+		g, err := New(cfg, Options{})
+		require.NoError(t, err)
+		var both [2]net.Listener
+		for i := range both {
+			both[i], err = net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+		}
+		require.NoError(t, both[failing].Close())
+		require.ErrorContains(t, g.Serve(t.Context(), both[0], both[1]), "serving on "+both[failing].Addr().String())
+		_, err = net.Dial("tcp", both[1-failing].Addr().String())
+		assert.Error(t, err, "the other one is closed, too")
+	}
+}
+
+// hook asks /drained as the kubelet does, and reports the answer's status, or 0.
+func (s *serving) hook() <-chan int {
+	out := make(chan int, 1)
+	go func() {
+		client := &http.Client{Transport: &http.Transport{}}
+		defer client.CloseIdleConnections()
+		res, err := client.Get(s.pages + "/drained")
+		if err != nil {
+			out <- 0
+			return
+		}
+		_ = res.Body.Close()
+		out <- res.StatusCode
+	}()
+	return out
+}
+
+func TestTheEnginesHookWaitsForTheLastStream(t *testing.T) {
+	s := serve(t, func(*Config) {})
+	lines := s.stream(t)
+	early := s.hook() // the kubelet stops both containers at once: the hook may come first
+	until(t, "the hook waits", s.clock.HasWaiters)
+	s.stop()
+	until(t, "not ready", func() bool { status, _ := s.status(t, "/readyz"); return status == http.StatusServiceUnavailable })
+	late := s.hook()
+	s.clock.Step(DefaultConfig().DrainDelay)
+	s.more <- "b\n"
+	line, err := lines.ReadString('\n')
 	require.NoError(t, err)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, ln.Close())
-	assert.ErrorContains(t, g.Serve(t.Context(), ln), "serving on")
+	require.Equal(t, "b\n", line)
+	for _, hook := range []<-chan int{early, late} {
+		select {
+		case status := <-hook:
+			require.Fail(t, "the engine would be stopped in the middle of a stream", status)
+		default:
+		}
+	}
+	close(s.more)
+	_, err = lines.ReadByte()
+	require.ErrorIs(t, err, io.EOF)
+	for _, hook := range []<-chan int{early, late} {
+		select {
+		case status := <-hook:
+			assert.Equal(t, http.StatusOK, status)
+		case <-time.After(eventually.Short):
+			require.Fail(t, "the engine is kept when nothing runs")
+		}
+	}
+	require.NoError(t, <-s.done)
+}
+
+func TestTheHookDoesNotHoldARestartOfTheEngine(t *testing.T) {
+	s := serve(t, func(*Config) {})
+	hook := s.hook()
+	until(t, "the hook waits", s.clock.HasWaiters)
+	s.clock.Step(DefaultConfig().DrainDelay)
+	select {
+	case status := <-hook:
+		assert.Equal(t, http.StatusOK, status)
+	case <-time.After(eventually.Short):
+		require.Fail(t, "no stop has begun, and the hook waits on")
+	}
+	s.stop()
+	until(t, "the drain begins", s.clock.HasWaiters)
+	s.clock.Step(DefaultConfig().DrainDelay)
+	require.NoError(t, <-s.done)
 }

@@ -33,16 +33,17 @@ func TestSpansReachFromTheClientToTheEngine(t *testing.T) {
 	g, err := New(cfg, Options{TracerProvider: provider, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	defer g.Close()
-	server := httptest.NewServer(g)
+	server, pages := httptest.NewServer(g), httptest.NewServer(g.Status())
 	defer server.Close()
+	defer pages.Close()
 
 	const parent = "4bf92f3577b34da6a3ce929d0e0e4736"
 	for _, path := range []string{"/chat", "/v1/chat/completions?key=secret", "/readyz"} {
-		method := http.MethodPost
+		method, url := http.MethodPost, server.URL
 		if path == "/readyz" {
-			method = http.MethodGet
+			method, url = http.MethodGet, pages.URL
 		}
-		req, err := http.NewRequestWithContext(t.Context(), method, server.URL+path, strings.NewReader(`{"prompt":"private"}`))
+		req, err := http.NewRequestWithContext(t.Context(), method, url+path, strings.NewReader(`{"prompt":"private"}`))
 		require.NoError(t, err)
 		req.Header.Set("Traceparent", "00-"+parent+"-00f067aa0ba902b7-01")
 		req.Header.Set("Authorization", "Bearer secret")

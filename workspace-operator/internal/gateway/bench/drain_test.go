@@ -63,7 +63,7 @@ func TestAStopUnderLoadLosesNoRequest(t *testing.T) {
 
 func isReady(s *subject) bool {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	res, err := client.Get(s.url + "/readyz")
+	res, err := client.Get(s.pages + "/readyz")
 	if err != nil {
 		return false
 	}

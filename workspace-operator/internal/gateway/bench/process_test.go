@@ -3,6 +3,7 @@ package bench
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -25,6 +26,7 @@ type subject struct {
 	name    string
 	address string
 	url     string
+	pages   string // the URL of the metrics
 }
 
 func startSubject(t *testing.T, launcher *process.Launcher, role, engine string) *subject {
@@ -40,7 +42,7 @@ func startGateway(t *testing.T, launcher *process.Launcher, engine string, flags
 	if *profile != "" {
 		return startSubject(t, launcher, roleGateway, engine)
 	}
-	args := []string{"--listen=127.0.0.1:0", "--engine=" + engine, "--model=" + model, "--max-concurrent=1024", "--drain-delay=0s"}
+	args := []string{"--listen=127.0.0.1:0", "--status-listen=127.0.0.1:0", "--engine=" + engine, "--model=" + model, "--max-concurrent=1024", "--drain-delay=0s"}
 	return started(t, launcher, process.Spec{Name: roleGateway, Binary: program, Args: append(args, flags...)})
 }
 
@@ -57,26 +59,26 @@ func started(t *testing.T, launcher *process.Launcher, spec process.Spec) *subje
 	s := &subject{Process: p, name: spec.Name}
 	require.Eventually(t, func() bool {
 		require.NoError(t, p.Died())
-		s.address = loggedAddress(p.Log())
+		s.address, s.pages = loggedAddresses(p.Log())
 		return s.address != ""
 	}, eventually.Short, eventually.Tick, spec.Name)
-	s.url = "http://" + s.address
+	s.url, s.pages = "http://"+s.address, "http://"+cmp.Or(s.pages, s.address)
 	return s
 }
 
-// loggedAddress finds where a subject says that it listens.
-func loggedAddress(path string) string {
+// loggedAddresses finds where a subject says that it listens, for clients and, where that is another, for its status.
+func loggedAddresses(path string) (address, status string) {
 	content, err := os.ReadFile(path)
 	if err != nil {
-		return ""
+		return "", ""
 	}
 	for line := range bytes.Lines(content) {
-		var said struct{ Msg, Address string }
+		var said struct{ Msg, Address, Status string }
 		if json.Unmarshal(line, &said) == nil && said.Msg == "Serving" {
-			return said.Address
+			return said.Address, said.Status
 		}
 	}
-	return ""
+	return "", ""
 }
 
 // Series of the subjects' metrics pages, as Prometheus' Go collector names them.
@@ -97,7 +99,7 @@ type cost struct {
 
 func (s *subject) cost(t *testing.T) cost {
 	t.Helper()
-	res, err := http.Get(s.url + "/metrics")
+	res, err := http.Get(s.pages + "/metrics")
 	require.NoError(t, err)
 	defer func() { _ = res.Body.Close() }()
 	page, err := io.ReadAll(res.Body)
@@ -136,18 +138,24 @@ func (s *subject) cpu(t *testing.T) time.Duration {
 }
 
 // resident is the process's memory, in bytes.
-func (s *subject) resident(t *testing.T) float64 {
+func (s *subject) resident(t *testing.T) float64 { return s.memory(t, "VmRSS:") }
+
+// peak is the most memory that the process ever had, in bytes.
+func (s *subject) peak(t *testing.T) float64 { return s.memory(t, "VmHWM:") }
+
+// memory reads one field of the process's status, in bytes.
+func (s *subject) memory(t *testing.T, field string) float64 {
 	t.Helper()
 	file, err := os.Open(fmt.Sprintf("/proc/%d/status", s.PID()))
 	require.NoError(t, err)
 	defer func() { _ = file.Close() }()
 	for lines := bufio.NewScanner(file); lines.Scan(); {
-		if value, ok := strings.CutPrefix(lines.Text(), "VmRSS:"); ok {
+		if value, ok := strings.CutPrefix(lines.Text(), field); ok {
 			kilobytes, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 64)
 			require.NoError(t, err)
 			return kilobytes * 1024
 		}
 	}
-	require.Fail(t, "no VmRSS", s.name)
+	require.Fail(t, "no "+field, s.name)
 	return 0
 }

@@ -99,7 +99,11 @@ func profiledGateway(ctx context.Context, ln net.Listener, logger *slog.Logger) 
 		return err
 	}
 	defer pprof.StopCPUProfile()
-	return g.Serve(ctx, ln)
+	status, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	return g.Serve(ctx, ln, status)
 }
 
 // serveCosts tells the same of this process as the gateway's page tells of it.

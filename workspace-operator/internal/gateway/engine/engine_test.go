@@ -28,7 +28,6 @@ const (
 var allowed = map[string]bool{
 	"/v1/models": true, chatPath: true, "/v1/completions": true, "/v1/responses": true, "/v1/responses/{response_id}": true, "/v1/responses/{response_id}/cancel": true,
 	"/v1/messages": true, "/v1/messages/count_tokens": true,
-	"/metrics": true, // the gateway's own page
 }
 
 // TestTheGatewayInFrontOfVLLM is one test, for the engine takes a minute to start.
@@ -48,7 +47,7 @@ func TestTheGatewayInFrontOfVLLM(t *testing.T) {
 
 func (h *house) readiness(t *testing.T) {
 	until(t, "the gateway is there", eventually.Short, func() bool {
-		res, err := http.Get(h.gateway + "/healthz")
+		res, err := http.Get(h.status + "/healthz")
 		if err != nil {
 			return false
 		}
@@ -56,12 +55,12 @@ func (h *house) readiness(t *testing.T) {
 		return res.StatusCode == http.StatusOK
 	})
 	if *running == "" {
-		assert.Equal(t, http.StatusServiceUnavailable, call(t, http.MethodGet, h.gateway+"/readyz", "").status, "while the engine loads")
+		assert.Equal(t, http.StatusServiceUnavailable, call(t, http.MethodGet, h.status+"/readyz", "").status, "while the engine loads")
 		early := call(t, http.MethodPost, h.gateway+chatPath, `{`+asked+`}`)
 		assert.Equal(t, http.StatusServiceUnavailable, early.status)
 		assert.Equal(t, "engine_unavailable", field(t, early.body, "error.code"))
 	}
-	until(t, "the engine is ready", loading, func() bool { return call(t, http.MethodGet, h.gateway+"/readyz", "").status == http.StatusOK })
+	until(t, "the engine is ready", loading, func() bool { return call(t, http.MethodGet, h.status+"/readyz", "").status == http.StatusOK })
 }
 
 func (h *house) models(t *testing.T) {

@@ -35,11 +35,13 @@ const (
 
 // house is vLLM with a model of random weights, and the gateway's program in front of it.
 type house struct {
-	engine, gateway string // URLs
+	engine, gateway, status string // URLs
+	// What runs, where the test has started it.
+	engineProcess, gatewayProcess *process.Process
 }
 
-// newHouse starts the two, and returns at once: the engine is still loading.
-func newHouse(t *testing.T) *house {
+// newHouse starts the two, and returns at once: the engine is still loading. Further flags are the gateway's.
+func newHouse(t *testing.T, flags ...string) *house {
 	t.Helper()
 	if *python == "" && *running == "" {
 		t.Skip("no vLLM: make test-engine has one")
@@ -50,18 +52,20 @@ func newHouse(t *testing.T) *house {
 	t.Cleanup(launcher.Close)
 	h := &house{engine: *running}
 	if h.engine == "" {
-		h.engine = startEngine(t, launcher, folder)
+		h.engine, h.engineProcess = startEngine(t, launcher, folder)
 	}
 	program := filepath.Join(folder, "gateway")
 	out, err := exec.Command("go", "build", "-o", program, "kaito.sh/workspace-operator/cmd/gateway").CombinedOutput()
 	require.NoError(t, err, string(out))
-	address := freeAddress(t)
-	h.gateway = "http://" + address
-	run(t, launcher, process.Spec{Name: "gateway", Binary: program, Args: []string{"--listen=" + address, "--engine=" + h.engine, "--model=" + model, "--drain-delay=0s"}})
+	address, status := freeAddress(t), freeAddress(t)
+	h.gateway, h.status = "http://"+address, "http://"+status
+	h.gatewayProcess = run(t, launcher, process.Spec{Name: "gateway", Binary: program, Args: append([]string{
+		"--listen=" + address, "--status-listen=" + status, "--engine=" + h.engine, "--model=" + model, "--drain-delay=0s",
+	}, flags...)})
 	return h
 }
 
-func startEngine(t *testing.T, launcher *process.Launcher, folder string) string {
+func startEngine(t *testing.T, launcher *process.Launcher, folder string) (string, *process.Process) {
 	t.Helper()
 	weights := filepath.Join(folder, "model")
 	out, err := exec.Command(*python, "model.py", weights).CombinedOutput()
@@ -69,7 +73,7 @@ func startEngine(t *testing.T, launcher *process.Launcher, folder string) string
 	address := freeAddress(t)
 	_, port, err := net.SplitHostPort(address)
 	require.NoError(t, err)
-	run(t, launcher, process.Spec{
+	started := run(t, launcher, process.Spec{
 		Name: "vllm", Binary: *python,
 		// As the serving pod has it. `vllm serve` is this module, but looks for a package called vllm, which this build is not.
 		Args: []string{"-m", "vllm.entrypoints.openai.api_server", "--model=" + weights, "--served-model-name=" + model, "--host=127.0.0.1", "--port=" + port,
@@ -77,10 +81,10 @@ func startEngine(t *testing.T, launcher *process.Launcher, folder string) string
 		// With its development mode's paths: whatever it listens for, the gateway lets nobody there.
 		Env: []string{"VLLM_SERVER_DEV_MODE=1", "VLLM_CPU_KVCACHE_SPACE=1", "HF_HUB_OFFLINE=1", "VLLM_NO_USAGE_STATS=1", "OMP_NUM_THREADS=1"},
 	})
-	return "http://" + address
+	return "http://" + address, started
 }
 
-func run(t *testing.T, launcher *process.Launcher, spec process.Spec) {
+func run(t *testing.T, launcher *process.Launcher, spec process.Spec) *process.Process {
 	t.Helper()
 	p, err := launcher.Start(spec)
 	require.NoError(t, err)
@@ -90,6 +94,7 @@ func run(t *testing.T, launcher *process.Launcher, spec process.Spec) {
 		}
 		_ = p.Stop() // it may be gone already
 	})
+	return p
 }
 
 func freeAddress(t *testing.T) string {
@@ -148,7 +153,7 @@ func field(t *testing.T, text, path string) any {
 // series reads one series of the gateway's metrics page, which has the engine's as well.
 func (h *house) series(t *testing.T, name string) string {
 	t.Helper()
-	for line := range strings.Lines(call(t, http.MethodGet, h.gateway+"/metrics", "").body) {
+	for line := range strings.Lines(call(t, http.MethodGet, h.status+"/metrics", "").body) {
 		if value, ok := strings.CutPrefix(line, name+" "); ok {
 			return strings.TrimSpace(value)
 		}
