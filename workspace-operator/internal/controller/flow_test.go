@@ -2,6 +2,7 @@ package controller_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -152,7 +153,12 @@ func TestAnotherBuildOfTheOperatorRollsNothing(t *testing.T) {
 // large is a Workspace whose model needs several nodes, and the Machines that it has asked for.
 func large(t *testing.T, namespace string) (*kaitov1alpha1.Workspace, []karpenterv1alpha5.Machine) {
 	t.Helper()
-	w := serving(namespace, "model")
+	return largeNamed(t, namespace, "model")
+}
+
+func largeNamed(t *testing.T, namespace, name string) (*kaitov1alpha1.Workspace, []karpenterv1alpha5.Machine) {
+	t.Helper()
+	w := serving(namespace, name)
 	w.Inference.Preset.Name = "llama-3.3-70b-instruct"
 	w.Resource = kaitov1alpha1.ResourceSpec{InstanceType: "Standard_NC24ads_A100_v4", Count: ptr.To[int32](4)}
 	create(t, pushSecret(namespace), w)
@@ -254,4 +260,50 @@ func TestAnAddressOutsideTheClusterNeedsKeys(t *testing.T) {
 	service := &corev1.Service{}
 	require.NoError(t, shared.client.Get(t.Context(), client.ObjectKeyFromObject(w), service))
 	assert.Equal(t, corev1.ServiceTypeLoadBalancer, service.Spec.Type)
+	require.Len(t, service.Spec.Ports, 1, "the rendezvous is not published")
+	assert.EqualValues(t, 80, service.Spec.Ports[0].Port)
+
+	// An earlier build published the rendezvous, too.
+	earlier := &corev1.Service{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
+		ObjectMeta: metav1.ObjectMeta{Name: w.Name, Namespace: namespace, Labels: service.Labels, OwnerReferences: service.OwnerReferences, Annotations: map[string]string{"kaito.sh/intent": "another"}},
+		Spec: corev1.ServiceSpec{Type: service.Spec.Type, Selector: service.Spec.Selector, Ports: []corev1.ServicePort{
+			{Name: "http", Protocol: corev1.ProtocolTCP, Port: 80, TargetPort: intstr.FromInt32(5000)}, {Name: "rendezvous", Protocol: corev1.ProtocolTCP, Port: 29500, TargetPort: intstr.FromInt32(29500)},
+		}},
+	}
+	require.NoError(t, shared.client.Patch(t.Context(), earlier, client.Apply, client.FieldOwner(kaitov1alpha1.FieldManager), client.ForceOwnership)) //nolint:staticcheck // of a typed object
+	patchWorkspace(t, w, func(w *kaitov1alpha1.Workspace) { w.Labels = map[string]string{"touched": "yes"} })
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		require.NoError(c, shared.client.Get(t.Context(), client.ObjectKeyFromObject(w), service))
+		assert.Len(c, service.Spec.Ports, 1)
+	}, eventually.Long, eventually.Tick)
+}
+
+func TestAPolicyOfOneProcessIsMadeAndMadeAgain(t *testing.T) {
+	start(t, options())
+	w := ready(t, serving(newNamespace(t), "model"))
+	policy := &networkingv1.NetworkPolicy{}
+	require.NoError(t, shared.client.Get(t.Context(), client.ObjectKeyFromObject(w), policy), "vLLM opens a store on the pod's address for one process, too")
+	require.NoError(t, shared.client.Delete(t.Context(), policy))
+	patchWorkspace(t, w, func(w *kaitov1alpha1.Workspace) { w.Labels = map[string]string{"touched": "yes"} })
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		assert.NoError(c, shared.client.Get(t.Context(), client.ObjectKeyFromObject(w), policy))
+	}, eventually.Long, eventually.Tick)
+}
+
+func TestALongNameIsServedFromSeveralNodes(t *testing.T) {
+	start(t, options())
+	namespace := newNamespace(t)
+	w, machines := largeNamed(t, namespace, strings.Repeat("a", 63))
+	for i := range machines {
+		launch(t, &machines[i], "1")
+	}
+	eventuallyWorkspace(t, w, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
+		hasCondition(c, w, kaitov1alpha1.ConditionReady, metav1.ConditionTrue, kaitov1alpha1.ReasonReady)
+	})
+	sets := &appsv1.StatefulSetList{}
+	require.NoError(t, shared.client.List(t.Context(), sets, client.InNamespace(namespace)))
+	require.Len(t, sets.Items, 1)
+	assert.LessOrEqual(t, len(sets.Items[0].Name), 52)
+	require.NoError(t, shared.client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: sets.Items[0].Spec.ServiceName}, &corev1.Service{}))
 }

@@ -67,7 +67,7 @@ func (r *Reconciler) findServer(ctx context.Context, s *scope) error {
 	if err != nil {
 		return err
 	}
-	set, err := get(ctx, r.client, s.workspace, &appsv1.StatefulSet{})
+	set, err := get(ctx, r.client, named(s.workspace, workload.SetName(s.workspace)), &appsv1.StatefulSet{})
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,20 @@ func (r *Reconciler) findServer(ctx context.Context, s *scope) error {
 	if set != nil {
 		s.server, s.other = ofStatefulSet(set), s.server
 	}
-	return nil
+	if s.other != nil || workload.SetName(s.workspace) == s.workspace.Name {
+		return nil
+	}
+	// Earlier builds gave a StatefulSet of a long name that name, under which it can make no pods.
+	unable, err := get(ctx, r.client, s.workspace, &appsv1.StatefulSet{})
+	if unable != nil {
+		s.other = ofStatefulSet(unable)
+	}
+	return err
+}
+
+// named is w under another name: what get reads.
+func named(w *kaitov1alpha1.Workspace, name string) *kaitov1alpha1.Workspace {
+	return &kaitov1alpha1.Workspace{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: name}}
 }
 
 // pick makes server the one of the kind that the plan asks for.

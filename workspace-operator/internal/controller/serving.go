@@ -30,7 +30,7 @@ import (
 // +kubebuilder:rbac:groups="",resources=services,verbs=list;watch;create;patch
 // Pods of one server on several nodes go together, or not at all.
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=list;watch;create;patch
-// The ports by which processes of one server talk are nobody else's.
+// Only the gateway of a serving pod can be reached from other pods.
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=list;watch;create;patch
 // Pods tell why a workload does not serve.
 // +kubebuilder:rbac:groups="",resources=pods,verbs=list;watch
@@ -67,6 +67,9 @@ func (r *Reconciler) serve(ctx context.Context, s *scope) (flow.Result, error) {
 	if s.server == nil {
 		s.inference = s.unserved()
 		return flow.Continue(), nil
+	}
+	if err := r.applyFence(ctx, s); err != nil {
+		return s.unapplied(err)
 	}
 	if err := r.applyPool(ctx, s); err != nil {
 		return r.unapplied(s, err)
@@ -180,12 +183,10 @@ func (r *Reconciler) applyServer(ctx context.Context, s *scope, in workload.Inpu
 	return nil
 }
 
-// applyBeside makes what a server of several processes, or of several nodes, has besides.
+// applyBeside makes what a server has besides: the policy that closes its ports, before there is a pod, and what several nodes need.
 func (r *Reconciler) applyBeside(ctx context.Context, in workload.Input) error {
-	if in.Exposed() {
-		if err := r.applyChild(ctx, in.Workspace, workload.NetworkPolicy(in), &networkingv1.NetworkPolicy{}); err != nil {
-			return err
-		}
+	if err := r.applyPolicy(ctx, in); err != nil {
+		return err
 	}
 	if !in.Several() {
 		return nil
@@ -194,6 +195,41 @@ func (r *Reconciler) applyBeside(ctx context.Context, in workload.Input) error {
 		return err
 	}
 	return r.applyChild(ctx, in.Workspace, workload.DisruptionBudget(in), &policyv1.PodDisruptionBudget{})
+}
+
+func (r *Reconciler) applyPolicy(ctx context.Context, in workload.Input) error {
+	if !in.Fenced() {
+		return nil
+	}
+	return r.applyChild(ctx, in.Workspace, workload.NetworkPolicy(in), &networkingv1.NetworkPolicy{})
+}
+
+// applyFence closes the ports of a server that another build made, or whose policy was deleted: a server that holds is not rendered again, and its
+// pods stay.
+func (r *Reconciler) applyFence(ctx context.Context, s *scope) error {
+	if owned(s) != nil {
+		return nil
+	}
+	in := s.surroundings()
+	if in.Public && s.plan == nil && s.service != nil {
+		if err := r.applyService(ctx, s, in); err != nil {
+			return err
+		}
+	}
+	return r.applyPolicy(ctx, in)
+}
+
+// surroundings is the input of what stands beside a server: it depends on neither engine nor images.
+func (s *scope) surroundings() workload.Input {
+	w := s.workspace
+	in := workload.Input{Workspace: w, Labels: node.OwnerLabels(w), Owner: ownerOf(w), Releasing: s.releasing(), Public: public(w)}
+	if p := s.planStatus(); p != nil {
+		in.Placement.Nodes = p.Nodes
+	}
+	if w.Inference != nil {
+		in.Template = w.Inference.Template
+	}
+	return in
 }
 
 // applyBudget has the pods of a server of several nodes go while one of its nodes is given back, and else stay: its own budget would keep that node
@@ -205,9 +241,7 @@ func (r *Reconciler) applyBudget(ctx context.Context, s *scope) error {
 	if _, several := s.server.object.(*appsv1.StatefulSet); !several || owned(s) != nil {
 		return nil
 	}
-	w := s.workspace
-	in := workload.Input{Workspace: w, Labels: node.OwnerLabels(w), Owner: ownerOf(w), Releasing: s.releasing()}
-	return r.applyChild(ctx, w, workload.DisruptionBudget(in), &policyv1.PodDisruptionBudget{})
+	return r.applyChild(ctx, s.workspace, workload.DisruptionBudget(s.surroundings()), &policyv1.PodDisruptionBudget{})
 }
 
 // releasing says whether a node of the Workspace is being given back.

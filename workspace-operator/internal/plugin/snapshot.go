@@ -130,7 +130,8 @@ func (c *cluster) lookAtServers(ctx context.Context, s *snapshot) error {
 	if found && ours(s.workspace, deployment) {
 		s.servers = append(s.servers, server{"Deployment", deployment.Name, deployment.Status.ReadyReplicas, desired(deployment.Spec.Replicas)})
 	}
-	if found, err = s.seen("StatefulSets", c.client.Get(ctx, key, set)); err != nil {
+	setKey := client.ObjectKey{Namespace: key.Namespace, Name: workload.SetName(s.workspace)}
+	if found, err = s.seen("StatefulSets", c.client.Get(ctx, setKey, set)); err != nil {
 		return err
 	}
 	if found && ours(s.workspace, set) {

@@ -31,23 +31,20 @@ func Deployment(in Input) *appsv1.Deployment {
 	}
 }
 
-// Service is what clients call; the second port is torch's rendezvous.
+// Service is what clients call; the second port is torch's rendezvous. An address outside the cluster has the gateway's port alone: whoever reaches a
+// rendezvous is asked for no password. The ranks of a server meet at the Service of their peers.
 func Service(in Input) *corev1.Service {
 	kind := corev1.ServiceTypeClusterIP
+	ports := []corev1.ServicePort{{Name: "http", Protocol: corev1.ProtocolTCP, Port: kaitov1alpha1.PortHTTP, TargetPort: intstr.FromInt32(kaitov1alpha1.PortGateway)}}
 	if in.Public {
 		kind = corev1.ServiceTypeLoadBalancer
+	} else {
+		ports = append(ports, corev1.ServicePort{Name: "rendezvous", Protocol: corev1.ProtocolTCP, Port: kaitov1alpha1.PortRendezvous, TargetPort: intstr.FromInt32(kaitov1alpha1.PortRendezvous)})
 	}
 	return &corev1.Service{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
 		ObjectMeta: in.meta(in.Workspace.Name),
-		Spec: corev1.ServiceSpec{
-			Type:     kind,
-			Selector: in.clientSelector(),
-			Ports: []corev1.ServicePort{
-				{Name: "http", Protocol: corev1.ProtocolTCP, Port: kaitov1alpha1.PortHTTP, TargetPort: intstr.FromInt32(kaitov1alpha1.PortGateway)},
-				{Name: "rendezvous", Protocol: corev1.ProtocolTCP, Port: kaitov1alpha1.PortRendezvous, TargetPort: intstr.FromInt32(kaitov1alpha1.PortRendezvous)},
-			},
-		},
+		Spec:       corev1.ServiceSpec{Type: kind, Selector: in.clientSelector(), Ports: ports},
 	}
 }
 

@@ -36,6 +36,9 @@ const (
 	graceSeconds = drainSeconds + 30
 )
 
+// portStatus is the name of the gateway's port for probes and metrics: a PodMonitor finds it by that.
+const portStatus = "status"
+
 // loadMiBPerSecond is the slowest download and load of weights that is waited for: a tenth of what AKS nodes do from HuggingFace.
 const loadMiBPerSecond = 20
 
@@ -151,6 +154,7 @@ func engineContainer(in Input) corev1.Container {
 			TimeoutSeconds:   5,
 			FailureThreshold: startupFailures(e.WeightsBytes),
 		},
+		Lifecycle:    &corev1.Lifecycle{PreStop: preStop(in)},
 		VolumeMounts: []corev1.VolumeMount{{Name: "cache", MountPath: cacheDir}},
 	}
 	if e.Parallel {
@@ -163,6 +167,19 @@ func engineContainer(in Input) corev1.Container {
 		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "trusted", MountPath: trustedDir, ReadOnly: true})
 	}
 	return withAdapterMounts(in, c)
+}
+
+// preStop keeps the engine until the gateway has no request any more. The kubelet stops a pod's containers at once, and vLLM aborts what runs when it
+// gets SIGTERM (--shutdown-timeout is 0; the flag is of vLLM 0.18, https://github.com/vllm-project/vllm/pull/34730, and older engines are served too).
+//
+// The gateway answers /drained when it has drained. The kubelet waits for a hook's answer as long as the pod's grace period lasts: its client for hooks
+// has no timeout of its own (kubernetes/pkg/kubelet/kubelet.go). Of several nodes rank 0 alone has requests, and it needs all the others, whose
+// gateways know of none: there all ranks wait for as long as a drain may take.
+func preStop(in Input) *corev1.LifecycleHandler {
+	if in.Several() {
+		return &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: drainSeconds}}
+	}
+	return &corev1.LifecycleHandler{HTTPGet: httpGet("/drained").HTTPGet}
 }
 
 func withAdapterMounts(in Input, c corev1.Container) corev1.Container {
@@ -244,14 +261,18 @@ func gatewayContainer(in Input) corev1.Container {
 		"--engine=http://127.0.0.1:" + strconv.Itoa(enginePort),
 		"--listen=:" + strconv.Itoa(kaitov1alpha1.PortGateway),
 		"--model=" + in.ServedName(),
+		"--status-listen=:" + strconv.Itoa(kaitov1alpha1.PortGatewayStatus),
 	}
 	if in.Engine.PromptAPI != "" {
 		args = append(args, "--prompt-api="+in.Engine.PromptAPI)
 	}
 	c := corev1.Container{
 		Name: ContainerGateway, Image: in.Images.Gateway, ImagePullPolicy: corev1.PullIfNotPresent,
-		Args:                     args,
-		Ports:                    []corev1.ContainerPort{{Name: "http", ContainerPort: kaitov1alpha1.PortGateway, Protocol: corev1.ProtocolTCP}},
+		Args: args,
+		Ports: []corev1.ContainerPort{
+			{Name: "http", ContainerPort: kaitov1alpha1.PortGateway, Protocol: corev1.ProtocolTCP},
+			{Name: portStatus, ContainerPort: kaitov1alpha1.PortGatewayStatus, Protocol: corev1.ProtocolTCP},
+		},
 		ReadinessProbe:           &corev1.Probe{ProbeHandler: httpGet("/readyz"), PeriodSeconds: 5, TimeoutSeconds: 3, FailureThreshold: 3},
 		LivenessProbe:            &corev1.Probe{ProbeHandler: httpGet("/healthz"), PeriodSeconds: 10, TimeoutSeconds: 3, FailureThreshold: 6},
 		TerminationMessagePath:   terminLog,
@@ -270,7 +291,7 @@ func gatewayContainer(in Input) corev1.Container {
 }
 
 func httpGet(path string) corev1.ProbeHandler {
-	return corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt32(kaitov1alpha1.PortGateway), Scheme: corev1.URISchemeHTTP}}
+	return corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt32(kaitov1alpha1.PortGatewayStatus), Scheme: corev1.URISchemeHTTP}}
 }
 
 func adapterVolume(i int) string { return fmt.Sprintf("adapter-%d", i) }

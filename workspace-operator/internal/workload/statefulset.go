@@ -1,9 +1,12 @@
 package workload
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"strconv"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -11,6 +14,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/utils/ptr"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
@@ -25,12 +29,27 @@ const startRanked = `if [ "$` + envRank + `" != 0 ]; then set -- "$@" --headless
 // Several says whether one server takes more than one node.
 func (in Input) Several() bool { return in.Template == nil && in.Placement.Nodes > 1 }
 
-// PeersName is the headless Service by which the pods of one server find each other.
-func PeersName(in Input) string { return in.Workspace.Name + "-peers" }
+// maxSetName is how long a StatefulSet's name may be. Its pods carry the label controller-revision-hash, whose value is the name, a dash and a hash of
+// at most 10 characters (k8s.io/kubernetes/pkg/controller/history, ControllerRevisionName); a label's value has at most 63.
+const maxSetName = validation.LabelValueMaxLength - 1 - 10
+
+// SetName is the name of the StatefulSet that serves from several nodes: the Workspace's own, or, where that is too long for the labels of pods, its
+// beginning and a hash of all of it.
+func SetName(w *kaitov1alpha1.Workspace) string {
+	if len(w.Name) <= maxSetName {
+		return w.Name
+	}
+	sum := sha256.Sum256([]byte(w.Name))
+	hash := "-" + hex.EncodeToString(sum[:4])
+	return strings.TrimRight(w.Name[:maxSetName-len(hash)], "-") + hash
+}
+
+// PeersName is the name of the headless Service by which the pods of one server find each other.
+func PeersName(in Input) string { return SetName(in.Workspace) + "-peers" }
 
 // StatefulSet serves from several nodes: one pod a node, all started at once, since they meet before any of them is ready.
 func StatefulSet(in Input) *appsv1.StatefulSet {
-	meta := in.meta(in.Workspace.Name)
+	meta := in.meta(SetName(in.Workspace))
 	meta.Annotations = map[string]string{AnnotationInputs: in.Hash}
 	template := podTemplate(in)
 	ranked(in, &template.Spec)
@@ -58,7 +77,7 @@ func ranked(in Input, spec *corev1.PodSpec) {
 	engine.Args = append([]string{model}, engine.Args...)
 	engine.Args = append(engine.Args,
 		"--distributed-executor-backend=mp",
-		fmt.Sprintf("--master-addr=%s-0.%s.%s.svc", in.Workspace.Name, PeersName(in), in.Workspace.Namespace),
+		fmt.Sprintf("--master-addr=%s-0.%s.%s.svc", SetName(in.Workspace), PeersName(in), in.Workspace.Namespace),
 		"--master-port="+strconv.Itoa(kaitov1alpha1.PortRendezvous),
 		"--nnodes="+strconv.Itoa(int(in.Placement.Nodes)),
 		"--node-rank=$("+envRank+")",
@@ -106,12 +125,23 @@ func DisruptionBudget(in Input) *policyv1.PodDisruptionBudget {
 	}
 }
 
-// Exposed says whether the pods listen on more than the gateway's port: processes that share a model talk by ports of their own choice, which ask
-// nobody for a password. A server of one process listens on localhost only. What a user's own pods listen on is the user's.
-func (in Input) Exposed() bool { return in.Template == nil && (in.Several() || in.Engine.Parallel) }
+// Fenced says whether a NetworkPolicy is made for the pods. The engine itself answers on localhost only, but vLLM opens a store of torch's on the pod's
+// address even for a single process, and processes that share a model talk by ports of their own choice; none of these asks for a password. What a
+// user's own template listens on is the user's to decide, and so is its policy.
+func (in Input) Fenced() bool { return in.Template == nil }
 
-// NetworkPolicy lets the whole cluster reach the gateway, and the peers each other.
+// LabelMetrics on a namespace, with ValueMetrics, lets its pods read metrics: the same as of the operators (config/components/network-policy).
+const (
+	LabelMetrics = "metrics"
+	ValueMetrics = "enabled"
+)
+
+// NetworkPolicy lets the whole cluster reach the gateway, the namespaces of who collects metrics its status port, and the peers each other. Probes and
+// hooks come from the node, which a policy does not bind (https://kubernetes.io/docs/concepts/services-networking/network-policies/).
 func NetworkPolicy(in Input) *networkingv1.NetworkPolicy {
+	port := func(number int32) []networkingv1.NetworkPolicyPort {
+		return []networkingv1.NetworkPolicyPort{{Protocol: ptr.To(corev1.ProtocolTCP), Port: ptr.To(intstr.FromInt32(number))}}
+	}
 	return &networkingv1.NetworkPolicy{
 		TypeMeta:   metav1.TypeMeta{APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "NetworkPolicy"},
 		ObjectMeta: in.meta(in.Workspace.Name),
@@ -119,7 +149,11 @@ func NetworkPolicy(in Input) *networkingv1.NetworkPolicy {
 			PodSelector: metav1.LabelSelector{MatchLabels: in.Selector()},
 			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
 			Ingress: []networkingv1.NetworkPolicyIngressRule{
-				{Ports: []networkingv1.NetworkPolicyPort{{Protocol: ptr.To(corev1.ProtocolTCP), Port: ptr.To(intstr.FromInt32(kaitov1alpha1.PortGateway))}}},
+				{Ports: port(kaitov1alpha1.PortGateway)},
+				{
+					Ports: port(kaitov1alpha1.PortGatewayStatus),
+					From:  []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{LabelMetrics: ValueMetrics}}}},
+				},
 				{From: []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{MatchLabels: in.Selector()}}}},
 			},
 		},

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/yaml"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
@@ -100,7 +101,7 @@ func render(t *testing.T, in workload.Input) string {
 	if in.Several() {
 		objects = []any{workload.StatefulSet(in), workload.Service(in), workload.Peers(in), workload.DisruptionBudget(in)}
 	}
-	if in.Exposed() {
+	if in.Fenced() {
 		objects = append(objects, workload.NetworkPolicy(in))
 	}
 	var out []string
@@ -204,5 +205,92 @@ func TestUsersTextIsNotExpandedByTheKubelet(t *testing.T) {
 		}
 		assert.Equal(t, 12, found, "each text of the user's is there, escaped")
 		assert.Contains(t, pod.Containers[0].Args, "--swap-space=$$$$(HF_TOKEN)")
+	}
+}
+
+func TestLongNamesFitThePodsOfSeveralNodes(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for length := 1; length <= 63; length++ {
+		for _, last := range []string{"x", "y"} {
+			in := base()
+			in.Workspace.Name = strings.Repeat("a", length-1) + last
+			in.Placement.Nodes = 100
+			set, peers := workload.StatefulSet(in), workload.Peers(in)
+			if length <= 52 {
+				assert.Equal(t, in.Workspace.Name, set.Name, "an upgrade keeps the names that work")
+			}
+			assert.False(t, seen[set.Name], "%s is another Workspace's", set.Name)
+			seen[set.Name] = true
+			// The StatefulSet's controller labels pods with these.
+			assert.Empty(t, validation.IsValidLabelValue(set.Name+"-"+strings.Repeat("f", 10)), "controller-revision-hash")
+			assert.Empty(t, validation.IsValidLabelValue(set.Name+"-99"), "statefulset.kubernetes.io/pod-name")
+			assert.Empty(t, validation.IsDNS1123Label(set.Name+"-99"), "a host name")
+			assert.Empty(t, validation.IsDNS1035Label(peers.Name), "a Service")
+			assert.Equal(t, peers.Name, set.Spec.ServiceName)
+			assert.Contains(t, set.Spec.Template.Spec.Containers[0].Args, "--master-addr="+set.Name+"-0."+peers.Name+".ns.svc")
+		}
+	}
+}
+
+func TestOnlyTheGatewayIsReachableFromOtherPods(t *testing.T) {
+	t.Parallel()
+	for name, edit := range cases {
+		in := base()
+		edit(&in)
+		assert.Equal(t, in.Template == nil, in.Fenced(), name)
+	}
+}
+
+func TestAPublicAddressHasTheGatewaysPortOnly(t *testing.T) {
+	t.Parallel()
+	for name, edit := range cases {
+		for _, public := range []bool{false, true} {
+			in := base()
+			edit(&in)
+			in.Public = public
+			var ports []int32
+			for _, port := range workload.Service(in).Spec.Ports {
+				ports = append(ports, port.Port)
+				assert.NotEqual(t, int32(5001), port.TargetPort.IntVal, "%s: metrics are not for clients", name)
+			}
+			want := []int32{80, 29500}
+			if public {
+				want = []int32{80}
+			}
+			assert.Equal(t, want, ports, name)
+		}
+	}
+}
+
+func TestProbesAndHooksAskTheStatusPort(t *testing.T) {
+	t.Parallel()
+	for name, edit := range cases {
+		in := base()
+		edit(&in)
+		if in.Template != nil {
+			continue
+		}
+		pod := workload.Deployment(in).Spec.Template.Spec
+		if in.Several() {
+			pod = workload.StatefulSet(in).Spec.Template.Spec
+		}
+		engine, gateway := pod.Containers[0], pod.Containers[1]
+		assert.Contains(t, gateway.Args, "--status-listen=:5001", name)
+		for _, probe := range []*corev1.Probe{gateway.ReadinessProbe, gateway.LivenessProbe, engine.StartupProbe} {
+			if probe != nil {
+				assert.Equal(t, int32(5001), probe.HTTPGet.Port.IntVal, name)
+			}
+		}
+		require.NotNil(t, engine.Lifecycle, "%s: the engine ends while the gateway drains", name)
+		if in.Several() {
+			assert.EqualValues(t, 60, engine.Lifecycle.PreStop.Sleep.Seconds, "no rank ends before rank 0 has drained")
+			assert.Contains(t, gateway.Args, "--drain-timeout=60s")
+		} else {
+			assert.Equal(t, "/drained", engine.Lifecycle.PreStop.HTTPGet.Path, name)
+			assert.Equal(t, int32(5001), engine.Lifecycle.PreStop.HTTPGet.Port.IntVal, name)
+		}
+		assert.Nil(t, gateway.Lifecycle, "the gateway begins at once")
+		assert.Greater(t, *pod.TerminationGracePeriodSeconds, int64(60))
 	}
 }
