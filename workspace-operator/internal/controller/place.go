@@ -117,6 +117,10 @@ func (r *Reconciler) request(ctx context.Context, s *scope, kept map[int]node.St
 	if len(missing) == 0 || s.workspace.Resource.Provisioning == kaitov1alpha1.ProvisioningNever || s.api == nil {
 		return nil
 	}
+	if err := node.CheckLabels(s.request(missing[0], nil)); err != nil {
+		s.block(stuck(kaitov1alpha1.ReasonInvalidSpec, err.Error()))
+		return nil
+	}
 	if s.plan == nil {
 		// The plan that holds says what to ask for, but not how large the size is: ask again.
 		plan, err := r.planner.Plan(s.question(s.stage, nil))
@@ -137,20 +141,11 @@ func (r *Reconciler) request(ctx context.Context, s *scope, kept map[int]node.St
 }
 
 func (r *Reconciler) create(ctx context.Context, s *scope, ordinal int) error {
-	w, plan := s.workspace, s.plan
+	plan, choice := s.plan, s.choice()
 	if plan == nil {
 		plan = s.replacement
 	}
-	choice := s.choice()
-	request := node.Request{
-		Name: w.Name, Namespace: w.Namespace, UID: w.UID,
-		Ordinal: ordinal, Attempt: s.attempt(ordinal),
-		InstanceType: choice.InstanceType, CapacityType: choice.CapacityType,
-		GPUs: plan.SizeGPUs, DiskGiB: plan.DiskGiB,
-	}
-	if w.Resource.LabelSelector != nil {
-		request.Labels = w.Resource.LabelSelector.MatchLabels
-	}
+	request := s.request(ordinal, plan)
 	claim := s.api.Build(request)
 	log.FromContext(ctx).Info("Asking for a node", "claim", claim.GetName(), "kind", s.api.Kind(), "instanceType", choice.InstanceType, "capacityType", choice.CapacityType)
 	err := r.client.Create(ctx, claim)
@@ -163,6 +158,23 @@ func (r *Reconciler) create(ctx context.Context, s *scope, ordinal int) error {
 		return fmt.Errorf("creating %s %s: %w", s.api.Kind(), claim.GetName(), err)
 	}
 	return nil
+}
+
+// request is one node that is wanted. Without a plan it lacks what the size has.
+func (s *scope) request(ordinal int, plan *Plan) node.Request {
+	w, choice := s.workspace, s.choice()
+	request := node.Request{
+		Name: w.Name, Namespace: w.Namespace, UID: w.UID,
+		Ordinal: ordinal, Attempt: s.attempt(ordinal),
+		InstanceType: choice.InstanceType, CapacityType: choice.CapacityType,
+	}
+	if plan != nil {
+		request.GPUs, request.DiskGiB = plan.SizeGPUs, plan.DiskGiB
+	}
+	if w.Resource.LabelSelector != nil {
+		request.Labels = w.Resource.LabelSelector.MatchLabels
+	}
+	return request
 }
 
 // attempt is the number of failed attempts, and more than that of any claim of the ordinal that is still there, so that names differ.
