@@ -69,7 +69,7 @@ func (r *Reconciler) serve(ctx context.Context, s *scope) (flow.Result, error) {
 		return flow.Continue(), nil
 	}
 	if err := r.applyFence(ctx, s); err != nil {
-		return s.unapplied(err)
+		return r.unapplied(s, err)
 	}
 	if err := r.applyPool(ctx, s); err != nil {
 		return r.unapplied(s, err)
@@ -226,8 +226,8 @@ func (s *scope) surroundings() workload.Input {
 	if p := s.planStatus(); p != nil {
 		in.Placement.Nodes = p.Nodes
 	}
-	if w.Inference != nil {
-		in.Template = w.Inference.Template
+	if w.Inference != nil && w.Inference.Template != nil {
+		in.Template = &corev1.PodTemplateSpec{} // that there is one is all that counts here
 	}
 	return in
 }

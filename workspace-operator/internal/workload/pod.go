@@ -39,6 +39,9 @@ const (
 // portStatus is the name of the gateway's port for probes and metrics: a PodMonitor finds it by that.
 const portStatus = "status"
 
+// portOfStatus is where the gateway serves probes and metrics in the pod. No Service has it.
+const portOfStatus = 5001
+
 // loadMiBPerSecond is the slowest download and load of weights that is waited for: a tenth of what AKS nodes do from HuggingFace.
 const loadMiBPerSecond = 20
 
@@ -261,7 +264,7 @@ func gatewayContainer(in Input) corev1.Container {
 		"--engine=http://127.0.0.1:" + strconv.Itoa(enginePort),
 		"--listen=:" + strconv.Itoa(kaitov1alpha1.PortGateway),
 		"--model=" + in.ServedName(),
-		"--status-listen=:" + strconv.Itoa(kaitov1alpha1.PortGatewayStatus),
+		"--status-listen=:" + strconv.Itoa(portOfStatus),
 	}
 	if in.Engine.PromptAPI != "" {
 		args = append(args, "--prompt-api="+in.Engine.PromptAPI)
@@ -271,16 +274,17 @@ func gatewayContainer(in Input) corev1.Container {
 		Args: args,
 		Ports: []corev1.ContainerPort{
 			{Name: "http", ContainerPort: kaitov1alpha1.PortGateway, Protocol: corev1.ProtocolTCP},
-			{Name: portStatus, ContainerPort: kaitov1alpha1.PortGatewayStatus, Protocol: corev1.ProtocolTCP},
+			{Name: portStatus, ContainerPort: portOfStatus, Protocol: corev1.ProtocolTCP},
 		},
 		ReadinessProbe:           &corev1.Probe{ProbeHandler: httpGet("/readyz"), PeriodSeconds: 5, TimeoutSeconds: 3, FailureThreshold: 3},
 		LivenessProbe:            &corev1.Probe{ProbeHandler: httpGet("/healthz"), PeriodSeconds: 10, TimeoutSeconds: 3, FailureThreshold: 6},
 		TerminationMessagePath:   terminLog,
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 		SecurityContext:          ownSecurity(),
+		Env:                      []corev1.EnvVar{memoryLimit(gatewayMemory)},
 		Resources: corev1.ResourceRequirements{
 			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("100m"), corev1.ResourceMemory: resource.MustParse("64Mi")},
-			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("512Mi")},
+			Limits:   corev1.ResourceList{corev1.ResourceMemory: gatewayMemory},
 		},
 	}
 	if in.APIKeySecret != "" {
@@ -290,8 +294,17 @@ func gatewayContainer(in Input) corev1.Container {
 	return c
 }
 
+// gatewayMemory is the memory limit of the gateway's container. It is read only.
+var gatewayMemory = resource.MustParse("512Mi")
+
+// memoryLimit has Go's runtime collect garbage before the kernel kills: at nine tenths of a container's limit, in bytes. The rest is for what the runtime
+// does not count, such as the program itself (https://go.dev/doc/gc-guide#Suggested_uses). A resourceFieldRef would give the whole limit.
+func memoryLimit(limit resource.Quantity) corev1.EnvVar {
+	return corev1.EnvVar{Name: "GOMEMLIMIT", Value: strconv.FormatInt(limit.Value()/10*9, 10)}
+}
+
 func httpGet(path string) corev1.ProbeHandler {
-	return corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt32(kaitov1alpha1.PortGatewayStatus), Scheme: corev1.URISchemeHTTP}}
+	return corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt32(portOfStatus), Scheme: corev1.URISchemeHTTP}}
 }
 
 func adapterVolume(i int) string { return fmt.Sprintf("adapter-%d", i) }

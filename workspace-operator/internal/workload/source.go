@@ -90,6 +90,9 @@ func fetchContainer(in Input, name, volume, mount, image, into string, secrets, 
 	return c
 }
 
+// runnerMemory is the memory limit of our runner's containers. It is read only.
+var runnerMemory = resource.MustParse("1Gi")
+
 // runnerContainer is one call of our runner.
 func runnerContainer(in Input, name string, args ...string) corev1.Container {
 	return corev1.Container{
@@ -98,9 +101,10 @@ func runnerContainer(in Input, name string, args ...string) corev1.Container {
 		TerminationMessagePath:   terminLog,
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 		SecurityContext:          ownSecurity(),
+		Env:                      []corev1.EnvVar{memoryLimit(runnerMemory)},
 		Resources: corev1.ResourceRequirements{
 			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("250m"), corev1.ResourceMemory: resource.MustParse("256Mi")},
-			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Gi")},
+			Limits:   corev1.ResourceList{corev1.ResourceMemory: runnerMemory},
 		},
 	}
 }

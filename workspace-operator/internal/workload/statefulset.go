@@ -151,7 +151,7 @@ func NetworkPolicy(in Input) *networkingv1.NetworkPolicy {
 			Ingress: []networkingv1.NetworkPolicyIngressRule{
 				{Ports: port(kaitov1alpha1.PortGateway)},
 				{
-					Ports: port(kaitov1alpha1.PortGatewayStatus),
+					Ports: port(portOfStatus),
 					From:  []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{LabelMetrics: ValueMetrics}}}},
 				},
 				{From: []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{MatchLabels: in.Selector()}}}},

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -292,5 +293,30 @@ func TestProbesAndHooksAskTheStatusPort(t *testing.T) {
 		}
 		assert.Nil(t, gateway.Lifecycle, "the gateway begins at once")
 		assert.Greater(t, *pod.TerminationGracePeriodSeconds, int64(60))
+	}
+}
+
+func TestOurProgramsCollectBelowTheirLimits(t *testing.T) {
+	t.Parallel()
+	for name, edit := range cases {
+		in := base()
+		edit(&in)
+		if in.Template != nil {
+			continue
+		}
+		pod := workload.Deployment(in).Spec.Template.Spec
+		for _, c := range append(pod.InitContainers, pod.Containers[1:]...) {
+			limit := c.Resources.Limits.Memory().Value()
+			found := false
+			for _, e := range c.Env {
+				if e.Name == "GOMEMLIMIT" {
+					found = true
+					set, err := strconv.ParseInt(e.Value, 10, 64)
+					require.NoError(t, err, "bytes")
+					assert.InDelta(t, 0.9, float64(set)/float64(limit), 0.001, "%s of %s", c.Name, name)
+				}
+			}
+			assert.True(t, found, "%s of %s", c.Name, name)
+		}
 	}
 }

@@ -139,8 +139,6 @@ const (
 	PortHTTP = 80
 	// PortGateway is where the gateway listens in the pod.
 	PortGateway = 5000
-	// PortGatewayStatus is where the gateway serves probes and metrics in the pod. No Service has it.
-	PortGatewayStatus = 5001
 	// PortRendezvous is torch's rendezvous port.
 	PortRendezvous = 29500
 )
