@@ -55,6 +55,10 @@ FUZZTIME ?= 30s
 fuzz: ## Each fuzz function of each module for FUZZTIME, one after the other.
 	@FUZZTIME=$(FUZZTIME) $(ROOT)/hack/fuzz $(MOD)
 
+.PHONY: fuzz-objects
+fuzz-objects: ## JSON that the API server accepts, against the operators' decoder: each kind for FUZZTIME.
+	@cd $(ROOT)/shared && go test ./test/schema -count=1 -v -timeout 24h -run TestAcceptedObjectsDecode -args -for=$(FUZZTIME)
+
 .PHONY: test-trainer
 test-trainer: ## The real TRL and PEFT on the CPU with a tiny model (downloads several GB of Python packages the first time).
 	@$(ROOT)/tuning-operator/trainer/test/run
