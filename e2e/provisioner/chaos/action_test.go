@@ -2,6 +2,7 @@ package chaos_test
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -22,10 +23,19 @@ import (
 type storm struct {
 	*world
 	serial int
+	// tags are those that pools of ours had before a person replaced them.
+	tags map[string]map[string]string
 }
 
 // actions are all that can happen between two rounds.
 func (r *storm) actions() map[string]func(*rapid.T) {
+	out := r.hands()
+	maps.Copy(out, r.events())
+	return out
+}
+
+// events are what owners, Azure and the process do.
+func (r *storm) events() map[string]func(*rapid.T) {
 	return map[string]func(*rapid.T){
 		"Machines are asked for": func(t *rapid.T) {
 			size := rapid.SampledFrom([]string{installed.A100, "Standard_NC6s_v3"}).Draw(t, "size")
@@ -45,6 +55,7 @@ func (r *storm) actions() map[string]func(*rapid.T) {
 			f := rapid.SampledFrom(weather.Faults).Draw(t, "fault")
 			f.Times = rapid.IntRange(0, 3).Draw(t, "times")
 			r.unfair = true
+			r.garbled = r.garbled || f.Empty || f.Short > 0
 			r.azure.AddFault(f)
 		},
 		"Azure works":      func(*rapid.T) { r.recover() },
@@ -68,13 +79,7 @@ func (r *storm) actions() map[string]func(*rapid.T) {
 			})
 		},
 		"somebody deletes a pool of ours": func(t *rapid.T) {
-			var names []string
-			for _, p := range r.azure.State().Pools {
-				if weather.Ours(p.Tags) {
-					names = append(names, p.Name)
-				}
-			}
-			some(t, names, func(name string) {
+			some(t, r.ours(), func(name string) {
 				r.harm(func(id string) bool { return slices.Contains(r.machinesOf(name), id) })
 				r.azure.RemovePool(name)
 			})
@@ -169,10 +174,10 @@ func (r *storm) machinesOf(pool string) []string {
 }
 
 // harm notes which claims may go, since the test takes their machines or Nodes away.
-func (r *storm) harm(hit func(providerID string) bool) {
-	for _, c := range r.listClaims() {
+func (w *world) harm(hit func(providerID string) bool) {
+	for _, c := range w.listClaims() {
 		if hit(c.Status.ProviderID) || hit(c.Annotations["kaito.sh/provider-id"]) {
-			r.checker.Taken[c.Name] = true
+			w.checker.Taken[c.Name] = true
 		}
 	}
 }

@@ -59,7 +59,7 @@ func random(t *rapid.T) uint64 {
 	w := newWorld(t, func(o *fakeazure.Options) { o.PageSize = 2 }, "--max-nodes-per-pool="+strconv.Itoa(rapid.SampledFrom([]int{100, 2, 1}).Draw(t, "max nodes per pool")))
 	defer w.close()
 	w.checker.Grace = 20 * time.Minute // of time without faults: the longest backoff after one, and what follows
-	r := &storm{world: w}
+	r := &storm{world: w, tags: map[string]map[string]string{}}
 	steps := uint64(0)
 	actions := map[string]func(*rapid.T){}
 	for name, do := range r.actions() {
@@ -107,7 +107,12 @@ func (r *storm) patiently(what string, missing func() string) {
 func (r *storm) recover() {
 	r.azure.ClearFaults()
 	r.azure.SetPower(fakeazure.PowerRunning)
-	r.unfair = false
+	r.azure.ListLag(0)
+	for _, name := range keys(r.tags) {
+		r.retag(name, r.tags[name])
+		delete(r.tags, name)
+	}
+	r.unfair, r.garbled = false, false
 	for _, id := range keys(r.world.machines) {
 		r.azure.ChangeNode(fakeazure.NodeChange{ProviderID: id}) // also has a Node that was deleted come back
 	}

@@ -67,6 +67,8 @@ type world struct {
 	foreign  map[string]int  // pools of somebody else's, and their machines
 	machines map[string]bool // of ours, at the last look
 	booted   int             // machines of ours that ever came
+	rolling  map[string]bool // pools whose upgrade deletes Nodes
+	garbled  bool            // lists of machines may lack some
 
 	mu    sync.Mutex
 	calls []string
@@ -81,7 +83,7 @@ func newWorld(t tester, change func(*fakeazure.Options), args ...string) *world 
 	w := &world{
 		t: t, dir: dir, clock: clocktesting.NewFakeClock(epoch), args: append(slices.Clone(arguments), args...), fair: epoch,
 		checker: invariant.Checker{Grace: 3 * time.Minute, Look: 0, Released: map[string]bool{}, Taken: map[string]bool{}},
-		foreign: map[string]int{}, machines: map[string]bool{},
+		foreign: map[string]int{}, machines: map[string]bool{}, rolling: map[string]bool{},
 	}
 	options := fakeazure.Options{
 		Dir: filepath.Join(dir, "azure"), Clock: w.clock, Durations: durations,

@@ -19,6 +19,8 @@ type Machine struct {
 	ProviderID string
 	// Leaving says that the cloud was asked to delete it.
 	Leaving bool
+	// Surge says that an upgrade made it, and removes it again.
+	Surge bool
 }
 
 // Pool is an agent pool as the cloud itself has it.
@@ -78,6 +80,7 @@ func (c *Checker) Check(p Picture) []string {
 	broken = append(broken, i4(p)...)
 	broken = append(broken, c.i5(p)...)
 	broken = append(broken, c.i6(p)...)
+	broken = append(broken, i7(p)...)
 	return broken
 }
 
@@ -221,4 +224,25 @@ func explained(claim *karpv1.NodeClaim) bool {
 	default:
 		return !slices.Contains(pendingReasons, launched.Reason)
 	}
+}
+
+// i7: no claim names a machine that an upgrade will remove again.
+func i7(p Picture) []string {
+	surge := map[string]string{}
+	for _, pool := range p.Pools {
+		for _, m := range pool.Machines {
+			if m.Surge {
+				surge[m.ProviderID] = pool.Name
+			}
+		}
+	}
+	var broken []string
+	for i := range p.Claims {
+		for _, id := range ProviderIDs(&p.Claims[i]) {
+			if pool, ok := surge[id]; ok {
+				broken = append(broken, fmt.Sprintf("I7: claim %s names %s, a surge machine of pool %s", p.Claims[i].Name, id, pool))
+			}
+		}
+	}
+	return broken
 }

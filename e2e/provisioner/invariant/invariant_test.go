@@ -53,6 +53,9 @@ func TestEachInvariantIsSeenToBeBrokenAndNoOtherWithIt(t *testing.T) {
 	leaving.Machines[0].Leaving = true
 	foreign := pool("m1")
 	foreign.Ours = false
+	upgraded := pool("m1", "m2")
+	upgraded.Busy = true
+	upgraded.Machines[1].Surge = true
 
 	for name, tc := range map[string]struct {
 		picture Picture
@@ -66,6 +69,8 @@ func TestEachInvariantIsSeenToBeBrokenAndNoOtherWithIt(t *testing.T) {
 		"one of somebody else":            {Picture{Pools: []Pool{foreign}}, ""},
 		"a claim with two machines":       {Picture{Claims: []karpv1.NodeClaim{claim("a", "m1", "m2")}}, "I2"},
 		"a machine of two claims":         {Picture{Claims: []karpv1.NodeClaim{claim("a", "m1", ""), claim("b", "", "m1")}}, "I2"},
+		"a claim on a surge machine":      {Picture{Pools: []Pool{upgraded}, Claims: []karpv1.NodeClaim{claim("a", "m2", "")}}, "I7"},
+		"one beside a surge machine":      {Picture{Pools: []Pool{upgraded}, Claims: []karpv1.NodeClaim{claim("a", "m1", "")}}, ""},
 		"a write to a foreign pool":       {Picture{Writes: []Write{{What: "PUT", Pool: "user", Foreign: true, Told: true}}}, "I4"},
 		"one that was refused":            {Picture{Writes: []Write{{What: "PUT", Pool: "user", Foreign: true, Told: true, Verdict: "412"}}}, "I4"},
 		"a write while stopped":           {Picture{Writes: []Write{{What: "PUT", Pool: "g0", Stopped: true}}}, "I5"},

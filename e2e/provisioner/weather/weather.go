@@ -15,4 +15,7 @@ var Faults = []fakeazure.Fault{
 	{Verb: "listPools", Kind: "ServerError"}, {Verb: "listPools", Page: 2, Kind: "ServerError"}, {Verb: "listMachines", Page: 2, Kind: "ServiceUnavailable"},
 	{Verb: "listMachines", Drop: fakeazure.DropBefore}, {Verb: "getCluster", Kind: "ServiceUnavailable"}, {Verb: "operation", Kind: "ServerError"},
 	{Verb: "operation", Drop: fakeazure.DropBefore}, {Verb: "listUsages", Kind: "ServerError"}, {Kind: "Throttled"}, {Kind: "Unauthorized"},
+	// Lists that are wrong though they are answered well, and operations whose status has vanished.
+	{Verb: "listMachines", Kind: "PoolNotFound"}, {Verb: "listMachines", Empty: true}, {Verb: "listMachines", Short: 1}, {Verb: "listMachines", NoResourceID: 1},
+	{Verb: "operation", Kind: "OperationNotFound"}, {Verb: "operation", Kind: "OperationForgotten"}, {Verb: "operation", Kind: "OperationGone"},
 }
