@@ -79,9 +79,28 @@ func (k *kwok) change(ctx context.Context, want *corev1.Node) error {
 // runtimeDown is why a kubelet is not ready by a fault.
 const runtimeDown = "container runtime is down"
 
-// Leave deletes the Node, as AKS's cloud node manager does when the machine is gone.
+// machineGone is why the kubelet of a machine that is gone is not ready.
+const machineGone = "the machine is gone"
+
+// Leave deletes the Node, as AKS's cloud node manager does when the machine is gone. A Node that stays for its finalizers is not Ready: no
+// kubelet reports.
 func (k *kwok) Leave(ctx context.Context, vm VM) error {
-	err := k.nodes.CoreV1().Nodes().Delete(ctx, vm.Name, metav1.DeleteOptions{})
+	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		node, err := k.nodes.CoreV1().Nodes().Get(ctx, vm.Name, metav1.GetOptions{})
+		if err != nil || len(node.Finalizers) == 0 || node.Annotations[cluster.NotReadyAnnotation] != "" {
+			return err
+		}
+		metav1.SetMetaDataAnnotation(&node.ObjectMeta, cluster.NotReadyAnnotation, machineGone)
+		_, err = k.nodes.CoreV1().Nodes().Update(ctx, node, metav1.UpdateOptions{})
+		return err
+	})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("marking Node %s: %w", vm.Name, err)
+	}
+	err = k.nodes.CoreV1().Nodes().Delete(ctx, vm.Name, metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("deleting Node %s: %w", vm.Name, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/ptr"
 
@@ -91,6 +92,19 @@ func TestMachinesBecomeNodesOfARealCluster(t *testing.T) {
 		h.becomes(t, "spot1", func(n *corev1.Node) bool { return ready(n) && gpus(n) == 2 })
 		h.server.Evict(n.Spec.ProviderID)
 		require.Eventually(t, func() bool { return h.node("spot1") == nil }, eventually.Short, eventually.Tick)
+	})
+	t.Run("not Ready when their machine has gone and a finalizer keeps them", func(t *testing.T) {
+		h.mustPut("kept", gpuPool(a100, 1))
+		n := h.becomes(t, "kept", ready)
+		patch := func(finalizers string) {
+			_, err := h.nodes.CoreV1().Nodes().Patch(t.Context(), n.Name, types.MergePatchType, []byte(`{"metadata":{"finalizers":`+finalizers+`}}`), metav1.PatchOptions{})
+			require.NoError(t, err)
+		}
+		patch(`["example.com/keep"]`)
+		h.server.Evict(n.Spec.ProviderID)
+		h.becomes(t, "kept", func(n *corev1.Node) bool { return !n.DeletionTimestamp.IsZero() && !ready(n) })
+		patch("null")
+		require.Eventually(t, func() bool { return h.node("kept") == nil }, eventually.Long, eventually.Tick)
 	})
 	t.Run("without GPUs when the pool installs no driver", func(t *testing.T) {
 		body := gpuPool(a100, 1)

@@ -71,6 +71,23 @@ func (k *kubelets) Join(ctx context.Context, vm fakeazure.VM) error {
 	})
 }
 
+// Leave has a Node that stays for its finalizers say that no kubelet reports, as the control plane does after less than a minute.
+func (k *kubelets) Leave(ctx context.Context, vm fakeazure.VM) error {
+	if err := k.NodeSide.Leave(ctx, vm); err != nil {
+		return err
+	}
+	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		node, err := k.nodes.CoreV1().Nodes().Get(ctx, vm.Name, metav1.GetOptions{})
+		if err != nil {
+			return client.IgnoreNotFound(err)
+		}
+		now := metav1.NewTime(k.clock.Now())
+		node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionUnknown, Reason: "NodeStatusUnknown", LastHeartbeatTime: now, LastTransitionTime: now}}
+		_, err = k.nodes.CoreV1().Nodes().UpdateStatus(ctx, node, metav1.UpdateOptions{})
+		return client.IgnoreNotFound(err)
+	})
+}
+
 func list[L client.ObjectList](w *world, into L) L {
 	w.t.Helper()
 	require.NoError(w.t, shared.client.List(ctx, into))
