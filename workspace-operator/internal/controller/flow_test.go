@@ -21,6 +21,7 @@ import (
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/shared/conditions"
 	"kaito.sh/shared/test/eventually"
 )
 
@@ -306,4 +307,20 @@ func TestALongNameIsServedFromSeveralNodes(t *testing.T) {
 	require.Len(t, sets.Items, 1)
 	assert.LessOrEqual(t, len(sets.Items[0].Name), 52)
 	require.NoError(t, shared.client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: sets.Items[0].Spec.ServiceName}, &corev1.Service{}))
+}
+
+func TestReservedLabelsRentNothing(t *testing.T) {
+	start(t, options())
+	w := serving(newNamespace(t), "model")
+	w.Resource.LabelSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"node-restriction.kubernetes.io/trusted": "yes"}}
+	create(t, w)
+	got := eventuallyWorkspace(t, w, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
+		hasCondition(c, w, kaitov1alpha1.ConditionStalled, metav1.ConditionTrue, kaitov1alpha1.ReasonInvalidSpec)
+	})
+	assert.Contains(t, conditions.Get(got, kaitov1alpha1.ConditionStalled).Message, `resource.labelSelector.matchLabels[node-restriction.kubernetes.io/trusted] is "yes"`)
+	assert.Empty(t, machinesOf(t, w))
+	patchWorkspace(t, w, func(w *kaitov1alpha1.Workspace) { w.Resource.Provisioning = kaitov1alpha1.ProvisioningNever })
+	eventuallyWorkspace(t, w, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
+		hasCondition(c, w, kaitov1alpha1.ConditionStalled, metav1.ConditionTrue, kaitov1alpha1.ReasonNoMatchingNode)
+	})
 }
