@@ -9,7 +9,7 @@ var ourName = regexp.MustCompile(`^g[a-z2-7]{8}(0|[1-9][0-9]{0,2})$`)
 // may Azure Policy. Such a pool is not written to, since it may be a person's; but its machines are read, so that a machine that a claim
 // names is not taken for gone. A pool whose tags name another cluster is that cluster's.
 func (p *Pool) TagsReplaced() bool {
-	return !p.Ours() && ourName.MatchString(p.Name) && !(p.foreign && p.Tags[TagClusterUID] != "")
+	return !p.Ours() && ourName.MatchString(p.Name) && (!p.foreign || p.Tags[TagClusterUID] == "")
 }
 
 // Watched says whether the pool's machines are read: it is ours, or was before its tags were replaced.
