@@ -50,6 +50,7 @@ func TestUsersGainOurKindsByTheClustersOwnRoles(t *testing.T) {
 		readers, writers           []string
 	}{
 		{"kaito.sh", "workspaces", "default", everyone, everyone[1:]},
+		{"kaito.sh", "gpubudgets", "default", everyone, everyone[2:]},
 		{"tuning.kaito.sh", "tuningjobs", "default", everyone, everyone[1:]},
 		// In no namespace: who is bound in one gains nothing.
 		{"karpenter.sh", "machines", "", everyone[3:], everyone[3:]},

@@ -12,12 +12,14 @@ import (
 // kinds are the pages, in the order in which a reader meets them.
 var kinds = []kind{
 	{"workspace.md", "kaito.sh_workspaces.yaml", "kaito/v1alpha1"},
+	{"gpubudget.md", "kaito.sh_gpubudgets.yaml", ""},
 	{"tuningjob.md", "tuning.kaito.sh_tuningjobs.yaml", "tuning/v1alpha1"},
 	{"kaitonodeclass.md", "kaito.sh_kaitonodeclasses.yaml", "nodeclass/v1alpha1"},
 	{"machine.md", "karpenter.sh_machines.yaml", "karpenter/v1alpha5"},
 }
 
-// kind is a page, the definition below shared/api/crds and the package below shared/api that it is made from.
+// kind is a page, the definition below shared/api/crds and the package below shared/api that it is made from; no package: the page has neither
+// conditions nor reasons, since those of the package are another kind's.
 type kind struct{ page, definition, types string }
 
 func main() {
@@ -40,9 +42,11 @@ func run(root string) error {
 		if err != nil {
 			return err
 		}
-		constants, err := readConstants(filepath.Join(root, "shared", "api", k.types))
-		if err != nil {
-			return err
+		var constants []constant
+		if k.types != "" {
+			if constants, err = readConstants(filepath.Join(root, "shared", "api", k.types)); err != nil {
+				return err
+			}
 		}
 		page, err := render(definition, constants, hasRunbook(root))
 		if err != nil {

@@ -42,6 +42,12 @@ chaos-house: N = 200
 chaos-house: controlplane $(KUSTOMIZE) binaries ## N Workspaces on all three operators, which are killed, as are the API server and Azure's calls, as SEED says; bounded to an hour.
 	@cd $(ROOT)/e2e && N=$(N) SEED=$(SEED) go test -count=1 -timeout 60m -v ./chaos
 
+.PHONY: chaos-budget
+chaos-budget: N = 100
+chaos-budget: BUDGET = 10
+chaos-budget: controlplane $(KUSTOMIZE) binaries ## N Workspaces at once over a GPUBudget of BUDGET nodes, with the workspace-operator killed at random as SEED says; bounded to half an hour.
+	@cd $(ROOT)/e2e && N=$(N) BUDGET=$(BUDGET) SEED=$(SEED) go test -count=1 -timeout 30m -v ./budget
+
 .PHONY: scale
 scale: N = 500
 scale: SPEED = 10

@@ -25,7 +25,7 @@ test-go: controlplane-karpenter $(KUSTOMIZE) binaries ## Run the Go tests of eve
 .PHONY: rbac-report
 rbac-report: controlplane-karpenter $(KUSTOMIZE) binaries ## Run the suites that have all operators, and report which rights of the operators no call needed.
 	@calls=$$(mktemp -d); trap 'rm -rf "$$calls"' EXIT; export KAITO_RBAC_CALLS="$$calls"; cd $(ROOT)/e2e; \
-	  go test $(FLAGS_e2e) -timeout $(TEST_TIMEOUT) ./suite ./independence ./observe ./chaos; \
+	  go test $(FLAGS_e2e) -timeout $(TEST_TIMEOUT) ./suite ./independence ./observe ./chaos ./budget; \
 	  go run ./cmd/rbacreport --root $(ROOT) --rare 2
 
 .PHONY: test-independence

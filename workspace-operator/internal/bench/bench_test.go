@@ -69,7 +69,7 @@ type measured struct {
 
 func TestTheOperatorIsNearTheFloor(t *testing.T) {
 	c := cluster.ForTest(t, cluster.Options{CRDPaths: []string{
-		"../../../shared/api/crds/kaito.sh_workspaces.yaml", "../../../shared/api/crds/karpenter.sh_machines.yaml", "../../../shared/api/crds/tuning.kaito.sh_tuningjobs.yaml",
+		"../../../shared/api/crds/kaito.sh_workspaces.yaml", "../../../shared/api/crds/kaito.sh_gpubudgets.yaml", "../../../shared/api/crds/karpenter.sh_machines.yaml", "../../../shared/api/crds/tuning.kaito.sh_tuningjobs.yaml",
 	}})
 	scheme, err := controller.NewScheme()
 	require.NoError(t, err)
@@ -96,7 +96,7 @@ func TestTheOperatorIsNearTheFloor(t *testing.T) {
 	}
 	r := compare(floors, operators)
 	t.Log("\n" + r.String())
-	assert.LessOrEqual(t, r.operator.requests, 7.0, "requests a Workspace")
+	assert.LessOrEqual(t, r.operator.requests, 9.0, "requests a Workspace")
 	assert.Zero(t, r.operator.conflicts)
 	if !*bare {
 		assert.InEpsilon(t, r.operator.status, r.floor.status, 0.15, "the floor must write as much as the operator, or it is no floor")
@@ -131,6 +131,8 @@ func (b *bench) measure(t *testing.T, role string, round int, after func(*testin
 	t.Helper()
 	namespace := fmt.Sprintf("%s-%d", role, round)
 	require.NoError(t, b.client.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}))
+	// There is no controller that makes it, and without it no pod is admitted, not even by a dry run.
+	require.NoError(t, b.client.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default", Namespace: namespace}}))
 	s := startSubject(t, role, b.kubeconfig, *qps, *burst)
 	defer func() {
 		s.stop(t)
@@ -171,7 +173,7 @@ func (b *bench) measure(t *testing.T, role string, round int, after func(*testin
 			out.conflicts++
 		}
 	}
-	if out.conflicts > 0 || out.requests > 7 {
+	if out.conflicts > 0 || out.requests > 9 {
 		t.Logf("%s spent:\n%s", role, audit.Table(requests))
 		shown := 0
 		for _, r := range requests {

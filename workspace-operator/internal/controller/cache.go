@@ -44,6 +44,7 @@ func CacheOptions() cache.Options {
 		DefaultTransform:     cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
 			&kaitov1alpha1.Workspace{}:                  {Label: everything},
+			&kaitov1alpha1.GPUBudget{}:                  {Label: everything},
 			&corev1.Node{}:                              {Label: everything, Transform: trimNode},
 			&corev1.ConfigMap{}:                         {Label: everything, Transform: trimMetadata},
 			&apiextensionsv1.CustomResourceDefinition{}: {Label: everything, Transform: foreign.Trim},

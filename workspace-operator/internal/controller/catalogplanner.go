@@ -12,6 +12,7 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/catalog"
+	"kaito.sh/workspace-operator/internal/budget"
 	"kaito.sh/workspace-operator/internal/node"
 	"kaito.sh/workspace-operator/internal/plan"
 	"kaito.sh/workspace-operator/internal/workload"
@@ -29,7 +30,10 @@ type CatalogPlanner struct {
 	WeightsRegistry string
 }
 
-var _ Planner = CatalogPlanner{}
+var (
+	_ Planner = CatalogPlanner{}
+	_ Biller  = CatalogPlanner{}
+)
 
 // Plan decides. What the Workspace has comes first: what fits nodes that are there, or that it has, needs no others.
 func (c CatalogPlanner) Plan(q Question) (*Plan, error) {
@@ -57,6 +61,9 @@ func (c CatalogPlanner) request(q Question) (plan.Request, error) {
 	w := q.Workspace
 	r := plan.ForWorkspace(w, q.Stage == StageTune, c.Region, q.InferenceConfig, q.TrainingConfig)
 	r.Model = q.Model
+	if len(q.Budgets) > 0 {
+		r.Forbidden = func(p *plan.Plan) string { return c.forbidden(q.Budgets, p) }
+	}
 	if len(q.Resting) > 0 {
 		r.Unavailable = func(instanceType, capacityType string) (time.Time, bool) {
 			until, rests := q.Resting[node.Choice{InstanceType: instanceType, CapacityType: kaitov1alpha1.CapacityType(capacityType)}]
@@ -64,6 +71,7 @@ func (c CatalogPlanner) request(q Question) (plan.Request, error) {
 		}
 	}
 	if w.Resource.Provisioning == kaitov1alpha1.ProvisioningNever {
+		r.Forbidden = nil // nothing is rented
 		r.Sizes, r.InstanceTypes = c.sizes(q.Nodes, r.InstanceTypes), nil
 		if len(r.Sizes) == 0 {
 			return r, &Refusal{Reason: kaitov1alpha1.ReasonNoMatchingNode, Message: "resource.provisioning is Never, and no node with GPUs that matches resource.labelSelector is ready and free: add one, or set provisioning to Auto"}
@@ -79,7 +87,7 @@ func (c CatalogPlanner) present(q Question, r plan.Request) []plan.Request {
 	never := len(r.Sizes) > 0 // these are all that may be
 	if keep := q.Keep; !never && keep != nil && allowed(r.InstanceTypes, keep.InstanceType) && allowed(orOnDemand(r.CapacityTypes), string(keep.CapacityType)) {
 		kept := r
-		kept.InstanceTypes, kept.CapacityTypes, kept.Unavailable = []string{keep.InstanceType}, []string{string(keep.CapacityType)}, nil
+		kept.InstanceTypes, kept.CapacityTypes, kept.Unavailable, kept.Forbidden = []string{keep.InstanceType}, []string{string(keep.CapacityType)}, nil, nil
 		out = append(out, kept)
 	}
 	sizes := r.Sizes
@@ -100,10 +108,29 @@ func (c CatalogPlanner) present(q Question, r plan.Request) []plan.Request {
 			continue // the user's count is refused by what follows
 		}
 		free := r
-		free.Sizes, free.InstanceTypes, free.Count = []catalog.Size{size}, nil, &there
+		free.Sizes, free.InstanceTypes, free.Count, free.Forbidden = []catalog.Size{size}, nil, &there, nil
 		out = append(out, free)
 	}
 	return out
+}
+
+// forbidden says why the budgets could never allow a plan's nodes.
+func (c CatalogPlanner) forbidden(budgets []kaitov1alpha1.GPUBudget, p *plan.Plan) string {
+	capacity := kaitov1alpha1.CapacityType(p.CapacityType)
+	return budget.Forbids(budgets, budget.Wish{InstanceType: p.InstanceType, CapacityType: capacity, Nodes: p.Nodes, Bill: c.Bill(p.InstanceType, capacity)})
+}
+
+// Bill is what a node counts for in a GPUBudget: all of its GPUs, however they are cut, and the price that plans have.
+func (c CatalogPlanner) Bill(instanceType string, capacityType kaitov1alpha1.CapacityType) budget.Bill {
+	var bill budget.Bill
+	if size, err := c.Catalog.Size(instanceType); err == nil {
+		bill.GPUs = int64(size.GPUs)
+	}
+	price, known := plan.Price(c.Catalog, c.Region, instanceType, string(capacityType))
+	if known {
+		bill.Cost, bill.Priced = budget.Dollars(price.USDPerHour), true
+	}
+	return bill
 }
 
 func orOnDemand(types []string) []string {

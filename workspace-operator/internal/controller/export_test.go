@@ -15,7 +15,7 @@ func Indexed(b *fake.ClientBuilder) *fake.ClientBuilder {
 	if err := index(context.Background(), builderIndexer{b}); err != nil {
 		panic(err)
 	}
-	for field, values := range ownerIndexes() {
+	for field, values := range claimIndexes() {
 		for _, obj := range []client.Object{&karpenterv1alpha5.Machine{}, node.NodeClaims{}.Object()} {
 			b.WithIndex(obj, field, values)
 		}

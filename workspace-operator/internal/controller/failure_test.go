@@ -209,11 +209,14 @@ func setOutcome(t *testing.T, pod *corev1.Pod, outcome cluster.Outcome) {
 func TestAQuotaThatRefusesThePodIsSaid(t *testing.T) {
 	start(t, options())
 	namespace := newNamespace(t)
-	quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "no-pods", Namespace: namespace}}
-	quota.Spec.Hard = corev1.ResourceList{"pods": {}}
 	w := serving(namespace, "model")
-	create(t, quota, w)
-	launch(t, &eventuallyMachines(t, w, 1)[0], "1")
+	create(t, w)
+	machine := &eventuallyMachines(t, w, 1)[0]
+	// It comes after the node was rented: before that a dry run would have met it.
+	quota := quotaOf(namespace, corev1.ResourceList{"pods": {}})
+	create(t, quota)
+	counted(t, quota)
+	launch(t, machine, "1")
 	eventuallyWorkspace(t, w, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
 		hasCondition(c, w, kaitov1alpha1.ConditionInferenceReady, metav1.ConditionFalse, kaitov1alpha1.ReasonQuotaDenied)
 	})

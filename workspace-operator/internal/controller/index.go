@@ -17,6 +17,8 @@ const (
 	// indexOwnerUID finds the claims and pods that carry a Workspace's UID, indexOwner the claims that carry its namespace and name.
 	indexOwnerUID = "owner.uid"
 	indexOwner    = "owner"
+	// indexOwnerNamespace finds the claims of all Workspaces of a namespace.
+	indexOwnerNamespace = "owner.namespace"
 )
 
 func index(ctx context.Context, indexer client.FieldIndexer) error {
@@ -53,6 +55,18 @@ func ownerIndexes() map[string]client.IndexerFunc {
 			return nil
 		},
 	}
+}
+
+// claimIndexes are those of claims, which are in no namespace.
+func claimIndexes() map[string]client.IndexerFunc {
+	indexes := ownerIndexes()
+	indexes[indexOwnerNamespace] = func(o client.Object) []string {
+		if namespace := o.GetLabels()[kaitov1alpha1.LabelWorkspaceNamespace]; namespace != "" {
+			return []string{namespace}
+		}
+		return nil
+	}
+	return indexes
 }
 
 func asWorkspace(o client.Object) *kaitov1alpha1.Workspace {

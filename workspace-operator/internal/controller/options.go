@@ -60,6 +60,10 @@ type Options struct {
 	ModelHubHTTP *http.Client
 	// SecretRecheck is the time between two looks at what is not watched: a Secret that is missing, or an object that has a needed name.
 	SecretRecheck time.Duration
+	// MaxNodes is the largest number of nodes that one Workspace may rent.
+	MaxNodes int
+	// RefusalRecheck is how long a Workspace whose pods are refused waits at first before it asks again.
+	RefusalRecheck time.Duration
 	// StatusHold is how long a status may be kept back that says only that work goes on; 0: it is written at once.
 	StatusHold time.Duration
 }
@@ -75,7 +79,10 @@ func DefaultOptions() Options {
 		ModelHub:      hub.DefaultEndpoint,
 		ModelHubToken: os.Getenv("HF_TOKEN"),
 		SecretRecheck: 30 * time.Second,
-		StatusHold:    time.Second,
+		// 32 nodes of 8 GPUs are more than any model of the catalogue needs, and cost thousands of dollars an hour.
+		MaxNodes:       32,
+		RefusalRecheck: 30 * time.Second,
+		StatusHold:     time.Second,
 	}
 }
 
@@ -96,6 +103,8 @@ func (o *Options) Register(fs *flag.FlagSet) {
 	fs.StringVar(&o.ModelHub, "model-hub", o.ModelHub, "where models come from, HuggingFace or a mirror of it, for engines and for what is outside the catalogue; empty: HuggingFace, and nothing outside the catalogue. The environment variable HF_TOKEN is shown to it")
 	fs.IntVar(&o.Workers, "workers", o.Workers, "Workspaces reconciled at once")
 	fs.DurationVar(&o.SecretRecheck, "secret-recheck", o.SecretRecheck, "time between two looks at a Secret that is missing, or at another owner's object that has a needed name")
+	fs.IntVar(&o.MaxNodes, "max-nodes-per-workspace", o.MaxNodes, "largest number of nodes that one Workspace may rent; a Workspace whose plan has more is Stalled with the reason TooManyNodes. Nodes that exist already, and that a Workspace only uses, do not count")
+	fs.DurationVar(&o.RefusalRecheck, "refusal-recheck", o.RefusalRecheck, "how often a Workspace whose pods are refused by a ResourceQuota, Pod Security or an admission policy asks again at first; the interval grows to ten times this")
 	fs.DurationVar(&o.StatusHold, "status-hold", o.StatusHold, "how long a status that says only that work goes on may wait for the next news, to save a write; at most 10s, 0: it does not. Verdicts and failures never wait")
 }
 
@@ -117,9 +126,12 @@ func (o *Options) Validate() error {
 	if o.Workers < 1 {
 		return fmt.Errorf("--workers is %d: want at least 1", o.Workers)
 	}
+	if o.MaxNodes < 1 {
+		return fmt.Errorf("--max-nodes-per-workspace is %d: want at least 1", o.MaxNodes)
+	}
 	for name, value := range map[string]time.Duration{
 		"claim-ack-timeout": o.Limits.Acknowledge, "gpu-ready-timeout": o.Limits.GPUReady,
-		"node-lost-timeout": o.Limits.NodeLost, "secret-recheck": o.SecretRecheck,
+		"node-lost-timeout": o.Limits.NodeLost, "secret-recheck": o.SecretRecheck, "refusal-recheck": o.RefusalRecheck,
 	} {
 		if value <= 0 {
 			return fmt.Errorf("--%s is %s: want more than 0", name, value)

@@ -122,32 +122,77 @@ func (r *Reconciler) request(ctx context.Context, s *scope, kept map[int]node.St
 		return nil
 	}
 	if s.plan == nil {
-		// The plan that holds says what to ask for, but not how large the size is: ask again.
-		plan, err := r.planner.Plan(s.question(s.stage, nil))
+		// The plan that holds says what to ask for, but not how large the size is: ask again. The budgets are asked about the claims.
+		question := s.question(s.stage, nil)
+		question.Budgets = nil
+		plan, err := r.planner.Plan(question)
 		if err != nil {
 			return fmt.Errorf("planning a replacement: %w", err)
 		}
 		s.replacement = plan
 	}
 	s.placed = false
-	for _, ordinal := range missing {
-		if err := r.create(ctx, s, ordinal); err != nil {
-			return err
-		}
+	requests := s.requests(missing)
+	if allowed, err := r.admit(ctx, s, requests, want); err != nil || !allowed {
+		return err
+	}
+	err := r.createAll(ctx, s, requests)
+	r.settle(ctx, s, err)
+	if err != nil {
+		return err
 	}
 	s.missing, s.placed, s.asked = nil, true, true
 	s.milestone(func(m *kaitov1alpha1.Milestones) **metav1.Time { return &m.NodesRequested }, s.now)
 	return nil
 }
 
-func (r *Reconciler) create(ctx context.Context, s *scope, ordinal int) error {
-	plan, choice := s.plan, s.choice()
+// admit says whether the claims may be created, and sets what refuses them: the operator's limit, the namespace's budgets, and what the API server
+// would say to the pods. What costs no request comes first, and the budget's room is reserved last.
+func (r *Reconciler) admit(ctx context.Context, s *scope, requests []node.Request, want int) (bool, error) {
+	if most := r.options.MaxNodes; want > most {
+		o := stuck(kaitov1alpha1.ReasonTooManyNodes, fmt.Sprintf(
+			"the plan has %d new nodes of size %s, and a Workspace may have at most %d (--max-nodes-per-workspace of the workspace-operator): lower resource.count, choose a size with more GPU memory, or ask who runs the operator to raise the limit", want, s.choice().InstanceType, most))
+		s.refused = &o
+		return false, nil
+	}
+	excess, err := r.foreseen(ctx, s, requests)
+	if err == nil && excess == nil {
+		if err = r.preflight(ctx, s); err != nil || s.refused != nil {
+			return false, err
+		}
+		excess, err = r.reserve(ctx, s, requests)
+	}
+	if excess != nil {
+		s.exceed(excess)
+	}
+	return err == nil && excess == nil, err
+}
+
+// requests are the nodes of the ordinals.
+func (s *scope) requests(ordinals []int) []node.Request {
+	plan := s.plan
 	if plan == nil {
 		plan = s.replacement
 	}
-	request := s.request(ordinal, plan)
+	var out []node.Request
+	for _, ordinal := range ordinals {
+		out = append(out, s.request(ordinal, plan))
+	}
+	return out
+}
+
+func (r *Reconciler) createAll(ctx context.Context, s *scope, requests []node.Request) error {
+	for _, request := range requests {
+		if err := r.create(ctx, s, request); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Reconciler) create(ctx context.Context, s *scope, request node.Request) error {
 	claim := s.api.Build(request)
-	log.FromContext(ctx).Info("Asking for a node", "claim", claim.GetName(), "kind", s.api.Kind(), "instanceType", choice.InstanceType, "capacityType", choice.CapacityType)
+	log.FromContext(ctx).Info("Asking for a node", "claim", claim.GetName(), "kind", s.api.Kind(), "instanceType", request.InstanceType, "capacityType", request.CapacityType)
 	err := r.client.Create(ctx, claim)
 	if apierrors.IsAlreadyExists(err) {
 		return nil // a pass from an older cache: the watch will show it
@@ -194,6 +239,7 @@ func (s *scope) verdict(kept map[int]node.State, want int, acknowledge time.Dura
 	if s.asked {
 		recheck = acknowledge // nobody announces that nobody answers
 	}
+	recheck = soonest(recheck, s.recheck)
 	s.nodes = append([]corev1.Node(nil), s.own...)
 	var waiting, wrong *node.State
 	for ordinal := range want {
@@ -228,6 +274,8 @@ func (s *scope) judged(want int, waiting, wrong *node.State) outcome {
 	switch {
 	case have >= want:
 		return yes(kaitov1alpha1.ReasonReady, fmt.Sprintf("%d of %d nodes of size %s are usable", have, want, choice.InstanceType))
+	case s.refused != nil:
+		return *s.refused
 	case wrong != nil && wrong.Phase == node.Ignored:
 		return stuck(wrong.Reason, wrong.Message)
 	case wrong != nil:

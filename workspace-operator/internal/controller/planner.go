@@ -7,6 +7,7 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/catalog"
+	"kaito.sh/workspace-operator/internal/budget"
 	"kaito.sh/workspace-operator/internal/node"
 	"kaito.sh/workspace-operator/internal/workload"
 )
@@ -35,6 +36,8 @@ type Question struct {
 	Resting map[node.Choice]time.Time
 	// Keep is what the Workspace has: where the plan fits it, it stays.
 	Keep *node.Choice
+	// Budgets are the GPUBudgets of the Workspace's namespace: what none of them could ever allow is not planned for new nodes.
+	Budgets []kaitov1alpha1.GPUBudget
 }
 
 // Plan is what was decided.
@@ -60,6 +63,12 @@ type Refusal struct {
 }
 
 func (r *Refusal) Error() string { return r.Reason + ": " + r.Message }
+
+// Biller says what a node of a size counts for in a GPUBudget. A Planner that is none knows no prices and no sizes.
+type Biller interface {
+	// Bill has the GPUs of the whole node, 0 where the size is not known, and its list price.
+	Bill(instanceType string, capacityType kaitov1alpha1.CapacityType) budget.Bill
+}
 
 // Planner decides purely: the same question has the same answer. The error is a *Refusal.
 type Planner interface {

@@ -88,6 +88,7 @@ func (s *scope) question(stage Stage, resting map[node.Choice]time.Time) Questio
 		Workspace: s.workspace, Stage: stage,
 		InferenceConfig: s.inferenceConfig, TrainingConfig: s.trainingConfig,
 		Nodes: s.candidates, Resting: resting, Model: s.models[presetOf(s.workspace, stage)],
+		Budgets: s.budgets,
 	}
 	live := s.live()
 	if len(live) == 0 {
@@ -111,6 +112,9 @@ func (s *scope) planKey(resting map[node.Choice]time.Time) string {
 		if m := s.models[presetOf(s.workspace, stage)]; m != nil {
 			parts = append(parts, "model", m.ID, m.Revision)
 		}
+	}
+	for i := range s.budgets {
+		parts = append(parts, "budget", string(s.budgets[i].UID), fmt.Sprint(s.budgets[i].Generation))
 	}
 	for _, choice := range slices.SortedFunc(maps.Keys(resting), func(a, b node.Choice) int {
 		return strings.Compare(a.InstanceType+string(a.CapacityType), b.InstanceType+string(b.CapacityType))

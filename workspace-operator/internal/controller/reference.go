@@ -56,6 +56,9 @@ func (r *Reconciler) findSecrets(ctx context.Context, s *scope) (flow.Result, er
 	if s.blocked != nil || s.requested() || s.plan == nil || s.plan.Status.Nodes == 0 {
 		return flow.Continue(), nil
 	}
+	if s.wasOverBudget() {
+		return flow.Continue(), nil // looked for in the pass that first met the budget: a hundred that wait must not ask again and again
+	}
 	for _, name := range secretsOf(w) {
 		exists, known, err := r.secrets.Exists(ctx, client.ObjectKey{Namespace: w.Namespace, Name: name.secret})
 		if errors.Is(err, ErrUnguarded) {

@@ -58,6 +58,7 @@ func (r *Reconciler) release(ctx context.Context, s *scope) (flow.Result, error)
 	r.holds.forget(w.UID)
 	r.reservations.keep(w.UID, nil)
 	r.drift.forget(w.UID)
+	r.forgetRoom(ctx, client.ObjectKeyFromObject(w))
 	_, err = patch.Finalizer(ctx, r.client, w, kaitov1alpha1.Finalizer, false)
 	return flow.Stop(), client.IgnoreNotFound(err)
 }

@@ -62,6 +62,13 @@ type scope struct {
 	placed  bool
 	// asked: claims were created in this pass.
 	asked bool
+	// budgets are the GPUBudgets of the namespace, by name.
+	budgets []kaitov1alpha1.GPUBudget
+	// refused is why the missing claims are not created; nil: nothing keeps them from it. recheck is when it is to be asked again though no
+	// event comes; 0: never. unseen: what refuses them is not in the cache yet.
+	refused *outcome
+	recheck time.Duration
+	unseen  bool
 	// nodes are all that are usable.
 	nodes []corev1.Node
 

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
@@ -38,15 +39,21 @@ func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer
 	if err := index(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
-	c := recent.New(mgr.GetClient(), clk, ownerIndexes(), trimWritten)
+	c := recent.New(mgr.GetClient(), clk, claimIndexes(), trimWritten)
 	w := watches{client: c}
 	news := foreignToUs(c)
+	room, roomEvents := roomAndEvents()
 	kinds, err := foreign.New(mgr.GetCache(), mgr.GetScheme(),
-		foreign.Kind{Object: &karpenterv1alpha5.Machine{}, Resource: "machines", Handler: first(ofPlace, byLabels()), Predicates: []predicate.Predicate{news}, Indexes: ownerIndexes(), Gone: c.ForgetKind},
-		foreign.Kind{Object: &karpv1.NodeClaim{}, Resource: "nodeclaims", Handler: first(ofPlace, byLabels()), Predicates: []predicate.Predicate{news}, Indexes: ownerIndexes(), Gone: c.ForgetKind},
+		foreign.Kind{Object: &karpenterv1alpha5.Machine{}, Resource: "machines", Handler: first(ofPlace, room.ofClaims(byLabels())), Predicates: []predicate.Predicate{news}, Indexes: claimIndexes(), Gone: c.ForgetKind},
+		foreign.Kind{Object: &karpv1.NodeClaim{}, Resource: "nodeclaims", Handler: first(ofPlace, room.ofClaims(byLabels())), Predicates: []predicate.Predicate{news}, Indexes: claimIndexes(), Gone: c.ForgetKind},
 		foreign.Kind{Object: &tuningv1alpha1.TuningJob{}, Resource: "tuningjobs", Predicates: []predicate.Predicate{news}, Gone: c.ForgetKind,
 			Handler: first(ofPlace, handler.EnqueueRequestForOwner(mgr.GetScheme(), mgr.GetRESTMapper(), &kaitov1alpha1.Workspace{}, handler.OnlyControllerOwner()))},
 		foreign.Kind{Object: poolMetadata(), Resource: workload.PoolResource, Predicates: []predicate.Predicate{news}, Gone: c.ForgetKind, Handler: first(ofServer, byLabels())},
+		foreign.Kind{Object: &kaitov1alpha1.GPUBudget{}, Resource: "gpubudgets", Predicates: []predicate.Predicate{news, changed(specChanged)}, Handler: room.ofBudgets(),
+			Gone: func(o client.Object) {
+				c.ForgetKind(o)
+				room.forget()
+			}},
 	)
 	if err != nil {
 		return err
@@ -61,7 +68,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer
 	}
 	r, err := New(Config{
 		Client: c, Live: mgr.GetAPIReader(), Foreign: kinds, Secrets: DryRunSecrets{Client: mgr.GetClient()},
-		Planner: planner, Models: models, Events: mgr.GetEventRecorder(controllerName), Clock: clk, Metrics: metrics, Options: options, Unshown: c.Unshown,
+		Planner: planner, Models: models, Events: mgr.GetEventRecorder(controllerName), Clock: clk, Metrics: metrics, Options: options, Unshown: c.Unshown, room: room,
 	})
 	if err != nil {
 		return err
@@ -80,6 +87,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer
 		WatchesMetadata(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(w.ofConfigMap)).
 		Watches(&apiextensionsv1.CustomResourceDefinition{}, handler.EnqueueRequestsFromMapFunc(w.ofDefinition),
 			builder.WithPredicates(predicate.NewPredicateFuncs(func(o client.Object) bool { return kinds.Concerns(o.GetName()) })))
+	b = b.WatchesRawSource(source.Channel(roomEvents, room.woken()))
 	if learned != nil {
 		b = b.WatchesRawSource(learned)
 	}
@@ -89,6 +97,29 @@ func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer
 	}
 	kinds.Start(built)
 	return nil
+}
+
+// roomAndEvents make a room that enqueues what it wakes by events.
+func roomAndEvents() (*room, chan event.GenericEvent) {
+	events := make(chan event.GenericEvent)
+	room := newRoom()
+	room.wake = func(ctx context.Context, requests ...reconcile.Request) {
+		for _, request := range requests {
+			w := &kaitov1alpha1.Workspace{}
+			w.Name, w.Namespace = request.Name, request.Namespace
+			select {
+			case events <- event.GenericEvent{Object: w}:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+	return room, events
+}
+
+// specChanged: the status is ours.
+func specChanged(before, after client.Object) bool {
+	return before.GetGeneration() != after.GetGeneration()
 }
 
 // foreignToUs drops what was written to an object that a watch says is gone, and passes no event that shows only what a pass has just

@@ -54,6 +54,7 @@ func TestMain(m *testing.M) {
 		ControllerManager: true, Scheduler: true, KWOK: true,
 		CRDPaths: []string{
 			"../../../shared/api/crds/kaito.sh_workspaces.yaml",
+			"../../../shared/api/crds/kaito.sh_gpubudgets.yaml",
 			"../../../shared/api/crds/karpenter.sh_machines.yaml",
 			"../../../shared/api/crds/tuning.kaito.sh_tuningjobs.yaml",
 		},
@@ -91,24 +92,20 @@ func prepare(ctx context.Context, c *cluster.Cluster) error {
 	if err := yaml.Unmarshal(raw, role); err != nil {
 		return err
 	}
-	policy, binding := &admissionv1.ValidatingAdmissionPolicy{}, &admissionv1.ValidatingAdmissionPolicyBinding{}
-	if raw, err = os.ReadFile("../../config/rbac/secret_existence_policy.yaml"); err != nil {
+	policies, err := admission("secret_existence_policy.yaml", "pod_dry_run_policy.yaml")
+	if err != nil {
 		return err
 	}
-	documents := bytes.Split(raw, []byte("\n---\n"))
-	if err := errors.Join(yaml.Unmarshal(documents[0], policy), yaml.Unmarshal(documents[1], binding)); err != nil {
-		return err
-	}
-	for _, o := range []client.Object{
+	for _, o := range append(policies, []client.Object{
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: operatorNamespace}},
 		&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: operatorAccount, Namespace: operatorNamespace}},
-		role, policy, binding,
+		role,
 		&rbacv1.ClusterRoleBinding{
 			ObjectMeta: metav1.ObjectMeta{Name: "operator"},
 			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name},
 			Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Name: operatorAccount, Namespace: operatorNamespace}},
 		},
-	} {
+	}...) {
 		if err := shared.client.Create(ctx, o); err != nil {
 			return err
 		}
@@ -117,11 +114,29 @@ func prepare(ctx context.Context, c *cluster.Cluster) error {
 	return err
 }
 
+// admission reads the admission policies that are installed with the operator.
+func admission(files ...string) ([]client.Object, error) {
+	var out []client.Object
+	for _, file := range files {
+		raw, err := os.ReadFile("../../config/rbac/" + file)
+		if err != nil {
+			return nil, err
+		}
+		policy, binding := &admissionv1.ValidatingAdmissionPolicy{}, &admissionv1.ValidatingAdmissionPolicyBinding{}
+		documents := bytes.Split(raw, []byte("\n---\n"))
+		if err := errors.Join(yaml.Unmarshal(documents[0], policy), yaml.Unmarshal(documents[1], binding)); err != nil {
+			return nil, err
+		}
+		out = append(out, policy, binding)
+	}
+	return out, nil
+}
+
 // options of the tests: timeouts that a test can wait for.
 func options() controller.Options {
 	o := controller.DefaultOptions()
 	o.Images.Gateway, o.Images.Runner = "example.com/gateway:1", "example.com/runner:1"
-	o.SecretRecheck = 200 * time.Millisecond
+	o.SecretRecheck, o.RefusalRecheck = 200*time.Millisecond, 200*time.Millisecond
 	return o
 }
 

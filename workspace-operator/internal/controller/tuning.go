@@ -78,11 +78,7 @@ func (r *Reconciler) tune(ctx context.Context, s *scope) (flow.Result, error) {
 }
 
 func (r *Reconciler) startTuning(ctx context.Context, s *scope) (flow.Result, error) {
-	p := s.planStatus()
-	want := tune.Job(tune.Input{
-		Workspace: s.workspace, Labels: node.OwnerLabels(s.workspace), Owner: ownerOf(s.workspace),
-		Revision: p.Revision, Nodes: p.Nodes, GPUsPerNode: p.GPUsPerNode, NodeSelector: s.nodeLabels(),
-	})
+	want := tune.Job(s.tuningInput())
 	log.FromContext(ctx).Info("Starting a TuningJob")
 	_, err := patch.Apply(ctx, r.client, kaitov1alpha1.FieldManager, want, nil)
 	var taken *patch.TakenError
@@ -97,6 +93,15 @@ func (r *Reconciler) startTuning(ctx context.Context, s *scope) (flow.Result, er
 	s.started = no(kaitov1alpha1.ReasonPending, "the TuningJob is created and has not started")
 	// Nobody announces that nobody answers.
 	return flow.StopUntil(r.options.Limits.Acknowledge), nil
+}
+
+// tuningInput is what the TuningJob is made from.
+func (s *scope) tuningInput() tune.Input {
+	p := s.planStatus()
+	return tune.Input{
+		Workspace: s.workspace, Labels: node.OwnerLabels(s.workspace), Owner: ownerOf(s.workspace),
+		Revision: p.Revision, Nodes: p.Nodes, GPUsPerNode: p.GPUsPerNode, NodeSelector: s.nodeLabels(),
+	}
 }
 
 func (s *scope) noteJob(progress string) {

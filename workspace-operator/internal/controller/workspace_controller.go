@@ -70,6 +70,7 @@ type Reconciler struct {
 	reservations reservations
 	drift        drift
 	holds        *holds
+	room         *room
 }
 
 // Config is what a Reconciler is made of.
@@ -89,6 +90,8 @@ type Config struct {
 	Options Options
 	// Unshown is how long the client believes against the caches something that was written for a Workspace; nil: it never does.
 	Unshown func(types.NamespacedName) time.Duration
+
+	room *room
 }
 
 // New makes a Reconciler. The error is a wrong option.
@@ -103,7 +106,11 @@ func New(c Config) (*Reconciler, error) {
 	if c.Unshown == nil {
 		c.Unshown = func(types.NamespacedName) time.Duration { return 0 }
 	}
+	if c.room == nil {
+		c.room = newRoom()
+	}
 	return &Reconciler{
+		room:   c.room,
 		client: c.Client, unshown: c.Unshown, live: c.Live, foreign: c.Foreign, secrets: c.Secrets, planner: c.Planner, models: c.Models,
 		events: c.Events, clock: c.Clock, metrics: c.Metrics, options: c.Options,
 		machines: node.Machines{}, nodeClaims: node.NodeClaims{Class: class},
@@ -122,6 +129,7 @@ func (r *Reconciler) steps() []flow.Step[*scope] {
 		{Name: "reading the TuningJob", Run: r.readJob},
 		{Name: "judging what has failed", Run: r.judge},
 		{Name: "reading its configuration", Run: r.readConfig},
+		{Name: "reading the budgets", Run: r.readBudgets},
 		{Name: "planning", Run: r.makePlan},
 		{Name: "looking for its secrets", Run: r.findSecrets},
 		{Name: "getting nodes", Run: r.place},
@@ -135,6 +143,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	if request == theKinds {
 		return reconcile.Result{}, r.watchKinds(ctx)
 	}
+	if isCount(request) {
+		return reconcile.Result{}, r.count(recent.By(ctx, request.NamespacedName), request.Namespace)
+	}
 	result, err := r.pass(recent.By(ctx, request.NamespacedName), request)
 	// Once more when what was written is no longer believed against the caches: a watch shows it before, unless it was broken.
 	if err == nil {
@@ -147,6 +158,7 @@ func (r *Reconciler) pass(ctx context.Context, request reconcile.Request) (resul
 	w := &kaitov1alpha1.Workspace{}
 	if err := r.client.Get(ctx, request.NamespacedName, w); err != nil {
 		if apierrors.IsNotFound(err) {
+			r.forgetRoom(ctx, request.NamespacedName)
 			return reconcile.Result{}, r.collect(ctx, request.NamespacedName)
 		}
 		return reconcile.Result{}, err
@@ -163,7 +175,11 @@ func (r *Reconciler) pass(ctx context.Context, request reconcile.Request) (resul
 	}
 	defer func() {
 		var wait time.Duration
-		if wait, err = r.finish(ctx, s, err); wait > 0 {
+		wait, err = r.finish(ctx, s, err)
+		if err == nil {
+			r.noteWaiting(ctx, s)
+		}
+		if wait > 0 {
 			if result.RequeueAfter == 0 || wait < result.RequeueAfter {
 				result.RequeueAfter, result.Priority = wait, ptr.To(ofHeld)
 			}
@@ -177,7 +193,7 @@ var theKinds = reconcile.Request{}
 
 // watchKinds has every foreign kind that is served watched: its objects then ask for the Workspaces that they name.
 func (r *Reconciler) watchKinds(ctx context.Context) error {
-	kinds := []client.Object{&tuningv1alpha1.TuningJob{}, poolMetadata()}
+	kinds := []client.Object{&tuningv1alpha1.TuningJob{}, poolMetadata(), &kaitov1alpha1.GPUBudget{}}
 	for _, api := range r.claimAPIs() {
 		kinds = append(kinds, api.Object())
 	}

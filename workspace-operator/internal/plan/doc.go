@@ -55,6 +55,8 @@ type Request struct {
 	Sizes []catalog.Size
 	// Unavailable says until when a choice is not to be asked for; nil: everything may be.
 	Unavailable func(instanceType, capacityType string) (time.Time, bool)
+	// Forbidden says why a plan may not be rented, for instance by a GPUBudget, in words; empty: it may. nil: everything may.
+	Forbidden func(*Plan) string
 	// InferenceConfig is the text of inference_config.yaml, TrainingConfig that of training_config.yaml.
 	InferenceConfig, TrainingConfig string
 	// Adapters is the number of LoRA adapters served, AdapterRank the highest rank among them (0: 16).
@@ -142,6 +144,7 @@ const (
 	CausePartition  Cause = "InvalidPartition"
 	CauseAdapters   Cause = "AdaptersUnsupported"
 	CauseResting    Cause = "OfferingUnavailable" // failed lately
+	CauseBudget     Cause = "BudgetExceeded"      // a GPUBudget does not allow it, whatever else is in use
 )
 
 // fall is a verdict against a candidate; nil is one in its favour.

@@ -21,12 +21,18 @@ func Make(r Request, c *catalog.Catalog) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	var candidates []Candidate
+	var candidates, barred []Candidate
 	var feasible []*Plan
 	var until time.Time
 	resting := 0
 	for _, o := range options {
 		p, why := q.evaluate(o)
+		if why == nil && r.Forbidden != nil {
+			if text := r.Forbidden(p); text != "" {
+				why = fell(CauseBudget, "%s", text)
+				barred = append(barred, p.candidate(why))
+			}
+		}
 		if why == nil && r.Unavailable != nil {
 			if free, yes := r.Unavailable(o.size.Name, o.capacity); yes {
 				why = fell(CauseResting, "failed lately: it is asked for again after %s", free.UTC().Format(time.RFC3339))
@@ -42,6 +48,10 @@ func Make(r Request, c *catalog.Catalog) (*Plan, error) {
 		}
 	}
 	if len(feasible) == 0 {
+		if resting == 0 && len(barred) > 0 {
+			return nil, &Refusal{Reason: kaitov1alpha1.ReasonBudgetExceeded, Candidates: candidates,
+				Message: "no choice that fits is allowed: " + list(barred, 4) + ". Name an allowed size in resource.instanceType, or leave it empty for the cheapest that is allowed and fits; or ask the administrator of the namespace to change the budget"}
+		}
 		return nil, q.refuse(candidates, resting, until)
 	}
 	best := feasible[0]
@@ -223,10 +233,15 @@ func (q *question) sizes() ([]catalog.Size, error) {
 }
 
 func (q *question) price(size, capacity string) (catalog.Price, bool) {
-	if q.request.Region != "" && q.catalog.KnowsRegion(q.request.Region) {
-		return q.catalog.Price(size, q.request.Region, capacity)
+	return Price(q.catalog, q.request.Region, size, capacity)
+}
+
+// Price is the list price of a node that plans have: that of the region, or the lowest of all where the region is empty or has no prices.
+func Price(c *catalog.Catalog, region, size, capacity string) (catalog.Price, bool) {
+	if region != "" && c.KnowsRegion(region) {
+		return c.Price(size, region, capacity)
 	}
-	return q.catalog.LowestPrice(size)
+	return c.LowestPrice(size)
 }
 
 // refuse says why nothing fits, the closest candidate first.

@@ -70,6 +70,10 @@ const (
 	// ReasonInvalidSpec: the Workspace contradicts itself in a way the schema cannot tell.
 	ReasonInvalidSpec = "InvalidSpec"
 
+	// ReasonBudgetExceeded: a GPUBudget of the namespace does not allow the nodes.
+	ReasonBudgetExceeded = "BudgetExceeded"
+	// ReasonTooManyNodes: the plan has more nodes than --max-nodes-per-workspace allows.
+	ReasonTooManyNodes = "TooManyNodes"
 	// ReasonNoProvisioner: nobody looks at the claim.
 	ReasonNoProvisioner = "NoProvisioner"
 	// ReasonNodeAPIMissing: neither Machine nor NodeClaim is served.
@@ -106,6 +110,8 @@ const (
 	ReasonDiskFull = "DiskFull"
 	// ReasonQuotaDenied: the namespace's ResourceQuota refuses the pod.
 	ReasonQuotaDenied = "QuotaDenied"
+	// ReasonPodRefused: the API server refuses the pod for another cause, for instance Pod Security or an admission policy.
+	ReasonPodRefused = "PodRefused"
 )
 
 // Labels, annotations and names that the contracts fix.

@@ -21,7 +21,7 @@ var (
 )
 
 func addKnownTypes(scheme *runtime.Scheme) error {
-	scheme.AddKnownTypes(GroupVersion, &Workspace{}, &WorkspaceList{})
+	scheme.AddKnownTypes(GroupVersion, &Workspace{}, &WorkspaceList{}, &GPUBudget{}, &GPUBudgetList{})
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil
 }
