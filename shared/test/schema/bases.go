@@ -28,6 +28,12 @@ status: {observedGeneration: 1, startTime: "2026-01-01T00:00:00Z", completionTim
 spec: {taints: [{key: sku, value: gpu, effect: NoSchedule}], requirements: [{key: a, operator: In, values: [b]}], resources: {requests: {nvidia.com/gpu: 1, ephemeral-storage: 75Gi}}, kubelet: {maxPods: 10, systemReserved: {cpu: 100m}, kubeReserved: {memory: 1Gi}, evictionSoft: {memory.available: 5%}, evictionSoftGracePeriod: {memory.available: 1m30s}}, machineTemplateRef: {name: default}}
 status: {nodeName: node-1, providerID: p, capacity: {cpu: 1}, allocatable: {cpu: 1}, conditions: [{type: Ready, status: "True", lastTransitionTime: "2026-01-01T00:00:00Z", reason: R, message: m}]}
 `},
+	"GPUBudget": {`
+spec: {maxNodes: 10, maxGPUs: 80, maxCostPerHour: "120.50", allowedInstanceTypes: [Standard_NC24ads_A100_v4], allowedCapacityTypes: [spot, on-demand]}
+`, `
+spec: {maxNodes: 0}
+status: {observedGeneration: 1, conditions: [{type: OverBudget, status: "True", reason: OverBudget, message: m, lastTransitionTime: "2026-01-01T00:00:00Z"}]}
+`},
 	"KaitoNodeClass": {`
 spec: {osDiskSizeGiB: 128, zones: ["1"], tags: {a: b}, spotMaxPrice: "-1", maxPods: 30, maxNodesPerPool: 10}
 status: {conditions: [{type: Ready, status: "True", reason: Ready, message: m, lastTransitionTime: "2026-01-01T00:00:00Z"}]}

@@ -43,11 +43,11 @@ func TestMalformedObjectsStopNoOther(t *testing.T) {
 	eventuallyMachines(t, healthy, 1)
 
 	poisoned := map[client.ObjectKey]string{
-		malformed(t, workspaceKind, green, "template", `{inference: {template: {spec: {containers: none}}}, resource: {instanceType: Standard_NC24ads_A100_v4}}`): "inference.template.spec.containers: invalid value",
+		malformed(t, workspaceKind, green, "template", `{inference: {template: {spec: {containers: none}}}, resource: {instanceType: Standard_NC24ads_A100_v4}}`):                                                     "inference.template.spec.containers: invalid value",
 		malformed(t, workspaceKind, green, "quantity", `{inference: {template: {spec: {containers: [{name: a, image: b, resources: {limits: {cpu: 1e1.5}}}]}}}, resource: {instanceType: Standard_NC24ads_A100_v4}}`): "inference.template.spec.containers[0].resources.limits.cpu: invalid value",
-		malformed(t, workspaceKind, green, "adapter", `{inference: {preset: {name: phi-4-mini-instruct}, adapters: [{source: {name: a, volumeSource: {persistentVolumeClaim: x}}}]}}`): "inference.adapters[0].source.volumeSource.persistentVolumeClaim: invalid value",
-		malformed(t, workspaceKind, green, "input", `{tuning: {preset: {name: phi-4-mini-instruct}, input: {volumeSource: {hostPath: []}}, output: {image: r/i}}}`): "tuning.input.volumeSource.hostPath: invalid value",
-		malformed(t, workspaceKind, green, "output", `{tuning: {preset: {name: phi-4-mini-instruct}, input: {dataset: a/b}, output: {volumeSource: {emptyDir: {sizeLimit: many}}}}}`): "tuning.output.volumeSource.emptyDir.sizeLimit: invalid value",
+		malformed(t, workspaceKind, green, "adapter", `{inference: {preset: {name: phi-4-mini-instruct}, adapters: [{source: {name: a, volumeSource: {persistentVolumeClaim: x}}}]}}`):                                "inference.adapters[0].source.volumeSource.persistentVolumeClaim: invalid value",
+		malformed(t, workspaceKind, green, "input", `{tuning: {preset: {name: phi-4-mini-instruct}, input: {volumeSource: {hostPath: []}}, output: {image: r/i}}}`):                                                   "tuning.input.volumeSource.hostPath: invalid value",
+		malformed(t, workspaceKind, green, "output", `{tuning: {preset: {name: phi-4-mini-instruct}, input: {dataset: a/b}, output: {volumeSource: {emptyDir: {sizeLimit: many}}}}}`):                                 "tuning.output.volumeSource.emptyDir.sizeLimit: invalid value",
 	}
 	malformed(t, tuningJobKind, green, "job", `{spec: {model: {preset: phi-4-mini-instruct}, method: lora, input: {volumeSource: {persistentVolumeClaim: x}}, output: {image: r/i}}}`)
 
