@@ -3,7 +3,6 @@ package controller_test
 import (
 	"context"
 	"fmt"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -194,7 +193,7 @@ func TestANewLeaderCountsWhatTheLastOneRented(t *testing.T) {
 	}
 	start(t, options())
 	for _, message := range eventuallyOver(t, namespace, 3) {
-		assert.True(t, strings.Contains(message, "3 are in use"), message)
+		assert.Contains(t, message, "3 are in use")
 	}
 	assert.Len(t, claimsIn(t, namespace), 3)
 	// The first operator's clean-up comes after this one's.
@@ -202,7 +201,7 @@ func TestANewLeaderCountsWhatTheLastOneRented(t *testing.T) {
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		left := &kaitov1alpha1.WorkspaceList{}
 		require.NoError(c, shared.client.List(t.Context(), left, client.InNamespace(namespace)))
-		assert.Empty(c, len(left.Items))
+		assert.Empty(c, left.Items)
 	}, eventually.Long, eventually.Tick)
 }
 
