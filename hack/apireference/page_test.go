@@ -30,6 +30,7 @@ spec:
             x-kubernetes-validations: [{rule: "true", message: "size and sizes: keep one"}]
             properties:
               size: {description: "size <of> it", type: string, default: small, enum: [small, large], pattern: "a|b"}
+              at: {type: string, format: date-time, pattern: "^2", minItems: 1, maxItems: 0}
               parts:
                 type: array
                 maxItems: 3
@@ -56,6 +57,7 @@ func TestAPageHasEveryRuleOfAKind(t *testing.T) {
 		"- refused with “size and sizes: keep one”",
 		"| `size` | string | size &lt;of&gt; it | required; default `small`; one of `small`, `large`; matches `a\\|b` |",
 		"| `parts` | [\\[\\]object](#specparts) |  | at most 3 items |", "### spec.parts[]\n\na part.\n", "| `weight` | integer |  | 0 to 9 |",
+		"| `at` | date-time |  |  |",
 		"| `tolerations` | []Toleration |  |  |",
 		"| [Lost](../runbooks/Lost.md) | it is lost. |", "| Ready | the verdict. |",
 	} {

@@ -97,7 +97,11 @@ func rules(s *schema, required bool) []string {
 	return out
 }
 
+// bounds are the allowed values. The type date-time says all of its own: its pattern and bounds only make the API server keep to RFC 3339.
 func bounds(s *schema, each string) []string {
+	if s.Format == "date-time" {
+		return nil
+	}
 	var out []string
 	add := func(format string, args ...any) { out = append(out, each+fmt.Sprintf(format, args...)) }
 	if len(s.Enum) > 0 {
