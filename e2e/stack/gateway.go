@@ -48,9 +48,13 @@ func (s *Stack) startEngine(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, server.Close())
 	}
-	s.gateway = &gateway{address: address, engine: server}
+	status, err := freeAddress()
+	if err != nil {
+		return errors.Join(err, server.Close())
+	}
+	s.gateway = &gateway{address: address, status: status, engine: server}
 	s.gateway.process, err = s.launcher.Start(process.Spec{Name: "gateway", Binary: s.binary("gateway"), Args: []string{
-		"--listen=" + address, "--engine=http://" + listener.Addr().String(), "--model=" + models[0],
+		"--listen=" + address, "--status-listen=" + status, "--engine=http://" + listener.Addr().String(), "--model=" + models[0],
 	}})
 	if err != nil {
 		return err
