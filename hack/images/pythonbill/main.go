@@ -15,8 +15,8 @@ const usage = `pythonbill writes and checks the SBOM and the licence report of a
 
 Usage:
   pythonbill --folder FOLDER names          print the lock's packages, as pip reads them
-  pythonbill --folder FOLDER write REPORT   write sbom.spdx.json and LICENCES.md from the lock and pip's report
-  pythonbill --folder FOLDER write          write them again without a report, after the Dockerfile's base has changed
+  pythonbill --folder FOLDER write REPORT   make sbom.spdx.json and LICENCES.md from the lock and pip's report
+  pythonbill --folder FOLDER write          make them again without a report, after the Dockerfile's base has changed
   pythonbill --folder FOLDER check          compare both files with the lock and the Dockerfile; reads nothing else
 
 FOLDER has requirements.lock and Dockerfile. REPORT is what "pip install --dry-run --report" has written for the lock's packages.
