@@ -18,7 +18,7 @@ var allocationFailed = &fakeazure.Failure{
 }
 
 func TestAnAllocationThatFailsInPartLaunchesWhatArrivedAndTellsTheRestWhy(t *testing.T) {
-	w := newWorld(t, nil)
+	w := newWorld(t, nil, together)
 	w.azure.AddFault(fakeazure.Fault{Verb: "putPool", Times: 1, Async: true, Fails: 1, Error: allocationFailed})
 	w.ask("ws1", "ws2", "ws3")
 	var ready, failed []string
@@ -56,7 +56,7 @@ func TestAnAllocationThatFailsInPartLaunchesWhatArrivedAndTellsTheRestWhy(t *tes
 }
 
 func TestAConnectionThatDropsAfterTheWriteTookEffectAsksForNothingTwice(t *testing.T) {
-	w := newWorld(t, nil)
+	w := newWorld(t, nil, together)
 	w.azure.AddFault(fakeazure.Fault{Verb: "putPool", Times: 1, Drop: fakeazure.DropAfter})
 	w.ask("ws1", "ws2")
 	w.ready("ws1", "ws2")

@@ -39,7 +39,7 @@ func TestAMachineBecomesANodeAndGoesAwayWithItsPool(t *testing.T) {
 }
 
 func TestThreeMachinesShareAPoolAndOneOfThemGoes(t *testing.T) {
-	w := newWorld(t, nil)
+	w := newWorld(t, nil, together)
 	w.ask("ws1", "ws2", "ws3")
 	w.ready("ws1", "ws2", "ws3")
 	require.Len(t, w.azure.State().Pools, 1)
