@@ -5,7 +5,7 @@ RACE := $(shell command -v gcc clang cc >/dev/null 2>&1 && echo -race)
 # Set on the command line to look at one thing: make test PKG=./internal/plan/... MOD=workspace-operator
 MOD ?= $(MODULES)
 PKG ?=
-TEST_TIMEOUT ?= 20m
+TEST_TIMEOUT ?= 30m
 # The packages of e2e wait for clusters more than they compute, so that four at once suit two cores; the longest ones begin first.
 # Nothing is cached: go does not see that the binaries and manifests that they start have changed.
 FLAGS_e2e := -p 4 -count=1

@@ -23,7 +23,7 @@ const (
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:storageversion
-// +kubebuilder:resource:path=gpubudgets,scope=Namespaced,categories=workspace
+// +kubebuilder:resource:path=gpubudgets,scope=Namespaced
 // +kubebuilder:printcolumn:name="Nodes",type="integer",JSONPath=".status.used.nodes"
 // +kubebuilder:printcolumn:name="Max-Nodes",type="integer",JSONPath=".spec.maxNodes"
 // +kubebuilder:printcolumn:name="GPUs",type="integer",JSONPath=".status.used.gpus"
