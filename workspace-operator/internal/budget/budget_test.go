@@ -29,11 +29,8 @@ func TestMoneyIsReadAndSummedExactly(t *testing.T) {
 		require.NoError(t, err, text)
 		assert.Equal(t, want, got, text)
 	}
-	for _, text := range []string{"", ".", "1.", "-1", "1e3", "1,5", "1.1234567", "1234567890"} {
+	for _, text := range []string{"", ".", "-1", "1e3", "1,5", "1.1234567", "1234567890"} {
 		_, err := budget.ParseMoney(text)
-		if text == "1." {
-			continue // the schema refuses it; it can only mean 1
-		}
 		assert.Error(t, err, text)
 	}
 	use := budget.Bill{Cost: budget.Dollars(0.1), Priced: true}.Times(30)

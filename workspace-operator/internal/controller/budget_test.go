@@ -95,7 +95,7 @@ func TestABudgetHoldsWorkspacesBeforeTheirClaims(t *testing.T) {
 	eventuallyOver(t, namespace, all-3)
 	assert.Len(t, claimsIn(t, namespace), 2)
 
-	// A budget that is raised lets all go on.
+	// After the budget is raised, all of them continue.
 	patchBudget(t, b, func(s *kaitov1alpha1.GPUBudgetSpec) { s.MaxNodes = ptr.To[int32](10) })
 	eventuallyOver(t, namespace, 0)
 	require.EventuallyWithT(t, func(c *assert.CollectT) { assert.Len(c, claimsIn(c, namespace), all-1) }, eventually.Long, eventually.Tick)

@@ -68,7 +68,7 @@ func (g *Gateway) readChat(r *http.Request, ex *exchange) (*chatRequest, error) 
 	if err != nil {
 		return nil, err
 	}
-	r.Body, r.GetBody, ex.whole = http.NoBody, nil, nil // they hold the original
+	r.Body, r.GetBody, ex.whole = http.NoBody, nil, nil // release the original body
 	return chat, ex.body.resize(int64(len(chat.body) + len(chat.before)))
 }
 

@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	// streamed is how many tokens a stream has: it goes on well after the drain delay.
+	// streamed is how many tokens a stream has: it lasts well beyond the drain delay.
 	streamed = 2500
 	// together is how many streams run when the pod is stopped.
 	together = 3
