@@ -31,8 +31,8 @@ func Deployment(in Input) *appsv1.Deployment {
 	}
 }
 
-// Service is what clients call; the second port is torch's rendezvous. An address outside the cluster has the gateway's port alone: whoever reaches a
-// rendezvous is asked for no password. The ranks of a server meet at the Service of their peers.
+// Service is what clients call; the second port is torch's rendezvous. An address outside the cluster has the gateway's port alone, since
+// a rendezvous asks for no password. The ranks of a server meet at the Service of their peers.
 func Service(in Input) *corev1.Service {
 	kind := corev1.ServiceTypeClusterIP
 	ports := []corev1.ServicePort{{Name: "http", Protocol: corev1.ProtocolTCP, Port: kaitov1alpha1.PortHTTP, TargetPort: intstr.FromInt32(kaitov1alpha1.PortGateway)}}
