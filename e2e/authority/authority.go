@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package authority is a certificate authority for the servers of tests: real TLS, trusted by who is told to.
 package authority
 
@@ -88,7 +90,11 @@ func (a *Authority) Server(names []string, addresses ...net.IP) (tls.Certificate
 	}
 	unsigned := template("localhost")
 	unsigned.KeyUsage, unsigned.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-	unsigned.DNSNames, unsigned.IPAddresses = append([]string{"localhost"}, names...), append([]net.IP{net.IPv4(127, 0, 0, 1)}, addresses...)
+	unsigned.DNSNames, unsigned.IPAddresses = append(
+		[]string{"localhost"},
+		names...), append(
+		[]net.IP{net.IPv4(127, 0, 0, 1)},
+		addresses...)
 	der, err := x509.CreateCertificate(rand.Reader, unsigned, a.certificate, key.Public(), a.key)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("signing: %w", err)
@@ -102,7 +108,11 @@ func Encode(server tls.Certificate) (certificate, key []byte, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("encoding a key: %w", err)
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate[0]}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+	return pem.EncodeToMemory(
+			&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate[0]},
+		), pem.EncodeToMemory(
+			&pem.Block{Type: "PRIVATE KEY", Bytes: der},
+		), nil
 }
 
 // template is valid by the real clock, whatever clock a fake runs on.

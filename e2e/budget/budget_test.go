@@ -1,5 +1,7 @@
-// Package budget_test shows that a GPUBudget holds: many Workspaces at once over a budget of a few nodes, with the workspace-operator killed at
-// random. The operators are processes, the API server is real, and Azure is simulated.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package budget_test shows that a GPUBudget holds: many Workspaces at once over a budget of a few nodes, with the
+// workspace-operator killed at random. The operators are processes, the API server is real, and Azure is simulated.
 package budget_test
 
 import (
@@ -37,14 +39,25 @@ const (
 // flags are what is short where a real Azure and real GPU nodes take minutes.
 var flags = map[stack.Operator][]string{
 	stack.GPUProvisioner: {
-		"--gather=200ms", "--surplus-grace=5s", "--refresh-active=1s", "--refresh-idle=3s", "--operation-timeout=30s", "--azure-call-rate=100",
+		"--gather=200ms",
+		"--surplus-grace=5s",
+		"--refresh-active=1s",
+		"--refresh-idle=3s",
+		"--operation-timeout=30s",
+		"--azure-call-rate=100",
 	},
 }
 
 const size = "Standard_NC24ads_A100_v4"
 
 func TestABudgetHoldsWhileTheOperatorIsKilled(t *testing.T) {
-	seed, n, limit := number(t, "SEED", seedOfATest), int(number(t, "N", workspacesOfATest)), int(number(t, "BUDGET", budgetOfATest)) //nolint:gosec // small numbers
+	seed, n, limit := number(
+		t, "SEED", seedOfATest,
+	), int(
+		number(t, "N", workspacesOfATest),
+	), int(
+		number(t, "BUDGET", budgetOfATest),
+	) //nolint:gosec // small numbers
 	replay := fmt.Sprintf("make chaos-budget N=%d BUDGET=%d SEED=%d", n, limit, seed)
 	require.Less(t, limit, n, "%s: a budget that is never reached shows nothing", replay)
 	w := newWorld(t, seed, n, limit)
@@ -54,7 +67,12 @@ func TestABudgetHoldsWhileTheOperatorIsKilled(t *testing.T) {
 	w.untilAllWereServed()
 	t.Logf("%d Workspaces over %d nodes in %s: the operator was killed %d times, and at most %d claims were alive: %s",
 		n, limit, time.Since(began).Round(time.Second), w.kills, w.claims.peak(), replay)
-	require.NoError(t, w.Client.Delete(t.Context(), &kaitov1alpha1.GPUBudget{ObjectMeta: metav1.ObjectMeta{Name: "team", Namespace: stacktest.Namespace}}))
+	require.NoError(
+		t,
+		w.Client.Delete(
+			t.Context(), &kaitov1alpha1.GPUBudget{ObjectMeta: metav1.ObjectMeta{Name: "team", Namespace: stacktest.Namespace}},
+		),
+	)
 	stacktest.NothingLeft(t, w.Stack)
 	assert.Positive(t, w.kills)
 	assert.Zero(t, w.claims.alive())
@@ -98,8 +116,17 @@ func newWorld(t *testing.T, seed uint64, n, limit int) *world {
 		args[o] = append([]string{"--leader-elect=false"}, flags[o]...)
 	}
 	args[stack.WorkspaceOperator] = append(args[stack.WorkspaceOperator], "--node-api="+kind)
-	w := &world{T: t, n: n, limit: limit, random: random, served: map[string]bool{}, patience: 3*eventually.Long + time.Duration(n)*10*time.Second}
-	w.Stack = stacktest.Start(t, stack.Options{Operators: operators, Args: args, Azure: func(o *fakeazure.Options) { o.Limits.Off = true }})
+	w := &world{
+		T:        t,
+		n:        n,
+		limit:    limit,
+		random:   random,
+		served:   map[string]bool{},
+		patience: 3*eventually.Long + time.Duration(n)*10*time.Second,
+	}
+	w.Stack = stacktest.Start(
+		t, stack.Options{Operators: operators, Args: args, Azure: func(o *fakeazure.Options) { o.Limits.Off = true }},
+	)
 	// Karpenter adds its types to client-go's global scheme alone.
 	v1 := schema.GroupVersion{Group: "karpenter.sh", Version: "v1"}
 	w.Client.Scheme().AddKnownTypes(v1, &karpv1.NodeClaim{}, &karpv1.NodeClaimList{})
@@ -184,7 +211,9 @@ func (w *world) untilFull() {
 		for _, ws := range w.look() {
 			if c := conditions.Get(&ws, conditions.Stalled); c != nil && c.Status == metav1.ConditionTrue {
 				require.Equal(w, kaitov1alpha1.ReasonBudgetExceeded, c.Reason, "%s: %s", ws.Name, c.Message)
-				if strings.Contains(c.Message, fmt.Sprintf("spec.maxNodes is %d, %d are in use, and 1 more are wanted", w.limit, w.limit)) {
+				if strings.Contains(
+					c.Message, fmt.Sprintf("spec.maxNodes is %d, %d are in use, and 1 more are wanted", w.limit, w.limit),
+				) {
 					over++
 				}
 			}
@@ -194,8 +223,13 @@ func (w *world) untilFull() {
 		if b.Status.Used == nil {
 			b.Status.Used = &kaitov1alpha1.BudgetUse{}
 		}
-		saw := fmt.Sprintf("%d Workspaces are Stalled with the numbers, %d claims are alive, the budget says %+v and %d waiting", over, w.claims.alive(), *b.Status.Used, b.Status.WaitingWorkspaces)
-		return over == w.n-w.limit && w.claims.alive() == w.limit && int(b.Status.Used.Nodes) == w.limit && int(b.Status.WaitingWorkspaces) == w.n-w.limit && w.kills > 0, saw
+		saw := fmt.Sprintf(
+			"%d Workspaces are Stalled with the numbers, %d claims are alive, the budget says %+v and %d waiting", over,
+			w.claims.alive(), *b.Status.Used, b.Status.WaitingWorkspaces,
+		)
+		return over == w.n-w.limit && w.claims.alive() == w.limit && int(b.Status.Used.Nodes) == w.limit &&
+			int(b.Status.WaitingWorkspaces) == w.n-w.limit &&
+			w.kills > 0, saw
 	})
 }
 
@@ -209,6 +243,10 @@ func (w *world) untilAllWereServed() {
 				require.NoError(w, w.Client.Delete(w.Context(), &ws))
 			}
 		}
-		return len(w.served) == w.n, fmt.Sprintf("%d of %d have been Ready, %d claims are alive", len(w.served), w.n, w.claims.alive())
+		return len(
+				w.served,
+			) == w.n, fmt.Sprintf(
+				"%d of %d have been Ready, %d claims are alive", len(w.served), w.n, w.claims.alive(),
+			)
 	})
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package budget_test
 
 import (
@@ -30,7 +32,9 @@ func count(t *testing.T, c client.WithWatch) *counter {
 	for _, list := range []client.ObjectList{&karpenterv1alpha5.MachineList{}, &karpv1.NodeClaimList{}} {
 		require.NoError(t, c.List(t.Context(), list))
 		require.Zero(t, meta.LenList(list), "claims before the test")
-		watcher, err := c.Watch(t.Context(), list, &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.GetResourceVersion()}})
+		watcher, err := c.Watch(
+			t.Context(), list, &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.GetResourceVersion()}},
+		)
 		require.NoError(t, err)
 		var watching sync.WaitGroup
 		watching.Go(func() {

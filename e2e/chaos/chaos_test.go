@@ -1,9 +1,12 @@
-// Package chaos_test runs the whole house in trouble: many Workspaces at once, all three operators killed at random, an API server that
-// crashes, an Azure that fails as a seed says, and somebody else who writes to the same objects. It shows that all that leaves nothing behind
-// that isn't true: every Workspace ends Ready, or with a reason that Azure really gave; no node is bought twice, and none is left.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package chaos_test runs the whole house in trouble: many Workspaces at once, all three operators killed at random, an
+// API server that crashes, an Azure that fails as a seed says, and somebody else who writes to the same objects. It
+// shows that all that leaves nothing behind that isn't true: every Workspace ends Ready, or with a reason that Azure
+// really gave; no node is bought twice, and none is left.
 //
-// Package e2e/provisioner/chaos goes deeper into one operator: there a step is a call. Here processes and clocks are real, so that a seed decides
-// what happens in which order, and not to the millisecond when.
+// Package e2e/provisioner/chaos goes deeper into one operator: there a step is a call. Here processes and clocks are
+// real, so that a seed decides what happens in which order, and not to the millisecond when.
 package chaos_test
 
 import (
@@ -35,14 +38,25 @@ const (
 // flags are what is short where a real Azure and real GPU nodes take minutes.
 var flags = map[stack.Operator][]string{
 	stack.GPUProvisioner: {
-		"--gather=200ms", "--patience=10s", "--surplus-grace=5s", "--refresh-active=1s", "--refresh-idle=3s", "--operation-timeout=30s",
-		"--node-join-timeout=60s", "--gpu-ready-timeout=20s", "--azure-call-rate=100",
+		"--gather=200ms",
+		"--patience=10s",
+		"--surplus-grace=5s",
+		"--refresh-active=1s",
+		"--refresh-idle=3s",
+		"--operation-timeout=30s",
+		"--node-join-timeout=60s",
+		"--gpu-ready-timeout=20s",
+		"--azure-call-rate=100",
 	},
 	stack.WorkspaceOperator: {"--gpu-ready-timeout=30s", "--node-lost-timeout=15s"},
 }
 
 func TestTheWholeHouseInTroubleEndsInTruth(t *testing.T) {
-	seed, n := number(t, "SEED", seedOfATest), int(number(t, "N", workspacesOfATest)) //nolint:gosec // a number of Workspaces
+	seed, n := number(
+		t, "SEED", seedOfATest,
+	), int(
+		number(t, "N", workspacesOfATest),
+	) //nolint:gosec // a number of Workspaces
 	replay := fmt.Sprintf("make chaos-house N=%d SEED=%d", n, seed)
 	t.Logf("seed %d, %d Workspaces: %s", seed, n, replay)
 	w := newWorld(t, seed, n)
@@ -98,12 +112,25 @@ func newWorld(t *testing.T, seed uint64, n int) *world {
 		args[o] = append([]string{"--leader-elect=false"}, flags[o]...)
 	}
 	random := chance(seed, 0)
-	args[stack.WorkspaceOperator] = append(args[stack.WorkspaceOperator], "--node-api="+pick(random, []string{"machine", "nodeclaim"}))
+	args[stack.WorkspaceOperator] = append(
+		args[stack.WorkspaceOperator], "--node-api="+pick(random, []string{"machine", "nodeclaim"}),
+	)
 	w := &world{
-		T: t, seed: seed, random: random, down: map[stack.Operator]int{}, done: map[string]int{}, befallen: map[string]map[string]bool{},
+		T:        t,
+		seed:     seed,
+		random:   random,
+		down:     map[stack.Operator]int{},
+		done:     map[string]int{},
+		befallen: map[string]map[string]bool{},
 		patience: 3*eventually.Long + time.Duration(n)*5*time.Second,
-		// The provisioner's grace, two looks, an operation, and operators that are dead meanwhile. Nobody stops the cluster here.
-		checker: invariant.Checker{Grace: 3 * time.Minute, Look: time.Hour, Released: map[string]bool{}, Taken: map[string]bool{}},
+		// The provisioner's grace, two looks, an operation, and operators that are dead meanwhile. Nobody stops the cluster
+		// here.
+		checker: invariant.Checker{
+			Grace:    3 * time.Minute,
+			Look:     time.Hour,
+			Released: map[string]bool{},
+			Taken:    map[string]bool{},
+		},
 	}
 	w.Stack = stacktest.Start(t, stack.Options{Args: args, Azure: func(o *fakeazure.Options) {
 		o.Limits.Off = true // throttling comes as a fault

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package chaos_test
 
 import (
@@ -27,12 +29,16 @@ type guest struct {
 	poor bool
 }
 
-// invite prepares n Workspaces: of ten, five that serve from one node, one that serves from several, two that tune and then serve, one that
-// only tunes, and one that asks for what there is no quota for. Who comes when is the seed's.
+// invite prepares n Workspaces: of ten, five that serve from one node, one that serves from several, two that tune and
+// then serve, one that only tunes, and one that asks for what there is no quota for. Who comes when is the seed's.
 func (w *world) invite(n int) {
 	w.Helper()
 	require.NoError(w, w.Client.Create(w.Context(), &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Name: "huggingface", Namespace: stacktest.Namespace}, StringData: map[string]string{"HF_TOKEN": "none"},
+		ObjectMeta: metav1.ObjectMeta{
+			Name:      "huggingface",
+			Namespace: stacktest.Namespace,
+		},
+		StringData: map[string]string{"HF_TOKEN": "none"},
 	}))
 	stacktest.CreatePushSecret(w.T, w.Stack)
 	for i := range n {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package chaos_test
 
 import (
@@ -132,8 +134,8 @@ func (w *world) start(o stack.Operator) {
 
 func (w *world) crashAPIServer() { require.NoError(w, w.RestartAPIServer(w.Context())) }
 
-// worsen has Azure fail one or two calls in a way of the mix that the provisioner's own chaos has. What a pool's calls meet is aimed at a size,
-// so that it is known whose reason is true.
+// worsen has Azure fail one or two calls in a way of the mix that the provisioner's own chaos has. What a pool's calls
+// meet is aimed at a size, so that it is known whose reason is true.
 func (w *world) worsen() {
 	f := pick(w.random, weather.Faults)
 	f.Times = 1 + w.random.IntN(2)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package chaos_test
 
 import (
@@ -21,8 +23,8 @@ import (
 	"kaito.sh/shared/test/eventually"
 )
 
-// reasonsOf are the reasons that a Workspace may truthfully give for what a fault did to its nodes. LaunchFailed is what is left of a claim that a
-// killed operator could not read the reason of any more.
+// reasonsOf are the reasons that a Workspace may truthfully give for what a fault did to its nodes. LaunchFailed is
+// what is left of a claim that a killed operator could not read the reason of any more.
 func reasonsOf(f fakeazure.Fault) []string {
 	reasons := map[string][]string{
 		"FamilyQuota": {"QuotaExceeded"}, "SKUNotAvailable": {"SKUNotAvailable"}, "AllocationFailed": {"CapacityUnavailable"},
@@ -50,7 +52,10 @@ func (w *world) untrue(g *guest, size, reason string) string {
 	if w.befallen[size][reason] || w.befallen[""][reason] {
 		return ""
 	}
-	return fmt.Sprintf("%s says %s of %s, and nothing of the kind has befallen that size (what has: %v, and all: %v)", g.workspace.Name, reason, size, w.befallen[size], w.befallen[""])
+	return fmt.Sprintf(
+		"%s says %s of %s, and nothing of the kind has befallen that size (what has: %v, and all: %v)", g.workspace.Name,
+		reason, size, w.befallen[size], w.befallen[""],
+	)
 }
 
 // settled says whether a Workspace has come to its end, and what is wrong with that.
@@ -71,7 +76,9 @@ func (w *world) settled(g *guest) (done bool, wrong string) {
 		return false, ""
 	}
 	if len(ws.Status.Attempts) == 0 {
-		return true, fmt.Sprintf("%s is not Ready for %s, and no attempt has failed: %s", ws.Name, ready.Reason, ready.Message)
+		return true, fmt.Sprintf(
+			"%s is not Ready for %s, and no attempt has failed: %s", ws.Name, ready.Reason, ready.Message,
+		)
 	}
 	for _, a := range ws.Status.Attempts {
 		if wrong := w.untrue(g, a.InstanceType, a.Reason); wrong != "" {
@@ -108,7 +115,9 @@ func (w *world) settle() {
 		for _, g := range w.guests {
 			done, wrong := w.settled(g)
 			require.Empty(w, wrong)
-			if !assert.True(c, done, "%s is %s: %+v", g.workspace.Name, g.workspace.Status.State, g.workspace.Status.Conditions) {
+			if !assert.True(
+				c, done, "%s is %s: %+v", g.workspace.Name, g.workspace.Status.State, g.workspace.Status.Conditions,
+			) {
 				return
 			}
 			if conditions.IsTrue(g.workspace, conditions.Ready) {
@@ -119,23 +128,29 @@ func (w *world) settle() {
 		}
 	}, w.patience, eventually.Look)
 	require.Positive(w, ready, "a house in which nothing works shows nothing")
-	w.Logf("%d Workspaces are Ready and %d are not, with true reasons, %s after the trouble", ready, not, time.Since(start).Round(time.Second))
+	w.Logf(
+		"%d Workspaces are Ready and %d are not, with true reasons, %s after the trouble", ready, not,
+		time.Since(start).Round(time.Second),
+	)
 }
 
 // insistEvery is how long a user waits before the next act: a hundred who act at each look would be a load test.
 const insistEvery = 20 * time.Second
 
-// forget is an administrator who knows that Azure has again what it had not, and does not wait for an hour until it is asked for: as the README of the
-// gpu-provisioner says.
+// forget is an administrator who knows that Azure has again what it had not, and does not wait for an hour until it is
+// asked for: as the README of the gpu-provisioner says.
 func (w *world) forget() {
 	w.Helper()
 	require.NoError(w, w.StopOperator(stack.GPUProvisioner))
-	remembered := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: stack.GPUProvisioner.Namespace(), Name: "gpu-provisioner-offerings"}}
+	remembered := &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: stack.GPUProvisioner.Namespace(), Name: "gpu-provisioner-offerings"},
+	}
 	require.NoError(w, client.IgnoreNotFound(w.Client.Delete(w.Context(), remembered)))
 	w.start(stack.GPUProvisioner)
 }
 
-// insist has the users of what is not Ready change something, which has it tried again at once, until all are Ready that there is quota for.
+// insist has the users of what is not Ready change something, which has it tried again at once, until all are Ready
+// that there is quota for.
 func (w *world) insist() {
 	w.Helper()
 	w.forget()
@@ -164,10 +179,13 @@ func (w *world) insist() {
 		}
 		assert.Zero(c, waiting, "Workspaces that there is quota for, and are not Ready")
 	}, 3*w.patience, 2*eventually.Look)
-	w.Logf("all are Ready that there is quota for, after %d acts of users, in %s", acts, time.Since(start).Round(time.Second))
+	w.Logf(
+		"all are Ready that there is quota for, after %d acts of users, in %s", acts, time.Since(start).Round(time.Second),
+	)
 }
 
-// claims are all NodeClaims, and per Workspace's ordinal those of its own claims, Machines or NodeClaims, that nobody has given back.
+// claims are all NodeClaims, and per Workspace's ordinal those of its own claims, Machines or NodeClaims, that nobody
+// has given back.
 func (w *world) claims() (all []karpv1.NodeClaim, asked map[string][]string) {
 	w.Helper()
 	list := &karpv1.NodeClaimList{}
@@ -176,7 +194,8 @@ func (w *world) claims() (all []karpv1.NodeClaim, asked map[string][]string) {
 	require.NoError(w, w.Client.List(w.Context(), machines))
 	asked = map[string][]string{}
 	note := func(o client.Object) {
-		if uid := o.GetLabels()[kaitov1alpha1.LabelWorkspaceUID]; uid != "" && o.GetDeletionTimestamp() == nil && len(o.GetOwnerReferences()) == 0 {
+		if uid := o.GetLabels()[kaitov1alpha1.LabelWorkspaceUID]; uid != "" && o.GetDeletionTimestamp() == nil &&
+			len(o.GetOwnerReferences()) == 0 {
 			key := uid + " node " + o.GetAnnotations()["kaito.sh/node-ordinal"]
 			asked[key] = append(asked[key], o.GetName())
 		}
@@ -213,7 +232,8 @@ func (w *world) look() {
 	require.Empty(w, broken, "at step %d", w.step)
 }
 
-// everythingIsAsItShould: what is Ready uses nodes that nobody else uses, as many as planned; and Azure has a machine for each that is used or asked for, and no other.
+// everythingIsAsItShould: what is Ready uses nodes that nobody else uses, as many as planned; and Azure has a machine
+// for each that is used or asked for, and no other.
 func (w *world) everythingIsAsItShould() {
 	w.Helper()
 	require.EventuallyWithT(w, func(c *assert.CollectT) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package docs_test
 
 import (
@@ -12,30 +14,48 @@ import (
 	"mvdan.cc/sh/v3/interp"
 )
 
-// azCommands are what the pages ask of Azure's CLI, with the flags that each has. They were looked up in what `az … --help` of version
-// 2.91 says: there is no Azure here, and the CLI is too large to be a part of the tests.
+// azCommands are what the pages ask of Azure's CLI, with the flags that each has. They were looked up in what `az …
+// --help` of version 2.91 says: there is no Azure here, and the CLI is too large to be a part of the tests.
 var azCommands = map[string][]string{
-	"account show":                         {},
-	"acr build":                            {"--registry", "--image"},
-	"acr create":                           {"--name", "--resource-group", "--sku"},
-	"acr login":                            {"--name"},
-	"aks create":                           {"--name", "--resource-group", "--location", "--node-count", "--node-vm-size", "--enable-oidc-issuer", "--enable-workload-identity", "--attach-acr", "--generate-ssh-keys"},
-	"aks get-credentials":                  {"--name", "--resource-group"},
-	"aks nodepool list":                    {"-g", "--cluster-name"},
-	"aks show":                             {"--name", "--resource-group"},
-	"group create":                         {"--name", "--location"},
-	"identity create":                      {"--name", "--resource-group", "--location"},
-	"identity federated-credential create": {"--name", "--identity-name", "--resource-group", "--issuer", "--audiences", "--subject"},
-	"identity show":                        {"--name", "--resource-group"},
-	"role assignment create":               {"--assignee-object-id", "--assignee-principal-type", "--role", "--scope"},
-	"vm list-skus":                         {"--location", "--size"},
-	"vm list-usage":                        {"--location"},
+	"account show": {},
+	"acr build":    {"--registry", "--image"},
+	"acr create":   {"--name", "--resource-group", "--sku"},
+	"acr login":    {"--name"},
+	"aks create": {
+		"--name",
+		"--resource-group",
+		"--location",
+		"--node-count",
+		"--node-vm-size",
+		"--enable-oidc-issuer",
+		"--enable-workload-identity",
+		"--attach-acr",
+		"--generate-ssh-keys",
+	},
+	"aks get-credentials": {"--name", "--resource-group"},
+	"aks nodepool list":   {"-g", "--cluster-name"},
+	"aks show":            {"--name", "--resource-group"},
+	"group create":        {"--name", "--location"},
+	"identity create":     {"--name", "--resource-group", "--location"},
+	"identity federated-credential create": {
+		"--name",
+		"--identity-name",
+		"--resource-group",
+		"--issuer",
+		"--audiences",
+		"--subject",
+	},
+	"identity show":          {"--name", "--resource-group"},
+	"role assignment create": {"--assignee-object-id", "--assignee-principal-type", "--role", "--scope"},
+	"vm list-skus":           {"--location", "--size"},
+	"vm list-usage":          {"--location"},
 }
 
 // azAnswer stands for an id, a name or an address that Azure would print.
 const azAnswer = "00000000-0000-0000-0000-000000000000"
 
-// az looks at a command's name and flags, and answers with a text of the form that was asked for. What the page makes of it goes on from there.
+// az looks at a command's name and flags, and answers with a text of the form that was asked for. What the page makes
+// of it goes on from there.
 func az(ctx context.Context, w *walk, _ interp.ExecHandlerFunc, args []string) error {
 	first := slices.IndexFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "-") })
 	if first < 0 {
@@ -61,7 +81,8 @@ func az(ctx context.Context, w *walk, _ interp.ExecHandlerFunc, args []string) e
 			format = args[i+1]
 		}
 	}
-	if file := args[len(args)-1]; first < len(args) && !strings.HasPrefix(file, "-") && !strings.HasPrefix(args[len(args)-2], "-") {
+	if file := args[len(args)-1]; first < len(args) && !strings.HasPrefix(file, "-") &&
+		!strings.HasPrefix(args[len(args)-2], "-") {
 		if _, err := os.Stat(filepath.Join(interp.HandlerCtx(ctx).Dir, file)); err != nil {
 			return err // an argument of no flag is a folder
 		}

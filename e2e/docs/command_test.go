@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package docs_test
 
 import (
@@ -14,8 +16,8 @@ import (
 // handler runs a program for a page, or says why not. args[0] is the program's name.
 type handler func(ctx context.Context, w *walk, next interp.ExecHandlerFunc, args []string) error
 
-// handlers are the programs that pages may use. One that is not among them fails the test: whoever writes it into a page says here how it
-// is checked.
+// handlers are the programs that pages may use. One that is not among them fails the test: whoever writes it into a
+// page says here how it is checked.
 var handlers = map[string]handler{
 	"kubectl": kubectl,
 	"az":      az,
@@ -70,8 +72,8 @@ func script(ctx context.Context, w *walk, _ interp.ExecHandlerFunc, args []strin
 	return w.notRun("a suite of its own")
 }
 
-// makeDry has make print what it would do: targets and variables are right. What the release needs of a registry is put in its place, so
-// that what it writes is there.
+// makeDry has make print what it would do: targets and variables are right. What the release needs of a registry is put
+// in its place, so that what it writes is there.
 func makeDry(ctx context.Context, w *walk, next interp.ExecHandlerFunc, args []string) error {
 	if err := next(ctx, slices.Concat([]string{"make", "-n"}, args[1:])); err != nil {
 		return err
@@ -95,7 +97,9 @@ func release(ctx context.Context, w *walk, next interp.ExecHandlerFunc, args []s
 		return err
 	}
 	for _, name := range []string{"workspace-operator", "gpu-provisioner", "tuning-operator", "gateway", "runner"} {
-		if err := os.WriteFile(filepath.Join(images, name+".digest"), []byte("sha256:"+strings.Repeat("0", 64)), 0o600); err != nil {
+		if err := os.WriteFile(
+			filepath.Join(images, name+".digest"), []byte("sha256:"+strings.Repeat("0", 64)), 0o600,
+		); err != nil {
 			return err
 		}
 	}
@@ -109,7 +113,9 @@ func goCheck(ctx context.Context, w *walk, next interp.ExecHandlerFunc, args []s
 		if strings.HasPrefix(arg, "./") {
 			packages = append(packages, arg)
 			if args[1] == "run" {
-				if err := knowsFlags(ctx, w, next, filepath.Join(w.folder.root, "bin", filepath.Base(arg)), nil, args[i+2:]); err != nil {
+				if err := knowsFlags(
+					ctx, w, next, filepath.Join(w.folder.root, "bin", filepath.Base(arg)), nil, args[i+2:],
+				); err != nil {
 					return err
 				}
 				break
@@ -142,7 +148,9 @@ func flagsOf(program, reason string) handler {
 }
 
 // knowsFlags looks for each flag in what the program's help says.
-func knowsFlags(ctx context.Context, w *walk, next interp.ExecHandlerFunc, program string, subcommand, args []string) error {
+func knowsFlags(
+	ctx context.Context, w *walk, next interp.ExecHandlerFunc, program string, subcommand, args []string,
+) error {
 	w.output.Reset()
 	if err := next(ctx, slices.Concat([]string{program}, subcommand, []string{"--help"})); err != nil {
 		return err

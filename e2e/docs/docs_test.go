@@ -1,5 +1,8 @@
-// Package docs_test does what the pages say: every manifest in them is shown to a real API server, and every command that can run without a
-// cloud is run, in the order of the page, on the whole house or on a bare control plane. `go test -v` prints what was not run, and why.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package docs_test does what the pages say: every manifest in them is shown to a real API server, and every command
+// that can run without a cloud is run, in the order of the page, on the whole house or on a bare control plane. `go
+// test -v` prints what was not run, and why.
 package docs_test
 
 import (
@@ -23,10 +26,15 @@ import (
 	"kaito.sh/shared/test/cluster"
 )
 
-// installing are the pages that install the operators themselves; they begin on a cluster that has none, in this order. All others have the
-// whole house.
+// installing are the pages that install the operators themselves; they begin on a cluster that has none, in this order.
+// All others have the whole house.
 var installing = []string{
-	"docs/install-aks.md", "README.md", "workspace-operator/README.md", "tuning-operator/README.md", "gpu-provisioner/README.md", "docs/swap-provider.md",
+	"docs/install-aks.md",
+	"README.md",
+	"workspace-operator/README.md",
+	"tuning-operator/README.md",
+	"gpu-provisioner/README.md",
+	"docs/swap-provider.md",
 	"docs/uninstall.md",
 }
 
@@ -46,8 +54,16 @@ func TestWhatThePagesSayWorks(t *testing.T) {
 	table := newReport()
 	read := func(t *testing.T, d document, c *cluster.Cluster, fill ...string) {
 		w := &walk{
-			document: d, report: table, folder: clone(t, root), strict: strict,
-			namespace: name(d.path), guest: c == house.Cluster, fill: strings.NewReplacer(fill...), forwards: map[string]string{},
+			document: d,
+			report:   table,
+			folder:   clone(t, root),
+			strict:   strict,
+			namespace: name(
+				d.path,
+			),
+			guest:    c == house.Cluster,
+			fill:     strings.NewReplacer(fill...),
+			forwards: map[string]string{},
 		}
 		w.kubeconfig = reader(t, c, w.namespace, w.folder.home)
 		createNamespace(t, house.Cluster.Config(), w.namespace)
@@ -98,7 +114,10 @@ func createNamespace(t *testing.T, config *rest.Config, namespace string) {
 	t.Helper()
 	c, err := client.New(config, client.Options{})
 	require.NoError(t, err)
-	assert.NoError(t, client.IgnoreAlreadyExists(c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})))
+	assert.NoError(
+		t,
+		client.IgnoreAlreadyExists(c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})),
+	)
 }
 
 // join makes a simulated node of a size, as a person would have made it.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package docs_test
 
 import (
@@ -96,7 +98,11 @@ func parse(path string, source []byte) (document, error) {
 			return ast.WalkContinue, nil
 		}
 		language, rest, _ := strings.Cut(info, " ")
-		b := block{text: string(lines.Value(source)), language: language, line: 1 + bytes.Count(source[:lines.At(0).Start], []byte("\n"))}
+		b := block{
+			text:     string(lines.Value(source)),
+			language: language,
+			line:     1 + bytes.Count(source[:lines.At(0).Start], []byte("\n")),
+		}
 		if reason, ok := strings.CutPrefix(rest, "no-run:"); ok {
 			b.unrun = strings.TrimSpace(reason)
 		}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package docs_test
 
 import (
@@ -11,7 +13,8 @@ import (
 // folder is a reader's clone of the repository, and what is on the reader's PATH.
 type folder struct{ root, tools, home string }
 
-// clone makes a folder that looks like the repository's own: what is in it leads there, what a page writes beside it does not.
+// clone makes a folder that looks like the repository's own: what is in it leads there, what a page writes beside it
+// does not.
 func clone(t *testing.T, root string) folder {
 	t.Helper()
 	f := folder{root: t.TempDir(), tools: t.TempDir(), home: t.TempDir()}

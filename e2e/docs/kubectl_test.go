@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package docs_test
 
 import (
@@ -24,7 +26,9 @@ func kubectl(ctx context.Context, w *walk, next interp.ExecHandlerFunc, args []s
 	case w.guest && has(args, "-k") && has(args, "apply"):
 		return w.build(ctx, next, args[slices.Index(args, "-k")+1:])
 	case w.guest && has(args, "-k"):
-		return errors.New("a page that removes operators needs a cluster of its own: name it in installing, in e2e/docs/docs_test.go")
+		return errors.New(
+			"a page that removes operators needs a cluster of its own: name it in installing, in e2e/docs/docs_test.go",
+		)
 	case has(args, "exec", "run", "debug", "attach", "cp"):
 		return w.notRun("a container: the pods here are simulated")
 	case slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "https://") }):

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package docs_test
 
 import (
@@ -14,8 +16,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// manifests looks at the objects of a block: a server that would take them is asked, and changes nothing. Other YAML has to be YAML. A
-// block whose first line is a comment with a file's name is that file from then on.
+// manifests looks at the objects of a block: a server that would take them is asked, and changes nothing. Other YAML
+// has to be YAML. A block whose first line is a comment with a file's name is that file from then on.
 func (w *walk) manifests(ctx context.Context, b block) error {
 	folder, err := w.save(b)
 	if err != nil {
@@ -53,7 +55,10 @@ func (w *walk) manifest(ctx context.Context, content any, folder string) error {
 	if namespaced && u.GetNamespace() == "" {
 		u.SetNamespace(w.namespace)
 	}
-	err = w.strict.Apply(ctx, client.ApplyConfigurationFromUnstructured(u), client.FieldOwner("reader"), client.ForceOwnership, client.DryRunAll)
+	err = w.strict.Apply(
+		ctx, client.ApplyConfigurationFromUnstructured(u), client.FieldOwner("reader"), client.ForceOwnership,
+		client.DryRunAll,
+	)
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", u.GetKind(), u.GetName(), err)
 	}
@@ -65,7 +70,8 @@ func (w *walk) kustomization(ctx context.Context, folder string) error {
 	if folder == "" {
 		return errors.New("a kustomization needs a name: make its first line a comment like # my-overlay/kustomization.yaml")
 	}
-	out, err := exec.CommandContext(ctx, filepath.Join(w.folder.tools, "kustomize"), "build", filepath.Join(w.folder.root, folder)).CombinedOutput()
+	out, err := exec.CommandContext(ctx, filepath.Join(w.folder.tools, "kustomize"), "build", filepath.Join(w.folder.root, folder)).
+		CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("kustomize build %s: %w: %s", folder, err, out)
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package docs_test
 
 import (
@@ -76,7 +78,9 @@ A fence:
 	assert.Equal(t, 4, row.blocks)
 	assert.Equal(t, 4, row.ran)
 	assert.Equal(t, map[string]int{
-		"it costs money": 1, "make, dry: other suites run its targets": 1, "az: its names, flags and variables are looked at": 2,
+		"it costs money": 1,
+		"make, dry: other suites run its targets":          1,
+		"az: its names, flags and variables are looked at": 2,
 	}, row.unrun)
 }
 
@@ -86,7 +90,11 @@ func readAlone(t *testing.T, page string) ([]error, *report) {
 	d, err := parse("p.md", []byte(page))
 	require.NoError(t, err)
 	w := &walk{
-		document: d, report: newReport(), folder: clone(t, stacktest.Root(t)), fill: strings.NewReplacer(), forwards: map[string]string{},
+		document: d,
+		report:   newReport(),
+		folder:   clone(t, stacktest.Root(t)),
+		fill:     strings.NewReplacer(),
+		forwards: map[string]string{},
 	}
 	return w.run(t.Context()), w.report
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package docs_test
 
 import (
@@ -47,8 +49,8 @@ type walk struct {
 	forwards map[string]string
 }
 
-// run returns what is wrong with the page. What a page does in one block the next ones build on, so that it ends with the first command
-// that fails.
+// run returns what is wrong with the page. What a page does in one block the next ones build on, so that it ends with
+// the first command that fails.
 func (w *walk) run(ctx context.Context) []error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer func() {
@@ -101,8 +103,8 @@ func (w *walk) block(ctx context.Context, b block) error {
 	return nil
 }
 
-// openShell opens a shell in the folder that the page is about: a module's own where it is in one, else the repository. A name that
-// nobody has set is an error, as is a part of a pipe that fails.
+// openShell opens a shell in the folder that the page is about: a module's own where it is in one, else the repository.
+// A name that nobody has set is an error, as is a part of a pipe that fails.
 func (w *walk) openShell() (err error) {
 	dir := w.folder.root
 	for below := filepath.Dir(w.document.path); below != "."; below = filepath.Dir(below) {
@@ -111,7 +113,12 @@ func (w *walk) openShell() (err error) {
 			break
 		}
 	}
-	env := []string{"PATH=" + w.folder.tools + ":" + os.Getenv("PATH"), "HOME=" + w.folder.home, "KUBECONFIG=" + w.kubeconfig, "TERM=dumb"}
+	env := []string{
+		"PATH=" + w.folder.tools + ":" + os.Getenv("PATH"),
+		"HOME=" + w.folder.home,
+		"KUBECONFIG=" + w.kubeconfig,
+		"TERM=dumb",
+	}
 	w.shell, err = interp.New(
 		interp.Params("-u", "-o", "pipefail"), interp.Dir(dir), interp.Env(expand.ListEnviron(env...)),
 		interp.StdIO(nil, &w.output, &w.output), interp.ExecHandlers(w.exec),
@@ -130,7 +137,11 @@ func (w *walk) commands(ctx context.Context, b block) error {
 		w.unrun = ""
 		if err := w.statement(ctx, statement); err != nil {
 			line := b.line + int(statement.Pos().Line()) - 1
-			return problem{w.document.path, line, fmt.Sprintf("%s\n%v\n%s", source(statement), err, strings.TrimSpace(w.output.String()))}
+			return problem{
+				w.document.path,
+				line,
+				fmt.Sprintf("%s\n%v\n%s", source(statement), err, strings.TrimSpace(w.output.String())),
+			}
 		}
 		if w.unrun != "" {
 			w.report.unrun(w.document.path, w.unrun)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure
 
 import (
@@ -9,7 +11,9 @@ import (
 // admin is how a script is set from outside; it is plain HTTP on loopback and asks for no token.
 func (s *Server) admin() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /admin/state", func(w http.ResponseWriter, _ *http.Request) { respond(w, http.StatusOK, s.State()) })
+	mux.HandleFunc(
+		"GET /admin/state", func(w http.ResponseWriter, _ *http.Request) { respond(w, http.StatusOK, s.State()) },
+	)
 	mux.HandleFunc("DELETE /admin/faults", func(w http.ResponseWriter, _ *http.Request) {
 		s.ClearFaults()
 		w.WriteHeader(http.StatusNoContent)
@@ -32,7 +36,10 @@ func (s *Server) admin() http.Handler {
 	mux.HandleFunc("PUT /admin/power/{state}", func(w http.ResponseWriter, r *http.Request) {
 		state := PowerState(r.PathValue("state"))
 		if !state.known() {
-			respond(w, http.StatusBadRequest, map[string]string{"error": fmt.Sprintf("power %q is not one of Running, Stopping, Stopped, Starting", state)})
+			respond(
+				w, http.StatusBadRequest,
+				map[string]string{"error": fmt.Sprintf("power %q is not one of Running, Stopping, Stopped, Starting", state)},
+			)
 			return
 		}
 		s.SetPower(state)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure_test
 
 import (
@@ -22,7 +24,14 @@ func TestEveryAnswerIsToldWithItsStatusAndRetryAfter(t *testing.T) {
 			answers = append(answers, answer)
 		}
 	})
-	a.server.AddFault(fakeazure.Fault{Verb: "getCluster", Skip: 1, Times: 1, Error: &fakeazure.Failure{HTTP: http.StatusTooManyRequests, Code: "Throttled", RetryAfter: 7}})
+	a.server.AddFault(
+		fakeazure.Fault{
+			Verb:  "getCluster",
+			Skip:  1,
+			Times: 1,
+			Error: &fakeazure.Failure{HTTP: http.StatusTooManyRequests, Code: "Throttled", RetryAfter: 7},
+		},
+	)
 	a.server.AddFault(fakeazure.Fault{Verb: "putPool", Times: 1, Drop: fakeazure.DropAfter})
 	_, err := a.clusters.Get(t.Context(), a.group(), a.name(), nil)
 	require.NoError(t, err)
@@ -30,7 +39,9 @@ func TestEveryAnswerIsToldWithItsStatusAndRetryAfter(t *testing.T) {
 	require.Error(t, err)
 	_, err = a.beginPut("gpu1", gpuPool(a100, 1))
 	require.Error(t, err)
-	require.Eventually(t, func() bool { mu.Lock(); defer mu.Unlock(); return len(answers) == 3 }, eventually.Short, eventually.Tick)
+	require.Eventually(
+		t, func() bool { mu.Lock(); defer mu.Unlock(); return len(answers) == 3 }, eventually.Short, eventually.Tick,
+	)
 	for i, want := range []struct {
 		verb               string
 		status, retryAfter int

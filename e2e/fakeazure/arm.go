@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure
 
 import (
@@ -29,13 +31,17 @@ func (s *Server) arm() http.Handler {
 			return
 		}
 		if r.URL.Query().Get("api-version") == "" {
-			(&apiError{HTTP: http.StatusBadRequest, Code: "MissingApiVersionParameter", Message: "The api-version query parameter (?api-version=) is required for all requests."}).write(w)
+			(&apiError{HTTP: http.StatusBadRequest, Code: "MissingApiVersionParameter", Message: "The api-version query parameter (?api-version=) is required for all requests."}).write(
+				w,
+			)
 			return
 		}
 		c := &call{w: w, r: r, body: body}
 		handle := s.route(c)
 		if handle == nil {
-			(&apiError{HTTP: http.StatusNotFound, Code: "NoRegisteredProviderFound", Message: fmt.Sprintf("No registered resource provider found for %s %s.", r.Method, r.URL.Path)}).write(w)
+			(&apiError{HTTP: http.StatusNotFound, Code: "NoRegisteredProviderFound", Message: fmt.Sprintf("No registered resource provider found for %s %s.", r.Method, r.URL.Path)}).write(
+				w,
+			)
 			return
 		}
 		s.serve(c, handle)
@@ -155,7 +161,11 @@ func (s *Server) route(c *call) func(*call) *apiError {
 		return fail(http.StatusNotFound, "ResourceGroupNotFound", "Resource group '%s' could not be found.", parts[3])
 	}
 	if !strings.EqualFold(parts[7], s.options.ClusterName) {
-		return fail(http.StatusNotFound, "ResourceNotFound", "The Resource 'Microsoft.ContainerService/managedClusters/%s' under resource group '%s' was not found.", parts[7], parts[3])
+		return fail(
+			http.StatusNotFound, "ResourceNotFound",
+			"The Resource 'Microsoft.ContainerService/managedClusters/%s' under resource group '%s' was not found.", parts[7],
+			parts[3],
+		)
 	}
 	rest := parts[8:]
 	if len(rest) == 0 {
@@ -242,7 +252,10 @@ func (s *Server) getCluster(c *call) *apiError {
 	power, provisioning := s.power.answers()
 	s.told, s.toldAt = s.power, s.now()
 	respond(c.w, http.StatusOK, map[string]any{
-		"id": s.clusterID(), "name": s.options.ClusterName, "type": "Microsoft.ContainerService/ManagedClusters", "location": s.options.Location,
+		"id":       s.clusterID(),
+		"name":     s.options.ClusterName,
+		"type":     "Microsoft.ContainerService/ManagedClusters",
+		"location": s.options.Location,
 		"properties": map[string]any{
 			"provisioningState": provisioning, "powerState": map[string]any{"code": power},
 			"nodeResourceGroup": s.options.NodeResourceGroup, "kubernetesVersion": "1.36",
@@ -270,7 +283,11 @@ func (c *call) complete() {
 
 func decode(body []byte, into any) *apiError {
 	if err := json.Unmarshal(body, into); err != nil {
-		return &apiError{HTTP: http.StatusBadRequest, Code: "InvalidRequestContent", Message: "The request content was invalid and could not be deserialized: " + err.Error()}
+		return &apiError{
+			HTTP:    http.StatusBadRequest,
+			Code:    "InvalidRequestContent",
+			Message: "The request content was invalid and could not be deserialized: " + err.Error(),
+		}
 	}
 	return nil
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure_test
 
 import (
@@ -42,10 +44,47 @@ func TestEveryWriteThatIsAskedForIsRecordedWithItsVerdict(t *testing.T) {
 	later := told.Add(time.Hour) // mustPut lets an hour go by
 	test, platform := map[string]string{"owner": "test"}, map[string]string{"team": "platform"}
 	assert.Equal(t, []fakeazure.Write{
-		{Verb: "putPool", Pool: "gpu1", Tags: test, Absent: true, PowerState: "Running", Told: "Running", ToldAt: told, Time: told},
-		{Verb: "putPool", Pool: "gpu1", Tags: test, Refused: "OperationNotAllowed", PowerState: "Stopping", Told: "Running", ToldAt: told, Time: later},
-		{Verb: "putPool", Pool: "moon", Tags: test, Absent: true, Refused: "VMSizeNotSupported", PowerState: "Running", Told: "Running", ToldAt: told, Time: later},
-		{Verb: "deletePool", Pool: "user", Tags: platform, Refused: fakeazure.Dropped, PowerState: "Running", Told: "Running", ToldAt: told, Time: later},
+		{
+			Verb:       "putPool",
+			Pool:       "gpu1",
+			Tags:       test,
+			Absent:     true,
+			PowerState: "Running",
+			Told:       "Running",
+			ToldAt:     told,
+			Time:       told,
+		},
+		{
+			Verb:       "putPool",
+			Pool:       "gpu1",
+			Tags:       test,
+			Refused:    "OperationNotAllowed",
+			PowerState: "Stopping",
+			Told:       "Running",
+			ToldAt:     told,
+			Time:       later,
+		},
+		{
+			Verb:       "putPool",
+			Pool:       "moon",
+			Tags:       test,
+			Absent:     true,
+			Refused:    "VMSizeNotSupported",
+			PowerState: "Running",
+			Told:       "Running",
+			ToldAt:     told,
+			Time:       later,
+		},
+		{
+			Verb:       "deletePool",
+			Pool:       "user",
+			Tags:       platform,
+			Refused:    fakeazure.Dropped,
+			PowerState: "Running",
+			Told:       "Running",
+			ToldAt:     told,
+			Time:       later,
+		},
 		{Verb: "deletePool", Pool: "user", Tags: platform, PowerState: "Running", Told: "Running", ToldAt: told, Time: later},
 	}, a.server.State().Writes)
 }

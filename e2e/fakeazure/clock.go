@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure
 
 import (
@@ -6,8 +8,8 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// Accelerated is a clock on which factor seconds pass in one real second, so that AKS's minutes can be shown in seconds while
-// their proportions stay. A factor of 1 or less is the real clock.
+// Accelerated is a clock on which factor seconds pass in one real second, so that AKS's minutes can be shown in seconds
+// while their proportions stay. A factor of 1 or less is the real clock.
 func Accelerated(factor float64) clock.WithTicker {
 	if factor <= 1 {
 		return clock.RealClock{}

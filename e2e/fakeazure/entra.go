@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure
 
 import (
@@ -13,8 +15,8 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 )
 
-// tokenLife is how long Entra's access tokens last; azidentity asks again five minutes before. It counts by the real clock,
-// whatever clock the cloud runs on, since the SDK that renews them knows no other.
+// tokenLife is how long Entra's access tokens last; azidentity asks again five minutes before. It counts by the real
+// clock, whatever clock the cloud runs on, since the SDK that renews them knows no other.
 const tokenLife = time.Hour
 
 const (
@@ -30,8 +32,10 @@ func (s *Server) entra() http.Handler {
 	mux.HandleFunc("GET /{tenant}/v2.0/.well-known/openid-configuration", func(w http.ResponseWriter, r *http.Request) {
 		base := strings.TrimSuffix(s.AuthorityHost(), "/") + "/" + r.PathValue("tenant")
 		respond(w, http.StatusOK, map[string]any{
-			"issuer": base + "/v2.0", "token_endpoint": base + "/oauth2/v2.0/token", "authorization_endpoint": base + "/oauth2/v2.0/authorize",
-			"jwks_uri": base + "/discovery/v2.0/keys",
+			"issuer":                 base + "/v2.0",
+			"token_endpoint":         base + "/oauth2/v2.0/token",
+			"authorization_endpoint": base + "/oauth2/v2.0/authorize",
+			"jwks_uri":               base + "/discovery/v2.0/keys",
 		})
 	})
 	mux.HandleFunc("POST /{tenant}/oauth2/v2.0/token", s.token)
@@ -51,16 +55,26 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 		refuse(http.StatusBadRequest, "invalid_request", "AADSTS90002: Tenant '%s' not found.", r.PathValue("tenant"))
 		return
 	case r.Form.Get("client_id") != s.options.ClientID:
-		refuse(http.StatusUnauthorized, "unauthorized_client", "AADSTS700016: Application with identifier '%s' was not found in the directory.", r.Form.Get("client_id"))
+		refuse(
+			http.StatusUnauthorized, "unauthorized_client",
+			"AADSTS700016: Application with identifier '%s' was not found in the directory.", r.Form.Get("client_id"),
+		)
 		return
 	case r.Form.Get("grant_type") != "client_credentials":
 		refuse(http.StatusBadRequest, "unsupported_grant_type", "AADSTS70003: The app requested an unsupported grant type.")
 		return
 	case !strings.Contains(r.Form.Get("scope"), "/.default"):
-		refuse(http.StatusBadRequest, "invalid_scope", "AADSTS1002012: The provided value for scope %s is not valid. Client credential flows must have a scope value with /.default suffixed to the resource identifier.", r.Form.Get("scope"))
+		refuse(
+			http.StatusBadRequest, "invalid_scope",
+			"AADSTS1002012: The provided value for scope %s is not valid. Client credential flows must have a scope value with /.default suffixed to the resource identifier.",
+			r.Form.Get("scope"),
+		)
 		return
 	case r.Form.Get("client_assertion_type") != assertionType:
-		refuse(http.StatusUnauthorized, "invalid_client", "AADSTS7000216: 'client_assertion', 'client_secret' or 'request' is required for the 'client_credentials' grant type.")
+		refuse(
+			http.StatusUnauthorized, "invalid_client",
+			"AADSTS7000216: 'client_assertion', 'client_secret' or 'request' is required for the 'client_credentials' grant type.",
+		)
 		return
 	}
 	if why := s.assertion(r.Form.Get("client_assertion")); why != "" {
@@ -82,7 +96,16 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	s.tokens[token] = time.Now().Add(tokenLife)
-	respond(w, http.StatusOK, map[string]any{"token_type": "Bearer", "expires_in": int(tokenLife.Seconds()), "ext_expires_in": int(tokenLife.Seconds()), "access_token": token})
+	respond(
+		w,
+		http.StatusOK,
+		map[string]any{
+			"token_type":     "Bearer",
+			"expires_in":     int(tokenLife.Seconds()),
+			"ext_expires_in": int(tokenLife.Seconds()),
+			"access_token":   token,
+		},
+	)
 }
 
 // assertion checks a federated token as Entra would, and says what is wrong with it. The signature is checked when the
@@ -104,12 +127,21 @@ func (s *Server) assertion(text string) string {
 	now := time.Now()
 	switch {
 	case !slices.Contains(claims.Audience, exchangeAudience):
-		return fmt.Sprintf("AADSTS700212: No matching federated identity record found for presented assertion audience '%s'.", strings.Join(claims.Audience, ","))
+		return fmt.Sprintf(
+			"AADSTS700212: No matching federated identity record found for presented assertion audience '%s'.",
+			strings.Join(claims.Audience, ","),
+		)
 	case s.options.Subject != "" && claims.Subject != s.options.Subject:
-		return fmt.Sprintf("AADSTS700213: No matching federated identity record found for presented assertion subject '%s'.", claims.Subject)
+		return fmt.Sprintf(
+			"AADSTS700213: No matching federated identity record found for presented assertion subject '%s'.", claims.Subject,
+		)
 	case s.options.Issuer != "" && claims.Issuer != s.options.Issuer:
-		return fmt.Sprintf("AADSTS700211: No matching federated identity record found for presented assertion issuer '%s'.", claims.Issuer)
-	case claims.Expiry == nil, claims.Expiry.Time().Before(now), claims.NotBefore != nil && claims.NotBefore.Time().After(now.Add(5*time.Minute)):
+		return fmt.Sprintf(
+			"AADSTS700211: No matching federated identity record found for presented assertion issuer '%s'.", claims.Issuer,
+		)
+	case claims.Expiry == nil,
+		claims.Expiry.Time().Before(now),
+		claims.NotBefore != nil && claims.NotBefore.Time().After(now.Add(5*time.Minute)):
 		return "AADSTS700024: Client assertion is not within its valid time range."
 	}
 	return ""
@@ -121,7 +153,10 @@ func (s *Server) authorized(w http.ResponseWriter, r *http.Request) bool {
 	if expiry, known := s.tokens[token]; bearer && known && time.Now().Before(expiry) {
 		return true
 	}
-	w.Header().Set("WWW-Authenticate", fmt.Sprintf("Bearer authorization_uri=%q, error=\"invalid_token\", error_description=\"The access token is invalid.\"", s.AuthorityHost()+s.options.TenantID))
-	(&apiError{HTTP: http.StatusUnauthorized, Code: "InvalidAuthenticationToken", Message: "The access token is invalid or has expired."}).write(w)
+	w.Header().
+		Set("WWW-Authenticate", fmt.Sprintf("Bearer authorization_uri=%q, error=\"invalid_token\", error_description=\"The access token is invalid.\"", s.AuthorityHost()+s.options.TenantID))
+	(&apiError{HTTP: http.StatusUnauthorized, Code: "InvalidAuthenticationToken", Message: "The access token is invalid or has expired."}).write(
+		w,
+	)
 	return false
 }

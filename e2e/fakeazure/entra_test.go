@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure_test
 
 import (
@@ -23,10 +25,26 @@ func TestEntraTakesTheFederatedTokenOfTheRightServiceAccountOnly(t *testing.T) {
 		name, token, says string
 	}{
 		{name: "as it should be", token: federatedToken(t, key, nil)},
-		{"another audience", federatedToken(t, key, func(c *jwt.Claims) { c.Audience = jwt.Audience{"https://kubernetes.default.svc"} }), "AADSTS700212"},
-		{"another subject", federatedToken(t, key, func(c *jwt.Claims) { c.Subject = "system:serviceaccount:other:default" }), "AADSTS700213"},
-		{"another issuer", federatedToken(t, key, func(c *jwt.Claims) { c.Issuer = "https://elsewhere.example" }), "AADSTS700211"},
-		{"expired", federatedToken(t, key, func(c *jwt.Claims) { c.Expiry = jwt.NewNumericDate(time.Now().Add(-time.Minute)) }), "AADSTS700024"},
+		{
+			"another audience",
+			federatedToken(t, key, func(c *jwt.Claims) { c.Audience = jwt.Audience{"https://kubernetes.default.svc"} }),
+			"AADSTS700212",
+		},
+		{
+			"another subject",
+			federatedToken(t, key, func(c *jwt.Claims) { c.Subject = "system:serviceaccount:other:default" }),
+			"AADSTS700213",
+		},
+		{
+			"another issuer",
+			federatedToken(t, key, func(c *jwt.Claims) { c.Issuer = "https://elsewhere.example" }),
+			"AADSTS700211",
+		},
+		{
+			"expired",
+			federatedToken(t, key, func(c *jwt.Claims) { c.Expiry = jwt.NewNumericDate(time.Now().Add(-time.Minute)) }),
+			"AADSTS700024",
+		},
 		{"without an expiry", federatedToken(t, key, func(c *jwt.Claims) { c.Expiry = nil }), "AADSTS700024"},
 		{"another key", federatedToken(t, newKey(t), nil), "AADSTS50013"},
 		{"no JWT", "secret", "AADSTS50027"},
@@ -49,8 +67,13 @@ func TestEntraTakesTheFederatedTokenOfTheRightServiceAccountOnly(t *testing.T) {
 func TestARMAsksForATokenOfEntras(t *testing.T) {
 	a := newAzure(t, nil)
 	o := a.server.Options()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, a.server.ARMEndpoint()+"/subscriptions/"+o.SubscriptionID+
-		"/resourceGroups/"+o.ResourceGroup+"/providers/Microsoft.ContainerService/managedClusters/"+o.ClusterName+"?api-version=2025-02-01", nil)
+	request, err := http.NewRequestWithContext(
+		t.Context(),
+		http.MethodGet,
+		a.server.ARMEndpoint()+"/subscriptions/"+o.SubscriptionID+
+			"/resourceGroups/"+o.ResourceGroup+"/providers/Microsoft.ContainerService/managedClusters/"+o.ClusterName+"?api-version=2025-02-01",
+		nil,
+	)
 	require.NoError(t, err)
 	for _, authorization := range []string{"", "Bearer made-up"} {
 		request.Header.Set("Authorization", authorization)
@@ -60,14 +83,20 @@ func TestARMAsksForATokenOfEntras(t *testing.T) {
 		readJSON(t, response, &body)
 		assert.Equal(t, http.StatusUnauthorized, response.StatusCode)
 		assert.Equal(t, "InvalidAuthenticationToken", body.Error.Code)
-		assert.Contains(t, response.Header.Get("WWW-Authenticate"), `authorization_uri="`+a.server.AuthorityHost()+o.TenantID+`"`)
+		assert.Contains(
+			t,
+			response.Header.Get("WWW-Authenticate"),
+			`authorization_uri="`+a.server.AuthorityHost()+o.TenantID+`"`,
+		)
 	}
 }
 
 func TestARMAsksForAnAPIVersion(t *testing.T) {
 	a := newAzure(t, nil)
 	o := a.server.Options()
-	response, err := httpClient(t, a.server).Get(a.server.ARMEndpoint() + "/subscriptions/" + o.SubscriptionID + "/providers/Microsoft.Compute/skus")
+	response, err := httpClient(
+		t, a.server,
+	).Get(a.server.ARMEndpoint() + "/subscriptions/" + o.SubscriptionID + "/providers/Microsoft.Compute/skus")
 	require.NoError(t, err)
 	var body struct{ Error struct{ Code string } }
 	readJSON(t, response, &body)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure
 
 // What happens without a call of the client; every function's caller holds the mutex.
@@ -11,7 +13,10 @@ func (s *Server) removePool(name string) {
 		s.leave(p, p.Machines[0])
 	}
 	if op := s.operations[p.Operation]; op != nil {
-		op.Status, op.Error = operationFailed, &apiError{Code: "NotFound", Message: "The agent pool was deleted while the operation ran."}
+		op.Status, op.Error = operationFailed, &apiError{
+			Code:    "NotFound",
+			Message: "The agent pool was deleted while the operation ran.",
+		}
 	}
 	delete(s.pools, name)
 }
@@ -45,8 +50,12 @@ func (s *Server) evictSpot(n int) {
 
 func (s *Server) addPool(f ForeignPool) {
 	p := &pool{
-		Name: f.Name, Properties: map[string]any{"vmSize": f.Size, "mode": "User", "osType": "Linux"}, Tags: f.Tags, Count: f.Count,
-		ProvisioningState: stateSucceeded, ETag: 1,
+		Name:              f.Name,
+		Properties:        map[string]any{"vmSize": f.Size, "mode": "User", "osType": "Linux"},
+		Tags:              f.Tags,
+		Count:             f.Count,
+		ProvisioningState: stateSucceeded,
+		ETag:              1,
 	}
 	for range f.Count {
 		s.boot(p)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure
 
 import (
@@ -27,8 +29,8 @@ type Fault struct {
 	// Kind is an error of the taxonomy by its name, see Kinds; Error is one that the script spells out.
 	Kind  string   `json:"kind,omitempty"`
 	Error *Failure `json:"error,omitempty"`
-	// Async has the error not answered at once: it is what the started operation ends with. Kinds that Azure tells no other
-	// way set it by themselves.
+	// Async has the error not answered at once: it is what the started operation ends with. Kinds that Azure tells no
+	// other way set it by themselves.
 	Async bool `json:"async,omitempty"`
 	// Fails is how many of the machines asked for do not come, with Async; 0: all.
 	Fails int `json:"fails,omitempty"`
@@ -41,8 +43,8 @@ type Fault struct {
 	NoGPU      bool `json:"noGPU,omitempty"`
 	NotReady   bool `json:"notReady,omitempty"`
 
-	// Empty has a list be answered with 200 and nothing in it, Short with its last so many entries left out. They are for listMachines and
-	// listPools.
+	// Empty has a list be answered with 200 and nothing in it, Short with its last so many entries left out. They are for
+	// listMachines and listPools.
 	Empty bool `json:"empty,omitempty"`
 	Short int  `json:"short,omitempty"`
 	// NoResourceID has the first so many entries of a list of machines come without their resourceId.
@@ -69,12 +71,32 @@ func (f *Failure) apiError() *apiError {
 	if status == 0 {
 		status = 400
 	}
-	return &apiError{HTTP: status, Code: f.Code, Message: f.Message, Subcode: f.Subcode, RetryAfter: f.RetryAfter, AKS: !f.ARM}
+	return &apiError{
+		HTTP:       status,
+		Code:       f.Code,
+		Message:    f.Message,
+		Subcode:    f.Subcode,
+		RetryAfter: f.RetryAfter,
+		AKS:        !f.ARM,
+	}
 }
 
 var verbs = []string{
-	"", "getCluster", "listPools", "getPool", "putPool", "deletePool", "deleteMachines", "abort", "listMachines", "getMachine",
-	"operation", "operationResult", "listUsages", "listSKUs", "token",
+	"",
+	"getCluster",
+	"listPools",
+	"getPool",
+	"putPool",
+	"deletePool",
+	"deleteMachines",
+	"abort",
+	"listMachines",
+	"getMachine",
+	"operation",
+	"operationResult",
+	"listUsages",
+	"listSKUs",
+	"token",
 }
 
 func (f *Fault) validate() error {
@@ -96,7 +118,9 @@ func (f *Fault) validate() error {
 	case f.Skip < 0 || f.Times < 0 || f.Fails < 0 || f.Page < 0:
 		return fmt.Errorf("skip %d, times %d, fails %d and page %d must not be negative", f.Skip, f.Times, f.Fails, f.Page)
 	case !fails && f.Drop == Serve && !f.Hang && !f.ofNodes() && !f.ofLists():
-		return fmt.Errorf("nothing happens; set one of kind, error, drop, hang, neverJoins, noGPU, notReady, empty, short, noResourceID")
+		return fmt.Errorf(
+			"nothing happens; set one of kind, error, drop, hang, neverJoins, noGPU, notReady, empty, short, noResourceID",
+		)
 	}
 	return nil
 }
@@ -160,7 +184,9 @@ func (s *Server) take(r Request, p *pool, want func(*Fault) bool) *met {
 
 func (s *Server) meets(f *Fault, r Request, p *pool) bool {
 	switch {
-	case f.Verb != r.Verb && (f.Verb != "" || r.Verb == verbToken), f.Pool != "" && f.Pool != r.Pool, f.Page != 0 && f.Page != r.Page:
+	case f.Verb != r.Verb && (f.Verb != "" || r.Verb == verbToken),
+		f.Pool != "" && f.Pool != r.Pool,
+		f.Page != 0 && f.Page != r.Page:
 		return false
 	case f.Size == "" && f.Family == "" && f.Spot == nil && f.Zone == "":
 		return true

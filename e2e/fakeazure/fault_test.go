@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure_test
 
 import (
@@ -25,12 +27,22 @@ func TestQuotasAreCountedAndARequestThatDoesNotFitIsToldTheFigures(t *testing.T)
 			o.FamilyQuota = map[string]fakeazure.Quota{family: {Limit: 100, Used: 40}}
 		}, false, "exceeding approved " + family + " Cores quota. Additional details - Deployment Model: Resource Manager, Location: eastus, " +
 			"Current Limit: 100, Current Usage: 88, Additional Required: 24, (Minimum) New Limit Required: 112.", family},
-		{"the region's", func(o *fakeazure.Options) { o.RegionalQuota = fakeazure.Quota{Limit: 60} }, false,
+		{
+			"the region's",
+			func(o *fakeazure.Options) { o.RegionalQuota = fakeazure.Quota{Limit: 60} },
+			false,
 			"exceeding approved Total Regional Cores quota. Additional details - Deployment Model: Resource Manager, Location: eastus, " +
-				"Current Limit: 60, Current Usage: 48, Additional Required: 24, (Minimum) New Limit Required: 72.", "cores"},
-		{"spot's", func(o *fakeazure.Options) { o.SpotQuota = fakeazure.Quota{Limit: 50} }, true,
+				"Current Limit: 60, Current Usage: 48, Additional Required: 24, (Minimum) New Limit Required: 72.",
+			"cores",
+		},
+		{
+			"spot's",
+			func(o *fakeazure.Options) { o.SpotQuota = fakeazure.Quota{Limit: 50} },
+			true,
 			"exceeding approved LowPriorityCores quota. Additional details - Deployment Model: Resource Manager, Location: eastus, " +
-				"Current Limit: 50, Current Usage: 48, Additional Required: 24, (Minimum) New Limit Required: 72.", "lowPriorityCores"},
+				"Current Limit: 50, Current Usage: 48, Additional Required: 24, (Minimum) New Limit Required: 72.",
+			"lowPriorityCores",
+		},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -80,7 +92,12 @@ func TestKindsReachTheSDKAsAzureTellsThem(t *testing.T) {
 		{"RegionalQuota", 400, "ErrCode_InsufficientVCPUQuota", "Total Regional Cores quota"},
 		{"SpotQuota", 400, "OperationNotAllowed", "LowPriorityCores quota"},
 		{"SKUNotAvailable", 409, "SkuNotAvailable", a100 + "' is currently not available in location 'eastus'"},
-		{"VMSizeNotSupported", 400, "VMSizeNotSupported", "Virtual Machine size: '" + a100 + "' is not supported for subscription"},
+		{
+			"VMSizeNotSupported",
+			400,
+			"VMSizeNotSupported",
+			"Virtual Machine size: '" + a100 + "' is not supported for subscription",
+		},
 		{"OperationInProgress", 409, "OperationNotAllowed", "aka.ms/aks-pending-operation"},
 		{"ETagMismatch", 412, "PreconditionFailed", "condition"},
 		{"Throttled", 429, "Throttled", "please retry again in 5 seconds"},

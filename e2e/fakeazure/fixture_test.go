@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure_test
 
 import (
@@ -90,7 +92,9 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 // federatedToken is what a projected service account token volume would hold.
 func federatedToken(t *testing.T, key *ecdsa.PrivateKey, change func(*jwt.Claims)) string {
 	t.Helper()
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: "cluster"}}, nil)
+	signer, err := jose.NewSigner(
+		jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: "cluster"}}, nil,
+	)
 	require.NoError(t, err)
 	claims := jwt.Claims{
 		Issuer: "https://oidc.example/cluster", Subject: subject, Audience: jwt.Audience{"api://AzureADTokenExchange"},
@@ -131,7 +135,11 @@ func newSDK(t *testing.T, server *fakeazure.Server, token string) sdk {
 		Retry:     policy.RetryOptions{MaxRetries: -1},
 	}
 	credential, err := azidentity.NewWorkloadIdentityCredential(&azidentity.WorkloadIdentityCredentialOptions{
-		ClientOptions: client, TenantID: o.TenantID, ClientID: o.ClientID, TokenFilePath: file, DisableInstanceDiscovery: true,
+		ClientOptions:            client,
+		TenantID:                 o.TenantID,
+		ClientID:                 o.ClientID,
+		TokenFilePath:            file,
+		DisableInstanceDiscovery: true,
 	})
 	require.NoError(t, err)
 	options := &arm.ClientOptions{ClientOptions: client, DisableRPRegistration: true}
@@ -148,8 +156,12 @@ func newSDK(t *testing.T, server *fakeazure.Server, token string) sdk {
 // gpuPool is a body for a PUT.
 func gpuPool(size string, count int32) armcontainerservice.AgentPool {
 	return armcontainerservice.AgentPool{Properties: &armcontainerservice.ManagedClusterAgentPoolProfileProperties{
-		VMSize: &size, Count: &count, Mode: ptr.To(armcontainerservice.AgentPoolModeUser), OSType: ptr.To(armcontainerservice.OSTypeLinux),
-		Tags: map[string]*string{"owner": ptr.To("test")}, NodeTaints: []*string{ptr.To("sku=gpu:NoSchedule")},
+		VMSize:     &size,
+		Count:      &count,
+		Mode:       ptr.To(armcontainerservice.AgentPoolModeUser),
+		OSType:     ptr.To(armcontainerservice.OSTypeLinux),
+		Tags:       map[string]*string{"owner": ptr.To("test")},
+		NodeTaints: []*string{ptr.To("sku=gpu:NoSchedule")},
 		NodeLabels: map[string]*string{"team": ptr.To("ml")},
 	}}
 }
@@ -238,7 +250,9 @@ func (a *azure) listPools(ctx context.Context) ([]string, error) {
 	return out, nil
 }
 
-func (a *azure) beginDeleteMachines(pool string, names ...string) (*runtime.Poller[armcontainerservice.AgentPoolsClientDeleteMachinesResponse], error) {
+func (a *azure) beginDeleteMachines(
+	pool string, names ...string,
+) (*runtime.Poller[armcontainerservice.AgentPoolsClientDeleteMachinesResponse], error) {
 	body := armcontainerservice.AgentPoolDeleteMachinesParameter{}
 	for _, n := range names {
 		body.MachineNames = append(body.MachineNames, &n)

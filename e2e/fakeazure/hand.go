@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure
 
 import (
@@ -7,15 +9,16 @@ import (
 
 // What a person does to an agent pool with az, the portal or a policy; every function's caller holds the mutex.
 
-// Retag replaces all tags of an agent pool, as `az aks nodepool update --tags` does, and Azure Policy with the effect modify.
+// Retag replaces all tags of an agent pool, as `az aks nodepool update --tags` does, and Azure Policy with the effect
+// modify.
 type Retag struct {
 	Pool string `json:"pool"`
 	// Tags are all tags that the pool has from now on.
 	Tags map[string]string `json:"tags,omitempty"`
 }
 
-// Autoscale switches the cluster autoscaler of an agent pool on, or off when Max is 0. While it is on, AKS refuses a PUT that changes the
-// count.
+// Autoscale switches the cluster autoscaler of an agent pool on, or off when Max is 0. While it is on, AKS refuses a
+// PUT that changes the count.
 type Autoscale struct {
 	Pool string `json:"pool"`
 	Min  int    `json:"min,omitempty"`
@@ -57,8 +60,8 @@ func (p *pool) autoscaled() bool {
 	return on
 }
 
-// UpgradePool starts an upgrade of an agent pool; nothing happens when AKS would refuse it: another operation runs on the pool, or the
-// cluster does not run.
+// UpgradePool starts an upgrade of an agent pool; nothing happens when AKS would refuse it: another operation runs on
+// the pool, or the cluster does not run.
 func (s *Server) UpgradePool(u Upgrade) { s.act(Event{Upgrade: &u}) }
 
 // RetagPool replaces the tags of an agent pool.

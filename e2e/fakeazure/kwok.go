@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure
 
 import (
@@ -33,8 +35,8 @@ func NewKWOK(client kubernetes.Interface) NodeSide {
 	return &kwok{nodes: client, catalog: loaded}
 }
 
-// Join creates the Node with what a kubelet would report, and its status by the status subresource. A Node that is there
-// already becomes what the machine is now.
+// Join creates the Node with what a kubelet would report, and its status by the status subresource. A Node that is
+// there already becomes what the machine is now.
 func (k *kwok) Join(ctx context.Context, vm VM) error {
 	want := k.node(vm)
 	_, err := k.nodes.CoreV1().Nodes().Create(ctx, want, metav1.CreateOptions{})
@@ -82,8 +84,8 @@ const runtimeDown = "container runtime is down"
 // machineGone is why the kubelet of a machine that is gone is not ready.
 const machineGone = "the machine is gone"
 
-// Leave deletes the Node, as AKS's cloud node manager does when the machine is gone. A Node that stays for its finalizers is not Ready: no
-// kubelet reports.
+// Leave deletes the Node, as AKS's cloud node manager does when the machine is gone. A Node that stays for its
+// finalizers is not Ready: no kubelet reports.
 func (k *kwok) Leave(ctx context.Context, vm VM) error {
 	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		node, err := k.nodes.CoreV1().Nodes().Get(ctx, vm.Name, metav1.GetOptions{})
@@ -109,8 +111,12 @@ func (k *kwok) Leave(ctx context.Context, vm VM) error {
 
 func (k *kwok) node(vm VM) *corev1.Node {
 	node := &corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: vm.Name, Labels: vm.NodeLabels(k.gpus(vm.Size)), Annotations: map[string]string{cluster.SimulatedNodeAnnotation: cluster.SimulatedNodeValue}},
-		Spec:       corev1.NodeSpec{ProviderID: vm.ProviderID},
+		ObjectMeta: metav1.ObjectMeta{
+			Name:        vm.Name,
+			Labels:      vm.NodeLabels(k.gpus(vm.Size)),
+			Annotations: map[string]string{cluster.SimulatedNodeAnnotation: cluster.SimulatedNodeValue},
+		},
+		Spec: corev1.NodeSpec{ProviderID: vm.ProviderID},
 	}
 	if vm.NotReady {
 		node.Annotations[cluster.NotReadyAnnotation] = runtimeDown
@@ -122,7 +128,10 @@ func (k *kwok) node(vm VM) *corev1.Node {
 	node.Spec.Taints = vm.NodeTaints()
 	node.Status.Capacity = k.capacity(vm)
 	node.Status.Allocatable = allocatable(node.Status.Capacity)
-	node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "127.0.0.1"}, {Type: corev1.NodeHostName, Address: vm.Name}}
+	node.Status.Addresses = []corev1.NodeAddress{
+		{Type: corev1.NodeInternalIP, Address: "127.0.0.1"},
+		{Type: corev1.NodeHostName, Address: vm.Name},
+	}
 	return node
 }
 
@@ -156,8 +165,8 @@ func (k *kwok) capacity(vm VM) corev1.ResourceList {
 // maxPods is the default of AKS with its overlay network.
 const maxPods = 110
 
-// What AKS keeps for itself (https://learn.microsoft.com/azure/aks/node-resource-reservations): of memory 20 MB a pod and 50 MB,
-// and 100 MiB that the kubelet evicts below; of CPU millicores by the number of cores.
+// What AKS keeps for itself (https://learn.microsoft.com/azure/aks/node-resource-reservations): of memory 20 MB a pod
+// and 50 MB, and 100 MiB that the kubelet evicts below; of CPU millicores by the number of cores.
 const reservedMemory = (20*maxPods+50)*1_000_000 + 100<<20
 
 func reservedCPU(vcpus int64) int64 {

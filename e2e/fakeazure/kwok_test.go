@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure_test
 
 import (
@@ -73,7 +75,11 @@ func TestMachinesBecomeNodesOfARealCluster(t *testing.T) {
 		n := h.becomes(t, "spot1", ready)
 		assert.Regexp(t, `^aks-spot1-\d{8}-vmss[0-9a-z]{6}$`, n.Name)
 		assert.Equal(t, h.server.State().Pools[0].Machines[0], n.Spec.ProviderID)
-		assert.Regexp(t, `^azure:///subscriptions/[-0-9a-f]{36}/resourceGroups/mc_kaito-rg_kaito_eastus/providers/Microsoft.Compute/virtualMachineScaleSets/aks-spot1-\d{8}-vmss/virtualMachines/0$`, n.Spec.ProviderID)
+		assert.Regexp(
+			t,
+			`^azure:///subscriptions/[-0-9a-f]{36}/resourceGroups/mc_kaito-rg_kaito_eastus/providers/Microsoft.Compute/virtualMachineScaleSets/aks-spot1-\d{8}-vmss/virtualMachines/0$`,
+			n.Spec.ProviderID,
+		)
 		for key, value := range map[string]string{
 			"node.kubernetes.io/instance-type": "Standard_NC48ads_A100_v4", "topology.kubernetes.io/region": "eastus", "topology.kubernetes.io/zone": "eastus-2",
 			"kubernetes.azure.com/scalesetpriority": "spot", "kubernetes.azure.com/agentpool": "spot1", "accelerator": "nvidia", "team": "ml",
@@ -97,7 +103,9 @@ func TestMachinesBecomeNodesOfARealCluster(t *testing.T) {
 		h.mustPut("kept", gpuPool(a100, 1))
 		n := h.becomes(t, "kept", ready)
 		patch := func(finalizers string) {
-			_, err := h.nodes.CoreV1().Nodes().Patch(t.Context(), n.Name, types.MergePatchType, []byte(`{"metadata":{"finalizers":`+finalizers+`}}`), metav1.PatchOptions{})
+			_, err := h.nodes.CoreV1().
+				Nodes().
+				Patch(t.Context(), n.Name, types.MergePatchType, []byte(`{"metadata":{"finalizers":`+finalizers+`}}`), metav1.PatchOptions{})
 			require.NoError(t, err)
 		}
 		patch(`["example.com/keep"]`)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure
 
 import (
@@ -7,9 +9,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// ListLag sets how far lists of machines lag behind the machines, on the cloud's clock, from now on: a machine is listed so much later, and
-// one that is gone stays listed so much longer. The pool's count and state do not lag, so that a pool that has settled lists other machines
-// than it has.
+// ListLag sets how far lists of machines lag behind the machines, on the cloud's clock, from now on: a machine is
+// listed so much later, and one that is gone stays listed so much longer. The pool's count and state do not lag, so
+// that a pool that has settled lists other machines than it has.
 func (s *Server) ListLag(lag time.Duration) { s.act(Event{ListLag: &metav1.Duration{Duration: lag}}) }
 
 // ghost is a machine that is gone, and that a list which lags still has.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure_test
 
 import (
@@ -67,7 +69,9 @@ func TestOperationsGoOnAcrossARestartAndAreTakenUpByTheirTokens(t *testing.T) {
 
 	after := restart(t, options, start.Add(2*time.Minute))
 	assert.Equal(t, address, after.server.ARMEndpoint())
-	resumed, err := after.pools.BeginCreateOrUpdate(t.Context(), after.group(), after.name(), "gpu1", gpuPool(a100, 2), resume(token))
+	resumed, err := after.pools.BeginCreateOrUpdate(
+		t.Context(), after.group(), after.name(), "gpu1", gpuPool(a100, 2), resume(token),
+	)
 	require.NoError(t, err)
 	err = look(t, resumed)
 	require.NoError(t, err)
@@ -100,7 +104,9 @@ func TestTheSDKWaitsForAnOperationByItselfOnAFastClock(t *testing.T) {
 	client := newSDK(t, server, federatedToken(t, newKey(t), nil))
 	o := server.Options()
 	began := time.Now()
-	poller, err := client.pools.BeginCreateOrUpdate(t.Context(), o.ResourceGroup, o.ClusterName, "gpu1", gpuPool(a100, 1), nil)
+	poller, err := client.pools.BeginCreateOrUpdate(
+		t.Context(), o.ResourceGroup, o.ClusterName, "gpu1", gpuPool(a100, 1), nil,
+	)
 	require.NoError(t, err)
 	_, err = poller.PollUntilDone(t.Context(), &runtime.PollUntilDoneOptions{Frequency: time.Second})
 	require.NoError(t, err)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure
 
 import (
@@ -143,18 +145,36 @@ func indexOf(name string) (int, bool) {
 
 // resourceID is a machine's id as ARM answers it: the node resource group in its own letter case.
 func (s *Server) resourceID(p *pool, m *machine) string {
-	return fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/Microsoft.Compute/virtualMachineScaleSets/%s/virtualMachines/%d",
-		s.options.SubscriptionID, s.options.NodeResourceGroup, scaleSet(p.Name), m.Index)
+	return fmt.Sprintf(
+		"/subscriptions/%s/resourceGroups/%s/providers/Microsoft.Compute/virtualMachineScaleSets/%s/virtualMachines/%d",
+		s.options.SubscriptionID, s.options.NodeResourceGroup, scaleSet(p.Name), m.Index,
+	)
 }
 
 func (s *Server) vm(p *pool, m *machine) VM {
 	group := strings.ToLower(s.options.NodeResourceGroup)
 	return VM{
-		Name: machineName(p.Name, m.Index), Pool: p.Name, Size: p.text("vmSize"), Location: s.options.Location, Zone: m.Zone, Spot: p.spot(),
-		ProviderID: fmt.Sprintf("azure:///subscriptions/%s/resourceGroups/%s/providers/Microsoft.Compute/virtualMachineScaleSets/%s/virtualMachines/%d",
-			s.options.SubscriptionID, group, scaleSet(p.Name), m.Index),
-		Labels: p.labels(), Taints: p.texts("nodeTaints"), GPU: p.driver() && !m.NoGPU, NotReady: m.NotReady,
-		ClusterID: s.options.ClusterName, ResourceGroup: group,
+		Name: machineName(
+			p.Name, m.Index,
+		),
+		Pool:     p.Name,
+		Size:     p.text("vmSize"),
+		Location: s.options.Location,
+		Zone:     m.Zone,
+		Spot:     p.spot(),
+		ProviderID: fmt.Sprintf(
+			"azure:///subscriptions/%s/resourceGroups/%s/providers/Microsoft.Compute/virtualMachineScaleSets/%s/virtualMachines/%d",
+			s.options.SubscriptionID,
+			group,
+			scaleSet(p.Name),
+			m.Index,
+		),
+		Labels:        p.labels(),
+		Taints:        p.texts("nodeTaints"),
+		GPU:           p.driver() && !m.NoGPU,
+		NotReady:      m.NotReady,
+		ClusterID:     s.options.ClusterName,
+		ResourceGroup: group,
 	}
 }
 
@@ -189,10 +209,22 @@ func (s *Server) State() State {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	s.advance()
-	out := State{PowerState: string(s.power), Calls: maps.Clone(s.calls), Throttled: s.throttled, Writes: slices.Clone(s.writes)}
+	out := State{
+		PowerState: string(s.power),
+		Calls:      maps.Clone(s.calls),
+		Throttled:  s.throttled,
+		Writes:     slices.Clone(s.writes),
+	}
 	for _, name := range s.poolNames() {
 		p := s.pools[name]
-		state := PoolState{Name: name, Size: p.text("vmSize"), ProvisioningState: p.ProvisioningState, Count: p.Count, Tags: maps.Clone(p.Tags), Autoscaled: p.autoscaled()}
+		state := PoolState{
+			Name:              name,
+			Size:              p.text("vmSize"),
+			ProvisioningState: p.ProvisioningState,
+			Count:             p.Count,
+			Tags:              maps.Clone(p.Tags),
+			Autoscaled:        p.autoscaled(),
+		}
 		for _, m := range p.Machines {
 			if !m.Listed.After(s.now()) {
 				state.Machines = append(state.Machines, s.vm(p, m).ProviderID)

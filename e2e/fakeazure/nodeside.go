@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure
 
 import (
@@ -29,7 +31,8 @@ type VM struct {
 	ClusterID, ResourceGroup string
 }
 
-// NodeLabels are those that AKS puts on the machine's Node of its own accord, and the pool's; gpus is how many its size has.
+// NodeLabels are those that AKS puts on the machine's Node of its own accord, and the pool's; gpus is how many its size
+// has.
 func (vm VM) NodeLabels(gpus int) map[string]string {
 	out := map[string]string{
 		"agentpool": vm.Pool, "kubernetes.azure.com/agentpool": vm.Pool, "kubernetes.azure.com/cluster": vm.ResourceGroup,

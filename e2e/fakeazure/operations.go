@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure
 
 import (
@@ -15,7 +17,14 @@ const pollEvery = 1
 func (s *Server) start(p *pool, kind string, takes time.Duration) *operation {
 	s.serial++
 	now := s.now()
-	op := &operation{ID: fmt.Sprintf("00000000-0000-0000-0001-%012d", s.serial), Pool: p.Name, Kind: kind, Start: now, Due: now.Add(takes), Status: operationRunning}
+	op := &operation{
+		ID:     fmt.Sprintf("00000000-0000-0000-0001-%012d", s.serial),
+		Pool:   p.Name,
+		Kind:   kind,
+		Start:  now,
+		Due:    now.Add(takes),
+		Status: operationRunning,
+	}
 	s.operations[op.ID] = op
 	p.Operation = op.ID
 	p.ETag++
@@ -30,7 +39,12 @@ func (s *Server) begin(c *call, p *pool, kind string, takes time.Duration) *oper
 		op.Fails, op.Hangs = f.Error, op.Hangs || f.Hang
 		op.missing = f.missing
 	}
-	base := fmt.Sprintf("https://%s/subscriptions/%s/providers/Microsoft.ContainerService/locations/%s/", c.r.Host, s.options.SubscriptionID, s.options.Location)
+	base := fmt.Sprintf(
+		"https://%s/subscriptions/%s/providers/Microsoft.ContainerService/locations/%s/",
+		c.r.Host,
+		s.options.SubscriptionID,
+		s.options.Location,
+	)
 	header := c.w.Header()
 	header.Set("Azure-AsyncOperation", base+"operations/"+op.ID+"?api-version=2025-02-01")
 	header.Set("Location", base+"operationresults/"+op.ID+"?api-version=2025-02-01")

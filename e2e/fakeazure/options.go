@@ -1,6 +1,8 @@
-// Package fakeazure is a stateful server that speaks Azure's protocol over TLS: Entra's token endpoint and the part of ARM
-// that an AKS node provisioner uses. Its clients are the real Azure SDKs. What takes time takes it on a clock that tests
-// hold, and faults come from a script.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package fakeazure is a stateful server that speaks Azure's protocol over TLS: Entra's token endpoint and the part of
+// ARM that an AKS node provisioner uses. Its clients are the real Azure SDKs. What takes time takes it on a clock that
+// tests hold, and faults come from a script.
 package fakeazure
 
 import (
@@ -24,7 +26,8 @@ var defaultDurations = Durations{
 	VMBoot: time.Minute, NodeJoin: 90 * time.Second,
 }
 
-// Limits are the token buckets of the documentation (https://learn.microsoft.com/azure/aks/quotas-skus-regions#throttling-limits-on-aks-resource-provider-apis).
+// Limits are the token buckets of the documentation
+// (https://learn.microsoft.com/azure/aks/quotas-skus-regions#throttling-limits-on-aks-resource-provider-apis).
 type Limits struct {
 	// Off turns throttling off.
 	Off bool
@@ -34,7 +37,14 @@ type Limits struct {
 	PutEvery, OtherEvery, StatusEvery time.Duration
 }
 
-var defaultLimits = Limits{PutBurst: 20, PutEvery: time.Minute, OtherBurst: 60, OtherEvery: time.Second, StatusBurst: 200, StatusEvery: 500 * time.Millisecond}
+var defaultLimits = Limits{
+	PutBurst:    20,
+	PutEvery:    time.Minute,
+	OtherBurst:  60,
+	OtherEvery:  time.Second,
+	StatusBurst: 200,
+	StatusEvery: 500 * time.Millisecond,
+}
 
 // maxPools and maxPoolNodes are AKS's (https://learn.microsoft.com/azure/aks/quotas-skus-regions).
 const (
@@ -67,8 +77,8 @@ type Options struct {
 	Limits                                 Limits
 	// PageSize of lists; 0: 50.
 	PageSize int
-	// RegionalQuota, SpotQuota and FamilyQuota (by family) bound vCPUs; a zero Limit of the first two, and a family that is
-	// not named, mean plenty.
+	// RegionalQuota, SpotQuota and FamilyQuota (by family) bound vCPUs; a zero Limit of the first two, and a family that
+	// is not named, mean plenty.
 	RegionalQuota, SpotQuota Quota
 	FamilyQuota              map[string]Quota
 	// Nodes is told of machines that boot and go; nil: nobody is.

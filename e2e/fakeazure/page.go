@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure
 
 import (
@@ -25,9 +27,9 @@ func (c *call) from() (page int, after string) {
 	return page, after
 }
 
-// page answers a part of a list, which is in the order of its keys, and where the rest is. The list may change between two pages: what
-// comes or goes shifts nothing else. A full page has a next one even when nothing is left, which is then empty, as ARM allows
-// (https://learn.microsoft.com/rest/api/azure/#async-operations-throttling-and-paging).
+// page answers a part of a list, which is in the order of its keys, and where the rest is. The list may change between
+// two pages: what comes or goes shifts nothing else. A full page has a next one even when nothing is left, which is
+// then empty, as ARM allows (https://learn.microsoft.com/rest/api/azure/#async-operations-throttling-and-paging).
 func (s *Server) page(c *call, items []item) {
 	number, after := c.from()
 	start := 0

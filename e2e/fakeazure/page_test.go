@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure_test
 
 import (
@@ -27,7 +29,9 @@ func TestAListThatChangesBetweenTwoPagesLosesAndRepeatsNothingElse(t *testing.T)
 	between = func() { a.server.RemovePool("pool0") }
 	got, err := a.listPools(t.Context())
 	require.NoError(t, err)
-	assert.Equal(t, []string{"pool0", "pool1", "pool2", "pool3", "pool4"}, got, "the first page has told of what is gone since")
+	assert.Equal(
+		t, []string{"pool0", "pool1", "pool2", "pool3", "pool4"}, got, "the first page has told of what is gone since",
+	)
 	between = func() { a.server.AddForeignPool("pool00", "Standard_D4s_v5", 0, nil) }
 	got, err = a.listPools(t.Context())
 	require.NoError(t, err)

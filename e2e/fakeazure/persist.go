@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure
 
 import (
@@ -67,15 +69,28 @@ func (s *Server) shift(by time.Duration) {
 	}
 }
 
-// save writes state and addresses; a reader sees the old file or the new one, never half of one. The caller holds the mutex.
+// save writes state and addresses; a reader sees the old file or the new one, never half of one. The caller holds the
+// mutex.
 func (s *Server) save() error {
 	var addresses [3]string
 	for i, listener := range s.listeners {
 		addresses[i] = listener.Addr().String()
 	}
 	s.dirty = false
-	state := saved{Now: s.now(), Pools: s.pools, Operations: s.operations, Power: s.power, Tokens: s.tokens, Serial: s.serial, Pending: s.pending, Lag: s.lag}
-	return errors.Join(writeJSON(filepath.Join(s.options.Dir, stateFile), state), writeJSON(filepath.Join(s.options.Dir, addressFile), addresses))
+	state := saved{
+		Now:        s.now(),
+		Pools:      s.pools,
+		Operations: s.operations,
+		Power:      s.power,
+		Tokens:     s.tokens,
+		Serial:     s.serial,
+		Pending:    s.pending,
+		Lag:        s.lag,
+	}
+	return errors.Join(
+		writeJSON(filepath.Join(s.options.Dir, stateFile), state),
+		writeJSON(filepath.Join(s.options.Dir, addressFile), addresses),
+	)
 }
 
 func writeJSON(file string, value any) error {

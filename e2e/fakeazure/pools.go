@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure
 
 import (
@@ -15,11 +17,33 @@ import (
 var poolName = regexp.MustCompile(`^[a-z][a-z0-9]{0,11}$`)
 
 // immutable properties of a pool; AKS refuses to change them.
-var immutable = []string{"vmSize", "osType", "osSKU", "osDiskSizeGB", "osDiskType", "scaleSetPriority", "scaleSetEvictionPolicy", "spotMaxPrice",
-	"availabilityZones", "gpuInstanceProfile", "vnetSubnetID", "maxPods", "capacityReservationGroupID"}
+var immutable = []string{
+	"vmSize",
+	"osType",
+	"osSKU",
+	"osDiskSizeGB",
+	"osDiskType",
+	"scaleSetPriority",
+	"scaleSetEvictionPolicy",
+	"spotMaxPrice",
+	"availabilityZones",
+	"gpuInstanceProfile",
+	"vnetSubnetID",
+	"maxPods",
+	"capacityReservationGroupID",
+}
 
 // defaulted are those that AKS fills in by itself.
-var defaulted = []string{"osType", "osSKU", "osDiskSizeGB", "osDiskType", "scaleSetPriority", "scaleSetEvictionPolicy", "spotMaxPrice", "maxPods"}
+var defaulted = []string{
+	"osType",
+	"osSKU",
+	"osDiskSizeGB",
+	"osDiskType",
+	"scaleSetPriority",
+	"scaleSetEvictionPolicy",
+	"spotMaxPrice",
+	"maxPods",
+}
 
 func (s *Server) render(p *pool) map[string]any {
 	properties := map[string]any{}
@@ -35,7 +59,10 @@ func (s *Server) render(p *pool) map[string]any {
 		properties["tags"] = p.Tags
 	}
 	return map[string]any{
-		"id": s.clusterID() + "/agentPools/" + p.Name, "name": p.Name, "type": "Microsoft.ContainerService/managedClusters/agentPools", "properties": properties,
+		"id":         s.clusterID() + "/agentPools/" + p.Name,
+		"name":       p.Name,
+		"type":       "Microsoft.ContainerService/managedClusters/agentPools",
+		"properties": properties,
 	}
 }
 
@@ -69,7 +96,12 @@ func (s *Server) pool(name string) (*pool, *apiError) {
 
 // precondition holds a write to If-Match and If-None-Match.
 func precondition(r *http.Request, p *pool) *apiError {
-	failed := &apiError{HTTP: http.StatusPreconditionFailed, Code: "PreconditionFailed", AKS: true, Message: "The condition specified using HTTP conditional header(s) is not met."}
+	failed := &apiError{
+		HTTP:    http.StatusPreconditionFailed,
+		Code:    "PreconditionFailed",
+		AKS:     true,
+		Message: "The condition specified using HTTP conditional header(s) is not met.",
+	}
 	if want := strings.Trim(r.Header.Get("If-Match"), `"`); want != "" && want != "*" && (p == nil || want != etag(p)) {
 		return failed
 	}
@@ -84,8 +116,15 @@ func (s *Server) busy(p *pool) *apiError {
 	if p == nil || p.Operation == "" {
 		return nil
 	}
-	return &apiError{HTTP: http.StatusConflict, Code: "OperationNotAllowed", AKS: true,
-		Message: fmt.Sprintf("Operation is not allowed: Another operation (%s) is in progress, please wait for it to finish before starting a new operation. See https://aka.ms/aks-pending-operation for more details.", s.operations[p.Operation].Kind)}
+	return &apiError{
+		HTTP: http.StatusConflict,
+		Code: "OperationNotAllowed",
+		AKS:  true,
+		Message: fmt.Sprintf(
+			"Operation is not allowed: Another operation (%s) is in progress, please wait for it to finish before starting a new operation. See https://aka.ms/aks-pending-operation for more details.",
+			s.operations[p.Operation].Kind,
+		),
+	}
 }
 
 type putBody struct {
@@ -119,7 +158,14 @@ func split(properties map[string]any) (int, map[string]string, *apiError) {
 	number, _ := properties["count"].(float64)
 	count := int(number)
 	if count < 0 || count > maxPoolNodes {
-		return 0, nil, &apiError{HTTP: http.StatusBadRequest, Code: "InvalidParameter", AKS: true, Message: fmt.Sprintf("The value of parameter agentPoolProfile.count is invalid: %d; it must be from 0 to %d.", count, maxPoolNodes)}
+		return 0, nil, &apiError{
+			HTTP: http.StatusBadRequest,
+			Code: "InvalidParameter",
+			AKS:  true,
+			Message: fmt.Sprintf(
+				"The value of parameter agentPoolProfile.count is invalid: %d; it must be from 0 to %d.", count, maxPoolNodes,
+			),
+		}
 	}
 	tags := map[string]string{}
 	given, _ := properties["tags"].(map[string]any)
@@ -135,14 +181,36 @@ func split(properties map[string]any) (int, map[string]string, *apiError) {
 func (s *Server) createPool(c *call, properties map[string]any, count int, tags map[string]string) *apiError {
 	switch size, _ := properties["vmSize"].(string); {
 	case !poolName.MatchString(c.Pool):
-		return &apiError{HTTP: http.StatusBadRequest, Code: "InvalidParameter", AKS: true, Message: fmt.Sprintf("The value of parameter agentPoolProfile.name is invalid: %q.", c.Pool)}
+		return &apiError{
+			HTTP:    http.StatusBadRequest,
+			Code:    "InvalidParameter",
+			AKS:     true,
+			Message: fmt.Sprintf("The value of parameter agentPoolProfile.name is invalid: %q.", c.Pool),
+		}
 	case len(s.pools) >= maxPools:
-		return &apiError{HTTP: http.StatusBadRequest, Code: "InvalidParameter", AKS: true, Message: fmt.Sprintf("The number of agent pools would be over the limit of %d.", maxPools)}
+		return &apiError{
+			HTTP:    http.StatusBadRequest,
+			Code:    "InvalidParameter",
+			AKS:     true,
+			Message: fmt.Sprintf("The number of agent pools would be over the limit of %d.", maxPools),
+		}
 	case size == "":
-		return &apiError{HTTP: http.StatusBadRequest, Code: "InvalidParameter", AKS: true, Message: "The value of parameter agentPoolProfile.vmSize is missing."}
+		return &apiError{
+			HTTP:    http.StatusBadRequest,
+			Code:    "InvalidParameter",
+			AKS:     true,
+			Message: "The value of parameter agentPoolProfile.vmSize is missing.",
+		}
 	case !s.offered(size):
-		return &apiError{HTTP: http.StatusBadRequest, Code: "VMSizeNotSupported", AKS: true,
-			Message: fmt.Sprintf("Virtual Machine size: '%s' is not supported for subscription %s in location '%s'.", size, s.options.SubscriptionID, s.options.Location)}
+		return &apiError{
+			HTTP: http.StatusBadRequest,
+			Code: "VMSizeNotSupported",
+			AKS:  true,
+			Message: fmt.Sprintf(
+				"Virtual Machine size: '%s' is not supported for subscription %s in location '%s'.", size, s.options.SubscriptionID,
+				s.options.Location,
+			),
+		}
 	}
 	p := &pool{Name: c.Pool, Properties: properties, Tags: tags, ProvisioningState: stateCreating}
 	if err := s.quota(p, count); err != nil {
@@ -170,8 +238,14 @@ func (s *Server) updatePool(c *call, p *pool, properties map[string]any, count i
 	if p.autoscaled() && properties["enableAutoScaling"] == true && count != p.Count {
 		// The text is that of https://github.com/Azure/AKS/issues/1248, and the az CLI refuses the same before it asks
 		// (https://github.com/Azure/azure-cli/pull/13996).
-		return &apiError{HTTP: http.StatusBadRequest, Code: "BadRequest", AKS: true,
-			Message: fmt.Sprintf("Cannot manually scale and enable cluster autoscaler in the same update operation on VMSS Agentpool '%s'.", p.Name)}
+		return &apiError{
+			HTTP: http.StatusBadRequest,
+			Code: "BadRequest",
+			AKS:  true,
+			Message: fmt.Sprintf(
+				"Cannot manually scale and enable cluster autoscaler in the same update operation on VMSS Agentpool '%s'.", p.Name,
+			),
+		}
 	}
 	if err := s.quota(p, count-len(p.Machines)); err != nil {
 		return err
@@ -185,8 +259,8 @@ func (s *Server) updatePool(c *call, p *pool, properties map[string]any, count i
 	return nil
 }
 
-// grow starts the operation that brings a pool to a count. A count below what is there takes the newest machines, as AKS
-// does: which ones, the caller cannot say.
+// grow starts the operation that brings a pool to a count. A count below what is there takes the newest machines, as
+// AKS does: which ones, the caller cannot say.
 func (s *Server) grow(c *call, p *pool, count int, kind string, takes time.Duration) {
 	op := s.begin(c, p, kind, takes)
 	wanted := count - len(p.Machines)
@@ -253,7 +327,12 @@ func (s *Server) deleteMachines(c *call) *apiError {
 	for _, name := range body.MachineNames {
 		index, ok := indexOf(name)
 		if !ok || p.find(index) == nil || machineName(p.Name, index) != name {
-			return &apiError{HTTP: http.StatusBadRequest, Code: "InvalidParameter", AKS: true, Message: fmt.Sprintf("Cannot find machine %s in agent pool %s.", name, p.Name)}
+			return &apiError{
+				HTTP:    http.StatusBadRequest,
+				Code:    "InvalidParameter",
+				AKS:     true,
+				Message: fmt.Sprintf("Cannot find machine %s in agent pool %s.", name, p.Name),
+			}
 		}
 		gone = append(gone, index)
 	}
@@ -270,13 +349,21 @@ func (s *Server) abort(c *call) *apiError {
 		return err
 	}
 	if p.Operation == "" {
-		return &apiError{HTTP: http.StatusBadRequest, Code: "OperationNotAllowed", AKS: true, Message: "There is no operation to abort."}
+		return &apiError{
+			HTTP:    http.StatusBadRequest,
+			Code:    "OperationNotAllowed",
+			AKS:     true,
+			Message: "There is no operation to abort.",
+		}
 	}
 	running := s.operations[p.Operation]
 	for _, m := range p.Machines {
 		m.Surge = false // what an upgrade has added stays when it is aborted
 	}
-	running.Status, running.Error = operationCanceled, &apiError{Code: "OperationPreempted", Message: "The operation was preempted by an abort."}
+	running.Status, running.Error = operationCanceled, &apiError{
+		Code:    "OperationPreempted",
+		Message: "The operation was preempted by an abort.",
+	}
 	p.Operation, p.ProvisioningState = "", stateCanceling
 	p.ETag++
 	p.Count = len(p.Machines)
@@ -318,7 +405,9 @@ func (s *Server) renderMachine(p *pool, m *machine) map[string]any {
 		"name": machineName(p.Name, m.Index), "type": "Microsoft.ContainerService/managedClusters/agentPools/machines",
 		"properties": map[string]any{
 			"resourceId": s.resourceID(p, m),
-			"network":    map[string]any{"ipAddresses": []any{map[string]any{"family": "IPv4", "ip": "10.224.0." + strconv.Itoa(4+m.Index%250)}}},
+			"network": map[string]any{
+				"ipAddresses": []any{map[string]any{"family": "IPv4", "ip": "10.224.0." + strconv.Itoa(4+m.Index%250)}},
+			},
 		},
 	}
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure_test
 
 import (
@@ -37,8 +39,14 @@ func TestTheSDKMakesAPoolTakesOneMachineAwayAndDeletesIt(t *testing.T) {
 	assert.Regexp(t, `^aks-gpu1-\d{8}-vmss[0-9a-z]{6}$`, names[0])
 	one, err := a.machines.Get(t.Context(), a.group(), a.name(), "gpu1", names[0], nil)
 	require.NoError(t, err)
-	assert.Contains(t, *one.Properties.ResourceID, "/resourceGroups/MC_kaito-rg_kaito_eastus/", "ARM keeps the group's letter case")
-	assert.Equal(t, "azure://"+strings.ReplaceAll(*one.Properties.ResourceID, "MC_kaito-rg_kaito_eastus", "mc_kaito-rg_kaito_eastus"), a.server.State().Pools[0].Machines[0])
+	assert.Contains(
+		t, *one.Properties.ResourceID, "/resourceGroups/MC_kaito-rg_kaito_eastus/", "ARM keeps the group's letter case",
+	)
+	assert.Equal(
+		t,
+		"azure://"+strings.ReplaceAll(*one.Properties.ResourceID, "MC_kaito-rg_kaito_eastus", "mc_kaito-rg_kaito_eastus"),
+		a.server.State().Pools[0].Machines[0],
+	)
 
 	gone, err := a.beginDeleteMachines("gpu1", names[0])
 	require.NoError(t, err)
@@ -71,9 +79,17 @@ func TestAWriteOnAnOldETagIsRefusedAndChangesNothing(t *testing.T) {
 		_, err := a.pools.BeginCreateOrUpdate(t.Context(), a.group(), a.name(), "gpu1", gpuPool(a100, 3), &o)
 		return err
 	}
-	refused(t, put(armcontainerservice.AgentPoolsClientBeginCreateOrUpdateOptions{IfMatch: &old}), http.StatusPreconditionFailed, "PreconditionFailed")
-	refused(t, put(armcontainerservice.AgentPoolsClientBeginCreateOrUpdateOptions{IfNoneMatch: ptr.To("*")}), http.StatusPreconditionFailed, "PreconditionFailed")
-	_, err := a.pools.BeginDelete(t.Context(), a.group(), a.name(), "gpu1", &armcontainerservice.AgentPoolsClientBeginDeleteOptions{IfMatch: &old})
+	refused(
+		t, put(armcontainerservice.AgentPoolsClientBeginCreateOrUpdateOptions{IfMatch: &old}), http.StatusPreconditionFailed,
+		"PreconditionFailed",
+	)
+	refused(
+		t, put(armcontainerservice.AgentPoolsClientBeginCreateOrUpdateOptions{IfNoneMatch: ptr.To("*")}),
+		http.StatusPreconditionFailed, "PreconditionFailed",
+	)
+	_, err := a.pools.BeginDelete(
+		t.Context(), a.group(), a.name(), "gpu1", &armcontainerservice.AgentPoolsClientBeginDeleteOptions{IfMatch: &old},
+	)
 	refused(t, err, http.StatusPreconditionFailed, "PreconditionFailed")
 	assert.EqualValues(t, 2, *a.get("gpu1").Count)
 	assert.NoError(t, put(armcontainerservice.AgentPoolsClientBeginCreateOrUpdateOptions{IfMatch: a.get("gpu1").ETag}))
@@ -116,14 +132,38 @@ func TestARMRefusesAPoolThatIsNotOne(t *testing.T) {
 	}{
 		{name: "a name in capitals", pool: "Gpu", code: "InvalidParameter", says: "name"},
 		{name: "a name that is too long", pool: "g234567890123", code: "InvalidParameter", says: "name"},
-		{name: "no size", pool: "gpu", change: func(p *armcontainerservice.ManagedClusterAgentPoolProfileProperties) { p.VMSize = nil }, code: "InvalidParameter", says: "vmSize"},
-		{name: "too many nodes", pool: "gpu", change: func(p *armcontainerservice.ManagedClusterAgentPoolProfileProperties) { p.Count = ptr.To(int32(1001)) }, code: "InvalidParameter", says: "count"},
-		{name: "another size than it was made of", pool: "old", change: func(p *armcontainerservice.ManagedClusterAgentPoolProfileProperties) {
-			p.VMSize = ptr.To("Standard_NC96ads_A100_v4")
-		}, code: "PropertyChangeNotAllowed", says: "properties.vmSize"},
-		{name: "other zones than it was made of", pool: "old", change: func(p *armcontainerservice.ManagedClusterAgentPoolProfileProperties) {
-			p.AvailabilityZones = []*string{ptr.To("1")}
-		}, code: "PropertyChangeNotAllowed", says: "properties.availabilityZones"},
+		{
+			name:   "no size",
+			pool:   "gpu",
+			change: func(p *armcontainerservice.ManagedClusterAgentPoolProfileProperties) { p.VMSize = nil },
+			code:   "InvalidParameter",
+			says:   "vmSize",
+		},
+		{
+			name:   "too many nodes",
+			pool:   "gpu",
+			change: func(p *armcontainerservice.ManagedClusterAgentPoolProfileProperties) { p.Count = ptr.To(int32(1001)) },
+			code:   "InvalidParameter",
+			says:   "count",
+		},
+		{
+			name: "another size than it was made of",
+			pool: "old",
+			change: func(p *armcontainerservice.ManagedClusterAgentPoolProfileProperties) {
+				p.VMSize = ptr.To("Standard_NC96ads_A100_v4")
+			},
+			code: "PropertyChangeNotAllowed",
+			says: "properties.vmSize",
+		},
+		{
+			name: "other zones than it was made of",
+			pool: "old",
+			change: func(p *armcontainerservice.ManagedClusterAgentPoolProfileProperties) {
+				p.AvailabilityZones = []*string{ptr.To("1")}
+			},
+			code: "PropertyChangeNotAllowed",
+			says: "properties.availabilityZones",
+		},
 	}
 	a := newAzure(t, nil)
 	a.mustPut("old", gpuPool(a100, 0))

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure
 
 // PowerState is what the cluster is at.
@@ -15,7 +17,8 @@ func (p PowerState) known() bool {
 	return p == PowerRunning || p == PowerStopping || p == PowerStopped || p == PowerStarting
 }
 
-// answers are powerState.code, which knows only Running and Stopped, and provisioningState: on the way, only the latter tells.
+// answers are powerState.code, which knows only Running and Stopped, and provisioningState: on the way, only the latter
+// tells.
 func (p PowerState) answers() (code, provisioning string) {
 	switch p {
 	case PowerStopped:

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure
 
 import (
@@ -106,26 +108,38 @@ func (s *Server) listUsages(c *call) *apiError {
 func (s *Server) listSKUs(c *call) *apiError {
 	var items []item
 	for _, size := range s.catalog.Sizes() {
-		items = append(items, item{size.Name, map[string]any{
-			"resourceType": "virtualMachines", "name": size.Name, "family": size.QuotaFamily, "locations": []string{s.options.Location},
-			"locationInfo": []any{map[string]any{"location": s.options.Location, "zones": []string{"1", "2", "3"}}},
-			"capabilities": []any{
-				map[string]any{"name": "vCPUs", "value": fmt.Sprint(size.VCPUs)}, map[string]any{"name": "GPUs", "value": fmt.Sprint(size.GPUs)},
+		items = append(items, item{
+			size.Name,
+			map[string]any{
+				"resourceType": "virtualMachines",
+				"name":         size.Name,
+				"family":       size.QuotaFamily,
+				"locations":    []string{s.options.Location},
+				"locationInfo": []any{map[string]any{"location": s.options.Location, "zones": []string{"1", "2", "3"}}},
+				"capabilities": []any{
+					map[string]any{
+						"name":  "vCPUs",
+						"value": fmt.Sprint(size.VCPUs),
+					},
+					map[string]any{"name": "GPUs", "value": fmt.Sprint(size.GPUs)},
+				},
+				"restrictions": []any{},
+				"tier":         strings.SplitN(size.Name, "_", 2)[0],
 			},
-			"restrictions": []any{}, "tier": strings.SplitN(size.Name, "_", 2)[0],
-		}})
+		})
 	}
 	slices.SortFunc(items, func(a, b item) int { return strings.Compare(a.key, b.key) })
 	s.page(c, items)
 	return nil
 }
 
-// offered says whether the subscription can have machines of a size: those of the catalogue, and common ones without GPUs, whose name
-// tells the family.
+// offered says whether the subscription can have machines of a size: those of the catalogue, and common ones without
+// GPUs, whose name tells the family.
 func (s *Server) offered(size string) bool {
 	_, err := s.catalog.Size(size)
 	return err == nil || ordinarySize.MatchString(size)
 }
 
-// ordinarySize are the general, compute and memory sizes: A, B, D, E and F of https://learn.microsoft.com/azure/virtual-machines/sizes.
+// ordinarySize are the general, compute and memory sizes: A, B, D, E and F of
+// https://learn.microsoft.com/azure/virtual-machines/sizes.
 var ordinarySize = regexp.MustCompile(`^Standard_[ABDEF]S?[0-9]+[a-z]*(_v[0-9])?$`)

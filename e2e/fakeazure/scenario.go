@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure
 
 import (
@@ -75,7 +77,10 @@ func (e Event) validate() error {
 	}
 	switch {
 	case set != 1:
-		return fmt.Errorf("an event sets %d of power, evict, evictSpot, removePool, addPool, node, quota, clearFaults, upgrade, retag, autoscale, listLag; it must be one", set)
+		return fmt.Errorf(
+			"an event sets %d of power, evict, evictSpot, removePool, addPool, node, quota, clearFaults, upgrade, retag, autoscale, listLag; it must be one",
+			set,
+		)
 	case e.Power != "" && !e.Power.known():
 		return fmt.Errorf("power %q is not one of Running, Stopping, Stopped, Starting", e.Power)
 	case e.EvictSpot < 0:
@@ -94,7 +99,8 @@ func (e Event) validate() error {
 	return nil
 }
 
-// ParseScenario reads a script, YAML or JSON. An unknown field is an error, so that a typo does not silently mean no fault.
+// ParseScenario reads a script, YAML or JSON. An unknown field is an error, so that a typo does not silently mean no
+// fault.
 func ParseScenario(text []byte) (Scenario, error) {
 	var scenario Scenario
 	if err := yaml.UnmarshalStrict(text, &scenario); err != nil {
@@ -199,8 +205,8 @@ func (s *Server) act(e Event) {
 	s.poke()
 }
 
-// SetPower has the cluster stop or start. While it is not Running, writes to agent pools are refused and no machine joins; the
-// Nodes that are there stay, as objects do that nobody serves.
+// SetPower has the cluster stop or start. While it is not Running, writes to agent pools are refused and no machine
+// joins; the Nodes that are there stay, as objects do that nobody serves.
 func (s *Server) SetPower(state PowerState) { s.act(Event{Power: state}) }
 
 // RemovePool is somebody else who deletes a pool behind its owner's back.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure_test
 
 import (
@@ -22,7 +24,11 @@ func TestAScenarioFileIsReadStrictly(t *testing.T) {
 	cases := []struct{ name, text, says string }{
 		{"an unknown field", "faults: [{verb: putPool, knid: ServerError}]", "knid"},
 		{"an unknown verb", "faults: [{verb: patchPool, kind: ServerError}]", `faults[0]: verb "patchPool" is not one of`},
-		{"an unknown kind", "faults: [{kind: ServerError}, {kind: Fire}]", `faults[1]: kind "Fire" is not one of AllocationFailed,`},
+		{
+			"an unknown kind",
+			"faults: [{kind: ServerError}, {kind: Fire}]",
+			`faults[1]: kind "Fire" is not one of AllocationFailed,`,
+		},
 		{"two errors", "faults: [{kind: ServerError, error: {code: A, message: b}}]", "both set"},
 		{"no fault at all", "faults: [{verb: putPool}]", "nothing happens"},
 		{"async without an error", "faults: [{verb: putPool, async: true, hang: true}]", "async is set without an error"},
@@ -47,7 +53,9 @@ func TestAScenarioPlaysFromOutsideInItsTime(t *testing.T) {
 	a := newAzure(t, nil)
 	a.mustPut("spot1", spotPool(a100, 3))
 	admin := func(method, path, body string) (int, []byte) {
-		request, err := http.NewRequestWithContext(t.Context(), method, a.server.AdminEndpoint()+path, strings.NewReader(body))
+		request, err := http.NewRequestWithContext(
+			t.Context(), method, a.server.AdminEndpoint()+path, strings.NewReader(body),
+		)
 		require.NoError(t, err)
 		response, err := http.DefaultClient.Do(request)
 		require.NoError(t, err)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure
 
 import (
@@ -136,7 +138,9 @@ func (s *Server) Start() error {
 	for i, handler := range []http.Handler{s.arm(), s.entra(), s.admin()} {
 		listener := s.listeners[i]
 		if i < 2 {
-			listener = tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12})
+			listener = tls.NewListener(
+				listener, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12},
+			)
 		}
 		server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
 		s.servers = append(s.servers, server)
@@ -217,8 +221,8 @@ func (s *Server) run(ctx context.Context) {
 	}
 }
 
-// Settle returns when everything has happened whose time has come and the node side has been told of it: who holds the clock then knows
-// what the cloud and the cluster are. It fails when ctx ends before.
+// Settle returns when everything has happened whose time has come and the node side has been told of it: who holds the
+// clock then knows what the cloud and the cluster are. It fails when ctx ends before.
 func (s *Server) Settle(ctx context.Context) error {
 	for s.pass(ctx) {
 		select {
@@ -259,7 +263,8 @@ func (s *Server) keep() {
 	}
 }
 
-// tellAgain is how long after a failure the node side is told again. It lives in real time, whatever the cloud's clock says.
+// tellAgain is how long after a failure the node side is told again. It lives in real time, whatever the cloud's clock
+// says.
 const tellAgain = 500 * time.Millisecond
 
 type nodeEvent struct {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure
 
 import (
@@ -17,8 +19,8 @@ type kind struct {
 	arm, async bool
 }
 
-// taxonomy has the codes and texts that Azure's documentation and public reports of AKS show; {size}, {family}, {location},
-// {zone}, {pool}, {cluster}, {limit}, {usage}, {needed} and {minimum} are the call's own.
+// taxonomy has the codes and texts that Azure's documentation and public reports of AKS show; {size}, {family},
+// {location}, {zone}, {pool}, {cluster}, {limit}, {usage}, {needed} and {minimum} are the call's own.
 var taxonomy = map[string]kind{
 	"FamilyQuota": {http: http.StatusBadRequest, code: "ErrCode_InsufficientVCPUQuota",
 		message: quotaMessage("{family} Cores")},
@@ -26,20 +28,38 @@ var taxonomy = map[string]kind{
 		message: quotaMessage("Total Regional Cores")},
 	"SpotQuota": {http: http.StatusBadRequest, code: "OperationNotAllowed",
 		message: quotaMessage("LowPriorityCores")},
-	"SKUNotAvailable": {http: http.StatusConflict, code: "SkuNotAvailable",
-		message: "The requested VM size for resource 'Following SKUs have failed for Capacity Restrictions: {size}' is currently not available in location '{location}'. Please try another size or deploy to a different location or different zone. See https://aka.ms/azureskunotavailable for details."},
+	"SKUNotAvailable": {
+		http:    http.StatusConflict,
+		code:    "SkuNotAvailable",
+		message: "The requested VM size for resource 'Following SKUs have failed for Capacity Restrictions: {size}' is currently not available in location '{location}'. Please try another size or deploy to a different location or different zone. See https://aka.ms/azureskunotavailable for details.",
+	},
 	"VMSizeNotSupported": {http: http.StatusBadRequest, code: "VMSizeNotSupported",
 		message: "Virtual Machine size: '{size}' is not supported for subscription in location '{location}'."},
-	"ZonalAllocationFailed": {async: true, code: "ZonalAllocationFailed",
-		message: "Allocation failed. We do not have sufficient capacity for the requested VM size in this zone. Read more about improving likelihood of allocation success at https://aka.ms/allocation-guidance"},
-	"OverconstrainedZonalAllocationRequest": {async: true, code: "OverconstrainedZonalAllocationRequest",
-		message: "Allocation failed. VM(s) with the following constraints cannot be allocated, because the condition is too restrictive. Constraints applied are: VM Size {size}, Availability Zone {zone}."},
-	"AllocationFailed": {async: true, code: "AllocationFailed",
-		message: "Allocation failed. We do not have sufficient capacity for the requested VM size in this region. Read more about improving likelihood of allocation success at https://aka.ms/allocation-guidance"},
-	"OverconstrainedAllocationRequest": {async: true, code: "OverconstrainedAllocationRequest",
-		message: "Allocation failed. VM(s) with the following constraints cannot be allocated, because the condition is too restrictive. Please remove some constraints and try again. Constraints applied are: VM Size {size}."},
-	"OperationInProgress": {http: http.StatusConflict, code: "OperationNotAllowed",
-		message: "Operation is not allowed: Another operation (Updating) is in progress, please wait for it to finish before starting a new operation. See https://aka.ms/aks-pending-operation for more details."},
+	"ZonalAllocationFailed": {
+		async:   true,
+		code:    "ZonalAllocationFailed",
+		message: "Allocation failed. We do not have sufficient capacity for the requested VM size in this zone. Read more about improving likelihood of allocation success at https://aka.ms/allocation-guidance",
+	},
+	"OverconstrainedZonalAllocationRequest": {
+		async:   true,
+		code:    "OverconstrainedZonalAllocationRequest",
+		message: "Allocation failed. VM(s) with the following constraints cannot be allocated, because the condition is too restrictive. Constraints applied are: VM Size {size}, Availability Zone {zone}.",
+	},
+	"AllocationFailed": {
+		async:   true,
+		code:    "AllocationFailed",
+		message: "Allocation failed. We do not have sufficient capacity for the requested VM size in this region. Read more about improving likelihood of allocation success at https://aka.ms/allocation-guidance",
+	},
+	"OverconstrainedAllocationRequest": {
+		async:   true,
+		code:    "OverconstrainedAllocationRequest",
+		message: "Allocation failed. VM(s) with the following constraints cannot be allocated, because the condition is too restrictive. Please remove some constraints and try again. Constraints applied are: VM Size {size}.",
+	},
+	"OperationInProgress": {
+		http:    http.StatusConflict,
+		code:    "OperationNotAllowed",
+		message: "Operation is not allowed: Another operation (Updating) is in progress, please wait for it to finish before starting a new operation. See https://aka.ms/aks-pending-operation for more details.",
+	},
 	"ETagMismatch": {http: http.StatusPreconditionFailed, code: "PreconditionFailed",
 		message: "The condition specified using HTTP conditional header(s) is not met."},
 	"Throttled": {http: http.StatusTooManyRequests, code: "Throttled", retryAfter: 5,
@@ -48,8 +68,12 @@ var taxonomy = map[string]kind{
 		message: "Encountered internal server error."},
 	"ServiceUnavailable": {http: http.StatusServiceUnavailable, code: "ServerTimeout", arm: true, retryAfter: 1,
 		message: "The request timed out. Please try again."},
-	"Forbidden": {http: http.StatusForbidden, code: "AuthorizationFailed", arm: true,
-		message: "The client '{client}' with object id '{client}' does not have authorization to perform action 'Microsoft.ContainerService/managedClusters/{verb}' over scope '{scope}' or the scope is invalid. If access was recently granted, please refresh your credentials."},
+	"Forbidden": {
+		http:    http.StatusForbidden,
+		code:    "AuthorizationFailed",
+		arm:     true,
+		message: "The client '{client}' with object id '{client}' does not have authorization to perform action 'Microsoft.ContainerService/managedClusters/{verb}' over scope '{scope}' or the scope is invalid. If access was recently granted, please refresh your credentials.",
+	},
 	"Unauthorized": {http: http.StatusUnauthorized, code: "InvalidAuthenticationToken", arm: true,
 		message: "The access token is invalid or has expired."},
 	"FederationBroken": {http: http.StatusUnauthorized, code: "invalid_client",
@@ -61,9 +85,18 @@ var taxonomy = map[string]kind{
 	"OperationNotFound": {http: http.StatusNotFound, code: "OperationNotFound", arm: true,
 		message: "The operation '{operation}' could not be found."},
 	"OperationForgotten": {http: http.StatusNotFound},
-	"OperationGone":      {http: http.StatusGone, code: "Gone", arm: true, message: "The requested operation is no longer available."},
-	"ClusterNotFound": {http: http.StatusNotFound, code: "ResourceNotFound", arm: true,
-		message: "The Resource 'Microsoft.ContainerService/managedClusters/{cluster}' under resource group '{group}' was not found. For more details please go to https://aka.ms/ARMResourceNotFoundFix"},
+	"OperationGone": {
+		http:    http.StatusGone,
+		code:    "Gone",
+		arm:     true,
+		message: "The requested operation is no longer available.",
+	},
+	"ClusterNotFound": {
+		http:    http.StatusNotFound,
+		code:    "ResourceNotFound",
+		arm:     true,
+		message: "The Resource 'Microsoft.ContainerService/managedClusters/{cluster}' under resource group '{group}' was not found. For more details please go to https://aka.ms/ARMResourceNotFoundFix",
+	},
 	"ResourceGroupNotFound": {http: http.StatusNotFound, code: "ResourceGroupNotFound", arm: true,
 		message: "Resource group '{group}' could not be found."},
 	"InvalidParameter": {http: http.StatusBadRequest, code: "InvalidParameter",
@@ -83,11 +116,30 @@ func Kinds() []string { return slices.Sorted(maps.Keys(taxonomy)) }
 func (s *Server) failure(name string, r Request, p *pool) *apiError {
 	k := taxonomy[name]
 	values := map[string]string{
-		"location": s.options.Location, "cluster": s.options.ClusterName, "group": s.options.ResourceGroup, "client": s.options.ClientID,
-		"scope": s.clusterID(), "pool": r.Pool, "operation": r.Operation, "verb": actions[r.Verb], "size": "", "family": "", "zone": "", "limit": "0", "usage": "0", "needed": "0", "minimum": "0",
+		"location":  s.options.Location,
+		"cluster":   s.options.ClusterName,
+		"group":     s.options.ResourceGroup,
+		"client":    s.options.ClientID,
+		"scope":     s.clusterID(),
+		"pool":      r.Pool,
+		"operation": r.Operation,
+		"verb":      actions[r.Verb],
+		"size":      "",
+		"family":    "",
+		"zone":      "",
+		"limit":     "0",
+		"usage":     "0",
+		"needed":    "0",
+		"minimum":   "0",
 	}
 	if p != nil {
-		values["size"], values["family"], values["zone"] = p.text("vmSize"), s.family(p), strings.Join(p.texts("availabilityZones"), ",")
+		values["size"], values["family"], values["zone"] = p.text(
+			"vmSize",
+		), s.family(
+			p,
+		), strings.Join(
+			p.texts("availabilityZones"), ",",
+		)
 		if size, err := s.catalog.Size(p.text("vmSize")); err == nil {
 			// The script says that nothing is left: what is used is the limit.
 			needed := int64(max(r.Count-p.Count, 1) * size.VCPUs)
@@ -96,7 +148,13 @@ func (s *Server) failure(name string, r Request, p *pool) *apiError {
 			values["needed"], values["minimum"] = fmt.Sprint(needed), fmt.Sprint(used+needed)
 		}
 	}
-	return &apiError{HTTP: max(k.http, http.StatusBadRequest), Code: k.code, Message: fill(k.message, values), RetryAfter: k.retryAfter, AKS: !k.arm}
+	return &apiError{
+		HTTP:       max(k.http, http.StatusBadRequest),
+		Code:       k.code,
+		Message:    fill(k.message, values),
+		RetryAfter: k.retryAfter,
+		AKS:        !k.arm,
+	}
 }
 
 // quotaOf is the quota that an error of the taxonomy is about.
@@ -113,9 +171,15 @@ func quotaOf(kind, family string) string {
 
 // actions are the permissions that calls need, below Microsoft.ContainerService/managedClusters/.
 var actions = map[string]string{
-	"getCluster": "read", "listPools": "agentPools/read", "getPool": "agentPools/read", "putPool": "agentPools/write",
-	"deletePool": "agentPools/delete", "deleteMachines": "agentPools/deleteMachines/action", "abort": "agentPools/abort/action",
-	"listMachines": "agentPools/machines/read", "getMachine": "agentPools/machines/read",
+	"getCluster":     "read",
+	"listPools":      "agentPools/read",
+	"getPool":        "agentPools/read",
+	"putPool":        "agentPools/write",
+	"deletePool":     "agentPools/delete",
+	"deleteMachines": "agentPools/deleteMachines/action",
+	"abort":          "agentPools/abort/action",
+	"listMachines":   "agentPools/machines/read",
+	"getMachine":     "agentPools/machines/read",
 }
 
 func fill(text string, values map[string]string) string {

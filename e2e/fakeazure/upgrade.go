@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure
 
 import (
@@ -7,9 +9,10 @@ import (
 
 // Upgrade is an upgrade of one agent pool, as a person or a maintenance window starts it.
 //
-// AKS adds surge machines, then cordons, drains and reimages the old ones, as many at a time as there are surge machines, and removes the
-// surge machines at the end (https://learn.microsoft.com/azure/aks/upgrade-aks-node-pools-rolling). A reimaged machine keeps its name,
-// its resource id and its place in the list. The pool's count stays what it was.
+// AKS adds surge machines, then cordons, drains and reimages the old ones, as many at a time as there are surge
+// machines, and removes the surge machines at the end
+// (https://learn.microsoft.com/azure/aks/upgrade-aks-node-pools-rolling). A reimaged machine keeps its name, its
+// resource id and its place in the list. The pool's count stays what it was.
 type Upgrade struct {
 	Pool string `json:"pool"`
 	// NodeImage upgrades the node image only: the provisioning state is UpgradingNodeImageVersion instead of Upgrading.
@@ -17,11 +20,11 @@ type Upgrade struct {
 	// MaxSurge is how many machines are added; 0: 1. A spot pool gets none: AKS has no surge machines for spot pools
 	// (https://learn.microsoft.com/azure/aks/spot-node-pool), and neither has a pool that has no machines.
 	MaxSurge int `json:"maxSurge,omitempty"`
-	// DeletesNodes has the Node object of a machine be deleted before it is reimaged, and come back with the same name afterwards. Otherwise
-	// the Node is NotReady meanwhile.
+	// DeletesNodes has the Node object of a machine be deleted before it is reimaged, and come back with the same name
+	// afterwards. Otherwise the Node is NotReady meanwhile.
 	DeletesNodes bool `json:"deletesNodes,omitempty"`
-	// Undrainable is how many of the old machines cannot be drained. They are quarantined: they stay as they are, and a surge machine is kept
-	// for each. The upgrade fails, and the pool's count follows (UndrainableNodeBehavior Cordon of
+	// Undrainable is how many of the old machines cannot be drained. They are quarantined: they stay as they are, and a
+	// surge machine is kept for each. The upgrade fails, and the pool's count follows (UndrainableNodeBehavior Cordon of
 	// https://learn.microsoft.com/rest/api/aks/agent-pools/get).
 	Undrainable int `json:"undrainable,omitempty"`
 }
@@ -50,7 +53,8 @@ func (u Upgrade) validate() error {
 	return nil
 }
 
-// upgrade starts an upgrade. AKS refuses it while another operation runs on the pool, and while the cluster does not run.
+// upgrade starts an upgrade. AKS refuses it while another operation runs on the pool, and while the cluster does not
+// run.
 func (s *Server) upgrade(u Upgrade) {
 	p := s.pools[u.Pool]
 	if p == nil || p.Operation != "" || s.power != PowerRunning {
@@ -99,7 +103,10 @@ func (s *Server) rolled(p *pool, op *operation) {
 	}
 	if kept > 0 {
 		op.Status, p.ProvisioningState = operationFailed, stateFailed
-		op.Error = &apiError{Code: "UpgradeFailed", Message: fmt.Sprintf("Drain of %d nodes failed: too many requests due to pod disruption budgets.", kept)}
+		op.Error = &apiError{
+			Code:    "UpgradeFailed",
+			Message: fmt.Sprintf("Drain of %d nodes failed: too many requests due to pod disruption budgets.", kept),
+		}
 	}
 }
 

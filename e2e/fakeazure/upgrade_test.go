@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fakeazure_test
 
 import (
@@ -45,7 +47,14 @@ func (n *told) since(t *testing.T, a *azure, from int) []string {
 }
 
 // short are durations that a test steps through.
-var short = fakeazure.Durations{CreatePool: 30 * time.Second, Scale: 30 * time.Second, DeletePool: 20 * time.Second, DeleteMachines: 20 * time.Second, VMBoot: 10 * time.Second, NodeJoin: 10 * time.Second}
+var short = fakeazure.Durations{
+	CreatePool:     30 * time.Second,
+	Scale:          30 * time.Second,
+	DeletePool:     20 * time.Second,
+	DeleteMachines: 20 * time.Second,
+	VMBoot:         10 * time.Second,
+	NodeJoin:       10 * time.Second,
+}
 
 func (a *azure) state(pool string) fakeazure.PoolState {
 	a.t.Helper()
@@ -74,7 +83,10 @@ func TestAnUpgradeAddsSurgeMachinesAndRemovesThem(t *testing.T) {
 			assert.Contains(t, refused(t, err, 409, "OperationNotAllowed").text, "Another operation (Upgrading) is in progress")
 
 			a.clock.Step(10 * time.Second)
-			assert.ElementsMatch(t, []string{"ready " + during[2], "not ready " + before[0]}, nodes.since(t, a, n), "the surge machine joins, then the first old one is reimaged")
+			assert.ElementsMatch(
+				t, []string{"ready " + during[2], "not ready " + before[0]}, nodes.since(t, a, n),
+				"the surge machine joins, then the first old one is reimaged",
+			)
 			a.clock.Step(10 * time.Second)
 			assert.ElementsMatch(t, []string{"ready " + before[0], "not ready " + before[1]}, nodes.since(t, a, n+2))
 			a.clock.Step(10 * time.Second)

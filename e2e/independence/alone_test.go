@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package independence_test
 
 import (
@@ -91,8 +93,8 @@ func TestTheGPUProvisionerAloneMakesNodes(t *testing.T) {
 	stacktest.NothingLeft(t, s)
 }
 
-// drains deletes a Machine on whose Node somebody's pod runs under a disruption budget: the pod keeps the Node, somebody is told why, and without
-// the budget it is evicted and everything goes.
+// drains deletes a Machine on whose Node somebody's pod runs under a disruption budget: the pod keeps the Node,
+// somebody is told why, and without the budget it is evicted and everything goes.
 func drains(t *testing.T, s *stack.Stack, machine *karpenterv1alpha5.Machine) {
 	t.Helper()
 	mine := map[string]string{"app": "somebodys"}
@@ -106,7 +108,10 @@ func drains(t *testing.T, s *stack.Stack, machine *karpenterv1alpha5.Machine) {
 	}
 	budget := &policyv1.PodDisruptionBudget{
 		ObjectMeta: metav1.ObjectMeta{Name: "somebodys", Namespace: stacktest.Namespace},
-		Spec:       policyv1.PodDisruptionBudgetSpec{MinAvailable: ptr.To(intstr.FromInt32(1)), Selector: &metav1.LabelSelector{MatchLabels: mine}},
+		Spec: policyv1.PodDisruptionBudgetSpec{
+			MinAvailable: ptr.To(intstr.FromInt32(1)),
+			Selector:     &metav1.LabelSelector{MatchLabels: mine},
+		},
 	}
 	require.NoError(t, s.Client.Create(t.Context(), budget))
 	require.NoError(t, s.Client.Create(t.Context(), pod))
@@ -129,7 +134,10 @@ func drains(t *testing.T, s *stack.Stack, machine *karpenterv1alpha5.Machine) {
 	require.NoError(t, s.Client.Delete(t.Context(), budget))
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		for _, o := range []client.Object{pod, machine} {
-			assert.True(c, apierrors.IsNotFound(s.Client.Get(t.Context(), client.ObjectKeyFromObject(o), o)), "%T %s is there", o, o.GetName())
+			assert.True(
+				c, apierrors.IsNotFound(s.Client.Get(t.Context(), client.ObjectKeyFromObject(o), o)), "%T %s is there", o,
+				o.GetName(),
+			)
 		}
 	}, stacktest.Journey, eventually.Tick)
 }
@@ -142,7 +150,9 @@ func TestTheTuningOperatorAloneTunesOnANodeThatIsThere(t *testing.T) {
 	job := tuningJob(s)
 	require.NoError(t, s.Client.Create(t.Context(), job))
 	eventuallyGet(t, s, job, func(c *assert.CollectT) {
-		assert.True(c, meta.IsStatusConditionTrue(job.Status.Conditions, tuningv1alpha1.ConditionSucceeded), "%+v", job.Status)
+		assert.True(
+			c, meta.IsStatusConditionTrue(job.Status.Conditions, tuningv1alpha1.ConditionSucceeded), "%+v", job.Status,
+		)
 	})
 	require.NotNil(t, job.Status.Output)
 	assert.Contains(t, job.Status.Output.Image, s.RegistryHost()+"/tuned/alone")

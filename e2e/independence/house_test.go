@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package independence_test
 
 import (
@@ -26,8 +28,8 @@ import (
 	"kaito.sh/shared/test/eventually"
 )
 
-// withoutLease has an operator work without a lease: there is one process of each, and on a machine that is busy with other
-// tests a lease that could not be renewed for ten seconds would end it, with no kubelet there to start it again.
+// withoutLease has an operator work without a lease: there is one process of each, and on a machine that is busy with
+// other tests a lease that could not be renewed for ten seconds would end it, with no kubelet there to start it again.
 var withoutLease = []string{"--leader-elect=false"}
 
 // house is a stack whose operators work without leases.
@@ -62,7 +64,8 @@ func eventuallyGet(t *testing.T, s *stack.Stack, obj client.Object, check func(*
 	}, stacktest.Journey, eventually.Tick)
 }
 
-// runHandMade runs controllers of the test's own, with every right, until the returned function is called or the test ends.
+// runHandMade runs controllers of the test's own, with every right, until the returned function is called or the test
+// ends.
 func runHandMade(t *testing.T, s *stack.Stack, setups ...func(ctrl.Manager) error) (stop func()) {
 	t.Helper()
 	mgr, err := ctrl.NewManager(s.Cluster.Config(), ctrl.Options{
@@ -93,8 +96,13 @@ func bringNode(t *testing.T, s *stack.Stack, name, size string, gpus int64, labe
 	t.Helper()
 	node := &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{
-			Name:        name,
-			Labels:      map[string]string{corev1.LabelInstanceTypeStable: size, corev1.LabelHostname: name, corev1.LabelOSStable: "linux", corev1.LabelArchStable: "amd64"},
+			Name: name,
+			Labels: map[string]string{
+				corev1.LabelInstanceTypeStable: size,
+				corev1.LabelHostname:           name,
+				corev1.LabelOSStable:           "linux",
+				corev1.LabelArchStable:         "amd64",
+			},
 			Annotations: map[string]string{cluster.SimulatedNodeAnnotation: cluster.SimulatedNodeValue},
 		},
 		Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: "sku", Value: "gpu", Effect: corev1.TaintEffectNoSchedule}}},
@@ -117,8 +125,10 @@ func bringNode(t *testing.T, s *stack.Stack, name, size string, gpus int64, labe
 func inference(name string) *kaitov1alpha1.Workspace {
 	return &kaitov1alpha1.Workspace{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: stacktest.Namespace},
-		Resource:   kaitov1alpha1.ResourceSpec{LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": name}}},
-		Inference:  &kaitov1alpha1.InferenceSpec{Preset: &kaitov1alpha1.PresetSpec{Name: "phi-4-mini-instruct"}},
+		Resource: kaitov1alpha1.ResourceSpec{
+			LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": name}},
+		},
+		Inference: &kaitov1alpha1.InferenceSpec{Preset: &kaitov1alpha1.PresetSpec{Name: "phi-4-mini-instruct"}},
 	}
 }
 
@@ -130,10 +140,13 @@ func tuningJob(s *stack.Stack) *tuningv1alpha1.TuningJob {
 	return &tuningv1alpha1.TuningJob{
 		ObjectMeta: metav1.ObjectMeta{Name: "alone", Namespace: stacktest.Namespace},
 		Spec: tuningv1alpha1.TuningJobSpec{
-			Model:     tuningv1alpha1.ModelSpec{Preset: "phi-3-mini-128k-instruct"},
-			Method:    tuningv1alpha1.MethodQLora,
-			Input:     tuningv1alpha1.Source{URLs: []string{quickStartData}},
-			Output:    tuningv1alpha1.Destination{Image: s.RegistryHost() + "/tuned/alone:1", ImagePushSecret: stacktest.PushSecret},
+			Model:  tuningv1alpha1.ModelSpec{Preset: "phi-3-mini-128k-instruct"},
+			Method: tuningv1alpha1.MethodQLora,
+			Input:  tuningv1alpha1.Source{URLs: []string{quickStartData}},
+			Output: tuningv1alpha1.Destination{
+				Image:           s.RegistryHost() + "/tuned/alone:1",
+				ImagePushSecret: stacktest.PushSecret,
+			},
 			Resources: tuningv1alpha1.ResourcesSpec{NodeSelector: map[string]string{"team": "blue"}},
 		},
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package independence_test
 
 import (
@@ -73,8 +75,8 @@ func servedByKarpenter(t *testing.T, s *stack.Stack) {
 	stacktest.NothingLeft(t, s)
 }
 
-// startKarpenter installs the provider's node class and runs its binary, which `make controlplane-karpenter` builds from
-// Karpenter's module. It has every right: what Karpenter needs is Karpenter's affair.
+// startKarpenter installs the provider's node class and runs its binary, which `make controlplane-karpenter` builds
+// from Karpenter's module. It has every right: what Karpenter needs is Karpenter's affair.
 func startKarpenter(t *testing.T, s *stack.Stack) {
 	t.Helper()
 	_, err := envtest.InstallCRDs(s.Cluster.Config(), envtest.CRDInstallOptions{CRDs: kwokapis.CRDs})

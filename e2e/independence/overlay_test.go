@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package independence_test
 
 import (
@@ -17,8 +19,8 @@ import (
 	"kaito.sh/shared/conditions"
 )
 
-// install installs operators from other folders than their config/default, and runs them. A stack that ends tells of any request that the roles
-// of such a folder do not allow.
+// install installs operators from other folders than their config/default, and runs them. A stack that ends tells of
+// any request that the roles of such a folder do not allow.
 func install(t *testing.T, s *stack.Stack, folders map[stack.Operator]string) {
 	t.Helper()
 	for _, o := range stack.Operators {
@@ -29,14 +31,15 @@ func install(t *testing.T, s *stack.Stack, folders map[stack.Operator]string) {
 	}
 }
 
-// TestInNamespacedModeTheOperatorsServeTheirNamespaceAndNoOther runs both operators with Roles: they tune and serve in their own namespace,
-// touch nothing in another, and ask for nothing that they may not have.
+// TestInNamespacedModeTheOperatorsServeTheirNamespaceAndNoOther runs both operators with Roles: they tune and serve in
+// their own namespace, touch nothing in another, and ask for nothing that they may not have.
 func TestInNamespacedModeTheOperatorsServeTheirNamespaceAndNoOther(t *testing.T) {
 	t.Parallel()
 	s := house(t, stack.Options{Operators: []stack.Operator{}})
 	const ours = "kaito" // as the overlays have it
 	install(t, s, map[stack.Operator]string{
-		stack.WorkspaceOperator: "workspace-operator/config/overlays/namespaced", stack.TuningOperator: "tuning-operator/config/overlays/namespaced",
+		stack.WorkspaceOperator: "workspace-operator/config/overlays/namespaced",
+		stack.TuningOperator:    "tuning-operator/config/overlays/namespaced",
 	})
 	bringNode(t, s, "serves", "Standard_NC24ads_A100_v4", 1, map[string]string{"app": "served"})
 	bringNode(t, s, "tunes", "Standard_NC6s_v3", 1, map[string]string{"team": "blue"})
@@ -55,7 +58,9 @@ func TestInNamespacedModeTheOperatorsServeTheirNamespaceAndNoOther(t *testing.T)
 	}
 	eventuallyGet(t, s, served, func(c *assert.CollectT) { stacktest.Ready(c, served) })
 	eventuallyGet(t, s, job, func(c *assert.CollectT) {
-		assert.True(c, meta.IsStatusConditionTrue(job.Status.Conditions, tuningv1alpha1.ConditionSucceeded), "%+v", job.Status)
+		assert.True(
+			c, meta.IsStatusConditionTrue(job.Status.Conditions, tuningv1alpha1.ConditionSucceeded), "%+v", job.Status,
+		)
 	})
 	for _, o := range ignored {
 		require.NoError(t, s.Client.Get(t.Context(), client.ObjectKeyFromObject(o), o))
@@ -95,7 +100,9 @@ func TestUnderKAITOsNamesAWorkspaceGetsANodeByANodeClaim(t *testing.T) {
 	s := house(t, stack.Options{Operators: []stack.Operator{}})
 	const folder = "config/overlays/kaito-compat/"
 	install(t, s, map[stack.Operator]string{
-		stack.WorkspaceOperator: folder + "workspace-operator", stack.TuningOperator: folder + "tuning-operator", stack.GPUProvisioner: folder + "gpu-provisioner",
+		stack.WorkspaceOperator: folder + "workspace-operator",
+		stack.TuningOperator:    folder + "tuning-operator",
+		stack.GPUProvisioner:    folder + "gpu-provisioner",
 	})
 	w := inference("compatible")
 	require.NoError(t, s.Client.Create(t.Context(), w))

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package independence_test
 
 import (
@@ -49,7 +51,10 @@ func (p *provisioner) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Res
 		return ctrl.Result{}, p.client.Update(ctx, machine)
 	}
 	if size := requirement(machine, corev1.LabelInstanceTypeStable); size == p.soldOut { // [6]
-		set(machine, karpenterv1alpha5.ConditionMachineLaunched, corev1.ConditionFalse, "SoldOut", "there is no "+size+" to be had: take another size")
+		set(
+			machine, karpenterv1alpha5.ConditionMachineLaunched, corev1.ConditionFalse, "SoldOut",
+			"there is no "+size+" to be had: take another size",
+		)
 		return ctrl.Result{}, p.client.Status().Update(ctx, machine)
 	}
 	node, err := p.launch(ctx, machine)
@@ -123,8 +128,16 @@ func requirement(machine *karpenterv1alpha5.Machine, key string) string {
 	panic(fmt.Sprintf("Machine %s has no requirement %s, against rule 4", machine.Name, key))
 }
 
-func set(machine *karpenterv1alpha5.Machine, conditionType string, status corev1.ConditionStatus, reason, message string) {
-	want := karpenterv1alpha5.Condition{Type: conditionType, Status: status, Reason: reason, Message: message, LastTransitionTime: metav1.Now()}
+func set(
+	machine *karpenterv1alpha5.Machine, conditionType string, status corev1.ConditionStatus, reason, message string,
+) {
+	want := karpenterv1alpha5.Condition{
+		Type:               conditionType,
+		Status:             status,
+		Reason:             reason,
+		Message:            message,
+		LastTransitionTime: metav1.Now(),
+	}
 	if had := machine.GetCondition(conditionType); had == nil {
 		machine.Status.Conditions = append(machine.Status.Conditions, want)
 	} else if had.Status != status {

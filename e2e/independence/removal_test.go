@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package independence_test
 
 import (
@@ -43,7 +45,9 @@ func TestAnOperatorIsRemovedWhileItWorksAndPutBack(t *testing.T) {
 	key := metav1.ObjectMeta{Name: workspace.Name, Namespace: workspace.Namespace}
 
 	// The gpu-provisioner goes while Azure makes its pool.
-	require.EventuallyWithT(t, func(c *assert.CollectT) { assert.NotEmpty(c, s.Azure.State().Pools) }, stacktest.Journey, eventually.Tick)
+	require.EventuallyWithT(
+		t, func(c *assert.CollectT) { assert.NotEmpty(c, s.Azure.State().Pools) }, stacktest.Journey, eventually.Tick,
+	)
 	require.NoError(t, s.Uninstall(t.Context(), stack.GPUProvisioner))
 	machine := onlyMachine(t, s)
 	putBack(t, s, stack.GPUProvisioner)
@@ -66,7 +70,12 @@ func TestAnOperatorIsRemovedWhileItWorksAndPutBack(t *testing.T) {
 	eventuallyGet(t, s, job, func(c *assert.CollectT) { assert.EqualValues(c, 1, job.Status.Succeeded) })
 	require.NoError(t, s.Uninstall(t.Context(), stack.WorkspaceOperator))
 	// Whatever its pod has said of the adapter goes with it; the registry still knows.
-	require.NoError(t, s.Client.DeleteAllOf(t.Context(), &corev1.Pod{}, client.InNamespace(key.Namespace), client.MatchingLabels{batchv1.JobNameLabel: key.Name}))
+	require.NoError(
+		t,
+		s.Client.DeleteAllOf(
+			t.Context(), &corev1.Pod{}, client.InNamespace(key.Namespace), client.MatchingLabels{batchv1.JobNameLabel: key.Name},
+		),
+	)
 	putBack(t, s, stack.TuningOperator)
 	again := &tuningv1alpha1.TuningJob{ObjectMeta: key}
 	eventuallyGet(t, s, again, func(c *assert.CollectT) {

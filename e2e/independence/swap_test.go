@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package independence_test
 
 import (
@@ -20,7 +22,10 @@ import (
 
 func TestAProvisionerMadeByHandTakesThePlaceOfTheGPUProvisioner(t *testing.T) {
 	t.Parallel()
-	s := house(t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator, stack.TuningOperator}, WithoutKarpenterCRDs: true})
+	s := house(
+		t,
+		stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator, stack.TuningOperator}, WithoutKarpenterCRDs: true},
+	)
 	require.NoError(t, s.InstallCRDs(t.Context(), stack.GPUProvisioner))
 	handMade := &provisioner{soldOut: "Standard_NC24ads_A100_v4"}
 	runHandMade(t, s, handMade.setup)
@@ -66,7 +71,10 @@ func TestATunerMadeByHandTakesThePlaceOfTheTuningOperator(t *testing.T) {
 		})
 		end(t, s, "well")
 		stacktest.EventuallyWorkspace(t, s, workspace.Name, stacktest.Ready)
-		assert.Contains(t, sources(t, s), workspace.Tuning.Output.Image+"@"+handMadeDigest, "what the tuner has pushed is served, by its digest")
+		assert.Contains(
+			t, sources(t, s), workspace.Tuning.Output.Image+"@"+handMadeDigest,
+			"what the tuner has pushed is served, by its digest",
+		)
 		stacktest.Delete(t, s, workspace)
 		stacktest.NothingLeft(t, s)
 	})
@@ -92,16 +100,27 @@ func TestATunerMadeByHandTakesThePlaceOfTheTuningOperator(t *testing.T) {
 // end tells the tuner made by hand how the quick start's TuningJob ends.
 func end(t *testing.T, s *stack.Stack, how string) {
 	t.Helper()
-	job := &tuningv1alpha1.TuningJob{ObjectMeta: metav1.ObjectMeta{Name: stacktest.QuickStartName, Namespace: stacktest.Namespace}}
-	patch := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"annotations":{"`+annotationGo+`":"`+how+`"}}}`))
+	job := &tuningv1alpha1.TuningJob{
+		ObjectMeta: metav1.ObjectMeta{Name: stacktest.QuickStartName, Namespace: stacktest.Namespace},
+	}
+	patch := client.RawPatch(
+		"application/merge-patch+json",
+		[]byte(`{"metadata":{"annotations":{"`+annotationGo+`":"`+how+`"}}}`),
+	)
 	require.NoError(t, s.Client.Patch(t.Context(), job, patch))
 }
 
-// sources are what the quick start's serving pods mount as images and what they fetch, by the values of the flags that say so.
+// sources are what the quick start's serving pods mount as images and what they fetch, by the values of the flags that
+// say so.
 func sources(t *testing.T, s *stack.Stack) []string {
 	t.Helper()
 	deployment := &appsv1.Deployment{}
-	require.NoError(t, s.Client.Get(t.Context(), client.ObjectKey{Namespace: stacktest.Namespace, Name: stacktest.QuickStartName}, deployment))
+	require.NoError(
+		t,
+		s.Client.Get(
+			t.Context(), client.ObjectKey{Namespace: stacktest.Namespace, Name: stacktest.QuickStartName}, deployment,
+		),
+	)
 	var out []string
 	for _, volume := range deployment.Spec.Template.Spec.Volumes {
 		if volume.Image != nil {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package independence_test
 
 import (
@@ -11,7 +13,8 @@ import (
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 )
 
-// annotationGo tells the tuner made by hand how the TuningJob that carries it ends: "well", or by the reason that it has.
+// annotationGo tells the tuner made by hand how the TuningJob that carries it ends: "well", or by the reason that it
+// has.
 const annotationGo = "example.com/end"
 
 // handMadeDigest is that of what the tuner made by hand says that it has pushed.
@@ -38,8 +41,13 @@ func (u *tuner) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, e
 		job.Status.Progress = &tuningv1alpha1.Progress{Step: 45, TotalSteps: 100}
 	case "well":
 		say(job, tuningv1alpha1.ConditionRunning, metav1.ConditionFalse, "Succeeded", "")
-		say(job, tuningv1alpha1.ConditionSucceeded, metav1.ConditionTrue, "Succeeded", "")                                      // [3]
-		job.Status.Output = &tuningv1alpha1.Output{Image: job.Spec.Output.Image + "@" + handMadeDigest, Digest: handMadeDigest} // [4]
+		say(
+			job, tuningv1alpha1.ConditionSucceeded, metav1.ConditionTrue, "Succeeded", "",
+		) // [3]
+		job.Status.Output = &tuningv1alpha1.Output{
+			Image:  job.Spec.Output.Image + "@" + handMadeDigest,
+			Digest: handMadeDigest,
+		} // [4]
 	default:
 		say(job, tuningv1alpha1.ConditionRunning, metav1.ConditionFalse, end, "")
 		say(job, tuningv1alpha1.ConditionFailed, metav1.ConditionTrue, end, "the tuner made by hand was told to fail") // [3]

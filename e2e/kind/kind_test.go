@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package kind
 
 import (
@@ -21,8 +23,12 @@ const size = "Standard_NC24ads_A100_v4"
 func inference(name, preset string, nodes int32) *kaitov1alpha1.Workspace {
 	return &kaitov1alpha1.Workspace{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: metav1.NamespaceDefault},
-		Resource:   kaitov1alpha1.ResourceSpec{InstanceType: size, Count: &nodes, LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": name}}},
-		Inference:  &kaitov1alpha1.InferenceSpec{Preset: &kaitov1alpha1.PresetSpec{Name: preset}},
+		Resource: kaitov1alpha1.ResourceSpec{
+			InstanceType:  size,
+			Count:         &nodes,
+			LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": name}},
+		},
+		Inference: &kaitov1alpha1.InferenceSpec{Preset: &kaitov1alpha1.PresetSpec{Name: preset}},
 	}
 }
 
@@ -49,7 +55,9 @@ func TestOnKind(t *testing.T) {
 				assert.NotEqual(c, lost.UID, machine.UID)
 			}
 			workspace := &kaitov1alpha1.Workspace{}
-			require.NoError(c, w.client.Get(t.Context(), client.ObjectKey{Namespace: metav1.NamespaceDefault, Name: name}, workspace))
+			require.NoError(
+				c, w.client.Get(t.Context(), client.ObjectKey{Namespace: metav1.NamespaceDefault, Name: name}, workspace),
+			)
 		}, replaced, look)
 		w.ready(t, name, replaced)
 		assert.JSONEq(t, `{"Result":"[phi] You asked: Still there?"}`, w.ask(t, name, "Still there?"))
@@ -69,20 +77,28 @@ func TestOnKind(t *testing.T) {
 
 	t.Run("a TuningJob needs no Workspace, and goes on after an eviction", w.alone)
 
-	t.Run("the provisioner is killed while two machines are on their way, and a model of two nodes serves", func(t *testing.T) {
-		const wide = "wide"
-		require.NoError(t, w.client.Create(t.Context(), inference(wide, "falcon-40b-instruct", 2)))
-		require.EventuallyWithT(t, func(c *assert.CollectT) {
-			assert.NotEmpty(c, w.azure.State().Pools)
-		}, eventually.Long, eventually.Tick)
-		require.NoError(t, w.client.DeleteAllOf(t.Context(), &corev1.Pod{}, client.InNamespace("gpu-provisioner-system"), client.GracePeriodSeconds(0)))
-		w.ready(t, wide, replaced)
-		assert.Len(t, machines(t, w), 2)
-		assert.Len(t, w.azure.State().Pools, 1, "the two share a pool")
-		assert.Contains(t, w.ask(t, wide, "How many are you?"), "How many are you?")
-		require.NoError(t, w.client.Delete(t.Context(), inference(wide, "", 2)))
-		w.gone(t)
-	})
+	t.Run(
+		"the provisioner is killed while two machines are on their way, and a model of two nodes serves",
+		func(t *testing.T) {
+			const wide = "wide"
+			require.NoError(t, w.client.Create(t.Context(), inference(wide, "falcon-40b-instruct", 2)))
+			require.EventuallyWithT(t, func(c *assert.CollectT) {
+				assert.NotEmpty(c, w.azure.State().Pools)
+			}, eventually.Long, eventually.Tick)
+			require.NoError(
+				t,
+				w.client.DeleteAllOf(
+					t.Context(), &corev1.Pod{}, client.InNamespace("gpu-provisioner-system"), client.GracePeriodSeconds(0),
+				),
+			)
+			w.ready(t, wide, replaced)
+			assert.Len(t, machines(t, w), 2)
+			assert.Len(t, w.azure.State().Pools, 1, "the two share a pool")
+			assert.Contains(t, w.ask(t, wide, "How many are you?"), "How many are you?")
+			require.NoError(t, w.client.Delete(t.Context(), inference(wide, "", 2)))
+			w.gone(t)
+		},
+	)
 
 	// The last one: what has no quota is not asked for again soon.
 	t.Run("a quota that is too small is told with its numbers", func(t *testing.T) {
@@ -91,7 +107,9 @@ func TestOnKind(t *testing.T) {
 		require.NoError(t, w.client.Create(t.Context(), inference(poor, "phi-4-mini-instruct", 1)))
 		workspace := &kaitov1alpha1.Workspace{}
 		require.EventuallyWithT(t, func(c *assert.CollectT) {
-			require.NoError(c, w.client.Get(t.Context(), client.ObjectKey{Namespace: metav1.NamespaceDefault, Name: poor}, workspace))
+			require.NoError(
+				c, w.client.Get(t.Context(), client.ObjectKey{Namespace: metav1.NamespaceDefault, Name: poor}, workspace),
+			)
 			ready := conditions.Get(workspace, kaitov1alpha1.ConditionReady)
 			if assert.NotNil(c, ready) {
 				assert.Equal(c, kaitov1alpha1.ReasonAttemptsExhausted, ready.Reason)

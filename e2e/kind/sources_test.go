@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package kind
 
 import (
@@ -71,20 +73,30 @@ func (w *world) answerNames(t *testing.T, services map[string]string) {
 		fmt.Fprintf(&hosts, "        %s %s\n", service.Spec.ClusterIP, host)
 	}
 	dns := &corev1.ConfigMap{}
-	require.NoError(t, w.client.Get(t.Context(), client.ObjectKey{Namespace: metav1.NamespaceSystem, Name: "coredns"}, dns))
+	require.NoError(
+		t, w.client.Get(t.Context(), client.ObjectKey{Namespace: metav1.NamespaceSystem, Name: "coredns"}, dns),
+	)
 	const block = ".:53 {\n"
 	require.Contains(t, dns.Data["Corefile"], block)
-	dns.Data["Corefile"] = strings.Replace(dns.Data["Corefile"], block, block+"    hosts {\n"+hosts.String()+"        fallthrough\n    }\n", 1)
+	dns.Data["Corefile"] = strings.Replace(
+		dns.Data["Corefile"], block, block+"    hosts {\n"+hosts.String()+"        fallthrough\n    }\n", 1,
+	)
 	require.NoError(t, w.client.Update(t.Context(), dns))
 	w.kubectl(t, "rollout", "restart", "deployment/coredns", "--namespace", metav1.NamespaceSystem)
-	w.kubectl(t, "rollout", "status", "deployment/coredns", "--namespace", metav1.NamespaceSystem, "--timeout", installed.String())
+	w.kubectl(
+		t, "rollout", "status", "deployment/coredns", "--namespace", metav1.NamespaceSystem, "--timeout", installed.String(),
+	)
 }
 
 // admit gives a namespace what pods need to use the sources.
 func (w *world) admit(t *testing.T, namespace string) {
 	t.Helper()
 	require.NoError(t, w.client.Create(t.Context(), &corev1.ConfigMap{
-		ObjectMeta: metav1.ObjectMeta{Name: authorities, Namespace: namespace}, Data: map[string]string{"ca.crt": string(w.trusted)},
+		ObjectMeta: metav1.ObjectMeta{
+			Name:      authorities,
+			Namespace: namespace,
+		},
+		Data: map[string]string{"ca.crt": string(w.trusted)},
 	}))
 	require.NoError(t, w.client.Create(t.Context(), &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: pushSecret, Namespace: namespace}, Type: corev1.SecretTypeDockerConfigJson,
@@ -109,11 +121,14 @@ func (w *world) available(t *testing.T, namespace, name string) {
 	}, installed, look)
 }
 
-// ask has a pod of the namespace post the quick start's request to the Service's cluster IP, and returns what it was answered.
+// ask has a pod of the namespace post the quick start's request to the Service's cluster IP, and returns what it was
+// answered.
 func (w *world) ask(t *testing.T, name, prompt string) string {
 	t.Helper()
 	service := &corev1.Service{}
-	require.NoError(t, w.client.Get(t.Context(), client.ObjectKey{Namespace: metav1.NamespaceDefault, Name: name}, service))
+	require.NoError(
+		t, w.client.Get(t.Context(), client.ObjectKey{Namespace: metav1.NamespaceDefault, Name: name}, service),
+	)
 	pod := clientPod("http://"+service.Spec.ClusterIP+"/chat", prompt)
 	require.NoError(t, w.client.Create(t.Context(), pod))
 	defer func() {
@@ -132,14 +147,31 @@ func (w *world) ask(t *testing.T, name, prompt string) string {
 func clientPod(url, prompt string) *corev1.Pod {
 	yes, no := true, false
 	return &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{GenerateName: "client-", Namespace: metav1.NamespaceDefault, Labels: map[string]string{"app": "client"}},
+		ObjectMeta: metav1.ObjectMeta{
+			GenerateName: "client-",
+			Namespace:    metav1.NamespaceDefault,
+			Labels:       map[string]string{"app": "client"},
+		},
 		Spec: corev1.PodSpec{
-			RestartPolicy: corev1.RestartPolicyNever, AutomountServiceAccountToken: &no,
-			SecurityContext: &corev1.PodSecurityContext{RunAsNonRoot: &yes, SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
-			Containers: []corev1.Container{{
-				Name: "ask", Image: "ask:dev", ImagePullPolicy: corev1.PullIfNotPresent, Args: []string{url, prompt},
-				SecurityContext: &corev1.SecurityContext{AllowPrivilegeEscalation: &no, ReadOnlyRootFilesystem: &yes, Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}},
-			}},
+			RestartPolicy:                corev1.RestartPolicyNever,
+			AutomountServiceAccountToken: &no,
+			SecurityContext: &corev1.PodSecurityContext{
+				RunAsNonRoot:   &yes,
+				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+			},
+			Containers: []corev1.Container{
+				{
+					Name:            "ask",
+					Image:           "ask:dev",
+					ImagePullPolicy: corev1.PullIfNotPresent,
+					Args:            []string{url, prompt},
+					SecurityContext: &corev1.SecurityContext{
+						AllowPrivilegeEscalation: &no,
+						ReadOnlyRootFilesystem:   &yes,
+						Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+					},
+				},
+			},
 			ActiveDeadlineSeconds: new(int64(served / time.Second)),
 		},
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package kind
 
 import (
@@ -36,7 +38,8 @@ func (w *world) quickStart(t *testing.T) {
 	t.Helper()
 	text, err := os.ReadFile(quickStartFile)
 	require.NoError(t, err)
-	filled := strings.NewReplacer("ACR_REPO_HERE.azurecr.io/IMAGE_NAME_HERE", registryName+"/tuned/phi-3", "ACR_REGISTRY_SECRET_HERE", pushSecret).Replace(string(text))
+	filled := strings.NewReplacer("ACR_REPO_HERE.azurecr.io/IMAGE_NAME_HERE", registryName+"/tuned/phi-3", "ACR_REGISTRY_SECRET_HERE", pushSecret).
+		Replace(string(text))
 	file := filepath.Join(t.TempDir(), "workspace.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(filled), 0o600))
 	w.kubectl(t, "apply", "-f", file)
@@ -50,15 +53,26 @@ func (w *world) quickStart(t *testing.T) {
 	assert.Equal(t, output.Digest, workspace.Status.Tuning.Digest)
 	assert.Equal(t, "microsoft/Phi-3-mini-128k-instruct", output.BaseModel)
 	assert.NotEmpty(t, output.DatasetDigest)
-	assert.Equal(t, []string{"data/adapter_config.json", "data/adapter_model.safetensors"}, w.files(t, "tuned/phi-3@"+output.Digest))
+	assert.Equal(
+		t, []string{"data/adapter_config.json", "data/adapter_model.safetensors"}, w.files(t, "tuned/phi-3@"+output.Digest),
+	)
 
 	engine := w.servingPod(t, quickStartName).Spec
-	assert.Contains(t, strings.Join(engine.Containers[0].Args, " "), quickStartName+"=", "the engine is started with the adapter")
+	assert.Contains(
+		t, strings.Join(engine.Containers[0].Args, " "), quickStartName+"=", "the engine is started with the adapter",
+	)
 	i := slices.IndexFunc(engine.Volumes, func(v corev1.Volume) bool { return v.Image != nil })
 	require.GreaterOrEqual(t, i, 0, "the kubelet mounts the image, for it can")
 	assert.Contains(t, engine.Volumes[i].Image.Reference, output.Digest)
-	assert.JSONEq(t, fmt.Sprintf(`{"Result":"[phi-3-mini-128k-instruct + adapter sha256:%x] You asked: What is Kaito?"}`, sha256.Sum256(simtrainer.Weights())),
-		w.ask(t, quickStartName, "What is Kaito?"), "the engine has what was trained")
+	assert.JSONEq(
+		t,
+		fmt.Sprintf(
+			`{"Result":"[phi-3-mini-128k-instruct + adapter sha256:%x] You asked: What is Kaito?"}`,
+			sha256.Sum256(simtrainer.Weights()),
+		),
+		w.ask(t, quickStartName, "What is Kaito?"),
+		"the engine has what was trained",
+	)
 	t.Log("\n" + w.kubectl(t, "get", "workspaces,tuningjobs,machines,nodes,pods,services", "-o", "wide"))
 }
 
@@ -88,14 +102,20 @@ func (w *world) files(t *testing.T, path string) []string {
 func (w *world) servingPod(t *testing.T, workspace string) *corev1.Pod {
 	t.Helper()
 	pods := &corev1.PodList{}
-	require.NoError(t, w.client.List(t.Context(), pods, client.InNamespace(metav1.NamespaceDefault), client.MatchingLabels{kaitov1alpha1.LabelWorkspaceName: workspace}))
+	require.NoError(
+		t,
+		w.client.List(
+			t.Context(), pods, client.InNamespace(metav1.NamespaceDefault),
+			client.MatchingLabels{kaitov1alpha1.LabelWorkspaceName: workspace},
+		),
+	)
 	i := slices.IndexFunc(pods.Items, func(p corev1.Pod) bool { return p.Spec.Containers[0].Name == "engine" })
 	require.GreaterOrEqual(t, i, 0, "%d pods", len(pods.Items))
 	return &pods.Items[i]
 }
 
-// alone is a TuningJob with no Workspace, on a node that is there, in a namespace that enforces the strictest standard, whose
-// pod is evicted while it trains.
+// alone is a TuningJob with no Workspace, on a node that is there, in a namespace that enforces the strictest standard,
+// whose pod is evicted while it trains.
 func (w *world) alone(t *testing.T) {
 	t.Helper()
 	const namespace, name = "tuners", "alone"
@@ -117,10 +137,16 @@ func (w *world) alone(t *testing.T) {
 	}))
 	w.trains(t, namespace, name)
 	pods := &corev1.PodList{}
-	require.NoError(t, w.client.List(t.Context(), pods, client.InNamespace(namespace), client.MatchingLabels{batchv1.JobNameLabel: name}))
+	require.NoError(
+		t, w.client.List(t.Context(), pods, client.InNamespace(namespace), client.MatchingLabels{batchv1.JobNameLabel: name}),
+	)
 	require.Len(t, pods.Items, 1)
 	evicted := pods.Items[0]
-	require.NoError(t, w.client.SubResource("eviction").Create(t.Context(), &evicted, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: evicted.Name, Namespace: namespace}}))
+	require.NoError(
+		t,
+		w.client.SubResource("eviction").
+			Create(t.Context(), &evicted, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: evicted.Name, Namespace: namespace}}),
+	)
 
 	job := &tuningv1alpha1.TuningJob{}
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
@@ -133,10 +159,15 @@ func (w *world) alone(t *testing.T) {
 		assert.Zero(t, first.LostSteps, "it was given the time for a checkpoint")
 		t.Logf("evicted at step %d: %s, %s", first.ToStep, first.Reason, first.Message)
 	}
-	assert.Equal(t, []string{"data/adapter_config.json", "data/adapter_model.safetensors"}, w.files(t, "tuned/alone@"+job.Status.Output.Digest))
+	assert.Equal(
+		t, []string{"data/adapter_config.json", "data/adapter_model.safetensors"},
+		w.files(t, "tuned/alone@"+job.Status.Output.Digest),
+	)
 	policies := &networkingv1.NetworkPolicyList{}
 	require.NoError(t, w.client.List(t.Context(), policies, client.InNamespace(namespace)))
 	assert.Len(t, policies.Items, 1, "the job's pods are closed but for who asks for progress")
-	t.Log("\n" + w.kubectl(t, "get", "tuningjobs,jobs,pods,persistentvolumeclaims", "--namespace", namespace, "-o", "wide"))
+	t.Log(
+		"\n" + w.kubectl(t, "get", "tuningjobs,jobs,pods,persistentvolumeclaims", "--namespace", namespace, "-o", "wide"),
+	)
 	require.NoError(t, w.client.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}))
 }

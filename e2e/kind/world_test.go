@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package kind
 
 import (
@@ -52,8 +54,8 @@ const (
 	look      = time.Second
 )
 
-// engineNames returns the names under which nodes look for the catalogue's engines, which are simulated here. Where an image has a
-// digest, containerd looks by the digest and drops the tag.
+// engineNames returns the names under which nodes look for the catalogue's engines, which are simulated here. Where an
+// image has a digest, containerd looks by the digest and drops the tag.
 func engineNames(t *testing.T) []string {
 	t.Helper()
 	c, err := catalog.Load()
@@ -77,7 +79,8 @@ type world struct {
 	azure      *fakeazure.Server
 	client     client.Client
 	kubernetes kubernetes.Interface
-	// registry is host:port of the sources' registry from outside of the cluster; trusted the authority of the sources (PEM).
+	// registry is host:port of the sources' registry from outside of the cluster; trusted the authority of the sources
+	// (PEM).
 	registry string
 	trusted  []byte
 }
@@ -89,7 +92,9 @@ func start(t *testing.T) *world {
 	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
 	t.Cleanup(stop)
 	var err error
-	w.kind, err = kindcluster.Start(ctx, kindcluster.Options{Name: "kaito-e2e", Image: *nodeImage, Workers: 1, Spares: 2, Log: testLog{t}})
+	w.kind, err = kindcluster.Start(
+		ctx, kindcluster.Options{Name: "kaito-e2e", Image: *nodeImage, Workers: 1, Spares: 2, Log: testLog{t}},
+	)
 	require.NoError(t, err)
 	w.endOnInterrupt(t, ctx)
 	t.Cleanup(func() {
@@ -107,7 +112,8 @@ func start(t *testing.T) *world {
 	return w
 }
 
-// endOnInterrupt deletes the cluster with the test, or at once where somebody interrupts it: go would end the test, and leave the cluster.
+// endOnInterrupt deletes the cluster with the test, or at once where somebody interrupts it: go would end the test, and
+// leave the cluster.
 func (w *world) endOnInterrupt(t *testing.T, ctx context.Context) {
 	t.Helper()
 	t.Cleanup(func() { assert.NoError(t, w.kind.Stop()) })
@@ -159,7 +165,12 @@ func (w *world) startAzure(t *testing.T) {
 	w.azure, err = fakeazure.New(fakeazure.Options{
 		Dir: t.TempDir(), Nodes: machines, ARMAddress: address, EntraAddress: address,
 		Durations: fakeazure.Durations{
-			CreatePool: 2 * time.Second, Scale: 2 * time.Second, DeletePool: time.Second, DeleteMachines: time.Second, VMBoot: time.Second, NodeJoin: time.Second,
+			CreatePool:     2 * time.Second,
+			Scale:          2 * time.Second,
+			DeletePool:     time.Second,
+			DeleteMachines: time.Second,
+			VMBoot:         time.Second,
+			NodeJoin:       time.Second,
 		},
 	})
 	require.NoError(t, err)
@@ -167,8 +178,8 @@ func (w *world) startAzure(t *testing.T) {
 	t.Cleanup(func() { assert.NoError(t, w.azure.Stop()) })
 }
 
-// install does what a user does: kubectl apply -k, and the cloud's configuration as a ConfigMap. Where Workspaces are, engines
-// decide their own user, which the strictest standard does not allow.
+// install does what a user does: kubectl apply -k, and the cloud's configuration as a ConfigMap. Where Workspaces are,
+// engines decide their own user, which the strictest standard does not allow.
 func (w *world) install(t *testing.T) {
 	t.Helper()
 	w.kubectl(t, "label", "namespace", metav1.NamespaceDefault, "pod-security.kubernetes.io/enforce=baseline")
@@ -179,10 +190,19 @@ func (w *world) install(t *testing.T) {
 	require.NoError(t, err)
 	o := w.azure.Options()
 	config, err := yaml.Marshal(map[string]any{
-		"cloud": "Custom", "resourceManagerEndpoint": w.azure.ARMEndpoint(), "resourceManagerAudience": w.azure.ARMEndpoint(),
-		"authorityHost": w.azure.AuthorityHost(), "caFile": "/etc/gpu-provisioner/ca.crt", "disableInstanceDiscovery": true,
-		"subscriptionID": o.SubscriptionID, "resourceGroup": o.ResourceGroup, "clusterName": o.ClusterName,
-		"auth": "workloadIdentity", "tenantID": o.TenantID, "clientID": o.ClientID, "tokenFile": "/var/run/secrets/azure/tokens/azure-identity-token",
+		"cloud":                    "Custom",
+		"resourceManagerEndpoint":  w.azure.ARMEndpoint(),
+		"resourceManagerAudience":  w.azure.ARMEndpoint(),
+		"authorityHost":            w.azure.AuthorityHost(),
+		"caFile":                   "/etc/gpu-provisioner/ca.crt",
+		"disableInstanceDiscovery": true,
+		"subscriptionID":           o.SubscriptionID,
+		"resourceGroup":            o.ResourceGroup,
+		"clusterName":              o.ClusterName,
+		"auth":                     "workloadIdentity",
+		"tenantID":                 o.TenantID,
+		"clientID":                 o.ClientID,
+		"tokenFile":                "/var/run/secrets/azure/tokens/azure-identity-token",
 	})
 	require.NoError(t, err)
 	require.NoError(t, w.client.Create(t.Context(), &corev1.ConfigMap{
@@ -210,7 +230,9 @@ func (w *world) ready(t *testing.T, name string, within time.Duration) *kaitov1a
 	t.Helper()
 	workspace := &kaitov1alpha1.Workspace{}
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
-		require.NoError(c, w.client.Get(t.Context(), client.ObjectKey{Namespace: metav1.NamespaceDefault, Name: name}, workspace))
+		require.NoError(
+			c, w.client.Get(t.Context(), client.ObjectKey{Namespace: metav1.NamespaceDefault, Name: name}, workspace),
+		)
 		ready := conditions.Get(workspace, kaitov1alpha1.ConditionReady)
 		if assert.NotNil(c, ready) {
 			assert.Equal(c, metav1.ConditionTrue, ready.Status, "%s: %s", ready.Reason, ready.Message)

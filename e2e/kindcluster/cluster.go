@@ -1,5 +1,7 @@
-// Package kindcluster makes kind clusters with machines to spare: containers that run a kubelet but have not joined. They
-// are what a fake cloud boots.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package kindcluster makes kind clusters with machines to spare: containers that run a kubelet but have not joined.
+// They are what a fake cloud boots.
 package kindcluster
 
 import (
@@ -46,7 +48,10 @@ type Cluster struct {
 type ExistsError struct{ Name string }
 
 func (e *ExistsError) Error() string {
-	return fmt.Sprintf("a kind cluster %s is there already: delete it (kind delete cluster --name %s), or use it by its kubeconfig", e.Name, e.Name)
+	return fmt.Sprintf(
+		"a kind cluster %s is there already: delete it (kind delete cluster --name %s), or use it by its kubeconfig", e.Name,
+		e.Name,
+	)
 }
 
 const (
@@ -91,8 +96,15 @@ func Start(ctx context.Context, options Options) (_ *Cluster, err error) {
 // deleted for sure.
 func (c *Cluster) create(ctx context.Context, options Options) error {
 	create := []cluster.CreateOption{
-		cluster.CreateWithV1Alpha4Config(config(options.Workers + options.Spares)), cluster.CreateWithKubeconfigPath(c.Kubeconfig()),
-		cluster.CreateWithWaitForReady(readyWithin), cluster.CreateWithDisplayUsage(false), cluster.CreateWithDisplaySalutation(false),
+		cluster.CreateWithV1Alpha4Config(
+			config(options.Workers + options.Spares),
+		),
+		cluster.CreateWithKubeconfigPath(c.Kubeconfig()),
+		cluster.CreateWithWaitForReady(
+			readyWithin,
+		),
+		cluster.CreateWithDisplayUsage(false),
+		cluster.CreateWithDisplaySalutation(false),
 	}
 	if options.Image != "" {
 		create = append(create, cluster.CreateWithNodeImage(options.Image))

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package kindcluster
 
 import (
@@ -41,7 +43,9 @@ func (c *Cluster) park(count int) error {
 		if err := reset(node); err != nil {
 			return err
 		}
-		if _, err := c.Run("kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", "delete", "node", node.String()); err != nil {
+		if _, err := c.Run(
+			"kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", "delete", "node", node.String(),
+		); err != nil {
 			return err
 		}
 		c.spares = append(c.spares, node)
@@ -146,7 +150,7 @@ func (m *machines) putBack(name string) error {
 
 // joinConfiguration is what kind wrote for the container, as far as it is kept.
 type joinConfiguration struct {
-	metav1.TypeMeta  `json:",inline"`
+	metav1.TypeMeta  `               json:",inline"`
 	Discovery        map[string]any `json:"discovery"`
 	NodeRegistration registration   `json:"nodeRegistration"`
 }
@@ -213,11 +217,15 @@ func (m *machines) offer(ctx context.Context, vm fakeazure.VM) error {
 	if vm.GPU {
 		gpus = m.gpus(vm.Size)
 	}
-	patch, err := json.Marshal(map[string]any{"status": map[string]any{"capacity": map[string]any{"nvidia.com/gpu": fmt.Sprint(gpus)}}})
+	patch, err := json.Marshal(
+		map[string]any{"status": map[string]any{"capacity": map[string]any{"nvidia.com/gpu": fmt.Sprint(gpus)}}},
+	)
 	if err != nil {
 		return fmt.Errorf("writing the GPUs: %w", err)
 	}
-	_, err = m.client.CoreV1().Nodes().Patch(ctx, vm.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+	_, err = m.client.CoreV1().
+		Nodes().
+		Patch(ctx, vm.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
 	if err != nil {
 		return fmt.Errorf("offering the GPUs of Node %s: %w", vm.Name, err)
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package kindcluster
 
 import (
@@ -14,17 +16,25 @@ const hostsFolder = "/etc/containerd/certs.d/"
 // registryPatches have containerd look there, under the names that its configuration has before and since version 3.
 var registryPatches = []string{
 	"[plugins.\"io.containerd.grpc.v1.cri\".registry]\n  config_path = \"" + strings.TrimSuffix(hostsFolder, "/") + "\"\n",
-	"[plugins.\"io.containerd.cri.v1.images\".registry]\n  config_path = \"" + strings.TrimSuffix(hostsFolder, "/") + "\"\n",
+	"[plugins.\"io.containerd.cri.v1.images\".registry]\n  config_path = \"" + strings.TrimSuffix(
+		hostsFolder, "/",
+	) + "\"\n",
 }
 
-// Registry has every node, spares among them, find the registry of a name at an address (host:port), and trust its authority (PEM).
+// Registry has every node, spares among them, find the registry of a name at an address (host:port), and trust its
+// authority (PEM).
 func (c *Cluster) Registry(name, address string, authority []byte) error {
 	all, err := c.provider.ListInternalNodes(c.name)
 	if err != nil {
 		return fmt.Errorf("listing the nodes: %w", err)
 	}
 	folder := hostsFolder + name
-	hosts := fmt.Sprintf("server = \"https://%s\"\n[host.\"https://%s\"]\n  capabilities = [\"pull\", \"resolve\"]\n  ca = \"%s/ca.crt\"\n", address, address, folder)
+	hosts := fmt.Sprintf(
+		"server = \"https://%s\"\n[host.\"https://%s\"]\n  capabilities = [\"pull\", \"resolve\"]\n  ca = \"%s/ca.crt\"\n",
+		address,
+		address,
+		folder,
+	)
 	for _, node := range all {
 		if _, err := output(node, "mkdir", "-p", folder); err != nil {
 			return err

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package manifests_test applies what users apply: every kustomization of the repository, to a real API server.
 package manifests_test
 
@@ -26,9 +28,10 @@ import (
 	"kaito.sh/shared/test/eventually"
 )
 
-// TestEveryKustomizationAppliesStrictlyAndTwice catches fields that no API has, objects that an API server refuses, two overlays of one
-// operator that can't follow one another, and a second `kubectl apply` that would change something. The API server validates strictly, by the
-// schemas that it serves and its own rules beyond them; kubeconform would know less, and its schemas can't be had without the network.
+// TestEveryKustomizationAppliesStrictlyAndTwice catches fields that no API has, objects that an API server refuses, two
+// overlays of one operator that can't follow one another, and a second `kubectl apply` that would change something. The
+// API server validates strictly, by the schemas that it serves and its own rules beyond them; kubeconform would know
+// less, and its schemas can't be had without the network.
 func TestEveryKustomizationAppliesStrictlyAndTwice(t *testing.T) {
 	root := stacktest.Root(t)
 	c := cluster.ForTest(t, cluster.Options{CRDPaths: []string{monitoringDefinitions(t, root)}})
@@ -44,8 +47,8 @@ func TestEveryKustomizationAppliesStrictlyAndTwice(t *testing.T) {
 	}
 }
 
-// kustomizations are the folders that a user applies, those that others stand on first. Folders that are only parts lack namespaces of
-// their own, and samples are applied by the tests of their kinds.
+// kustomizations are the folders that a user applies, those that others stand on first. Folders that are only parts
+// lack namespaces of their own, and samples are applied by the tests of their kinds.
 func kustomizations(t *testing.T, root string) []string {
 	t.Helper()
 	var out []string
@@ -77,7 +80,8 @@ func everyOverlay(t *testing.T, root string) []string {
 		if entry.IsDir() && slices.Contains([]string{".git", "bin", "node_modules", "dist", "e2e", "hack"}, entry.Name()) {
 			return filepath.SkipDir
 		}
-		if entry.Name() == "kustomization.yaml" && strings.Contains(path, string(filepath.Separator)+"overlays"+string(filepath.Separator)) {
+		if entry.Name() == "kustomization.yaml" &&
+			strings.Contains(path, string(filepath.Separator)+"overlays"+string(filepath.Separator)) {
 			below, err := filepath.Rel(root, filepath.Dir(path))
 			out = append(out, below)
 			return err
@@ -87,7 +91,8 @@ func everyOverlay(t *testing.T, root string) []string {
 	return out
 }
 
-// monitoringDefinitions are the CRDs of Prometheus' operator, as its module has them: a ServiceMonitor and a PrometheusRule are validated by them.
+// monitoringDefinitions are the CRDs of Prometheus' operator, as its module has them: a ServiceMonitor and a
+// PrometheusRule are validated by them.
 func monitoringDefinitions(t *testing.T, root string) string {
 	t.Helper()
 	const module = "github.com/prometheus-operator/prometheus-operator"
@@ -107,8 +112,8 @@ func build(t *testing.T, root, folder string) []*unstructured.Unstructured {
 	return objects
 }
 
-// apply applies as `kubectl apply --server-side` does, and returns each object's version: its generation where it has one, since the
-// control plane writes the status of what it has just been given.
+// apply applies as `kubectl apply --server-side` does, and returns each object's version: its generation where it has
+// one, since the control plane writes the status of what it has just been given.
 func apply(t *testing.T, c client.Client, objects []*unstructured.Unstructured) map[string]string {
 	t.Helper()
 	versions := map[string]string{}
@@ -116,7 +121,9 @@ func apply(t *testing.T, c client.Client, objects []*unstructured.Unstructured) 
 		name := u.GetKind() + " " + u.GetNamespace() + "/" + u.GetName()
 		require.EventuallyWithT(t, func(collect *assert.CollectT) {
 			sent := u.DeepCopy()
-			err := c.Apply(t.Context(), client.ApplyConfigurationFromUnstructured(sent), client.FieldOwner("kubectl"), client.ForceOwnership)
+			err := c.Apply(
+				t.Context(), client.ApplyConfigurationFromUnstructured(sent), client.FieldOwner("kubectl"), client.ForceOwnership,
+			)
 			if meta.IsNoMatchError(err) {
 				require.NoError(collect, err) // its definition was applied just before
 			}

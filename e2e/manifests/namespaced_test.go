@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package manifests_test
 
 import (
@@ -26,12 +28,20 @@ func rightsOf(t *testing.T, objects []*unstructured.Unstructured, kind string) m
 	return out
 }
 
-// TestNamespacedModeHasTheRightsOfTheWholeClusterInOneNamespace catches a rule that was added to an operator's markers and not to its Role,
-// one that the Role has and nobody needs, and one in a ClusterRole that a Role could have.
+// TestNamespacedModeHasTheRightsOfTheWholeClusterInOneNamespace catches a rule that was added to an operator's markers
+// and not to its Role, one that the Role has and nobody needs, and one in a ClusterRole that a Role could have.
 func TestNamespacedModeHasTheRightsOfTheWholeClusterInOneNamespace(t *testing.T) {
 	root := stacktest.Root(t)
-	c := cluster.ForTest(t, cluster.Options{CRDPaths: []string{filepath.Join(root, "shared/api/crds"), filepath.Join(root, "gpu-provisioner/config/karpenter-crds"),
-		filepath.Join(root, "workspace-operator/internal/controller/testdata/inferencepool.yaml")}})
+	c := cluster.ForTest(
+		t,
+		cluster.Options{
+			CRDPaths: []string{
+				filepath.Join(root, "shared/api/crds"),
+				filepath.Join(root, "gpu-provisioner/config/karpenter-crds"),
+				filepath.Join(root, "workspace-operator/internal/controller/testdata/inferencepool.yaml"),
+			},
+		},
+	)
 	namespaced := namespacedResources(t, c)
 	for _, o := range []stack.Operator{stack.WorkspaceOperator, stack.TuningOperator} {
 		t.Run(string(o), func(t *testing.T) {
@@ -71,7 +81,8 @@ func namespacedResources(t *testing.T, c *cluster.Cluster) map[string]bool {
 	return out
 }
 
-// TestWhoBringsNodesGivesNoRightToAskForAny catches an overlay that leaves the workspace-operator a right on claims of nodes.
+// TestWhoBringsNodesGivesNoRightToAskForAny catches an overlay that leaves the workspace-operator a right on claims of
+// nodes.
 func TestWhoBringsNodesGivesNoRightToAskForAny(t *testing.T) {
 	root := stacktest.Root(t)
 	all := rightsOf(t, build(t, root, "workspace-operator/config/default"), "ClusterRole")
@@ -92,7 +103,9 @@ func TestNoOperatorReadsSecrets(t *testing.T) {
 				if r.Group != "" && r.Group != "*" || r.Resource != "secrets" && r.Resource != "*" {
 					continue
 				}
-				assert.Contains(t, []string{"create", "dryrun"}, r.Verb, "%s: a %s lets an operator %s Secrets", folder, kind, r.Verb) // see docs/adr/0004
+				assert.Contains(
+					t, []string{"create", "dryrun"}, r.Verb, "%s: a %s lets an operator %s Secrets", folder, kind, r.Verb,
+				) // see docs/adr/0004
 			}
 		}
 	}

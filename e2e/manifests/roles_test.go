@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package manifests_test
 
 import (
@@ -17,8 +19,8 @@ import (
 	"kaito.sh/shared/test/eventually"
 )
 
-// TestUsersGainOurKindsByTheClustersOwnRoles catches a user with the right to edit a namespace who can't make a Workspace in it, one who
-// may only view and can, and kinds of the whole cluster that a namespace's user could write.
+// TestUsersGainOurKindsByTheClustersOwnRoles catches a user with the right to edit a namespace who can't make a
+// Workspace in it, one who may only view and can, and kinds of the whole cluster that a namespace's user could write.
 func TestUsersGainOurKindsByTheClustersOwnRoles(t *testing.T) {
 	root := stacktest.Root(t)
 	c := cluster.ForTest(t, cluster.Options{ControllerManager: true}) // which aggregates roles
@@ -38,9 +40,11 @@ func TestUsersGainOurKindsByTheClustersOwnRoles(t *testing.T) {
 		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: "everywhere"}},
 	}))
 	may := func(ct require.TestingT, user, verb, namespace, group, resource, subresource string) bool {
-		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{User: user, ResourceAttributes: &authorizationv1.ResourceAttributes{
-			Namespace: namespace, Verb: verb, Group: group, Resource: resource, Subresource: subresource,
-		}}}
+		review := &authorizationv1.SubjectAccessReview{
+			Spec: authorizationv1.SubjectAccessReviewSpec{User: user, ResourceAttributes: &authorizationv1.ResourceAttributes{
+				Namespace: namespace, Verb: verb, Group: group, Resource: resource, Subresource: subresource,
+			}},
+		}
 		require.NoError(ct, api.Create(t.Context(), review))
 		return review.Status.Allowed
 	}
@@ -58,11 +62,20 @@ func TestUsersGainOurKindsByTheClustersOwnRoles(t *testing.T) {
 	} {
 		require.EventuallyWithT(t, func(ct *assert.CollectT) { // the controller manager takes a moment
 			for _, user := range everyone {
-				assert.Equal(ct, slices.Contains(kind.readers, user), may(ct, user, "watch", kind.namespace, kind.group, kind.resource, ""), "%s watches %s", user, kind.resource)
+				assert.Equal(
+					ct, slices.Contains(kind.readers, user), may(ct, user, "watch", kind.namespace, kind.group, kind.resource, ""),
+					"%s watches %s", user, kind.resource,
+				)
 				for _, verb := range []string{"create", "patch", "delete"} {
-					assert.Equal(ct, slices.Contains(kind.writers, user), may(ct, user, verb, kind.namespace, kind.group, kind.resource, ""), "%s: %s %s", user, verb, kind.resource)
+					assert.Equal(
+						ct, slices.Contains(kind.writers, user), may(ct, user, verb, kind.namespace, kind.group, kind.resource, ""),
+						"%s: %s %s", user, verb, kind.resource,
+					)
 				}
-				assert.False(ct, may(ct, user, "update", kind.namespace, kind.group, kind.resource, "status"), "%s writes the status of %s", user, kind.resource)
+				assert.False(
+					ct, may(ct, user, "update", kind.namespace, kind.group, kind.resource, "status"), "%s writes the status of %s",
+					user, kind.resource,
+				)
 			}
 		}, eventually.Short, eventually.Tick)
 	}

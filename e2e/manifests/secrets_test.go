@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package manifests_test
 
 import (
@@ -18,7 +20,8 @@ import (
 	"kaito.sh/shared/test/eventually"
 )
 
-// TestARenamedOperatorStillMayNotCreateSecrets catches a policy that knows the operator by a name, which an overlay changes.
+// TestARenamedOperatorStillMayNotCreateSecrets catches a policy that knows the operator by a name, which an overlay
+// changes.
 func TestARenamedOperatorStillMayNotCreateSecrets(t *testing.T) {
 	root := stacktest.Root(t)
 	for _, folder := range []string{

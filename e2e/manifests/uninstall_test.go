@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package manifests_test
 
 import (
@@ -34,8 +36,8 @@ const made = `
    requirements: [{key: node.kubernetes.io/instance-type, operator: In, values: [Standard_NC6s_v3]}]}}
 `
 
-// TestUninstallingKeepsEverybodysObjects catches definitions that go with an operator, and take every Workspace and every node along: by the
-// documented way, and by the natural one that forgets the selector.
+// TestUninstallingKeepsEverybodysObjects catches definitions that go with an operator, and take every Workspace and
+// every node along: by the documented way, and by the natural one that forgets the selector.
 func TestUninstallingKeepsEverybodysObjects(t *testing.T) {
 	root := stacktest.Root(t)
 	c := cluster.ForTest(t, cluster.Options{ControllerManager: true}) // which deletes what is in a namespace
@@ -47,7 +49,8 @@ func TestUninstallingKeepsEverybodysObjects(t *testing.T) {
 	binary, err := cluster.Binary("kubectl")
 	require.NoError(t, err)
 	kubectl := func(args ...string) (string, error) {
-		out, err := exec.CommandContext(t.Context(), binary, append([]string{"--kubeconfig=" + c.Kubeconfig()}, args...)...).CombinedOutput()
+		out, err := exec.CommandContext(t.Context(), binary, append([]string{"--kubeconfig=" + c.Kubeconfig()}, args...)...).
+			CombinedOutput()
 		return string(out), err
 	}
 	everything := filepath.Join(root, "config/all")
@@ -110,7 +113,12 @@ func TestUninstallingKeepsEverybodysObjects(t *testing.T) {
 	// On purpose, as the message says.
 	out, err = kubectl("label", "crd", "workspaces.kaito.sh", "kaito.sh/uninstall-")
 	require.NoError(t, err, out)
-	require.NoError(t, api.Delete(t.Context(), &apiextensionsv1.CustomResourceDefinition{ObjectMeta: metav1.ObjectMeta{Name: "workspaces.kaito.sh"}}))
+	require.NoError(
+		t,
+		api.Delete(
+			t.Context(), &apiextensionsv1.CustomResourceDefinition{ObjectMeta: metav1.ObjectMeta{Name: "workspaces.kaito.sh"}},
+		),
+	)
 
 	// A namespace of users' objects stays, too.
 	var namespaces []string

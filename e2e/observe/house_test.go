@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package observe_test
 
 import (
@@ -20,8 +22,8 @@ import (
 	"kaito.sh/shared/test/eventually"
 )
 
-// TestTheOtherOperatorsAlertsAndDashboardsAreOfMetricsThatAreThere has Workspaces live through what there is to tell: a node that can't be had,
-// an attempt to tune that is lost, a model that is tuned and served.
+// TestTheOtherOperatorsAlertsAndDashboardsAreOfMetricsThatAreThere has Workspaces live through what there is to tell: a
+// node that can't be had, an attempt to tune that is lost, a model that is tuned and served.
 func TestTheOtherOperatorsAlertsAndDashboardsAreOfMetricsThatAreThere(t *testing.T) {
 	plain := []string{"--leader-elect=false", "--metrics-secure=false"}
 	args := map[stack.Operator][]string{}
@@ -30,17 +32,23 @@ func TestTheOtherOperatorsAlertsAndDashboardsAreOfMetricsThatAreThere(t *testing
 	}
 	var s *stack.Stack
 	var lost atomic.Bool
-	s = stacktest.Start(t, stack.Options{Args: args, Play: func(ctx context.Context, pod *corev1.Pod) (cluster.Outcome, error) {
-		if !lost.Swap(true) {
-			return cluster.Outcome{"train": {After: 500 * time.Millisecond, ExitCode: 137, Reason: "Error"}}, nil
-		}
-		return s.TrainAndPush(ctx, pod)
-	}})
+	s = stacktest.Start(
+		t,
+		stack.Options{Args: args, Play: func(ctx context.Context, pod *corev1.Pod) (cluster.Outcome, error) {
+			if !lost.Swap(true) {
+				return cluster.Outcome{"train": {After: 500 * time.Millisecond, ExitCode: 137, Reason: "Error"}}, nil
+			}
+			return s.TrainAndPush(ctx, pod)
+		}},
+	)
 	s.Azure.SetQuota(map[string]fakeazure.Quota{"StandardNCADSA100v4Family": {Limit: 10}})
 	require.NoError(t, s.Client.Create(t.Context(), &kaitov1alpha1.Workspace{
 		ObjectMeta: metav1.ObjectMeta{Name: "poor", Namespace: stacktest.Namespace},
-		Resource:   kaitov1alpha1.ResourceSpec{InstanceType: a100, LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "poor"}}},
-		Inference:  &kaitov1alpha1.InferenceSpec{Preset: &kaitov1alpha1.PresetSpec{Name: "phi-4-mini-instruct"}},
+		Resource: kaitov1alpha1.ResourceSpec{
+			InstanceType:  a100,
+			LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "poor"}},
+		},
+		Inference: &kaitov1alpha1.InferenceSpec{Preset: &kaitov1alpha1.PresetSpec{Name: "phi-4-mini-instruct"}},
 	}))
 	stacktest.QuickStart(t, s)
 	stacktest.EventuallyWorkspace(t, s, stacktest.QuickStartName, stacktest.Ready)
@@ -49,7 +57,10 @@ func TestTheOtherOperatorsAlertsAndDashboardsAreOfMetricsThatAreThere(t *testing
 	} {
 		require.EventuallyWithT(t, func(c *assert.CollectT) { // counters follow the status
 			served := names(scrapeFrom(c, s.Metrics[o]))
-			assert.True(c, served["kaito_workspace_failed_attempts_total"] || served["kaito_tuningjob_attempts_total"], "%s tells of no attempt", o)
+			assert.True(
+				c, served["kaito_workspace_failed_attempts_total"] || served["kaito_tuningjob_attempts_total"],
+				"%s tells of no attempt", o,
+			)
 		}, eventually.Short, eventually.Tick)
 		served := names(scrapeFrom(t, s.Metrics[o]))
 		alertsAreOf(t, o, served)

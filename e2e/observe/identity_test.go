@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package observe_test
 
 import (
@@ -47,7 +49,9 @@ func startOwn(t *testing.T, token string) *own {
 	raw, err = yaml.Marshal(config)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "azure.yaml"), raw, 0o600))
-	kubeconfig, err := house.Cluster.ServiceAccountKubeconfig(t.Context(), stack.GPUProvisioner.Namespace(), stack.GPUProvisioner.ServiceAccount())
+	kubeconfig, err := house.Cluster.ServiceAccountKubeconfig(
+		t.Context(), stack.GPUProvisioner.Namespace(), stack.GPUProvisioner.ServiceAccount(),
+	)
 	require.NoError(t, err)
 	binary, err := filepath.Abs(filepath.Join(root, "bin", "gpu-provisioner"))
 	require.NoError(t, err)
@@ -57,8 +61,13 @@ func startOwn(t *testing.T, token string) *own {
 	o.process, err = launcher.Start(process.Spec{
 		Name: "gpu-provisioner", Binary: binary,
 		Args: append([]string{
-			"--kubeconfig=" + kubeconfig, "--azure-config=" + filepath.Join(dir, "azure.yaml"), "--namespace=" + stack.GPUProvisioner.Namespace(),
-			"--leader-elect=false", "--health-probe-bind-address=" + o.probes, "--metrics-bind-address=0", "--zap-log-level=debug",
+			"--kubeconfig=" + kubeconfig,
+			"--azure-config=" + filepath.Join(dir, "azure.yaml"),
+			"--namespace=" + stack.GPUProvisioner.Namespace(),
+			"--leader-elect=false",
+			"--health-probe-bind-address=" + o.probes,
+			"--metrics-bind-address=0",
+			"--zap-log-level=debug",
 		}, flags...),
 	})
 	require.NoError(t, err)

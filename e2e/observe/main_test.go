@@ -1,6 +1,8 @@
-// Package observe_test looks at the gpu-provisioner as people, Prometheus and Azure see it: its readiness, its metrics, the rules and the
-// dashboard that are made of them, and the agent pools that it asks for. The built binary runs with the rights of its own service account
-// on a real API server and a fake Azure.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package observe_test looks at the gpu-provisioner as people, Prometheus and Azure see it: its readiness, its metrics,
+// the rules and the dashboard that are made of them, and the agent pools that it asks for. The built binary runs with
+// the rights of its own service account on a real API server and a fake Azure.
 package observe_test
 
 import (
@@ -28,7 +30,8 @@ const (
 	root = "../.."
 	a100 = "Standard_NC24ads_A100_v4"
 	t4   = "Standard_NC4as_T4_v3"
-	// journey bounds what passes through Karpenter's core, which drains for five seconds and asks every five, and through Azure.
+	// journey bounds what passes through Karpenter's core, which drains for five seconds and asks every five, and through
+	// Azure.
 	journey = 2 * eventually.Long
 )
 
@@ -40,8 +43,14 @@ var house struct {
 
 // flags are the operator's: its defaults are for an Azure that takes minutes.
 var flags = []string{
-	"--gather=200ms", "--surplus-grace=3s", "--refresh-active=1s", "--refresh-idle=3s", "--node-join-timeout=30s", "--gpu-ready-timeout=3s",
-	"--metrics-secure=false", "--azure-call-rate=100", // and no limit on the other side: package scale is about limits
+	"--gather=200ms",
+	"--surplus-grace=3s",
+	"--refresh-active=1s",
+	"--refresh-idle=3s",
+	"--node-join-timeout=30s",
+	"--gpu-ready-timeout=3s",
+	"--metrics-secure=false",
+	"--azure-call-rate=100", // and no limit on the other side: package scale is about limits
 }
 
 func TestMain(m *testing.M) {
@@ -58,14 +67,19 @@ func machine(name, size string, change ...func(*karpenterv1alpha5.Machine)) *kar
 		return corev1.NodeSelectorRequirement{Key: key, Operator: corev1.NodeSelectorOpIn, Values: []string{value}}
 	}
 	m := &karpenterv1alpha5.Machine{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{karpenterv1alpha5.LabelProvisionerName: "default"}},
+		ObjectMeta: metav1.ObjectMeta{
+			Name:   name,
+			Labels: map[string]string{karpenterv1alpha5.LabelProvisionerName: "default"},
+		},
 		Spec: karpenterv1alpha5.MachineSpec{
 			Taints: []corev1.Taint{{Key: "sku", Value: "gpu", Effect: corev1.TaintEffectNoSchedule}},
 			Requirements: []corev1.NodeSelectorRequirement{
 				in(corev1.LabelInstanceTypeStable, size), in(corev1.LabelOSStable, "linux"), in(corev1.LabelArchStable, "amd64"),
 				in("kaito.sh/machine-type", "gpu"),
 			},
-			Resources: karpenterv1alpha5.ResourceRequirements{Requests: corev1.ResourceList{"nvidia.com/gpu": resource.MustParse("1")}},
+			Resources: karpenterv1alpha5.ResourceRequirements{
+				Requests: corev1.ResourceList{"nvidia.com/gpu": resource.MustParse("1")},
+			},
 		},
 	}
 	for _, c := range change {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package observe_test
 
 import (
@@ -53,7 +55,14 @@ func scrapeFrom(t require.TestingT, address string) []sample {
 				}
 				continue
 			}
-			out = append(out, sample{name, labels, m.GetGauge().GetValue() + m.GetCounter().GetValue() + m.GetUntyped().GetValue() + m.GetSummary().GetSampleSum()})
+			out = append(
+				out,
+				sample{
+					name,
+					labels,
+					m.GetGauge().GetValue() + m.GetCounter().GetValue() + m.GetUntyped().GetValue() + m.GetSummary().GetSampleSum(),
+				},
+			)
 		}
 	}
 	return out
@@ -79,7 +88,8 @@ func eventuallyMetrics(t *testing.T, check func(*assert.CollectT, []sample)) {
 	require.EventuallyWithT(t, func(c *assert.CollectT) { check(c, scrape(c)) }, journey, 4*eventually.Tick)
 }
 
-// orphans are machines in a pool that bears this operator's tags and that no claim asked for: what a killed process might leave.
+// orphans are machines in a pool that bears this operator's tags and that no claim asked for: what a killed process
+// might leave.
 func orphans(t *testing.T, count int) {
 	t.Helper()
 	house.Azure.AddForeignPool("gorphaned0", t4, count, map[string]string{
@@ -90,7 +100,11 @@ func orphans(t *testing.T, count int) {
 func TestOrphanedMachinesAreCountedUntilTheyAreGone(t *testing.T) {
 	before := value(scrape(t), "gpu_provisioner_orphaned_node_seconds_total")
 	deleted := value(scrape(t), "gpu_provisioner_surplus_machines_deleted_total")
-	others := map[string]string{"kaito.sh_managed-by": "gpu-provisioner", "kaito.sh_pool-key": "elsewhere", "kaito.sh_cluster-uid": "another cluster's"}
+	others := map[string]string{
+		"kaito.sh_managed-by":  "gpu-provisioner",
+		"kaito.sh_pool-key":    "elsewhere",
+		"kaito.sh_cluster-uid": "another cluster's",
+	}
 	house.Azure.AddForeignPool("gelsewhere0", t4, 3, others)
 	orphans(t, 2)
 	eventuallyMetrics(t, func(c *assert.CollectT, s []sample) {
@@ -104,7 +118,9 @@ func TestOrphanedMachinesAreCountedUntilTheyAreGone(t *testing.T) {
 	assert.InDelta(t, 2, value(scrape(t), "gpu_provisioner_surplus_machines_deleted_total")-deleted, 0)
 	pools := house.Azure.State().Pools
 	require.Len(t, pools, 1)
-	assert.Equal(t, "gelsewhere0", pools[0].Name, "what an operator of another cluster made is neither counted nor touched")
+	assert.Equal(
+		t, "gelsewhere0", pools[0].Name, "what an operator of another cluster made is neither counted nor touched",
+	)
 	assert.Len(t, pools[0].Machines, 3)
 	house.Azure.RemovePool("gelsewhere0")
 }
@@ -120,13 +136,18 @@ func live(t *testing.T) {
 	house.Azure.AddFault(fakeazure.Fault{Verb: "listUsages", Times: 1, Kind: "ServerError"})
 	house.Azure.AddFault(fakeazure.Fault{Verb: "putPool", Size: "Standard_NC6s_v3", Times: 1, Kind: "AllocationFailed"})
 	house.Azure.AddFault(fakeazure.Fault{Size: "Standard_NC8as_T4_v3", Times: 1, NoGPU: true})
-	ask(t, machine("good", t4), machine("poor", a100), machine("scarce", "Standard_NC6s_v3"), machine("blind", "Standard_NC8as_T4_v3"))
+	ask(
+		t, machine("good", t4), machine("poor", a100), machine("scarce", "Standard_NC6s_v3"),
+		machine("blind", "Standard_NC8as_T4_v3"),
+	)
 	ready(t, "good")
 	condition(t, "poor", karpenterv1alpha5.ConditionMachineLaunched, corev1.ConditionFalse, "QuotaExceeded")
 	condition(t, "scarce", karpenterv1alpha5.ConditionMachineLaunched, corev1.ConditionFalse, "CapacityUnavailable")
 	condition(t, "blind", karpenterv1alpha5.ConditionMachineInitialized, corev1.ConditionFalse, "AcceleratorNotReady")
 	orphans(t, 1)
-	eventuallyMetrics(t, func(c *assert.CollectT, s []sample) { assert.Positive(c, value(s, "gpu_provisioner_orphaned_nodes")) })
+	eventuallyMetrics(
+		t, func(c *assert.CollectT, s []sample) { assert.Positive(c, value(s, "gpu_provisioner_orphaned_nodes")) },
+	)
 	empty(t)
 	house.Azure.ClearFaults()
 	house.Azure.SetQuota(map[string]fakeazure.Quota{"StandardNCADSA100v4Family": {Limit: 100_000}})

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package observe_test
 
 import (
@@ -23,7 +25,10 @@ func TestWhatAClassAndAMachineSayReachesTheAgentPool(t *testing.T) {
 	)
 	requiring := func(key, value string) func(*asked) {
 		return func(m *asked) {
-			m.Spec.Requirements = append(m.Spec.Requirements, corev1.NodeSelectorRequirement{Key: key, Operator: corev1.NodeSelectorOpIn, Values: []string{value}})
+			m.Spec.Requirements = append(
+				m.Spec.Requirements,
+				corev1.NodeSelectorRequirement{Key: key, Operator: corev1.NodeSelectorOpIn, Values: []string{value}},
+			)
 		}
 	}
 	spot := requiring("karpenter.sh/capacity-type", "spot")
@@ -40,28 +45,91 @@ func TestWhatAClassAndAMachineSayReachesTheAgentPool(t *testing.T) {
 		machine func(*asked)
 		want    map[string]any // nil: not there
 	}{
-		{"nothing", class{}, nil, map[string]any{
-			"scaleSetPriority": "Regular", "scaleSetEvictionPolicy": nil, "availabilityZones": nil, "osType": "Linux", "osSKU": "Ubuntu", "osDiskSizeGB": 128.0,
-			"osDiskType": "Managed", "gpuProfile": map[string]any{"driver": "Install"}, "gpuInstanceProfile": nil, "mode": "User", "scaleDownMode": "Delete",
-			"enableAutoScaling": false, "nodeTaints": []any{"sku=gpu:NoSchedule"}, "maxPods": nil, "vnetSubnetID": nil, "capacityReservationGroupID": nil,
-		}},
-		{"spot", class{}, spot, map[string]any{"scaleSetPriority": "Spot", "scaleSetEvictionPolicy": "Delete", "spotMaxPrice": nil}},
+		{
+			"nothing",
+			class{},
+			nil,
+			map[string]any{
+				"scaleSetPriority":           "Regular",
+				"scaleSetEvictionPolicy":     nil,
+				"availabilityZones":          nil,
+				"osType":                     "Linux",
+				"osSKU":                      "Ubuntu",
+				"osDiskSizeGB":               128.0,
+				"osDiskType":                 "Managed",
+				"gpuProfile":                 map[string]any{"driver": "Install"},
+				"gpuInstanceProfile":         nil,
+				"mode":                       "User",
+				"scaleDownMode":              "Delete",
+				"enableAutoScaling":          false,
+				"nodeTaints":                 []any{"sku=gpu:NoSchedule"},
+				"maxPods":                    nil,
+				"vnetSubnetID":               nil,
+				"capacityReservationGroupID": nil,
+			},
+		},
+		{
+			"spot",
+			class{},
+			spot,
+			map[string]any{"scaleSetPriority": "Spot", "scaleSetEvictionPolicy": "Delete", "spotMaxPrice": nil},
+		},
 		{"spot-price", class{SpotMaxPrice: "1.5"}, spot, map[string]any{"scaleSetPriority": "Spot", "spotMaxPrice": 1.5}},
 		{"spot-any-price", class{SpotMaxPrice: "-1"}, spot, map[string]any{"spotMaxPrice": -1.0}},
-		{"price-without-spot", class{SpotMaxPrice: "1.5"}, nil, map[string]any{"scaleSetPriority": "Regular", "spotMaxPrice": nil}},
+		{
+			"price-without-spot",
+			class{SpotMaxPrice: "1.5"},
+			nil,
+			map[string]any{"scaleSetPriority": "Regular", "spotMaxPrice": nil},
+		},
 		{"zone-of-class", class{Zones: []string{"2"}}, nil, map[string]any{"availabilityZones": []any{"2"}}},
-		{"zone-of-machine", class{}, requiring(corev1.LabelTopologyZone, "eastus-3"), map[string]any{"availabilityZones": []any{"3"}}},
-		{"mig", class{}, func(m *asked) { m.Labels["kaito.sh/mig-profile"] = "MIG1g" }, map[string]any{"gpuInstanceProfile": "MIG1g"}},
-		{"driver-none", class{GPUDriver: nodeclassv1alpha1.GPUDriverNone}, nil, map[string]any{"gpuProfile": map[string]any{"driver": "None"}}},
-		{"driver-install", class{GPUDriver: nodeclassv1alpha1.GPUDriverInstall}, nil, map[string]any{"gpuProfile": map[string]any{"driver": "Install"}}},
-		{"azure-linux", class{ImageFamily: nodeclassv1alpha1.ImageFamilyAzureLinux}, nil, map[string]any{"osType": "Linux", "osSKU": "AzureLinux"}},
-		{"disk-of-class", class{OSDiskSizeGiB: ptr.To[int32](512)}, disk("ephemeral-storage", "900Gi"), map[string]any{"osDiskSizeGB": 512.0}},
+		{
+			"zone-of-machine",
+			class{},
+			requiring(corev1.LabelTopologyZone, "eastus-3"),
+			map[string]any{"availabilityZones": []any{"3"}},
+		},
+		{
+			"mig",
+			class{},
+			func(m *asked) { m.Labels["kaito.sh/mig-profile"] = "MIG1g" },
+			map[string]any{"gpuInstanceProfile": "MIG1g"},
+		},
+		{
+			"driver-none",
+			class{GPUDriver: nodeclassv1alpha1.GPUDriverNone},
+			nil,
+			map[string]any{"gpuProfile": map[string]any{"driver": "None"}},
+		},
+		{
+			"driver-install",
+			class{GPUDriver: nodeclassv1alpha1.GPUDriverInstall},
+			nil,
+			map[string]any{"gpuProfile": map[string]any{"driver": "Install"}},
+		},
+		{
+			"azure-linux",
+			class{ImageFamily: nodeclassv1alpha1.ImageFamilyAzureLinux},
+			nil,
+			map[string]any{"osType": "Linux", "osSKU": "AzureLinux"},
+		},
+		{
+			"disk-of-class",
+			class{OSDiskSizeGiB: ptr.To[int32](512)},
+			disk("ephemeral-storage", "900Gi"),
+			map[string]any{"osDiskSizeGB": 512.0},
+		},
 		{"disk-of-machine", class{}, disk("ephemeral-storage", "300Gi"), map[string]any{"osDiskSizeGB": 300.0}},
 		{"disk-as-kaito", class{}, disk("storage", "400Gi"), map[string]any{"osDiskSizeGB": 400.0}},
 		{"disk-type", class{OSDiskType: nodeclassv1alpha1.OSDiskEphemeral}, nil, map[string]any{"osDiskType": "Ephemeral"}},
 		{"subnet", class{SubnetID: subnet}, nil, map[string]any{"vnetSubnetID": subnet}},
 		{"max-pods", class{MaxPods: ptr.To[int32](30)}, nil, map[string]any{"maxPods": 30.0}},
-		{"reservation", class{CapacityReservationGroupID: reservation}, nil, map[string]any{"capacityReservationGroupID": reservation}},
+		{
+			"reservation",
+			class{CapacityReservationGroupID: reservation},
+			nil,
+			map[string]any{"capacityReservationGroupID": reservation},
+		},
 		{"taints", class{}, func(m *asked) {
 			m.Spec.Taints = append(m.Spec.Taints, corev1.Taint{Key: "team", Value: "ml", Effect: corev1.TaintEffectNoExecute})
 		}, map[string]any{"nodeTaints": []any{"sku=gpu:NoSchedule", "team=ml:NoExecute"}}},
@@ -69,7 +137,12 @@ func TestWhatAClassAndAMachineSayReachesTheAgentPool(t *testing.T) {
 	for _, row := range rows {
 		spec := row.class
 		spec.Tags = map[string]string{"row": row.name} // users' tags, by which the pool is found
-		require.NoError(t, house.Client.Create(t.Context(), &nodeclassv1alpha1.KaitoNodeClass{ObjectMeta: metav1.ObjectMeta{Name: row.name}, Spec: spec}))
+		require.NoError(
+			t,
+			house.Client.Create(
+				t.Context(), &nodeclassv1alpha1.KaitoNodeClass{ObjectMeta: metav1.ObjectMeta{Name: row.name}, Spec: spec},
+			),
+		)
 		m := machine("m-"+row.name, t4)
 		m.Spec.MachineTemplateRef = &karpenterv1alpha5.MachineTemplateRef{Kind: "KaitoNodeClass", Name: row.name}
 		if row.machine != nil {
@@ -103,5 +176,8 @@ func TestWhatAClassAndAMachineSayReachesTheAgentPool(t *testing.T) {
 	}
 	empty(t)
 	require.NoError(t, house.Client.DeleteAllOf(t.Context(), &nodeclassv1alpha1.KaitoNodeClass{}))
-	require.NoError(t, house.Client.Create(t.Context(), &nodeclassv1alpha1.KaitoNodeClass{ObjectMeta: metav1.ObjectMeta{Name: "default"}}))
+	require.NoError(
+		t,
+		house.Client.Create(t.Context(), &nodeclassv1alpha1.KaitoNodeClass{ObjectMeta: metav1.ObjectMeta{Name: "default"}}),
+	)
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package observe_test
 
 import (
@@ -24,7 +26,8 @@ func monitoring(t *testing.T, o stack.Operator, file string) []byte {
 	return text
 }
 
-// metricsOf parses a PromQL expression and lists the metrics that it selects. Grafana fills in its variables before Prometheus sees them.
+// metricsOf parses a PromQL expression and lists the metrics that it selects. Grafana fills in its variables before
+// Prometheus sees them.
 func metricsOf(t *testing.T, expression string) []string {
 	t.Helper()
 	filled := strings.NewReplacer("$__rate_interval", "5m", "$namespace", "gpu-provisioner-system").Replace(expression)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package provisioner_test
 
 import (
@@ -14,7 +16,8 @@ import (
 )
 
 var allocationFailed = &fakeazure.Failure{
-	Code: "AllocationFailed", Message: "Allocation failed. We do not have sufficient capacity for the requested VM size in this region.",
+	Code:    "AllocationFailed",
+	Message: "Allocation failed. We do not have sufficient capacity for the requested VM size in this region.",
 }
 
 func TestAnAllocationThatFailsInPartLaunchesWhatArrivedAndTellsTheRestWhy(t *testing.T) {
@@ -43,7 +46,9 @@ func TestAnAllocationThatFailsInPartLaunchesWhatArrivedAndTellsTheRestWhy(t *tes
 	w.fails("ws4", karpenterv1alpha5.ConditionMachineLaunched, "CapacityUnavailable")
 	assert.Len(t, w.azure.State().Writes, writes, "what failed is remembered: Azure is not asked again")
 	shown := &corev1.ConfigMap{}
-	require.NoError(t, w.client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "gpu-provisioner-offerings"}, shown))
+	require.NoError(
+		t, w.client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "gpu-provisioner-offerings"}, shown),
+	)
 	assert.Contains(t, shown.Data, "offering."+a100+".regional.on-demand")
 	w.crash()
 	w.start()
@@ -78,7 +83,13 @@ func TestAzureThatFailsNowAndThenIsAskedAgain(t *testing.T) {
 	} {
 		w.azure.AddFault(fakeazure.Fault{Verb: "putPool", Times: 1, Error: &failure})
 	}
-	w.azure.AddFault(fakeazure.Fault{Verb: "listMachines", Times: 1, Error: &fakeazure.Failure{HTTP: 503, Code: "ServiceUnavailable", Message: "oops"}})
+	w.azure.AddFault(
+		fakeazure.Fault{
+			Verb:  "listMachines",
+			Times: 1,
+			Error: &fakeazure.Failure{HTTP: 503, Code: "ServiceUnavailable", Message: "oops"},
+		},
+	)
 	w.ask("ws1")
 	w.ready("ws1")
 	assert.Len(t, w.azure.State().Pools, 1)
@@ -91,7 +102,8 @@ func TestAnOperationThatHangsIsAbortedAndTheMachineSaysWhy(t *testing.T) {
 	w.eventually("the operation is aborted", func() bool { return w.writes("abort") == 1 })
 	w.eventually("the Machine says why it waits", func() bool {
 		reason := w.condition("ws1", karpenterv1alpha5.ConditionMachineLaunched).Reason
-		return reason == "OperationTimedOut" || w.condition("ws1", karpenterv1alpha5.ConditionReady).Status == corev1.ConditionTrue
+		return reason == "OperationTimedOut" ||
+			w.condition("ws1", karpenterv1alpha5.ConditionReady).Status == corev1.ConditionTrue
 	})
 	w.ready("ws1")
 }
@@ -157,7 +169,9 @@ func TestAPoolThatSomebodyDeletesIsToldToTheOwnersOfItsMachines(t *testing.T) {
 func TestAnIdentityWithoutRightsIsNamedWithWhatToDo(t *testing.T) {
 	w := newWorld(t, nil)
 	w.azure.AddFault(fakeazure.Fault{Verb: "putPool", Times: 1, Error: &fakeazure.Failure{
-		HTTP: 403, Code: "AuthorizationFailed", ARM: true,
+		HTTP:    403,
+		Code:    "AuthorizationFailed",
+		ARM:     true,
 		Message: "The client does not have authorization to perform action 'Microsoft.ContainerService/managedClusters/agentPools/write'.",
 	}})
 	w.ask("ws1")
@@ -165,6 +179,9 @@ func TestAnIdentityWithoutRightsIsNamedWithWhatToDo(t *testing.T) {
 		c := w.condition("ws1", karpenterv1alpha5.ConditionMachineLaunched)
 		return c.Reason == "IdentityUnauthorized" && strings.Contains(c.Message, "az role assignment create")
 	})
-	assert.Equal(t, corev1.ConditionUnknown, w.condition("ws1", karpenterv1alpha5.ConditionMachineLaunched).Status, "it has not failed")
+	assert.Equal(
+		t, corev1.ConditionUnknown, w.condition("ws1", karpenterv1alpha5.ConditionMachineLaunched).Status,
+		"it has not failed",
+	)
 	w.ready("ws1")
 }

@@ -1,5 +1,8 @@
-// Package provisioner_test runs the built gpu-provisioner as a process, with the rights that its RBAC file grants, against a real API
-// server and a fake Azure that speaks the real protocol. The promises of package invariant are checked all along.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package provisioner_test runs the built gpu-provisioner as a process, with the rights that its RBAC file grants,
+// against a real API server and a fake Azure that speaks the real protocol. The promises of package invariant are
+// checked all along.
 package provisioner_test
 
 import (
@@ -38,7 +41,8 @@ func run(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(folder) }() // a leftover in the temporary folder is no failure
 	shared.binary = filepath.Join(folder, "gpu-provisioner")
-	if out, err := exec.Command("go", "build", "-o", shared.binary, "kaito.sh/gpu-provisioner/cmd").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", shared.binary, "kaito.sh/gpu-provisioner/cmd").
+		CombinedOutput(); err != nil {
 		return failed(fmt.Errorf("building the gpu-provisioner: %w\n%s", err, out))
 	}
 	code := cluster.Main(m, cluster.Options{

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package provisioner_test
 
 import (
@@ -65,7 +67,9 @@ func TestAQuotaThatIsTooSmallStandsOnTheMachineWithItsNumbersAndAzureIsNotAsked(
 	assert.Contains(t, c.Message, "has 8 of 100 left")
 	assert.Contains(t, c.Message, "az quota update", "with what to do")
 	w.eventually("core deletes the NodeClaim", func() bool { return w.claim("ws1") == nil })
-	assert.Equal(t, "QuotaExceeded", w.condition("ws1", karpenterv1alpha5.ConditionMachineLaunched).Reason, "the evidence survives")
+	assert.Equal(
+		t, "QuotaExceeded", w.condition("ws1", karpenterv1alpha5.ConditionMachineLaunched).Reason, "the evidence survives",
+	)
 	assert.Empty(t, w.azure.State().Writes)
 }
 
@@ -76,7 +80,10 @@ func TestAMachineThatNeverBecomesANodeIsGivenUpAndDeleted(t *testing.T) {
 	c := w.fails("ws1", karpenterv1alpha5.ConditionMachineRegistered, "NodeNeverJoined")
 	assert.Contains(t, c.Message, "azure:///", "with the machine to look at")
 	w.eventually("its machine is deleted", func() bool { return len(w.azure.State().Pools) == 0 })
-	assert.Equal(t, "NodeNeverJoined", w.condition("ws1", karpenterv1alpha5.ConditionMachineRegistered).Reason, "the evidence survives")
+	assert.Equal(
+		t, "NodeNeverJoined", w.condition("ws1", karpenterv1alpha5.ConditionMachineRegistered).Reason,
+		"the evidence survives",
+	)
 }
 
 func TestANodeWithoutItsGPUsIsToldToItsOwner(t *testing.T) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package provisioner_test
 
 import (
@@ -71,8 +73,8 @@ func (w *world) check() {
 	}
 }
 
-// picture is what the cloud and the cluster are now. The cloud is looked at before and after the claims: only what it held both times
-// is judged, since the two cannot be seen at one instant.
+// picture is what the cloud and the cluster are now. The cloud is looked at before and after the claims: only what it
+// held both times is judged, since the two cannot be seen at one instant.
 func (w *world) picture() (invariant.Picture, bool) {
 	before := w.azure.State()
 	var list karpv1.NodeClaimList
@@ -85,7 +87,12 @@ func (w *world) picture() (invariant.Picture, bool) {
 	p.Gone = slices.Clone(w.gone)
 	w.mu.Unlock()
 	for _, pool := range after.Pools {
-		out := invariant.Pool{Name: pool.Name, Ours: ours(pool.Tags), Count: pool.Count, Busy: slices.Contains(after.Running, pool.Name) || slices.Contains(before.Running, pool.Name)}
+		out := invariant.Pool{
+			Name:  pool.Name,
+			Ours:  ours(pool.Tags),
+			Count: pool.Count,
+			Busy:  slices.Contains(after.Running, pool.Name) || slices.Contains(before.Running, pool.Name),
+		}
 		for _, id := range pool.Machines {
 			out.Machines = append(out.Machines, invariant.Machine{ProviderID: id})
 		}
@@ -93,8 +100,13 @@ func (w *world) picture() (invariant.Picture, bool) {
 	}
 	for _, write := range after.Writes {
 		p.Writes = append(p.Writes, invariant.Write{
-			What: write.Verb, Pool: write.Pool, Verdict: write.Refused, Stopped: write.PowerState != "Running",
-			Told: write.Told == "Running", Ago: write.Time.Sub(write.ToldAt), Foreign: !ours(write.Tags) && (!write.Absent || write.Verb == "putPool"),
+			What:    write.Verb,
+			Pool:    write.Pool,
+			Verdict: write.Refused,
+			Stopped: write.PowerState != "Running",
+			Told:    write.Told == "Running",
+			Ago:     write.Time.Sub(write.ToldAt),
+			Foreign: !ours(write.Tags) && (!write.Absent || write.Verb == "putPool"),
 		})
 	}
 	return p, true

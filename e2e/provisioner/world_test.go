@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package provisioner_test
 
 import (
@@ -32,7 +34,8 @@ import (
 
 const (
 	a100 = installed.A100
-	// journey bounds what passes through Karpenter's core, which drains for five seconds and asks every five, and through Azure.
+	// journey bounds what passes through Karpenter's core, which drains for five seconds and asks every five, and through
+	// Azure.
 	journey = 2 * eventually.Long
 )
 
@@ -63,8 +66,15 @@ func newWorld(t *testing.T, change func(*fakeazure.Options), args ...string) *wo
 	clientset, err := kubernetes.NewForConfig(shared.cluster.Config())
 	require.NoError(t, err)
 	w := &world{
-		t: t, client: shared.client, args: args,
-		checker: invariant.Checker{Grace: 30 * time.Second, Look: 5 * time.Second, Released: map[string]bool{}}, broken: map[string]bool{},
+		t:      t,
+		client: shared.client,
+		args:   args,
+		checker: invariant.Checker{
+			Grace:    30 * time.Second,
+			Look:     5 * time.Second,
+			Released: map[string]bool{},
+		},
+		broken: map[string]bool{},
 	}
 	options := fakeazure.Options{
 		Dir: filepath.Join(t.TempDir(), "azure"), Nodes: fakeazure.NewKWOK(clientset),
@@ -93,17 +103,27 @@ func newWorld(t *testing.T, change func(*fakeazure.Options), args ...string) *wo
 // configure writes the operator's config file, and the federated token that a pod would have mounted.
 func (w *world) configure(clientset kubernetes.Interface) {
 	dir := w.t.TempDir()
-	token, err := clientset.CoreV1().ServiceAccounts(namespace).CreateToken(w.t.Context(), account, &authenticationv1.TokenRequest{
-		Spec: authenticationv1.TokenRequestSpec{Audiences: []string{"api://AzureADTokenExchange"}},
-	}, metav1.CreateOptions{})
+	token, err := clientset.CoreV1().
+		ServiceAccounts(namespace).
+		CreateToken(w.t.Context(), account, &authenticationv1.TokenRequest{
+			Spec: authenticationv1.TokenRequestSpec{Audiences: []string{"api://AzureADTokenExchange"}},
+		}, metav1.CreateOptions{})
 	require.NoError(w.t, err)
 	tokenFile := filepath.Join(dir, "token")
 	require.NoError(w.t, os.WriteFile(tokenFile, []byte(token.Status.Token), 0o600))
 	o := w.azure.Options()
 	raw, err := yaml.Marshal(map[string]any{
-		"cloud": "Custom", "resourceManagerEndpoint": w.azure.ARMEndpoint(), "authorityHost": w.azure.AuthorityHost(), "caFile": w.azure.CAFile(),
-		"disableInstanceDiscovery": true, "subscriptionID": o.SubscriptionID, "resourceGroup": o.ResourceGroup, "clusterName": o.ClusterName,
-		"tenantID": o.TenantID, "clientID": o.ClientID, "tokenFile": tokenFile,
+		"cloud":                    "Custom",
+		"resourceManagerEndpoint":  w.azure.ARMEndpoint(),
+		"authorityHost":            w.azure.AuthorityHost(),
+		"caFile":                   w.azure.CAFile(),
+		"disableInstanceDiscovery": true,
+		"subscriptionID":           o.SubscriptionID,
+		"resourceGroup":            o.ResourceGroup,
+		"clusterName":              o.ClusterName,
+		"tenantID":                 o.TenantID,
+		"clientID":                 o.ClientID,
+		"tokenFile":                tokenFile,
 	})
 	require.NoError(w.t, err)
 	w.config = filepath.Join(dir, "azure.yaml")
@@ -127,26 +147,42 @@ func (w *world) run() error {
 		return err
 	}
 	args := append([]string{
-		"--kubeconfig=" + kubeconfig, "--azure-config=" + w.config, "--namespace=" + namespace, "--leader-elect=false",
-		"--health-probe-bind-address=" + probes, "--metrics-bind-address=0",
-		"--gather=500ms", "--patience=10s", "--surplus-grace=3s", "--refresh-active=2s", "--refresh-idle=4s", "--operation-timeout=20s",
-		"--node-join-timeout=30s", "--gpu-ready-timeout=5s",
+		"--kubeconfig=" + kubeconfig,
+		"--azure-config=" + w.config,
+		"--namespace=" + namespace,
+		"--leader-elect=false",
+		"--health-probe-bind-address=" + probes,
+		"--metrics-bind-address=0",
+		"--gather=500ms",
+		"--patience=10s",
+		"--surplus-grace=3s",
+		"--refresh-active=2s",
+		"--refresh-idle=4s",
+		"--operation-timeout=20s",
+		"--node-join-timeout=30s",
+		"--gpu-ready-timeout=5s",
 	}, w.args...)
 	w.process, err = w.launcher.Start(process.Spec{Name: "gpu-provisioner", Binary: shared.binary, Args: args})
 	if err != nil {
 		return err
 	}
-	return wait.PollUntilContextTimeout(context.Background(), eventually.Tick, eventually.Long, true, func(context.Context) (bool, error) {
-		if err := w.process.Died(); err != nil {
-			return false, err
-		}
-		response, err := http.Get("http://" + probes + "/readyz")
-		if err != nil {
-			return false, nil //nolint:nilerr // not listening yet
-		}
-		_ = response.Body.Close() // nothing is read from it
-		return response.StatusCode == http.StatusOK, nil
-	})
+	return wait.PollUntilContextTimeout(
+		context.Background(),
+		eventually.Tick,
+		eventually.Long,
+		true,
+		func(context.Context) (bool, error) {
+			if err := w.process.Died(); err != nil {
+				return false, err
+			}
+			response, err := http.Get("http://" + probes + "/readyz")
+			if err != nil {
+				return false, nil //nolint:nilerr // not listening yet
+			}
+			_ = response.Body.Close() // nothing is read from it
+			return response.StatusCode == http.StatusOK, nil
+		},
+	)
 }
 
 // crash kills the operator as the kernel would.
@@ -184,7 +220,9 @@ func (w *world) release(names ...string) {
 		w.mu.Lock()
 		w.checker.Released[name] = true
 		w.mu.Unlock()
-		require.NoError(w.t, w.client.Delete(w.t.Context(), &karpenterv1alpha5.Machine{ObjectMeta: metav1.ObjectMeta{Name: name}}))
+		require.NoError(
+			w.t, w.client.Delete(w.t.Context(), &karpenterv1alpha5.Machine{ObjectMeta: metav1.ObjectMeta{Name: name}}),
+		)
 	}
 }
 
@@ -321,7 +359,12 @@ func (w *world) sweep(ctx context.Context) {
 		assert.NoError(w.t, client.IgnoreNotFound(w.client.Patch(ctx, o, strip)))
 	}
 	var maps corev1.ConfigMapList
-	assert.NoError(w.t, w.client.List(ctx, &maps, client.InNamespace(namespace), client.MatchingLabels{"app.kubernetes.io/managed-by": "gpu-provisioner"}))
+	assert.NoError(
+		w.t,
+		w.client.List(
+			ctx, &maps, client.InNamespace(namespace), client.MatchingLabels{"app.kubernetes.io/managed-by": "gpu-provisioner"},
+		),
+	)
 	for i := range maps.Items {
 		assert.NoError(w.t, client.IgnoreNotFound(w.client.Delete(ctx, &maps.Items[i])))
 	}

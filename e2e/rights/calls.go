@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package rights
 
 import (
@@ -10,7 +12,8 @@ import (
 	"kaito.sh/shared/test/audit"
 )
 
-// CallsFolder is the environment variable that names the folder in which stacks leave which rights their operators have used.
+// CallsFolder is the environment variable that names the folder in which stacks leave which rights their operators have
+// used.
 const CallsFolder = "KAITO_RBAC_CALLS"
 
 // Used are the rights that requests have needed, denied ones apart.
@@ -56,7 +59,8 @@ func Save(folder, operator string, used map[Right]bool) error {
 	return nil
 }
 
-// Load is how many stacks have used each right of an operator, of those that Save has left in the folder, and how many stacks there are.
+// Load is how many stacks have used each right of an operator, of those that Save has left in the folder, and how many
+// stacks there are.
 func Load(folder, operator string) (used map[Right]int, stacks int, err error) {
 	files, err := filepath.Glob(filepath.Join(folder, operator+".*.json"))
 	if err != nil {

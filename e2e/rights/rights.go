@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package rights compares what the operators' roles allow with what the operators have asked the API server for.
 package rights
 
@@ -33,8 +35,8 @@ func (r Right) Kind() string {
 	return r.Group + "/" + resource
 }
 
-// Of are the rights that roles of those kinds (Role, ClusterRole) give to somebody by a binding that is among the objects. What users gain by
-// the cluster's own roles is bound by nobody here.
+// Of are the rights that roles of those kinds (Role, ClusterRole) give to somebody by a binding that is among the
+// objects. What users gain by the cluster's own roles is bound by nobody here.
 func Of(objects []*unstructured.Unstructured, kinds ...string) (map[Right]bool, error) {
 	out := map[Right]bool{}
 	for _, u := range objects {
@@ -72,12 +74,15 @@ func Sorted[V any](set map[Right]V) []Right {
 		out = append(out, r)
 	}
 	slices.SortFunc(out, func(a, b Right) int {
-		return cmp.Or(strings.Compare(a.Group, b.Group), strings.Compare(a.Resource, b.Resource), strings.Compare(a.Verb, b.Verb))
+		return cmp.Or(
+			strings.Compare(a.Group, b.Group), strings.Compare(a.Resource, b.Resource), strings.Compare(a.Verb, b.Verb),
+		)
 	})
 	return out
 }
 
-// Unused are the rights that no call needed, and that nobody has a reason to keep all the same; stale are kept rights that no role has.
+// Unused are the rights that no call needed, and that nobody has a reason to keep all the same; stale are kept rights
+// that no role has.
 func Unused(operator string, allowed map[Right]bool, used map[Right]int) (unused, stale []Right) {
 	kept := map[Right]bool{}
 	for _, k := range Kept {
@@ -103,14 +108,16 @@ func Unused(operator string, allowed map[Right]bool, used map[Right]int) (unused
 	return Sorted(left), Sorted(gone)
 }
 
-// Rare are the rights that stacks have used, but no more than so many of them: they hang on one story, which should need them each time.
+// Rare are the rights that stacks have used, but no more than so many of them: they hang on one story, which should
+// need them each time.
 func Rare(used map[Right]int, stacks int) []Right {
 	rare := maps.Clone(used)
 	maps.DeleteFunc(rare, func(_ Right, n int) bool { return n > stacks })
 	return Sorted(rare)
 }
 
-// implied: an informer lists only where the API server can't begin a watch with what there is (KEP-3157), and otherwise watches.
+// implied: an informer lists only where the API server can't begin a watch with what there is (KEP-3157), and otherwise
+// watches.
 func implied(r Right, used map[Right]int) bool {
 	return r.Verb == "list" && used[Right{r.Group, r.Resource, "watch"}] > 0
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package rights_test
 
 import (
@@ -31,22 +33,42 @@ func TestWhatNoCallNeedsIsUnused(t *testing.T) {
 
 	folder := t.TempDir()
 	require.NoError(t, rights.Save(folder, "an-operator", rights.Used([]audit.Request{
-		{Verb: "watch", Resource: "pods"}, {Verb: "create", Resource: "pods", Subresource: "eviction"}, {Verb: "get", Path: "/healthz"},
+		{
+			Verb:     "watch",
+			Resource: "pods",
+		},
+		{Verb: "create", Resource: "pods", Subresource: "eviction"},
+		{Verb: "get", Path: "/healthz"},
 	})))
 	require.NoError(t, rights.Save(folder, "an-operator", rights.Used([]audit.Request{
-		{Verb: "patch", Resource: "pods", Code: 201}, {Verb: "watch", Resource: "pods", Subresource: "eviction", Denied: true},
+		{
+			Verb:     "patch",
+			Resource: "pods",
+			Code:     201,
+		},
+		{Verb: "watch", Resource: "pods", Subresource: "eviction", Denied: true},
 	})))
 	used, stacks, err := rights.Load(folder, "an-operator")
 	require.NoError(t, err)
 	assert.Equal(t, 2, stacks)
 	unused, stale := rights.Unused("an-operator", allowed, used)
-	assert.Equal(t, []rights.Right{{Resource: "pods/eviction", Verb: "list"}, {Resource: "pods/eviction", Verb: "watch"}}, unused)
+	assert.Equal(
+		t, []rights.Right{{Resource: "pods/eviction", Verb: "list"}, {Resource: "pods/eviction", Verb: "watch"}}, unused,
+	)
 	assert.Empty(t, stale)
 	assert.Equal(t, 1, used[rights.Right{Resource: "pods", Verb: "watch"}], "denied elsewhere")
 	require.NoError(t, rights.Save(folder, "an-operator", rights.Used([]audit.Request{{Verb: "watch", Resource: "pods"}})))
 	used, _, err = rights.Load(folder, "an-operator")
 	require.NoError(t, err)
-	assert.Equal(t, []rights.Right{{Resource: "pods", Verb: "create"}, {Resource: "pods", Verb: "patch"}, {Resource: "pods/eviction", Verb: "create"}}, rights.Rare(used, 1))
+	assert.Equal(
+		t,
+		[]rights.Right{
+			{Resource: "pods", Verb: "create"},
+			{Resource: "pods", Verb: "patch"},
+			{Resource: "pods/eviction", Verb: "create"},
+		},
+		rights.Rare(used, 1),
+	)
 }
 
 func TestEveryRightThatIsKeptHasItsReason(t *testing.T) {

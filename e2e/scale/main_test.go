@@ -1,12 +1,14 @@
-// Package scale_test asks the built gpu-provisioner for many nodes at once, on a real API server and a fake Azure that keeps the documented
-// limits, and holds what that costs to bars.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package scale_test asks the built gpu-provisioner for many nodes at once, on a real API server and a fake Azure that
+// keeps the documented limits, and holds what that costs to bars.
 //
-// Azure's clock runs -speed times as fast as the real one: its operations of three minutes and its token buckets with it. The operator's
-// own clock is the real one, so that its intervals are divided by -speed, and the rates that it keeps to are multiplied
-// (--azure-call-rate): a call costs it what it would in real time. What belongs to the API server is not on the fast clock: the pace at
-// which claims come, and so --gather and --patience; core's drain of five seconds; Retry-After. So the simulated times that are
-// reported are longer than real ones would be.
-// -speed=1 is real time.
+// Azure's clock runs -speed times as fast as the real one: its operations of three minutes and its token buckets with
+// it. The operator's own clock is the real one, so that its intervals are divided by -speed, and the rates that it
+// keeps to are multiplied (--azure-call-rate): a call costs it what it would in real time. What belongs to the API
+// server is not on the fast clock: the pace at which claims come, and so --gather and --patience; core's drain of five
+// seconds; Retry-After. So the simulated times that are reported are longer than real ones would be. -speed=1 is real
+// time.
 package scale_test
 
 import (
@@ -22,8 +24,11 @@ import (
 )
 
 var (
-	number = flag.Int("n", 40, "Machines that are asked for at once; the bars on calls hold from 200 on, below which the fixed cost of looking prevails")
-	speed  = flag.Float64("speed", 60, "simulated seconds in a real one, 1 to 100")
+	number = flag.Int(
+		"n", 40,
+		"Machines that are asked for at once; the bars on calls hold from 200 on, below which the fixed cost of looking prevails",
+	)
+	speed = flag.Float64("speed", 60, "simulated seconds in a real one, 1 to 100")
 )
 
 // Azure takes so long; three minutes is what a GPU pool takes in the field.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package scale_test
 
 import (
@@ -109,7 +111,12 @@ func (r *record) impatient() []string {
 		until := e.at.Add(time.Duration(e.RetryAfter) * time.Second)
 		for _, b := range r.begun {
 			if b.Sequence > e.Sequence && b.at.Before(until) && bucket(b.Request) == bucket(e.Request) {
-				out = append(out, fmt.Sprintf("%s of %q came %s after a 429 of %s with Retry-After %d s", b.Verb, b.Pool, b.at.Sub(e.at), e.Verb, e.RetryAfter))
+				out = append(
+					out,
+					fmt.Sprintf(
+						"%s of %q came %s after a 429 of %s with Retry-After %d s", b.Verb, b.Pool, b.at.Sub(e.at), e.Verb, e.RetryAfter,
+					),
+				)
 			}
 		}
 	}

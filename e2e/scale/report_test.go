@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package scale_test
 
 import (
@@ -81,8 +83,13 @@ func report(phases []measured) string {
 	row("real time", func(m measured) string { return m.wall.Round(time.Second).String() })
 	fmt.Fprintf(&b, "\nAzure/gpu-provisioner, by its source: %d agent pools", *number)
 	if *number > referenceMaxPools {
-		fmt.Fprintf(&b, ", of which AKS allows %d: %d of the %d nodes cannot be made", referenceMaxPools, *number-referenceMaxPools, *number)
+		fmt.Fprintf(
+			&b, ", of which AKS allows %d: %d of the %d nodes cannot be made", referenceMaxPools, *number-referenceMaxPools,
+			*number,
+		)
 	}
-	fmt.Fprintf(&b, "; at least %d ARM calls a node to make it, %d to delete it\n", referenceCreateCalls(), referenceDeleteCalls())
+	fmt.Fprintf(
+		&b, "; at least %d ARM calls a node to make it, %d to delete it\n", referenceCreateCalls(), referenceDeleteCalls(),
+	)
 	return b.String()
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package scale_test
 
 import (
@@ -40,7 +42,16 @@ func TestManyMachinesOfOneKindAndOfFive(t *testing.T) {
 	defer func() { t.Log("\n" + report(phases)) }()
 	cases := []mix{
 		{"one kind", []string{"Standard_NC24ads_A100_v4"}},
-		{"five kinds", []string{"Standard_NC24ads_A100_v4", "Standard_NC4as_T4_v3", "Standard_NC40ads_H100_v5", "Standard_NV36ads_A10_v5", "Standard_NC6s_v3"}},
+		{
+			"five kinds",
+			[]string{
+				"Standard_NC24ads_A100_v4",
+				"Standard_NC4as_T4_v3",
+				"Standard_NC40ads_H100_v5",
+				"Standard_NV36ads_A10_v5",
+				"Standard_NC6s_v3",
+			},
+		},
 	}
 	if *number < barsFrom {
 		cases = cases[1:] // what a few of one kind cost, package provisioner shows
@@ -59,7 +70,10 @@ func TestManyMachinesOfOneKindAndOfFive(t *testing.T) {
 			}
 			assert.Equal(t, *number, machines, "a machine for each, and no more")
 			assert.LessOrEqual(t, made.pools, maxPools, "agent pools")
-			assert.LessOrEqual(t, made.calls["putPool"], made.pools+*number/5, "a PUT serves many Machines, however slowly the API server lets them come")
+			assert.LessOrEqual(
+				t, made.calls["putPool"], made.pools+*number/5,
+				"a PUT serves many Machines, however slowly the API server lets them come",
+			)
 
 			gone := measure(t, tc.name+", deleted", map[string]int{"deletePool": 1, "operation": 5, "getCluster": 7}, func() {
 				remove(t)
@@ -78,7 +92,13 @@ func measure(t *testing.T, name string, refusals map[string]int, phase func()) m
 	house.record.phase(refusals)
 	start := time.Now()
 	phase()
-	m := measured{name: name, wall: time.Since(start), calls: house.record.calls(), throttled: house.record.throttled(), pools: len(house.Azure.State().Pools)}
+	m := measured{
+		name:      name,
+		wall:      time.Since(start),
+		calls:     house.record.calls(),
+		throttled: house.record.throttled(),
+		pools:     len(house.Azure.State().Pools),
+	}
 	assert.GreaterOrEqual(t, m.throttled, len(refusals), "every refusal was met")
 	assert.Empty(t, house.record.impatient(), "a 429 is answered by waiting")
 	t.Log("\n" + report([]measured{m})) // a run of an hour shows what it has so far
@@ -104,14 +124,24 @@ func machine(i int, size string) *karpenterv1alpha5.Machine {
 		return corev1.NodeSelectorRequirement{Key: key, Operator: corev1.NodeSelectorOpIn, Values: []string{value}}
 	}
 	return &karpenterv1alpha5.Machine{
-		ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("ws%d", i), Labels: map[string]string{karpenterv1alpha5.LabelProvisionerName: "default"}},
+		ObjectMeta: metav1.ObjectMeta{
+			Name:   fmt.Sprintf("ws%d", i),
+			Labels: map[string]string{karpenterv1alpha5.LabelProvisionerName: "default"},
+		},
 		Spec: karpenterv1alpha5.MachineSpec{
 			Taints: []corev1.Taint{{Key: "sku", Value: "gpu", Effect: corev1.TaintEffectNoSchedule}},
 			Requirements: []corev1.NodeSelectorRequirement{
-				in(corev1.LabelInstanceTypeStable, size), in(karpenterv1alpha5.LabelCapacityType, "on-demand"), in(corev1.LabelOSStable, "linux"),
-				in(corev1.LabelArchStable, "amd64"), in("kaito.sh/machine-type", "gpu"),
+				in(
+					corev1.LabelInstanceTypeStable, size,
+				),
+				in(karpenterv1alpha5.LabelCapacityType, "on-demand"),
+				in(corev1.LabelOSStable, "linux"),
+				in(corev1.LabelArchStable, "amd64"),
+				in("kaito.sh/machine-type", "gpu"),
 			},
-			Resources: karpenterv1alpha5.ResourceRequirements{Requests: corev1.ResourceList{"nvidia.com/gpu": resource.MustParse("1")}},
+			Resources: karpenterv1alpha5.ResourceRequirements{
+				Requests: corev1.ResourceList{"nvidia.com/gpu": resource.MustParse("1")},
+			},
 		},
 	}
 }
@@ -130,7 +160,9 @@ func remove(t *testing.T) {
 func list(t *testing.T) []karpenterv1alpha5.Machine {
 	var machines karpenterv1alpha5.MachineList
 	// Of the API server's cache: what is asked for often may be a moment old.
-	err := house.Client.List(context.WithoutCancel(t.Context()), &machines, &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: "0"}})
+	err := house.Client.List(
+		context.WithoutCancel(t.Context()), &machines, &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: "0"}},
+	)
 	if err != nil {
 		return nil
 	}
@@ -141,7 +173,10 @@ func list(t *testing.T) []karpenterv1alpha5.Machine {
 func ready(t *testing.T) int {
 	n := 0
 	for _, m := range list(t) {
-		if c := m.GetCondition(karpenterv1alpha5.ConditionReady); c != nil && c.Status == corev1.ConditionTrue && m.Status.NodeName != "" {
+		if c := m.GetCondition(
+			karpenterv1alpha5.ConditionReady,
+		); c != nil && c.Status == corev1.ConditionTrue &&
+			m.Status.NodeName != "" {
 			n++
 		}
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package simengine
 
 import (
@@ -21,7 +23,8 @@ type Adapter struct {
 	Name string
 	// Path is the adapter's folder.
 	Path string
-	// Digest tells who answered; where it is empty it is made of the folder's weights: "sha256:" and 64 hexadecimal digits.
+	// Digest tells who answered; where it is empty it is made of the folder's weights: "sha256:" and 64 hexadecimal
+	// digits.
 	Digest string
 }
 
@@ -32,7 +35,8 @@ func (e errNoAdapter) Error() string {
 	return fmt.Sprintf("Loading lora %s failed: No adapter found for %s", e.name, e.path)
 }
 
-// addAdapter reads the adapter's digest, where it has none, and serves it; inPlace lets it replace one of the same name.
+// addAdapter reads the adapter's digest, where it has none, and serves it; inPlace lets it replace one of the same
+// name.
 func (e *Engine) addAdapter(a Adapter, inPlace bool) error {
 	if a.Name == "" || (a.Path == "" && a.Digest == "") {
 		return errors.New("Both 'lora_name' and 'lora_path' must be provided.") //nolint:staticcheck // vLLM's words
@@ -54,7 +58,10 @@ func (e *Engine) addAdapter(a Adapter, inPlace bool) error {
 	case at < 0:
 		e.adapters = append(e.adapters, a)
 	case !inPlace:
-		return fmt.Errorf("The lora adapter '%s' has already been loaded. If you want to load the adapter in place, set 'load_inplace' to True.", a.Name) //nolint:staticcheck // vLLM's words
+		return fmt.Errorf(
+			"The lora adapter '%s' has already been loaded. If you want to load the adapter in place, set 'load_inplace' to True.",
+			a.Name,
+		) //nolint:staticcheck // vLLM's words
 	default:
 		e.adapters[at] = a
 	}
@@ -103,7 +110,9 @@ func (e *Engine) unloadAdapter(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if req.Name == "" {
-		writeError(w, http.StatusBadRequest, "InvalidUserInput", "", "'lora_name' needs to be provided to unload a LoRA adapter.")
+		writeError(
+			w, http.StatusBadRequest, "InvalidUserInput", "", "'lora_name' needs to be provided to unload a LoRA adapter.",
+		)
 		return
 	}
 	e.mu.Lock()
@@ -112,7 +121,9 @@ func (e *Engine) unloadAdapter(w http.ResponseWriter, r *http.Request) {
 	found := len(e.adapters) < before
 	e.mu.Unlock()
 	if !found {
-		writeError(w, http.StatusNotFound, "NotFoundError", "", fmt.Sprintf("The lora adapter '%s' cannot be found.", req.Name))
+		writeError(
+			w, http.StatusNotFound, "NotFoundError", "", fmt.Sprintf("The lora adapter '%s' cannot be found.", req.Name),
+		)
 		return
 	}
 	writeText(w, fmt.Sprintf("Success: LoRA adapter '%s' removed successfully.", req.Name))
@@ -141,10 +152,30 @@ func (e *Engine) listModels(w http.ResponseWriter, _ *http.Request) {
 	created := e.loaded.Unix()
 	cards := []modelCard{}
 	for _, name := range e.opts.ServedNames {
-		cards = append(cards, modelCard{ID: name, Object: "model", Created: created, OwnedBy: "vllm", Root: e.opts.Model, MaxModelLen: &e.opts.MaxModelLen})
+		cards = append(
+			cards,
+			modelCard{
+				ID:          name,
+				Object:      "model",
+				Created:     created,
+				OwnedBy:     "vllm",
+				Root:        e.opts.Model,
+				MaxModelLen: &e.opts.MaxModelLen,
+			},
+		)
 	}
 	for _, a := range adapters {
-		cards = append(cards, modelCard{ID: a.Name, Object: "model", Created: created, OwnedBy: "vllm", Root: a.Path, Parent: &e.opts.ServedNames[0]})
+		cards = append(
+			cards,
+			modelCard{
+				ID:      a.Name,
+				Object:  "model",
+				Created: created,
+				OwnedBy: "vllm",
+				Root:    a.Path,
+				Parent:  &e.opts.ServedNames[0],
+			},
+		)
 	}
 	writeJSON(w, http.StatusOK, map[string]any{"object": "list", "data": cards})
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package simengine
 
 import (
@@ -7,8 +9,8 @@ import (
 	"net/http"
 )
 
-// adminRoutes are what vLLM listens for besides OpenAI's calls. Those that change something change something here, and every
-// call is noted: AdminCalls is empty behind a gateway that keeps them closed.
+// adminRoutes are what vLLM listens for besides OpenAI's calls. Those that change something change something here, and
+// every call is noted: AdminCalls is empty behind a gateway that keeps them closed.
 func (e *Engine) adminRoutes(mux *http.ServeMux) {
 	always := map[string]http.HandlerFunc{
 		"GET /version":      e.always(map[string]string{"version": "0.11.0+simulated"}),
@@ -151,5 +153,7 @@ func (e *Engine) tokenize(w http.ResponseWriter, r *http.Request) {
 	for i := range tokenize(req.Prompt) {
 		numbers = append(numbers, i)
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"count": len(numbers), "max_model_len": e.opts.MaxModelLen, "tokens": numbers})
+	writeJSON(
+		w, http.StatusOK, map[string]any{"count": len(numbers), "max_model_len": e.opts.MaxModelLen, "tokens": numbers},
+	)
 }

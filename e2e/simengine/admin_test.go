@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package simengine
 
 import (
@@ -95,8 +97,17 @@ func TestAdministrationHasAnEffectAndIsNoted(t *testing.T) {
 	assert.EqualValues(t, 2, tokens["count"])
 	_, _ = s.text(t, http.MethodPost, "/collective_rpc", `{"method":"x"}`)
 	assert.Equal(t, []string{
-		"POST /update_weights", "POST /sleep", "GET /is_sleeping", "POST /wake_up", "POST /pause", "GET /is_paused", "POST /resume",
-		"POST /invocations", "POST /invocations", "POST /tokenize", "POST /collective_rpc",
+		"POST /update_weights",
+		"POST /sleep",
+		"GET /is_sleeping",
+		"POST /wake_up",
+		"POST /pause",
+		"GET /is_paused",
+		"POST /resume",
+		"POST /invocations",
+		"POST /invocations",
+		"POST /tokenize",
+		"POST /collective_rpc",
 	}, s.AdminCalls())
 }
 

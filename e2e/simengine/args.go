@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package simengine
 
 import (
@@ -10,25 +12,79 @@ import (
 	"time"
 )
 
-// taken are the flags of `vllm serve` that have no meaning in a simulation, with how many values each takes. What is neither here nor read below is refused, as vLLM's own parser refuses what it does not know: a
-// pod's arguments that this engine takes are at least spelled as vLLM spells them. The table is read only.
+// taken are the flags of `vllm serve` that have no meaning in a simulation, with how many values each takes. What is
+// neither here nor read below is refused, as vLLM's own parser refuses what it does not know: a pod's arguments that
+// this engine takes are at least spelled as vLLM spells them. The table is read only.
 var taken = map[string]int{
-	"revision": 1, "code-revision": 1, "tokenizer": 1, "tokenizer-mode": 1, "tokenizer-revision": 1, "hf-overrides": 1, "load-format": 1, "download-dir": 1,
-	"dtype": 1, "quantization": 1, "kv-cache-dtype": 1, "config-format": 1, "seed": 1, "task": 1, "runner": 1, "convert": 1, "model-impl": 1,
-	"tensor-parallel-size": 1, "pipeline-parallel-size": 1, "data-parallel-size": 1, "data-parallel-size-local": 1, "data-parallel-address": 1,
-	"data-parallel-rpc-port": 1, "data-parallel-start-rank": 1, "data-parallel-backend": 1, "distributed-executor-backend": 1,
-	"nnodes": 1, "node-rank": 1, "master-addr": 1, "master-port": 1, "headless": 0, "enable-expert-parallel": 0,
-	"gpu-memory-utilization": 1, "cpu-offload-gb": 1, "swap-space": 1, "block-size": 1, "max-num-batched-tokens": 1, "enable-chunked-prefill": 0,
-	"enable-prefix-caching": 0, "no-enable-prefix-caching": 0, "enforce-eager": 0, "trust-remote-code": 0, "compilation-config": 1,
-	"max-lora-rank": 1, "max-cpu-loras": 1, "lora-dtype": 1, "fully-sharded-loras": 0,
-	"chat-template": 1, "chat-template-content-format": 1, "enable-auto-tool-choice": 0, "tool-call-parser": 1, "reasoning-parser": 1,
-	"limit-mm-per-prompt": 1, "generation-config": 1, "override-generation-config": 1, "uvicorn-log-level": 1,
-	"disable-log-requests": 0, "no-enable-log-requests": 0, "disable-log-stats": 0, "disable-uvicorn-access-log": 0, "api-server-count": 1,
-	"otlp-traces-endpoint": 1, "max-log-len": 1, "shutdown-timeout": 1,
+	"revision":                     1,
+	"code-revision":                1,
+	"tokenizer":                    1,
+	"tokenizer-mode":               1,
+	"tokenizer-revision":           1,
+	"hf-overrides":                 1,
+	"load-format":                  1,
+	"download-dir":                 1,
+	"dtype":                        1,
+	"quantization":                 1,
+	"kv-cache-dtype":               1,
+	"config-format":                1,
+	"seed":                         1,
+	"task":                         1,
+	"runner":                       1,
+	"convert":                      1,
+	"model-impl":                   1,
+	"tensor-parallel-size":         1,
+	"pipeline-parallel-size":       1,
+	"data-parallel-size":           1,
+	"data-parallel-size-local":     1,
+	"data-parallel-address":        1,
+	"data-parallel-rpc-port":       1,
+	"data-parallel-start-rank":     1,
+	"data-parallel-backend":        1,
+	"distributed-executor-backend": 1,
+	"nnodes":                       1,
+	"node-rank":                    1,
+	"master-addr":                  1,
+	"master-port":                  1,
+	"headless":                     0,
+	"enable-expert-parallel":       0,
+	"gpu-memory-utilization":       1,
+	"cpu-offload-gb":               1,
+	"swap-space":                   1,
+	"block-size":                   1,
+	"max-num-batched-tokens":       1,
+	"enable-chunked-prefill":       0,
+	"enable-prefix-caching":        0,
+	"no-enable-prefix-caching":     0,
+	"enforce-eager":                0,
+	"trust-remote-code":            0,
+	"compilation-config":           1,
+	"max-lora-rank":                1,
+	"max-cpu-loras":                1,
+	"lora-dtype":                   1,
+	"fully-sharded-loras":          0,
+	"chat-template":                1,
+	"chat-template-content-format": 1,
+	"enable-auto-tool-choice":      0,
+	"tool-call-parser":             1,
+	"reasoning-parser":             1,
+	"limit-mm-per-prompt":          1,
+	"generation-config":            1,
+	"override-generation-config":   1,
+	"uvicorn-log-level":            1,
+	"disable-log-requests":         0,
+	"no-enable-log-requests":       0,
+	"disable-log-stats":            0,
+	"disable-uvicorn-access-log":   0,
+	"api-server-count":             1,
+	"otlp-traces-endpoint":         1,
+	"max-log-len":                  1,
+	"shutdown-timeout":             1,
 }
 
-// ParseArgs reads the arguments of `vllm serve`: the model, vLLM's flags, and the simulation's own, which begin with --sim-.
-// getenv gives vLLM's two environment variables that open routes. It returns the options and the address to listen on.
+// ParseArgs reads the arguments of `vllm serve`: the model, vLLM's flags, and the simulation's own, which begin with
+// --sim-. getenv gives vLLM's two environment variables that open routes. It returns the options and the address to
+// listen on.
 //
 //	--sim-load-time 30s  --sim-first-token 200ms  --sim-each-token 20ms   pace, as Go durations
 //	--sim-unhealthy      --sim-fail-requests 3    --sim-cut-after-tokens 5  faults
@@ -37,7 +93,10 @@ func ParseArgs(args []string, getenv func(string) string) (Options, string, erro
 	for len(args) > 0 && (args[0] == "vllm" || args[0] == "serve") {
 		args = args[1:]
 	}
-	opts := Options{RuntimeLoRA: truthy(getenv("VLLM_ALLOW_RUNTIME_LORA_UPDATING")), DevMode: truthy(getenv("VLLM_SERVER_DEV_MODE"))}
+	opts := Options{
+		RuntimeLoRA: truthy(getenv("VLLM_ALLOW_RUNTIME_LORA_UPDATING")),
+		DevMode:     truthy(getenv("VLLM_SERVER_DEV_MODE")),
+	}
 	host, port := "0.0.0.0", "8000" // vLLM's defaults
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		opts.Model, args = args[0], args[1:]
@@ -104,8 +163,8 @@ func (o *Options) flag(name string, values []string) error {
 	return err
 }
 
-// nextFlag takes a flag and its values off args, in argparse's way: --name=value, or --name and what follows up to the next
-// flag. An underscore is as good as a dash in a name.
+// nextFlag takes a flag and its values off args, in argparse's way: --name=value, or --name and what follows up to the
+// next flag. An underscore is as good as a dash in a name.
 func nextFlag(args []string) (name string, values, rest []string, err error) {
 	name, found := strings.CutPrefix(args[0], "--")
 	if !found {

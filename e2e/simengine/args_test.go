@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package simengine
 
 import (
@@ -14,11 +16,13 @@ func parse(line string, env map[string]string) (Options, string, error) {
 }
 
 func TestAPodsArgumentsAreRead(t *testing.T) {
-	opts, address, err := parse(`vllm serve microsoft/Phi-3-mini-128k-instruct --host 127.0.0.1 --port=8000 --served-model-name workspace-phi-3 phi-3-mini-128k-instruct
+	opts, address, err := parse(
+		`vllm serve microsoft/Phi-3-mini-128k-instruct --host 127.0.0.1 --port=8000 --served-model-name workspace-phi-3 phi-3-mini-128k-instruct
 		--max-model-len 2048 --max_num_seqs 64 --enable-lora --max-loras 2 --max-lora-rank 16 --lora-modules dolly=/adapters/dolly {"name":"b","path":"/b"}
 		--tensor-parallel-size 2 --gpu-memory-utilization 0.9 --dtype bfloat16 --trust-remote-code
 		--sim-load-time 30s --sim-first-token 200ms --sim-each-token 20ms --sim-unhealthy --sim-fail-requests 3 --sim-cut-after-tokens 5`,
-		map[string]string{"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "VLLM_SERVER_DEV_MODE": "1"})
+		map[string]string{"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "VLLM_SERVER_DEV_MODE": "1"},
+	)
 	require.NoError(t, err)
 	assert.Equal(t, "127.0.0.1:8000", address)
 	assert.Equal(t, Options{

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package simengine
 
 import (
@@ -27,7 +29,8 @@ type Options struct {
 	MaxModelLen int
 	// MaxNumSeqs bounds the requests that run at once, the rest wait; 0 means 256, which is vLLM's default.
 	MaxNumSeqs int
-	// MaxLoras is how many adapters fit into one batch; 0 means 1, which is vLLM's default. Without EnableLoRA it says nothing.
+	// MaxLoras is how many adapters fit into one batch; 0 means 1, which is vLLM's default. Without EnableLoRA it says
+	// nothing.
 	MaxLoras   int
 	EnableLoRA bool
 	// RuntimeLoRA opens /v1/load_lora_adapter and its opposite, as VLLM_ALLOW_RUNTIME_LORA_UPDATING does.
@@ -90,7 +93,9 @@ func New(opts Options) (*Engine, error) {
 		return nil, errors.New("ServedNames is empty: give the engine at least one name to answer to")
 	}
 	if len(opts.Adapters) > 0 && !opts.EnableLoRA {
-		return nil, errors.New("option Adapters is given without EnableLoRA: vLLM takes --lora-modules with --enable-lora only")
+		return nil, errors.New(
+			"option Adapters is given without EnableLoRA: vLLM takes --lora-modules with --enable-lora only",
+		)
 	}
 	if filepath.IsAbs(opts.Model) {
 		// A folder is loaded, a name downloaded: a simulation has to be given the first, and needs no second.
@@ -100,7 +105,9 @@ func New(opts Options) (*Engine, error) {
 	}
 	for i, value := range []int{opts.MaxModelLen, opts.MaxNumSeqs, opts.MaxLoras} {
 		if value < 0 {
-			return nil, fmt.Errorf("%s is %d: it must be 0 (the default) or more", []string{"MaxModelLen", "MaxNumSeqs", "MaxLoras"}[i], value)
+			return nil, fmt.Errorf(
+				"%s is %d: it must be 0 (the default) or more", []string{"MaxModelLen", "MaxNumSeqs", "MaxLoras"}[i], value,
+			)
 		}
 	}
 	if opts.Clock == nil {
@@ -174,13 +181,20 @@ func (e *Engine) Start(ctx context.Context, addr string) (string, error) {
 		return "", errors.Join(errors.New("the engine is already serving: Stop it first"), ln.Close())
 	}
 	// vLLM closes a connection that was idle for 5 s (VLLM_HTTP_TIMEOUT_KEEP_ALIVE).
-	server, serving := &http.Server{Handler: e, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Second}, make(chan error, 1)
+	server, serving := &http.Server{
+		Handler:           e,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       5 * time.Second,
+	}, make(
+		chan error, 1,
+	)
 	e.server, e.serving = server, serving
 	go func() { serving <- server.Serve(ln) }()
 	return "http://" + ln.Addr().String(), nil
 }
 
-// Stop ends serving: running requests are waited for until ctx ends, and then cut off. An engine that does not serve is no error.
+// Stop ends serving: running requests are waited for until ctx ends, and then cut off. An engine that does not serve is
+// no error.
 func (e *Engine) Stop(ctx context.Context) error {
 	e.mu.Lock()
 	server, serving := e.server, e.serving

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package simengine
 
 import (
@@ -17,7 +19,10 @@ import (
 
 func TestTheAnswerTellsWhoAnsweredWhat(t *testing.T) {
 	folder, digest := adapterFolder(t, "weights of dolly")
-	s := start(t, Options{EnableLoRA: true, Adapters: []Adapter{{Name: "dolly", Path: folder}, {Name: "other", Digest: "sha256:00"}}})
+	s := start(
+		t,
+		Options{EnableLoRA: true, Adapters: []Adapter{{Name: "dolly", Path: folder}, {Name: "other", Digest: "sha256:00"}}},
+	)
 	for name, tc := range map[string]struct{ path, body, model, want string }{
 		"the model":                         {"/v1/chat/completions", `{"model":"phi-3","messages":[{"role":"user","content":"why?"}]}`, "phi-3", "[phi-3] You asked: why?"},
 		"the model by another of its names": {"/v1/chat/completions", `{"model":"phi-3-mini-128k-instruct","messages":[{"role":"user","content":"why?"}]}`, "phi-3-mini-128k-instruct", "[phi-3] You asked: why?"},

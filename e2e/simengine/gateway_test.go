@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package simengine_test
 
 import (
@@ -40,7 +42,8 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// buildGateway compiles the gateway's program once for all tests: it is another module's, which is run and not imported.
+// buildGateway compiles the gateway's program once for all tests: it is another module's, which is run and not
+// imported.
 var buildGateway = sync.OnceValues(func() (string, error) {
 	if err := os.MkdirAll(programDir(), 0o700); err != nil {
 		return "", err
@@ -83,8 +86,19 @@ func startPod(t *testing.T, opts simengine.Options, flags ...string) *pod {
 		free[i] = ln.Addr().String()
 		require.NoError(t, ln.Close())
 	}
-	p := &pod{engine: engine, url: "http://" + free[0], status: "http://" + free[1], client: &http.Client{Transport: &http.Transport{}}, logs: &bytes.Buffer{}, exited: make(chan error, 1)}
-	p.gateway = exec.Command(program, append([]string{"--listen", free[0], "--status-listen", free[1], "--engine", engineURL, "--log-level", "DEBUG"}, flags...)...)
+	p := &pod{
+		engine: engine,
+		url:    "http://" + free[0],
+		status: "http://" + free[1],
+		client: &http.Client{Transport: &http.Transport{}},
+		logs:   &bytes.Buffer{},
+		exited: make(chan error, 1),
+	}
+	p.gateway = exec.Command(
+		program,
+		append(
+			[]string{"--listen", free[0], "--status-listen", free[1], "--engine", engineURL, "--log-level", "DEBUG"},
+			flags...)...)
 	p.gateway.Env = append(os.Environ(), "GATEWAY_MODEL=workspace-phi-3")
 	p.gateway.Stderr = p.logs
 	require.NoError(t, p.gateway.Start())
@@ -143,7 +157,9 @@ func (p *pod) do(t *testing.T, method, path, body string, header ...string) (int
 }
 
 func TestAQuestionIsAnsweredThroughTheGateway(t *testing.T) {
-	p := startPod(t, simengine.Options{EnableLoRA: true, Adapters: []simengine.Adapter{{Name: "dolly", Digest: "sha256:4f53"}}})
+	p := startPod(
+		t, simengine.Options{EnableLoRA: true, Adapters: []simengine.Adapter{{Name: "dolly", Digest: "sha256:4f53"}}},
+	)
 	p.until(t, "/readyz", http.StatusOK)
 	for name, tc := range map[string]struct{ path, body, want string }{
 		"the quick start's call":  {"/chat", `{"prompt":"YOUR QUESTION HERE"}`, `{"Result":"[workspace-phi-3] You asked: YOUR QUESTION HERE"}`},
@@ -156,7 +172,14 @@ func TestAQuestionIsAnsweredThroughTheGateway(t *testing.T) {
 			assert.JSONEq(t, tc.want, body)
 		})
 	}
-	_, body := p.do(t, http.MethodPost, "/v1/chat/completions", `{"model":"dolly","messages":[{"role":"user","content":"why?"}],"stream":true}`, "X-Request-Id", "abc-1")
+	_, body := p.do(
+		t,
+		http.MethodPost,
+		"/v1/chat/completions",
+		`{"model":"dolly","messages":[{"role":"user","content":"why?"}],"stream":true}`,
+		"X-Request-Id",
+		"abc-1",
+	)
 	assert.Contains(t, body, `"id":"chatcmpl-abc-1"`, "the engine knows the request by the client's name for it")
 	var said strings.Builder
 	for line := range strings.Lines(body) {
@@ -255,7 +278,11 @@ func (p *pod) stop(t *testing.T) {
 func TestAStreamOutlivesTheSignalToStop(t *testing.T) {
 	p := startPod(t, simengine.Options{}, "--drain-delay", "1s")
 	p.until(t, "/readyz", http.StatusOK)
-	res, err := p.client.Post(p.url+"/v1/completions", "application/json", strings.NewReader(`{"prompt":"one two three","stream":true}`))
+	res, err := p.client.Post(
+		p.url+"/v1/completions",
+		"application/json",
+		strings.NewReader(`{"prompt":"one two three","stream":true}`),
+	)
 	require.NoError(t, err)
 	defer func() { _ = res.Body.Close() }()
 	p.engine.SetFaults(simengine.Faults{ExtraEachToken: 500 * time.Millisecond})

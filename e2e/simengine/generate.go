@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package simengine
 
 import (
@@ -55,7 +57,10 @@ func (e *Engine) completions(w http.ResponseWriter, r *http.Request) {
 	}
 	var prompt string
 	if err := json.Unmarshal(req.Prompt, &prompt); err != nil {
-		writeError(w, http.StatusBadRequest, "BadRequestError", "prompt", "prompt must be a string: the simulation takes neither lists nor token numbers.")
+		writeError(
+			w, http.StatusBadRequest, "BadRequestError", "prompt",
+			"prompt must be a string: the simulation takes neither lists nor token numbers.",
+		)
 		return
 	}
 	e.infer(w, r, &job{prompt: len(tokenize(prompt)), req: req}, prompt)
@@ -64,7 +69,10 @@ func (e *Engine) completions(w http.ResponseWriter, r *http.Request) {
 // infer checks what both calls share, waits for a seat and answers.
 func (e *Engine) infer(w http.ResponseWriter, r *http.Request, j *job, question string) {
 	if e.takeFailure() {
-		writeError(w, http.StatusInternalServerError, "InternalServerError", "", "EngineCore encountered an issue. See stack trace (above) for the root cause.")
+		writeError(
+			w, http.StatusInternalServerError, "InternalServerError", "",
+			"EngineCore encountered an issue. See stack trace (above) for the root cause.",
+		)
 		return
 	}
 	label, ok := e.who(j)
@@ -139,7 +147,8 @@ func (e *Engine) who(j *job) (label string, ok bool) {
 	return "", false
 }
 
-// prepare decides what will be said. Where the request cannot be answered it returns the parameter that is wrong and why.
+// prepare decides what will be said. Where the request cannot be answered it returns the parameter that is wrong and
+// why.
 func (e *Engine) prepare(j *job, label, question string) (param, why string) {
 	req := j.req
 	stops, err := req.stops()
@@ -171,7 +180,10 @@ func (e *Engine) prepare(j *job, label, question string) (param, why string) {
 		}
 	}
 	if most < 1 {
-		return "max_tokens", fmt.Sprintf("This model's maximum context length is %d tokens. However, your request has %d input tokens and no room is left for the output. Please reduce the length of the input or the output.", e.opts.MaxModelLen, j.prompt)
+		return "max_tokens", fmt.Sprintf(
+			"This model's maximum context length is %d tokens. However, your request has %d input tokens and no room is left for the output. Please reduce the length of the input or the output.",
+			e.opts.MaxModelLen, j.prompt,
+		)
 	}
 	text := fmt.Sprintf("[%s] You asked: %s", label, question)
 	if req.Echo && !j.chat {
@@ -248,8 +260,8 @@ func (e *Engine) seat(ctx context.Context, j *job) (leave func(), err error) {
 	}, nil
 }
 
-// token waits for the i-th token: while generation is held, and for as long as a token takes. False means that the client is
-// gone. A fault may break the connection instead.
+// token waits for the i-th token: while generation is held, and for as long as a token takes. False means that the
+// client is gone. A fault may break the connection instead.
 func (e *Engine) token(ctx context.Context, i int, began time.Time, j *job) bool {
 	e.mu.Lock()
 	faults, resumed := e.faults, e.resumed

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package simengine
 
 import (
@@ -47,15 +49,20 @@ func newMeters(e *Engine) *meters {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels})
 	}
 	histogram := func(name, help string, buckets ...float64) prometheus.Histogram {
-		return prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, ConstLabels: labels, Buckets: buckets})
+		return prometheus.NewHistogram(
+			prometheus.HistogramOpts{Name: name, Help: help, ConstLabels: labels, Buckets: buckets},
+		)
 	}
 	m := &meters{
-		engine: e, registry: prometheus.NewRegistry(), runningLoras: map[string]int{}, waitingLoras: map[string]int{},
-		running:   gauge("vllm:num_requests_running", "Number of requests in model execution batches."),
-		waiting:   gauge("vllm:num_requests_waiting", "Number of requests waiting to be processed."),
-		cache:     gauge("vllm:kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage."),
-		prompt:    counter("vllm:prompt_tokens_total", "Number of prefill tokens processed."),
-		generated: counter("vllm:generation_tokens_total", "Number of generation tokens processed."),
+		engine:       e,
+		registry:     prometheus.NewRegistry(),
+		runningLoras: map[string]int{},
+		waitingLoras: map[string]int{},
+		running:      gauge("vllm:num_requests_running", "Number of requests in model execution batches."),
+		waiting:      gauge("vllm:num_requests_waiting", "Number of requests waiting to be processed."),
+		cache:        gauge("vllm:kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage."),
+		prompt:       counter("vllm:prompt_tokens_total", "Number of prefill tokens processed."),
+		generated:    counter("vllm:generation_tokens_total", "Number of generation tokens processed."),
 		success: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vllm:request_success_total", Help: "Count of successfully processed requests.", ConstLabels: labels,
 		}, []string{"finished_reason"}),
@@ -66,10 +73,14 @@ func newMeters(e *Engine) *meters {
 		latency: histogram("vllm:e2e_request_latency_seconds", "Histogram of e2e request latency in seconds.",
 			.3, .5, .8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680),
 		// vLLM gives this one no labels but its own, and the time of its last change for a value.
-		lora: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "vllm:lora_requests_info", Help: "Running stats on lora requests."},
-			[]string{"max_lora", "waiting_lora_adapters", "running_lora_adapters"}),
+		lora: prometheus.NewGaugeVec(
+			prometheus.GaugeOpts{Name: "vllm:lora_requests_info", Help: "Running stats on lora requests."},
+			[]string{"max_lora", "waiting_lora_adapters", "running_lora_adapters"},
+		),
 	}
-	m.registry.MustRegister(m.running, m.waiting, m.cache, m.prompt, m.generated, m.success, m.firstToken, m.eachToken, m.latency)
+	m.registry.MustRegister(
+		m.running, m.waiting, m.cache, m.prompt, m.generated, m.success, m.firstToken, m.eachToken, m.latency,
+	)
 	if e.opts.EnableLoRA {
 		m.registry.MustRegister(m.lora)
 		m.showLoras()

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package simengine
 
 import (
@@ -13,9 +15,22 @@ import (
 )
 
 func TestMetricsFollowTheRequests(t *testing.T) {
-	s := start(t, Options{MaxNumSeqs: 1, MaxLoras: 4, EnableLoRA: true, Adapters: []Adapter{{Name: "dolly", Digest: "sha256:0"}}, DevMode: true})
+	s := start(
+		t,
+		Options{
+			MaxNumSeqs: 1,
+			MaxLoras:   4,
+			EnableLoRA: true,
+			Adapters:   []Adapter{{Name: "dolly", Digest: "sha256:0"}},
+			DevMode:    true,
+		},
+	)
 	own := []string{"model_name", "phi-3", "engine", "0"}
-	assert.InDelta(t, float64(epoch.Unix()), s.metric(t, "vllm:lora_requests_info", "max_lora", "4", "running_lora_adapters", "", "waiting_lora_adapters", ""), 1e-9)
+	assert.InDelta(
+		t, float64(epoch.Unix()),
+		s.metric(t, "vllm:lora_requests_info", "max_lora", "4", "running_lora_adapters", "", "waiting_lora_adapters", ""),
+		1e-9,
+	)
 
 	// Held, so that one request stays running and the other waiting.
 	_, _ = s.text(t, http.MethodPost, "/pause", "")
@@ -43,8 +58,13 @@ func TestMetricsFollowTheRequests(t *testing.T) {
 	go send(ctx)
 	until(t, "one waits", func() bool { return s.metric(t, "vllm:num_requests_waiting", own...) == 1 })
 	s.clock.Step(time.Second)
-	assert.InDelta(t, 5.0/kvCacheTokens, s.metric(t, "vllm:kv_cache_usage_perc", own...), 1e-9, "two tokens of the prompt and three of the answer")
-	assert.Positive(t, s.metric(t, "vllm:lora_requests_info", "running_lora_adapters", "dolly", "waiting_lora_adapters", "dolly"))
+	assert.InDelta(
+		t, 5.0/kvCacheTokens, s.metric(t, "vllm:kv_cache_usage_perc", own...), 1e-9,
+		"two tokens of the prompt and three of the answer",
+	)
+	assert.Positive(
+		t, s.metric(t, "vllm:lora_requests_info", "running_lora_adapters", "dolly", "waiting_lora_adapters", "dolly"),
+	)
 	_, load := call[map[string]int](t, s, http.MethodGet, "/load", "")
 	assert.Equal(t, map[string]int{"server_load": 2}, load)
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package simengine
 
 import (
@@ -6,9 +8,9 @@ import (
 	"time"
 )
 
-// stream answers with server-sent events, one a token, as vLLM does: a chat's first event names the role, the last one with a
-// choice gives the reason for the end, then comes the usage where it was asked for, then [DONE]. It returns false where the
-// client left.
+// stream answers with server-sent events, one a token, as vLLM does: a chat's first event names the role, the last one
+// with a choice gives the reason for the end, then comes the usage where it was asked for, then [DONE]. It returns
+// false where the client left.
 func (e *Engine) stream(w http.ResponseWriter, r *http.Request, j *job, began time.Time) bool {
 	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
 	control := http.NewResponseController(w)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package simengine
 
 import (
@@ -33,8 +35,13 @@ func TestAStreamSaysTheSameInPieces(t *testing.T) {
 	s := start(t, Options{})
 	for name, path := range map[string]string{"chat": "/v1/chat/completions", "completion": "/v1/completions"} {
 		t.Run(name, func(t *testing.T) {
-			res := s.open(t, t.Context(), http.MethodPost, path,
-				`{"messages":[{"role":"user","content":"why not?"}],"prompt":"why not?","stream":true,"stream_options":{"include_usage":true}}`)
+			res := s.open(
+				t,
+				t.Context(),
+				http.MethodPost,
+				path,
+				`{"messages":[{"role":"user","content":"why not?"}],"prompt":"why not?","stream":true,"stream_options":{"include_usage":true}}`,
+			)
 			defer func() { _ = res.Body.Close() }()
 			assert.Equal(t, "text/event-stream; charset=utf-8", res.Header.Get("Content-Type"))
 			all := events(t, res.Body)
@@ -73,7 +80,8 @@ func TestTokensComeOnTheClock(t *testing.T) {
 	got := make(chan string)
 	go func() {
 		defer close(got)
-		res, err := s.server.Client().Post(s.server.URL+"/v1/completions", "application/json", strings.NewReader(`{"prompt":"a","stream":true,"max_tokens":2}`))
+		res, err := s.server.Client().
+			Post(s.server.URL+"/v1/completions", "application/json", strings.NewReader(`{"prompt":"a","stream":true,"max_tokens":2}`))
 		if err != nil {
 			return
 		}

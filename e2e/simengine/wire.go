@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package simengine
 
 import (
@@ -35,7 +37,8 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	_ = json.NewEncoder(w).Encode(v) // an error means that the client is gone
 }
 
-// request is what the simulation reads of a completion or chat completion; other fields are taken and ignored, as vLLM does.
+// request is what the simulation reads of a completion or chat completion; other fields are taken and ignored, as vLLM
+// does.
 type request struct {
 	Model               *string         `json:"model"`
 	Messages            []message       `json:"messages"`
@@ -100,7 +103,10 @@ func (r *request) stops() ([]string, error) {
 // the client left in the middle.
 func readRequest[T any](w http.ResponseWriter, r *http.Request) *T {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		writeError(w, http.StatusUnsupportedMediaType, "UnsupportedMediaTypeError", "", "Unsupported Media Type: Only 'application/json' is allowed")
+		writeError(
+			w, http.StatusUnsupportedMediaType, "UnsupportedMediaTypeError", "",
+			"Unsupported Media Type: Only 'application/json' is allowed",
+		)
 		return nil
 	}
 	into := new(T)
@@ -110,7 +116,9 @@ func readRequest[T any](w http.ResponseWriter, r *http.Request) *T {
 		return nil
 	}
 	if err := json.Unmarshal(body, into); err != nil {
-		writeError(w, http.StatusBadRequest, "BadRequestError", "", "The request is no JSON of the expected kind: "+err.Error())
+		writeError(
+			w, http.StatusBadRequest, "BadRequestError", "", "The request is no JSON of the expected kind: "+err.Error(),
+		)
 		return nil
 	}
 	return into

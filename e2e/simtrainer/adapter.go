@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package simtrainer
 
 import (
@@ -15,7 +17,13 @@ func Weights() []byte { return sources.Safetensors("base_model.model.lora_A.weig
 
 // WriteAdapter writes an adapter in PEFT's form, whole or not at all: as small as can be, for the base model.
 func WriteAdapter(folder, baseModel string, lora map[string]any) error {
-	config := map[string]any{"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 8, "lora_alpha": 16, "target_modules": []string{"qkv_proj"}}
+	config := map[string]any{
+		"peft_type":      "LORA",
+		"task_type":      "CAUSAL_LM",
+		"r":              8,
+		"lora_alpha":     16,
+		"target_modules": []string{"qkv_proj"},
+	}
 	maps.Copy(config, lora)
 	config["base_model_name_or_path"] = baseModel
 	text, err := json.Marshal(config)
@@ -30,7 +38,9 @@ func WriteAdapter(folder, baseModel string, lora map[string]any) error {
 		return fmt.Errorf("writing the adapter: %w", err)
 	}
 	for name, content := range map[string][]byte{"adapter_config.json": text, "adapter_model.safetensors": Weights()} {
-		if err := os.WriteFile(filepath.Join(part, name), content, 0o644); err != nil { //nolint:gosec // the next container reads it
+		if err := os.WriteFile(
+			filepath.Join(part, name), content, 0o644,
+		); err != nil { //nolint:gosec // the next container reads it
 			return fmt.Errorf("writing the adapter: %w", err)
 		}
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package simtrainer
 
 import (
@@ -52,7 +54,11 @@ func (s Settings) resume() (int, error) {
 	}
 	var m mark
 	if err := json.Unmarshal(text, &m); err != nil || m.Fingerprint != s.Fingerprint {
-		return 0, permanent("CheckpointInvalid", "the checkpoint volume holds checkpoints of another training configuration or model (%s); empty it, or name another volume", s.folder(step))
+		return 0, permanent(
+			"CheckpointInvalid",
+			"the checkpoint volume holds checkpoints of another training configuration or model (%s); empty it, or name another volume",
+			s.folder(step),
+		)
 	}
 	return step, nil
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package simtrainer
 
 import (
@@ -58,7 +60,9 @@ func (s Settings) conclude(figures Figures, ended error) (int, error) {
 	switch {
 	case ended == nil:
 	case errors.Is(ended, errPreempted):
-		m.Reason, m.Message, code = "Preempted", fmt.Sprintf("stopped from outside, with a checkpoint at step %d", figures.CheckpointStep), exitPreempted
+		m.Reason, m.Message, code = "Preempted", fmt.Sprintf(
+			"stopped from outside, with a checkpoint at step %d", figures.CheckpointStep,
+		), exitPreempted
 	case errors.As(ended, &known):
 		m.Reason, m.Message, m.Permanent, code = known.reason, known.text, known.permanent, exitFailed
 		if known.permanent {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package simtrainer
 
 import (
@@ -37,9 +39,16 @@ const defaultSteps = 40
 // Read reads the environment.
 func Read(getenv func(string) string) (Settings, error) {
 	s := Settings{
-		Model: getenv("KAITO_MODEL_DIR"), Data: getenv("KAITO_DATA_DIR"), Adapter: getenv("KAITO_ADAPTER_DIR"),
-		Checkpoints: getenv("KAITO_CHECKPOINT_DIR"), Result: getenv("KAITO_RESULT_FILE"), TerminationLog: getenv("KAITO_TERMINATION_LOG"),
-		BaseModel: getenv("KAITO_BASE_MODEL"), Steps: defaultSteps,
+		Model:   getenv("KAITO_MODEL_DIR"),
+		Data:    getenv("KAITO_DATA_DIR"),
+		Adapter: getenv("KAITO_ADAPTER_DIR"),
+		Checkpoints: getenv(
+			"KAITO_CHECKPOINT_DIR",
+		),
+		Result:         getenv("KAITO_RESULT_FILE"),
+		TerminationLog: getenv("KAITO_TERMINATION_LOG"),
+		BaseModel:      getenv("KAITO_BASE_MODEL"),
+		Steps:          defaultSteps,
 	}
 	for name, into := range map[string]*int{
 		"KAITO_CHECKPOINT_STEPS": &s.Every, "KAITO_CHECKPOINT_KEEP": &s.Keep, "KAITO_PROGRESS_PORT": &s.Port, "JOB_COMPLETION_INDEX": &s.Rank,
@@ -63,7 +72,9 @@ func Read(getenv func(string) string) (Settings, error) {
 		return s, permanent("ConfigInvalid", "KAITO_TRAINING_CONFIG: %v", err)
 	}
 	if config.Version != 1 {
-		return s, permanent("ConfigInvalid", "the training configuration has version %d, this trainer reads 1", config.Version)
+		return s, permanent(
+			"ConfigInvalid", "the training configuration has version %d, this trainer reads 1", config.Version,
+		)
 	}
 	if config.Trainer.MaxSteps > 0 {
 		s.Steps = config.Trainer.MaxSteps

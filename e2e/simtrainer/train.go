@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package simtrainer
 
 import (
@@ -13,8 +15,8 @@ import (
 	"time"
 )
 
-// Train runs to the end, or until ctx ends, which is how the outside stops it. It returns the exit code of the contract; an
-// error says that not even that could be told.
+// Train runs to the end, or until ctx ends, which is how the outside stops it. It returns the exit code of the
+// contract; an error says that not even that could be told.
 func Train(ctx context.Context, getenv func(string) string, out io.Writer, stepTime time.Duration) (int, error) {
 	s, err := Read(getenv)
 	r := &run{Settings: s, out: out, stepTime: stepTime, started: time.Now()}
@@ -101,7 +103,14 @@ func (r *run) update(change func(*Figures)) {
 }
 
 func (r *run) line() []byte {
-	text, err := json.Marshal(map[string]any{"time": time.Now().UTC().Format(time.RFC3339), "step": "train", "event": "progress", "train": r.snapshot()})
+	text, err := json.Marshal(
+		map[string]any{
+			"time":  time.Now().UTC().Format(time.RFC3339),
+			"step":  "train",
+			"event": "progress",
+			"train": r.snapshot(),
+		},
+	)
 	if err != nil {
 		panic(err) // finite numbers always marshal
 	}

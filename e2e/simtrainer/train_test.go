@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package simtrainer_test
 
 import (
@@ -29,10 +31,16 @@ func environment(t *testing.T) (map[string]string, string) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, path), content, 0o600))
 	}
 	return map[string]string{
-		"KAITO_TRAINING_CONFIG": `{"version":1,"lora":{"r":16},"trainer":{"max_steps":30}}`,
-		"KAITO_MODEL_DIR":       dir + "/model", "KAITO_DATA_DIR": dir + "/data", "KAITO_ADAPTER_DIR": dir + "/adapter",
-		"KAITO_CHECKPOINT_DIR": dir + "/checkpoints", "KAITO_CHECKPOINT_STEPS": "10", "KAITO_CHECKPOINT_KEEP": "2",
-		"KAITO_RESULT_FILE": dir + "/train.json", "KAITO_TERMINATION_LOG": dir + "/termination-log", "KAITO_BASE_MODEL": "org/model",
+		"KAITO_TRAINING_CONFIG":  `{"version":1,"lora":{"r":16},"trainer":{"max_steps":30}}`,
+		"KAITO_MODEL_DIR":        dir + "/model",
+		"KAITO_DATA_DIR":         dir + "/data",
+		"KAITO_ADAPTER_DIR":      dir + "/adapter",
+		"KAITO_CHECKPOINT_DIR":   dir + "/checkpoints",
+		"KAITO_CHECKPOINT_STEPS": "10",
+		"KAITO_CHECKPOINT_KEEP":  "2",
+		"KAITO_RESULT_FILE":      dir + "/train.json",
+		"KAITO_TERMINATION_LOG":  dir + "/termination-log",
+		"KAITO_BASE_MODEL":       "org/model",
 	}, dir
 }
 
@@ -42,7 +50,9 @@ type outcome struct {
 	Train     simtrainer.Figures
 }
 
-func train(t *testing.T, ctx context.Context, env map[string]string, dir string, stepTime time.Duration) (int, outcome, string) { //nolint:revive // ctx belongs to the run
+func train(
+	t *testing.T, ctx context.Context, env map[string]string, dir string, stepTime time.Duration,
+) (int, outcome, string) { //nolint:revive // ctx belongs to the run
 	t.Helper()
 	var out bytes.Buffer
 	code, err := simtrainer.Train(ctx, func(name string) string { return env[name] }, &out, stepTime)

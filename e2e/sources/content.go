@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package sources
 
 import (
@@ -20,8 +22,20 @@ func contents(kind, repository string) (map[string][]byte, bool) {
 	switch kind {
 	case "models":
 		return map[string][]byte{
-			"config.json":           object(map[string]any{"model_type": "llama", "architectures": []string{"LlamaForCausalLM"}, "hidden_size": 8, "_name_or_path": repository}),
-			"tokenizer.json":        object(map[string]any{"version": "1.0", "model": map[string]any{"type": "BPE", "vocab": map[string]int{"a": 0}, "merges": []string{}}}),
+			"config.json": object(
+				map[string]any{
+					"model_type":    "llama",
+					"architectures": []string{"LlamaForCausalLM"},
+					"hidden_size":   8,
+					"_name_or_path": repository,
+				},
+			),
+			"tokenizer.json": object(
+				map[string]any{
+					"version": "1.0",
+					"model":   map[string]any{"type": "BPE", "vocab": map[string]int{"a": 0}, "merges": []string{}},
+				},
+			),
 			"tokenizer_config.json": object(map[string]any{"tokenizer_class": "PreTrainedTokenizerFast"}),
 			"model.safetensors":     Safetensors("model.embed_tokens.weight", 256),
 		}, true
@@ -39,10 +53,12 @@ func object(fields map[string]any) []byte {
 	return text
 }
 
-// Safetensors is a file in that format with one tensor of so many 32-bit numbers: the header's length (eight bytes, little
-// endian), the header (JSON), the data (https://github.com/huggingface/safetensors#format).
+// Safetensors is a file in that format with one tensor of so many 32-bit numbers: the header's length (eight bytes,
+// little endian), the header (JSON), the data (https://github.com/huggingface/safetensors#format).
 func Safetensors(name string, numbers int) []byte {
-	header := object(map[string]any{name: map[string]any{"dtype": "F32", "shape": []int{numbers}, "data_offsets": []int{0, 4 * numbers}}})
+	header := object(
+		map[string]any{name: map[string]any{"dtype": "F32", "shape": []int{numbers}, "data_offsets": []int{0, 4 * numbers}}},
+	)
 	out := binary.LittleEndian.AppendUint64(nil, uint64(len(header)))
 	out = append(out, header...)
 	for i := range numbers {
@@ -66,7 +82,12 @@ func conversations() []byte {
 	writer := parquet.NewGenericWriter[conversation](&out, parquet.Compression(&parquet.Snappy))
 	for i := range Conversations {
 		_, err := writer.Write([]conversation{{Messages: []turn{
-			{"system", "You are a helpful assistant."}, {"user", fmt.Sprintf("What is number %d?", i)}, {"assistant", fmt.Sprintf("It is %d.", i)},
+			{
+				"system",
+				"You are a helpful assistant.",
+			},
+			{"user", fmt.Sprintf("What is number %d?", i)},
+			{"assistant", fmt.Sprintf("It is %d.", i)},
 		}}})
 		if err != nil {
 			panic(err) // a buffer takes everything

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package sources
 
 import (
@@ -14,8 +16,8 @@ import (
 	"time"
 )
 
-// Hub answers for every model with a tiny one, and for every dataset with the same few conversations, in the routes that
-// downloads use: https://huggingface.co/docs/hub/api, and /resolve/.
+// Hub answers for every model with a tiny one, and for every dataset with the same few conversations, in the routes
+// that downloads use: https://huggingface.co/docs/hub/api, and /resolve/.
 type Hub struct {
 	// Token opens everything; empty: nobody is asked for one.
 	Token string
@@ -37,7 +39,9 @@ func NewHub(token string) *Hub {
 func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h.Token != "" && r.Header.Get("Authorization") != "Bearer "+h.Token {
 		w.Header().Set("X-Error-Code", "GatedRepo")
-		http.Error(w, "Access to this repository is restricted. You must be authenticated to access it.", http.StatusUnauthorized)
+		http.Error(
+			w, "Access to this repository is restricted. You must be authenticated to access it.", http.StatusUnauthorized,
+		)
 		return
 	}
 	h.mux.ServeHTTP(w, r)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package sources
 
 import (
@@ -17,8 +19,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
 
-// Files are the paths of an image's files, sorted, read from a registry that the authority (PEM) has signed for, as anybody
-// outside of the cluster would.
+// Files are the paths of an image's files, sorted, read from a registry that the authority (PEM) has signed for, as
+// anybody outside of the cluster would.
 func Files(ctx context.Context, reference string, authority []byte, login Login) ([]string, error) {
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(authority) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package sources
 
 import (
@@ -33,11 +35,18 @@ func NewRegistry(login Login) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user, password, _ := r.BasicAuth()
 		// Both are compared, so that the time tells nothing.
-		if subtle.ConstantTimeCompare([]byte(user), []byte(login.User))&subtle.ConstantTimeCompare([]byte(password), []byte(login.Password)) != 1 {
+		if subtle.ConstantTimeCompare(
+			[]byte(user), []byte(login.User),
+		)&subtle.ConstantTimeCompare(
+			[]byte(password), []byte(login.Password),
+		) != 1 {
 			w.Header().Set("WWW-Authenticate", `Basic realm="registry"`)
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(http.StatusUnauthorized)
-			_, _ = io.WriteString(w, `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`) // the client is gone otherwise
+			_, _ = io.WriteString(
+				w,
+				`{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`,
+			) // the client is gone otherwise
 			return
 		}
 		images.ServeHTTP(w, r)

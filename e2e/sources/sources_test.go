@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package sources_test
 
 import (
@@ -79,5 +81,11 @@ func TestTheRegistryAsksForTheLogin(t *testing.T) {
 	reference, err := name.ParseReference(address + "/adapter:1")
 	require.NoError(t, err)
 	require.Error(t, remote.Write(reference, image, remote.WithTransport(transport)))
-	require.NoError(t, remote.Write(reference, image, remote.WithTransport(transport), remote.WithAuth(authn.FromConfig(authn.AuthConfig{Username: login.User, Password: login.Password}))))
+	require.NoError(
+		t,
+		remote.Write(
+			reference, image, remote.WithTransport(transport),
+			remote.WithAuth(authn.FromConfig(authn.AuthConfig{Username: login.User, Password: login.Password})),
+		),
+	)
 }

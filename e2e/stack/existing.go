@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package stack
 
 import (
@@ -41,8 +43,10 @@ const drainLimit, uninstallLimit = time.Minute, time.Minute
 type InstalledError struct{ Objects []string }
 
 func (e *InstalledError) Error() string {
-	return fmt.Sprintf("the cluster already has %s, which this would overwrite and then remove: use a cluster without these operators and without Karpenter",
-		strings.Join(e.Objects, ", "))
+	return fmt.Sprintf(
+		"the cluster already has %s, which this would overwrite and then remove: use a cluster without these operators and without Karpenter",
+		strings.Join(e.Objects, ", "),
+	)
 }
 
 func (s *Stack) attach(ctx context.Context) (err error) {
@@ -87,7 +91,8 @@ func (s *Stack) claim(ctx context.Context, m manifests) error {
 	return nil
 }
 
-// drain deletes what a user has made of the stack's kinds while the operators still run, and waits for what hangs on it.
+// drain deletes what a user has made of the stack's kinds while the operators still run, and waits for what hangs on
+// it.
 func (s *Stack) drain(ctx context.Context) error {
 	if s.options.Existing == nil || s.Client == nil || len(s.claimed) == 0 {
 		return nil
@@ -128,7 +133,10 @@ func (s *Stack) uninstall(ctx context.Context) error {
 	if err := s.removeNodes(ctx); err != nil {
 		return err
 	}
-	secrets := []client.DeleteAllOfOption{client.InNamespace(metav1.NamespaceDefault), client.MatchingLabels{LabelInstalled: "true"}}
+	secrets := []client.DeleteAllOfOption{
+		client.InNamespace(metav1.NamespaceDefault),
+		client.MatchingLabels{LabelInstalled: "true"},
+	}
 	errs := []error{s.Client.DeleteAllOf(ctx, &corev1.Secret{}, secrets...)}
 	for _, u := range slices.Backward(s.claimed) {
 		if u.GetKind() == "CustomResourceDefinition" { // which is kept until nobody says so any more
@@ -166,7 +174,9 @@ var ownKinds = []schema.GroupVersionKind{
 }
 
 // each does it to every object of the kind; what is gone already is well.
-func (s *Stack) each(ctx context.Context, kind schema.GroupVersionKind, do func(*unstructured.Unstructured) error) error {
+func (s *Stack) each(
+	ctx context.Context, kind schema.GroupVersionKind, do func(*unstructured.Unstructured) error,
+) error {
 	list := &unstructured.UnstructuredList{}
 	list.SetGroupVersionKind(kind)
 	if err := s.Client.List(ctx, list); meta.IsNoMatchError(err) || apierrors.IsNotFound(err) {
@@ -190,7 +200,11 @@ func (s *Stack) release(ctx context.Context, u *unstructured.Unstructured) error
 	if len(u.GetFinalizers()) == 0 {
 		return nil
 	}
-	return s.Client.Patch(ctx, u, client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`)))
+	return s.Client.Patch(
+		ctx,
+		u,
+		client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`)),
+	)
 }
 
 func (s *Stack) removeNodes(ctx context.Context) error {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package stack
 
 import (
@@ -54,7 +56,10 @@ func (s *Stack) startEngine(ctx context.Context) error {
 	}
 	s.gateway = &gateway{address: address, status: status, engine: server}
 	s.gateway.process, err = s.launcher.Start(process.Spec{Name: "gateway", Binary: s.binary("gateway"), Args: []string{
-		"--listen=" + address, "--status-listen=" + status, "--engine=http://" + listener.Addr().String(), "--model=" + models[0],
+		"--listen=" + address,
+		"--status-listen=" + status,
+		"--engine=http://" + listener.Addr().String(),
+		"--model=" + models[0],
 	}})
 	if err != nil {
 		return err

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package stack
 
 import (
@@ -78,10 +80,16 @@ func (s *Stack) play(ctx context.Context, pod *corev1.Pod) error {
 	metav1.SetMetaDataAnnotation(&pod.ObjectMeta, cluster.OutcomeAnnotation, outcome.Annotation())
 	// A pod that is not told would run for ever: an API server that is away for a moment is waited for.
 	var failed error
-	err = wait.PollUntilContextTimeout(ctx, eventually.Tick, eventually.Long, true, func(ctx context.Context) (bool, error) {
-		failed = client.IgnoreNotFound(s.Client.Patch(ctx, pod.DeepCopy(), client.MergeFrom(before)))
-		return failed == nil, nil
-	})
+	err = wait.PollUntilContextTimeout(
+		ctx,
+		eventually.Tick,
+		eventually.Long,
+		true,
+		func(ctx context.Context) (bool, error) {
+			failed = client.IgnoreNotFound(s.Client.Patch(ctx, pod.DeepCopy(), client.MergeFrom(before)))
+			return failed == nil, nil
+		},
+	)
 	return errors.Join(err, failed)
 }
 
@@ -98,8 +106,8 @@ func (s *Stack) simulates(ctx context.Context, pod *corev1.Pod) bool {
 // stepTime is how long each step of a job is seen to run.
 const stepTime = 1500 * time.Millisecond
 
-// TrainAndPush plays a job as its pod would run it: the runner's own binary fetches and pushes, over TLS, from and to servers
-// of the stack. Only the training is simulated.
+// TrainAndPush plays a job as its pod would run it: the runner's own binary fetches and pushes, over TLS, from and to
+// servers of the stack. Only the training is simulated.
 func (s *Stack) TrainAndPush(ctx context.Context, pod *corev1.Pod) (cluster.Outcome, error) {
 	folder, err := os.MkdirTemp(s.dir, "pod-")
 	if err != nil {

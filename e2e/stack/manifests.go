@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package stack
 
 import (
@@ -72,7 +74,9 @@ func kustomize(ctx context.Context, root, folder string) (manifests, error) {
 // apply sends the objects in order by server-side apply and waits for their CRDs to be served.
 func (m manifests) apply(ctx context.Context, c client.Client) error {
 	for _, u := range m.objects {
-		if err := c.Apply(ctx, client.ApplyConfigurationFromUnstructured(u.DeepCopy()), client.FieldOwner("kubectl"), client.ForceOwnership); err != nil {
+		if err := c.Apply(
+			ctx, client.ApplyConfigurationFromUnstructured(u.DeepCopy()), client.FieldOwner("kubectl"), client.ForceOwnership,
+		); err != nil {
 			return fmt.Errorf("applying %s %s: %w", u.GetKind(), u.GetName(), err)
 		}
 	}
@@ -87,21 +91,27 @@ func (m manifests) apply(ctx context.Context, c client.Client) error {
 }
 
 func established(ctx context.Context, c client.Client, name string) error {
-	err := wait.PollUntilContextTimeout(ctx, eventually.Tick, eventually.Short, true, func(ctx context.Context) (bool, error) {
-		crd := &apiextensionsv1.CustomResourceDefinition{}
-		if err := c.Get(ctx, client.ObjectKey{Name: name}, crd); err != nil {
-			return false, err
-		}
-		for _, condition := range crd.Status.Conditions {
-			if condition.Type == apiextensionsv1.NonStructuralSchema && condition.Status == apiextensionsv1.ConditionTrue {
-				return false, fmt.Errorf("CRD %s: %s", name, condition.Message)
+	err := wait.PollUntilContextTimeout(
+		ctx,
+		eventually.Tick,
+		eventually.Short,
+		true,
+		func(ctx context.Context) (bool, error) {
+			crd := &apiextensionsv1.CustomResourceDefinition{}
+			if err := c.Get(ctx, client.ObjectKey{Name: name}, crd); err != nil {
+				return false, err
 			}
-			if condition.Type == apiextensionsv1.Established && condition.Status == apiextensionsv1.ConditionTrue {
-				return true, nil
+			for _, condition := range crd.Status.Conditions {
+				if condition.Type == apiextensionsv1.NonStructuralSchema && condition.Status == apiextensionsv1.ConditionTrue {
+					return false, fmt.Errorf("CRD %s: %s", name, condition.Message)
+				}
+				if condition.Type == apiextensionsv1.Established && condition.Status == apiextensionsv1.ConditionTrue {
+					return true, nil
+				}
 			}
-		}
-		return false, nil
-	})
+			return false, nil
+		},
+	)
 	if err != nil {
 		return fmt.Errorf("waiting for CRD %s to be served: %w", name, err)
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package stack
 
 import (
@@ -109,21 +111,27 @@ func (s *Stack) Run(ctx context.Context, o Operator) error {
 
 func (s *Stack) ready(ctx context.Context, o Operator) error {
 	r := s.operators[o]
-	err := wait.PollUntilContextTimeout(ctx, eventually.Tick, eventually.Long, true, func(ctx context.Context) (bool, error) {
-		if err := r.Died(); err != nil {
-			return false, err
-		}
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+r.probes+"/readyz", nil)
-		if err != nil {
-			return false, err
-		}
-		response, err := (&http.Client{Timeout: time.Second}).Do(request)
-		if err != nil {
-			return false, nil //nolint:nilerr // not listening yet
-		}
-		_ = response.Body.Close()
-		return response.StatusCode == http.StatusOK, nil
-	})
+	err := wait.PollUntilContextTimeout(
+		ctx,
+		eventually.Tick,
+		eventually.Long,
+		true,
+		func(ctx context.Context) (bool, error) {
+			if err := r.Died(); err != nil {
+				return false, err
+			}
+			request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+r.probes+"/readyz", nil)
+			if err != nil {
+				return false, err
+			}
+			response, err := (&http.Client{Timeout: time.Second}).Do(request)
+			if err != nil {
+				return false, nil //nolint:nilerr // not listening yet
+			}
+			_ = response.Body.Close()
+			return response.StatusCode == http.StatusOK, nil
+		},
+	)
 	if err != nil {
 		return fmt.Errorf("waiting for %s to be ready: %w\n%s", o, err, r.Tail())
 	}

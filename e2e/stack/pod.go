@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package stack
 
 import (
@@ -32,8 +34,8 @@ const (
 	hubName = "https://huggingface.co"
 )
 
-// localPod runs the containers of a pod one after the other as processes of this machine: the pod's own arguments, environment,
-// Secrets and volumes, with folders of this machine in the place of the mounts.
+// localPod runs the containers of a pod one after the other as processes of this machine: the pod's own arguments,
+// environment, Secrets and volumes, with folders of this machine in the place of the mounts.
 type localPod struct {
 	stack  *Stack
 	pod    *corev1.Pod
@@ -96,13 +98,17 @@ func (p *localPod) container(ctx context.Context, c corev1.Container) (cluster.C
 	if ended != nil {
 		p.stack.say("job %s, container %s: %v\n%s", p.pod.Name, c.Name, ended, out.String())
 	}
-	return cluster.ContainerOutcome{After: stepTime, ExitCode: int32(run.ProcessState.ExitCode()), Message: string(message)}, nil //nolint:gosec // 0 to 255
+	return cluster.ContainerOutcome{
+		After:    stepTime,
+		ExitCode: int32(run.ProcessState.ExitCode()),
+		Message:  string(message),
+	}, nil //nolint:gosec // 0 to 255
 }
 
 func (p *localPod) terminationLog() string { return filepath.Join(p.folder, "termination-log") }
 
-// here is a container's arguments and environment, with what they name as it is on this machine; more are further pairs of
-// what to put in the place of what.
+// here is a container's arguments and environment, with what they name as it is on this machine; more are further pairs
+// of what to put in the place of what.
 func (p *localPod) here(ctx context.Context, c corev1.Container, more ...string) (args, env []string, err error) {
 	mounts, err := p.mounts(ctx, c)
 	if err != nil {
@@ -122,7 +128,11 @@ func undoubled(s string) string { return strings.ReplaceAll(s, "$$", "$") }
 
 // environment is the container's, and what a process of this machine needs besides.
 func (p *localPod) environment(ctx context.Context, c corev1.Container, places *strings.Replacer) ([]string, error) {
-	out := []string{"SSL_CERT_FILE=" + p.stack.outside.authorities, "HF_ENDPOINT=https://" + p.stack.outside.hub.Address(), simulatedStep}
+	out := []string{
+		"SSL_CERT_FILE=" + p.stack.outside.authorities,
+		"HF_ENDPOINT=https://" + p.stack.outside.hub.Address(),
+		simulatedStep,
+	}
 	for _, e := range c.Env {
 		value := places.Replace(undoubled(e.Value))
 		if from := e.ValueFrom; from != nil && from.SecretKeyRef != nil {
@@ -142,10 +152,16 @@ func (p *localPod) environment(ctx context.Context, c corev1.Container, places *
 func (p *localPod) secret(ctx context.Context, name string) (*corev1.Secret, error) {
 	secret := &corev1.Secret{}
 	var failed error
-	err := wait.PollUntilContextTimeout(ctx, eventually.Tick, eventually.Long, true, func(ctx context.Context) (bool, error) {
-		failed = p.stack.Client.Get(ctx, client.ObjectKey{Namespace: p.pod.Namespace, Name: name}, secret)
-		return failed == nil || apierrors.IsNotFound(failed), nil
-	})
+	err := wait.PollUntilContextTimeout(
+		ctx,
+		eventually.Tick,
+		eventually.Long,
+		true,
+		func(ctx context.Context) (bool, error) {
+			failed = p.stack.Client.Get(ctx, client.ObjectKey{Namespace: p.pod.Namespace, Name: name}, secret)
+			return failed == nil || apierrors.IsNotFound(failed), nil
+		},
+	)
 	return secret, cmp.Or(failed, err)
 }
 
@@ -200,7 +216,10 @@ func (p *localPod) volume(ctx context.Context, v corev1.Volume) (string, error) 
 
 // pull brings an image's files into a folder, as a kubelet mounts it.
 func (p *localPod) pull(ctx context.Context, reference, folder string) error {
-	run := exec.CommandContext(ctx, p.stack.binary("runner"), "fetch", "--allow-private", "--model-image="+reference, "--model-dir="+filepath.Join(folder, "data"))
+	run := exec.CommandContext(
+		ctx, p.stack.binary("runner"), "fetch", "--allow-private", "--model-image="+reference,
+		"--model-dir="+filepath.Join(folder, "data"),
+	)
 	run.Env = append(os.Environ(), "SSL_CERT_FILE="+p.stack.outside.authorities)
 	if out, err := run.CombinedOutput(); err != nil {
 		return fmt.Errorf("pulling %s: %w: %s", reference, err, out)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package stack
 
 import (
@@ -13,14 +15,16 @@ import (
 	"kaito.sh/shared/test/audit"
 )
 
-// rights names what the operators have asked for and their roles do not allow: rules that are missing. And it leaves what they have asked for and
-// were allowed where the environment says, for the report of rules that nobody needs. It is looked at whenever a stack ends, so that every
-// story tells of it. Nil where the cluster's audit log is not ours to read.
+// rights names what the operators have asked for and their roles do not allow: rules that are missing. And it leaves
+// what they have asked for and were allowed where the environment says, for the report of rules that nobody needs. It
+// is looked at whenever a stack ends, so that every story tells of it. Nil where the cluster's audit log is not ours to
+// read.
 func (s *Stack) rights() error {
 	if s.Cluster == nil {
 		return nil
 	}
-	requests, err := audit.Open(s.Cluster.AuditLog()).Requests(audit.Mark{}, audit.User(slices.Sorted(maps.Keys(s.users))...))
+	requests, err := audit.Open(s.Cluster.AuditLog()).
+		Requests(audit.Mark{}, audit.User(slices.Sorted(maps.Keys(s.users))...))
 	if err != nil {
 		return fmt.Errorf("reading which requests were denied: %w", err)
 	}
@@ -34,7 +38,9 @@ func (s *Stack) rights() error {
 	}
 	var errs []error
 	if len(denied) > 0 {
-		errs = append(errs, fmt.Errorf("%d requests that the operators' roles do not allow:\n%s", len(denied), audit.Table(denied)))
+		errs = append(
+			errs, fmt.Errorf("%d requests that the operators' roles do not allow:\n%s", len(denied), audit.Table(denied)),
+		)
 	}
 	if folder := os.Getenv(rights.CallsFolder); folder != "" {
 		for o, requests := range of {
@@ -56,7 +62,8 @@ func (s *Stack) RestartAPIServer(ctx context.Context) error {
 	return err
 }
 
-// restarting says whether the API server was not yet ready then: it answers before it has read which roles there are, and denies everything.
+// restarting says whether the API server was not yet ready then: it answers before it has read which roles there are,
+// and denies everything.
 func (s *Stack) restarting(at time.Time) bool {
 	return slices.ContainsFunc(s.restarts, func(r restart) bool { return !at.Before(r.from) && !at.After(r.to) })
 }

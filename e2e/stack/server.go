@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package stack
 
 import (
@@ -21,8 +23,8 @@ type Server struct {
 	folder    string
 }
 
-// Serve runs a serving pod for real: init containers to their end, then its engine (simulated) and its gateway, and waits until
-// the gateway is ready.
+// Serve runs a serving pod for real: init containers to their end, then its engine (simulated) and its gateway, and
+// waits until the gateway is ready.
 func (s *Stack) Serve(ctx context.Context, pod *corev1.Pod) (_ *Server, err error) {
 	folder, err := os.MkdirTemp(s.dir, "server-")
 	if err != nil {
@@ -55,12 +57,26 @@ func (s *Stack) Serve(ctx context.Context, pod *corev1.Pod) (_ *Server, err erro
 	host, port, _ := net.SplitHostPort(engine)
 	var front *process.Process
 	for _, c := range pod.Spec.Containers {
-		args, env, err := local.here(ctx, c, "--host=127.0.0.1", "--host="+host, "--port=8000", "--port="+port, "http://127.0.0.1:8000", "http://"+engine, "--listen=:5000", "--listen="+server.Address,
-			"--status-listen=:5001", "--status-listen="+status)
+		args, env, err := local.here(
+			ctx,
+			c,
+			"--host=127.0.0.1",
+			"--host="+host,
+			"--port=8000",
+			"--port="+port,
+			"http://127.0.0.1:8000",
+			"http://"+engine,
+			"--listen=:5000",
+			"--listen="+server.Address,
+			"--status-listen=:5001",
+			"--status-listen="+status,
+		)
 		if err != nil {
 			return nil, err
 		}
-		started, err := s.launcher.Start(process.Spec{Name: pod.Name + "-" + c.Name, Binary: s.binary(binaryOf(c)), Args: args, Env: env})
+		started, err := s.launcher.Start(
+			process.Spec{Name: pod.Name + "-" + c.Name, Binary: s.binary(binaryOf(c)), Args: args, Env: env},
+		)
 		if err != nil {
 			return nil, err
 		}

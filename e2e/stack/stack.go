@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package stack runs the whole house on one machine: a real control plane with simulated nodes, the fake Azure, an OCI
 // registry, a simulated engine behind the real gateway, and the three operators, each a process with a token of its own
 // service account, so that its RBAC is enforced. The demo and the end-to-end suites stand on it.
@@ -33,8 +35,8 @@ import (
 type Options struct {
 	// Root is the repository's root; bin/ below it holds the binaries (`make binaries controlplane tools`).
 	Root string
-	// Existing names a cluster to use in place of one of its own, which comes and goes with the stack. Simulated nodes join
-	// it, and what is installed in it is removed at the end.
+	// Existing names a cluster to use in place of one of its own, which comes and goes with the stack. Simulated nodes
+	// join it, and what is installed in it is removed at the end.
 	Existing *Existing
 	// Operators that are installed and run; nil means all three.
 	Operators []Operator
@@ -94,8 +96,16 @@ func Start(ctx context.Context, options Options) (_ *Stack, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a folder for everything: %w", err)
 	}
-	s := &Stack{options: options, dir: dir, Metrics: map[Operator]string{}, installed: map[Operator]manifests{},
-		operators: map[Operator]running{}, played: map[types.UID]bool{}, users: map[string]Operator{}, before: map[types.UID]bool{}}
+	s := &Stack{
+		options:   options,
+		dir:       dir,
+		Metrics:   map[Operator]string{},
+		installed: map[Operator]manifests{},
+		operators: map[Operator]running{},
+		played:    map[types.UID]bool{},
+		users:     map[string]Operator{},
+		before:    map[types.UID]bool{},
+	}
 	if options.Play == nil {
 		s.options.Play = s.TrainAndPush
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package stack
 
 import (
@@ -70,18 +72,24 @@ func (s *Stack) Uninstall(ctx context.Context, o Operator) error {
 			return fmt.Errorf("removing %s %s: %w", u.GetKind(), u.GetName(), err)
 		}
 	}
-	err := wait.PollUntilContextTimeout(ctx, eventually.Tick, eventually.Long, true, func(ctx context.Context) (bool, error) {
-		for _, u := range m.objects {
-			if keeps(u) {
-				continue
+	err := wait.PollUntilContextTimeout(
+		ctx,
+		eventually.Tick,
+		eventually.Long,
+		true,
+		func(ctx context.Context) (bool, error) {
+			for _, u := range m.objects {
+				if keeps(u) {
+					continue
+				}
+				err := s.Client.Get(ctx, client.ObjectKeyFromObject(u), u.DeepCopy())
+				if !apierrors.IsNotFound(err) && !meta.IsNoMatchError(err) {
+					return false, err
+				}
 			}
-			err := s.Client.Get(ctx, client.ObjectKeyFromObject(u), u.DeepCopy())
-			if !apierrors.IsNotFound(err) && !meta.IsNoMatchError(err) {
-				return false, err
-			}
-		}
-		return true, nil
-	})
+			return true, nil
+		},
+	)
 	if err != nil {
 		return fmt.Errorf("waiting for what belongs to %s to be removed: %w", o, err)
 	}

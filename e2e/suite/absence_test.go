@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package suite_test
 
 import (
@@ -22,7 +24,14 @@ var impatient = map[stack.Operator][]string{stack.WorkspaceOperator: {"--claim-a
 
 func TestWithoutAProvisionerTheWorkspaceSaysSoAndGoesOnWhenOneComes(t *testing.T) {
 	stacktest.Parallel(t)
-	s := stacktest.Start(t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator, stack.TuningOperator}, WithoutKarpenterCRDs: true, Args: impatient})
+	s := stacktest.Start(
+		t,
+		stack.Options{
+			Operators:            []stack.Operator{stack.WorkspaceOperator, stack.TuningOperator},
+			WithoutKarpenterCRDs: true,
+			Args:                 impatient,
+		},
+	)
 	stacktest.QuickStart(t, s)
 	stacktest.EventuallyWorkspace(t, s, stacktest.QuickStartName, stacktest.Says(kaitov1alpha1.ReasonNodeAPIMissing))
 
@@ -37,9 +46,13 @@ func TestWithoutAProvisionerTheWorkspaceSaysSoAndGoesOnWhenOneComes(t *testing.T
 
 func TestWithoutTheTuningOperatorTheWorkspaceSaysSoAndGoesOnWhenItComes(t *testing.T) {
 	stacktest.Parallel(t)
-	s := stacktest.Start(t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator, stack.GPUProvisioner}, Args: impatient})
+	s := stacktest.Start(
+		t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator, stack.GPUProvisioner}, Args: impatient},
+	)
 	stacktest.QuickStart(t, s)
-	stacktest.EventuallyWorkspace(t, s, stacktest.QuickStartName, stacktest.Says(kaitov1alpha1.ReasonTuningOperatorMissing))
+	stacktest.EventuallyWorkspace(
+		t, s, stacktest.QuickStartName, stacktest.Says(kaitov1alpha1.ReasonTuningOperatorMissing),
+	)
 
 	require.NoError(t, s.Install(t.Context(), stack.TuningOperator))
 	require.NoError(t, s.Run(t.Context(), stack.TuningOperator))
@@ -53,14 +66,24 @@ func TestWithoutTheWorkspaceOperatorAMachineStillBecomesANode(t *testing.T) {
 		return corev1.NodeSelectorRequirement{Key: key, Operator: corev1.NodeSelectorOpIn, Values: []string{value}}
 	}
 	machine := &karpenterv1alpha5.Machine{
-		ObjectMeta: metav1.ObjectMeta{Name: "alone1", Labels: map[string]string{karpenterv1alpha5.LabelProvisionerName: "default"}},
+		ObjectMeta: metav1.ObjectMeta{
+			Name:   "alone1",
+			Labels: map[string]string{karpenterv1alpha5.LabelProvisionerName: "default"},
+		},
 		Spec: karpenterv1alpha5.MachineSpec{
 			Requirements: []corev1.NodeSelectorRequirement{
-				one(corev1.LabelInstanceTypeStable, "Standard_NC6s_v3"), one(karpenterv1alpha5.LabelCapacityType, "on-demand"),
-				one(corev1.LabelOSStable, "linux"), one(corev1.LabelArchStable, "amd64"), one(kaitov1alpha1.LabelMachineType, kaitov1alpha1.MachineTypeGPU),
+				one(corev1.LabelInstanceTypeStable, "Standard_NC6s_v3"),
+				one(karpenterv1alpha5.LabelCapacityType, "on-demand"),
+				one(
+					corev1.LabelOSStable, "linux",
+				),
+				one(corev1.LabelArchStable, "amd64"),
+				one(kaitov1alpha1.LabelMachineType, kaitov1alpha1.MachineTypeGPU),
 			},
-			Resources: karpenterv1alpha5.ResourceRequirements{Requests: corev1.ResourceList{"nvidia.com/gpu": resource.MustParse("1")}},
-			Taints:    []corev1.Taint{{Key: "sku", Value: "gpu", Effect: corev1.TaintEffectNoSchedule}},
+			Resources: karpenterv1alpha5.ResourceRequirements{
+				Requests: corev1.ResourceList{"nvidia.com/gpu": resource.MustParse("1")},
+			},
+			Taints: []corev1.Taint{{Key: "sku", Value: "gpu", Effect: corev1.TaintEffectNoSchedule}},
 		},
 	}
 	require.NoError(t, s.Client.Create(t.Context(), machine))

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package suite_test
 
 import (
@@ -96,6 +98,7 @@ func everything(t *testing.T, config *rest.Config) []string {
 	}
 	return slices.DeleteFunc(all, func(one string) bool {
 		kind, name := filepath.Split(one)
-		return strings.HasPrefix(kind, "serviceaccounts/") && name == "default" || strings.HasPrefix(kind, "configmaps/") && name == "kube-root-ca.crt"
+		return strings.HasPrefix(kind, "serviceaccounts/") && name == "default" ||
+			strings.HasPrefix(kind, "configmaps/") && name == "kube-root-ca.crt"
 	})
 }

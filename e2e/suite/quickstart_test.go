@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package suite_test
 
 import (
@@ -34,9 +36,15 @@ func TestTheQuickStartsBytesGoAllTheWay(t *testing.T) {
 	stacktest.QuickStart(t, s)
 	workspace := stacktest.EventuallyWorkspace(t, s, stacktest.QuickStartName, stacktest.Ready)
 
-	assert.Positive(t, s.Fetched("/datasets/philschmid/dolly-15k-oai-style/resolve/main/data/train-00000-of-00001-54e3756291ca09c6.parquet"), "the data came over https")
+	assert.Positive(
+		t,
+		s.Fetched("/datasets/philschmid/dolly-15k-oai-style/resolve/main/data/train-00000-of-00001-54e3756291ca09c6.parquet"),
+		"the data came over https",
+	)
 	job := &tuningv1alpha1.TuningJob{}
-	require.NoError(t, s.Client.Get(t.Context(), client.ObjectKey{Namespace: stacktest.Namespace, Name: stacktest.QuickStartName}, job))
+	require.NoError(
+		t, s.Client.Get(t.Context(), client.ObjectKey{Namespace: stacktest.Namespace, Name: stacktest.QuickStartName}, job),
+	)
 	output := job.Status.Output
 	require.NotNil(t, output)
 	assert.Equal(t, output.Digest, workspace.Status.Tuning.Digest)
@@ -50,13 +58,22 @@ func TestTheQuickStartsBytesGoAllTheWay(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, server.Stop()) }()
 	answer := post(t, "http://"+server.Address+"/chat", `{"prompt":"What is Kaito?"}`)
-	assert.JSONEq(t, fmt.Sprintf(`{"Result":"[phi-3-mini-128k-instruct + adapter sha256:%x] You asked: What is Kaito?"}`, sha256.Sum256(simtrainer.Weights())), answer,
-		"the engine has what was trained")
+	assert.JSONEq(
+		t,
+		fmt.Sprintf(
+			`{"Result":"[phi-3-mini-128k-instruct + adapter sha256:%x] You asked: What is Kaito?"}`,
+			sha256.Sum256(simtrainer.Weights()),
+		),
+		answer,
+		"the engine has what was trained",
+	)
 }
 
 func post(t *testing.T, url, body string) string {
 	t.Helper()
-	response, err := http.Post(url, "application/json", bytes.NewReader([]byte(body))) //nolint:gosec,noctx // this machine's own server
+	response, err := http.Post(
+		url, "application/json", bytes.NewReader([]byte(body)),
+	) //nolint:gosec,noctx // this machine's own server
 	require.NoError(t, err)
 	text, err := io.ReadAll(response.Body)
 	require.NoError(t, err)
@@ -64,7 +81,8 @@ func post(t *testing.T, url, body string) string {
 	return string(text)
 }
 
-// Weights in a registry of one's own: packaged by the runner, mounted or fetched as the nodes can, and served from there.
+// Weights in a registry of one's own: packaged by the runner, mounted or fetched as the nodes can, and served from
+// there.
 func TestAModelThatSomebodyHasPackagedIsServed(t *testing.T) {
 	stacktest.Parallel(t)
 	const name = "packaged"
@@ -72,7 +90,10 @@ func TestAModelThatSomebodyHasPackagedIsServed(t *testing.T) {
 	image := packageModel(t, s)
 	workspace := &kaitov1alpha1.Workspace{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: stacktest.Namespace},
-		Resource:   kaitov1alpha1.ResourceSpec{InstanceType: "Standard_NC24ads_A100_v4", LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": name}}},
+		Resource: kaitov1alpha1.ResourceSpec{
+			InstanceType:  "Standard_NC24ads_A100_v4",
+			LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": name}},
+		},
 		Inference: &kaitov1alpha1.InferenceSpec{Preset: &kaitov1alpha1.PresetSpec{
 			Name: "phi-4-mini-instruct", AccessMode: "private", PresetOptions: &kaitov1alpha1.PresetOptions{Image: image},
 		}},
@@ -85,7 +106,11 @@ func TestAModelThatSomebodyHasPackagedIsServed(t *testing.T) {
 	server, err := s.Serve(t.Context(), pod)
 	require.NoError(t, err, "the image's bytes are where the engine looks for them")
 	defer func() { assert.NoError(t, server.Stop()) }()
-	assert.JSONEq(t, `{"Result":"[packaged] You asked: Whose are you?"}`, post(t, "http://"+server.Address+"/chat", `{"prompt":"Whose are you?"}`))
+	assert.JSONEq(
+		t,
+		`{"Result":"[packaged] You asked: Whose are you?"}`,
+		post(t, "http://"+server.Address+"/chat", `{"prompt":"Whose are you?"}`),
+	)
 }
 
 // packageModel pushes a small model directory to the stack's registry, and returns the image by digest.
@@ -97,7 +122,10 @@ func packageModel(t *testing.T, s *stack.Stack) string {
 	}
 	require.NoError(t, os.WriteFile(authorities, s.Authorities(), 0o600))
 	reference := s.RegistryHost() + "/models/own:1"
-	run := exec.CommandContext(t.Context(), filepath.Join(stacktest.Root(t), "bin", "runner"), "package", "--allow-private", "--from="+folder, "--to="+reference)
+	run := exec.CommandContext(
+		t.Context(), filepath.Join(stacktest.Root(t), "bin", "runner"), "package", "--allow-private", "--from="+folder,
+		"--to="+reference,
+	)
 	run.Env = append(os.Environ(), "SSL_CERT_FILE="+authorities)
 	out, err := run.CombinedOutput()
 	require.NoError(t, err, string(out))

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // gpu-provisioner makes GPU nodes in AKS agent pools for Machines and NodeClaims.
 package main
 
@@ -47,19 +49,44 @@ type flags struct {
 }
 
 func (f *flags) add(fs *flag.FlagSet) {
-	fs.StringVar(&f.azureConfig, "azure-config", azure.DefaultConfigPath, "file that names the cloud, the subscription, the resource group and the AKS cluster")
-	fs.Float64Var(&f.callRate, "azure-call-rate", 1, "factor on the documented rates of calls to Azure, which are the subscription's: less than 1 leaves room for other programs")
-	fs.StringVar(&f.namespace, "namespace", "", "namespace of the operator's own ConfigMaps; empty: POD_NAMESPACE or the pod's own")
+	fs.StringVar(
+		&f.azureConfig, "azure-config", azure.DefaultConfigPath,
+		"file that names the cloud, the subscription, the resource group and the AKS cluster",
+	)
+	fs.Float64Var(
+		&f.callRate, "azure-call-rate", 1,
+		"factor on the documented rates of calls to Azure, which are the subscription's: less than 1 leaves room for other programs",
+	)
+	fs.StringVar(
+		&f.namespace, "namespace", "", "namespace of the operator's own ConfigMaps; empty: POD_NAMESPACE or the pod's own",
+	)
 	fs.StringVar(&f.nodeClass, "default-node-class", "default", "KaitoNodeClass of a Machine that names none")
 	fs.IntVar(&f.maxNodesPerPool, "max-nodes-per-pool", 100, "machines in one agent pool at most; 1: one pool a node")
 	fs.DurationVar(&f.launchTimeout, "launch-timeout", 40*time.Minute, "how long a claim may wait for its machine")
-	fs.DurationVar(&f.gpuReadyTimeout, "gpu-ready-timeout", 15*time.Minute, "how long a Ready node may take to report its GPUs")
-	fs.DurationVar(&f.settings.Gather, "gather", time.Second, "how long to wait for more claims before asking Azure; at most five times that")
-	fs.DurationVar(&f.settings.Patience, "patience", 2*time.Minute, "how long claims wait for a pool that is being written to before another pool is opened")
+	fs.DurationVar(
+		&f.gpuReadyTimeout, "gpu-ready-timeout", 15*time.Minute, "how long a Ready node may take to report its GPUs",
+	)
+	fs.DurationVar(
+		&f.settings.Gather, "gather", time.Second,
+		"how long to wait for more claims before asking Azure; at most five times that",
+	)
+	fs.DurationVar(
+		&f.settings.Patience, "patience", 2*time.Minute,
+		"how long claims wait for a pool that is being written to before another pool is opened",
+	)
 	fs.DurationVar(&f.settings.Grace, "surplus-grace", time.Minute, "how long a machine that no claim names is left alone")
-	fs.DurationVar(&f.settings.OperationTimeout, "operation-timeout", 30*time.Minute, "how long Azure may take to bring machines before the request is aborted")
-	fs.DurationVar(&f.settings.JoinTimeout, "node-join-timeout", 12*time.Minute, "how long a machine may take to become a Node; less than core's own 15m")
-	fs.DurationVar(&f.intervals.Active, "refresh-active", 10*time.Second, "age at which the list of machines is renewed while something is going on")
+	fs.DurationVar(
+		&f.settings.OperationTimeout, "operation-timeout", 30*time.Minute,
+		"how long Azure may take to bring machines before the request is aborted",
+	)
+	fs.DurationVar(
+		&f.settings.JoinTimeout, "node-join-timeout", 12*time.Minute,
+		"how long a machine may take to become a Node; less than core's own 15m",
+	)
+	fs.DurationVar(
+		&f.intervals.Active, "refresh-active", 10*time.Second,
+		"age at which the list of machines is renewed while something is going on",
+	)
 	fs.DurationVar(&f.intervals.Idle, "refresh-idle", time.Minute, "age at which it is renewed while nothing is")
 }
 
@@ -84,7 +111,9 @@ func newScheme() *runtime.Scheme {
 	must(nodeclassv1alpha1.AddToScheme(scheme))
 	// Karpenter adds its types to client-go's global scheme and has no function that adds them to another.
 	karpenter := schema.GroupVersion{Group: karpapis.Group, Version: "v1"}
-	scheme.AddKnownTypes(karpenter, &karpv1.NodeClaim{}, &karpv1.NodeClaimList{}, &karpv1.NodePool{}, &karpv1.NodePoolList{})
+	scheme.AddKnownTypes(
+		karpenter, &karpv1.NodeClaim{}, &karpv1.NodeClaimList{}, &karpv1.NodePool{}, &karpv1.NodePoolList{},
+	)
 	metav1.AddToGroupVersion(scheme, karpenter)
 	return scheme
 }
@@ -151,7 +180,9 @@ func addIdentity(mgr ctrl.Manager, identity *azure.Identity, engine *pool.Engine
 	return nil
 }
 
-func (f *flags) engine(mgr ctrl.Manager, namespace string, arm *azure.ARM, cache *azure.Cache, known sizes, clk clock.PassiveClock) *pool.Engine {
+func (f *flags) engine(
+	mgr ctrl.Manager, namespace string, arm *azure.ARM, cache *azure.Cache, known sizes, clk clock.PassiveClock,
+) *pool.Engine {
 	records := func(name string) pool.Records {
 		return pool.Records{Reader: mgr.GetAPIReader(), Writer: mgr.GetClient(), Namespace: namespace, Name: name}
 	}
@@ -168,7 +199,9 @@ func (f *flags) engine(mgr ctrl.Manager, namespace string, arm *azure.ARM, cache
 	})
 }
 
-func (f *flags) controllers(ctx context.Context, mgr ctrl.Manager, engine *pool.Engine, provider *cloudprovider.Provider, clk clock.Clock) error {
+func (f *flags) controllers(
+	ctx context.Context, mgr ctrl.Manager, engine *pool.Engine, provider *cloudprovider.Provider, clk clock.Clock,
+) error {
 	recorder := mgr.GetEventRecorderFor(name) //nolint:staticcheck // as core's, see controller.AddCore
 	if err := controller.AddCore(ctx, mgr, provider, clk); err != nil {
 		return err
@@ -176,17 +209,27 @@ func (f *flags) controllers(ctx context.Context, mgr ctrl.Manager, engine *pool.
 	if err := (&controller.Pools{Engine: engine, Provider: provider}).SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("adding the pools controller: %w", err)
 	}
-	if err := (&controller.DefaultNodeClass{Client: mgr.GetClient(), Name: f.nodeClass}).SetupWithManager(mgr); err != nil {
+	if err := (&controller.DefaultNodeClass{Client: mgr.GetClient(), Name: f.nodeClass}).SetupWithManager(
+		mgr,
+	); err != nil {
 		return fmt.Errorf("adding the default node class: %w", err)
 	}
 	if err := (&controller.NodeClasses{Client: mgr.GetClient()}).SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("adding the node class controller: %w", err)
 	}
-	accelerators := &controller.Accelerators{Client: mgr.GetClient(), Provider: provider, Clock: clk, Recorder: recorder, Timeout: f.gpuReadyTimeout}
+	accelerators := &controller.Accelerators{
+		Client:   mgr.GetClient(),
+		Provider: provider,
+		Clock:    clk,
+		Recorder: recorder,
+		Timeout:  f.gpuReadyTimeout,
+	}
 	if err := accelerators.SetupWithManager(mgr, metrics.Registry); err != nil {
 		return fmt.Errorf("adding the accelerator controller: %w", err)
 	}
-	if err := (&controller.Phases{Client: mgr.GetClient(), Provider: provider, Clock: clk}).SetupWithManager(mgr, metrics.Registry); err != nil {
+	if err := (&controller.Phases{Client: mgr.GetClient(), Provider: provider, Clock: clk}).SetupWithManager(
+		mgr, metrics.Registry,
+	); err != nil {
 		return fmt.Errorf("adding the phases controller: %w", err)
 	}
 	if err := (&controller.Rejoins{Client: mgr.GetClient()}).SetupWithManager(mgr); err != nil {
@@ -224,7 +267,10 @@ func (f *flags) valid() error {
 		}
 	}
 	if f.settings.JoinTimeout >= pool.CoreRegistrationTimeout {
-		return fmt.Errorf("--node-join-timeout is %s; allowed: less than %s, after which core gives the claim up without a reason", f.settings.JoinTimeout, pool.CoreRegistrationTimeout)
+		return fmt.Errorf(
+			"--node-join-timeout is %s; allowed: less than %s, after which core gives the claim up without a reason",
+			f.settings.JoinTimeout, pool.CoreRegistrationTimeout,
+		)
 	}
 	return nil
 }
@@ -238,7 +284,9 @@ func (f *flags) ownNamespace() (string, error) {
 	}
 	raw, err := os.ReadFile("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 	if err != nil {
-		return "", fmt.Errorf("--namespace is empty, POD_NAMESPACE too, and this is not a pod; set --namespace to the namespace of the operator's ConfigMaps")
+		return "", fmt.Errorf(
+			"--namespace is empty, POD_NAMESPACE too, and this is not a pod; set --namespace to the namespace of the operator's ConfigMaps",
+		)
 	}
 	return strings.TrimSpace(string(raw)), nil
 }

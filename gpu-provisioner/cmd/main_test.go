@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -54,7 +56,9 @@ func TestTheNamespaceIsTheFlagsOrThePods(t *testing.T) {
 
 func TestOnlyClaimsOfOurKindOfNodeClassAreOurs(t *testing.T) {
 	claim := func(group, kind string) *karpv1.NodeClaim {
-		return &karpv1.NodeClaim{Spec: karpv1.NodeClaimSpec{NodeClassRef: &karpv1.NodeClassReference{Group: group, Kind: kind}}}
+		return &karpv1.NodeClaim{
+			Spec: karpv1.NodeClaimSpec{NodeClassRef: &karpv1.NodeClassReference{Group: group, Kind: kind}},
+		}
 	}
 	assert.True(t, manages(claim("kaito.sh", "KaitoNodeClass")))
 	assert.False(t, manages(claim("karpenter.azure.com", "AKSNodeClass")))

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -36,5 +38,11 @@ func (s sizes) Price(size, region, capacityType string) float64 {
 }
 
 func convert(s catalog.Size) offering.Size {
-	return offering.Size{Name: s.Name, GPUs: int64(s.GPUs), VCPUs: int64(s.VCPUs), MemoryGiB: int64(s.RAMGiB), Family: s.QuotaFamily}
+	return offering.Size{
+		Name:      s.Name,
+		GPUs:      int64(s.GPUs),
+		VCPUs:     int64(s.VCPUs),
+		MemoryGiB: int64(s.RAMGiB),
+		Family:    s.QuotaFamily,
+	}
 }

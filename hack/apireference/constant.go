@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -13,7 +15,8 @@ import (
 // constant is a condition or a reason of a kind, with its comment.
 type constant struct{ name, value, comment string }
 
-// readConstants reads the string constants of a package whose names begin with Condition or Reason, in the order of the files.
+// readConstants reads the string constants of a package whose names begin with Condition or Reason, in the order of the
+// files.
 func readConstants(folder string) ([]constant, error) {
 	files, err := filepath.Glob(filepath.Join(folder, "*.go"))
 	if err != nil || len(files) == 0 {

@@ -1,5 +1,8 @@
-// Command apireference writes the pages of docs/reference from what is generated from the Go types: the CustomResourceDefinitions, which have
-// the comments, defaults and rules, and the constants beside the types, which name conditions and reasons.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command apireference writes the pages of docs/reference from what is generated from the Go types: the
+// CustomResourceDefinitions, which have the comments, defaults and rules, and the constants beside the types, which
+// name conditions and reasons.
 package main
 
 import (
@@ -18,8 +21,8 @@ var kinds = []kind{
 	{"machine.md", "karpenter.sh_machines.yaml", "karpenter/v1alpha5"},
 }
 
-// kind is a page, the definition below shared/api/crds and the package below shared/api that it is made from; no package: the page has neither
-// conditions nor reasons, since those of the package are another kind's.
+// kind is a page, the definition below shared/api/crds and the package below shared/api that it is made from; no
+// package: the page has neither conditions nor reasons, since those of the package are another kind's.
 type kind struct{ page, definition, types string }
 
 func main() {
@@ -59,8 +62,10 @@ func run(root string) error {
 		if err != nil {
 			return err
 		}
-		index += fmt.Sprintf("| [%s](%s) | %s/%s | %s |\n", definition.Spec.Names.Kind, k.page, definition.Spec.Group, stored.Name,
-			cell(firstSentence(stored.Schema.OpenAPIV3Schema.Description)))
+		index += fmt.Sprintf(
+			"| [%s](%s) | %s/%s | %s |\n", definition.Spec.Names.Kind, k.page, definition.Spec.Group, stored.Name,
+			cell(firstSentence(stored.Schema.OpenAPIV3Schema.Description)),
+		)
 	}
 	if err := os.WriteFile(filepath.Join(out, "README.md"), []byte(index), 0o644); err != nil {
 		return fmt.Errorf("writing the index: %w", err)

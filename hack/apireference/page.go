@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -10,7 +12,9 @@ import (
 )
 
 // render is the page of a kind.
-func render(definition *apiextensionsv1.CustomResourceDefinition, constants []constant, hasRunbook func(string) bool) (string, error) {
+func render(
+	definition *apiextensionsv1.CustomResourceDefinition, constants []constant, hasRunbook func(string) bool,
+) (string, error) {
 	stored, err := storedVersion(definition)
 	if err != nil {
 		return "", err
@@ -32,7 +36,9 @@ type page struct{ text strings.Builder }
 func (p *page) say(format string, args ...any) { _, _ = fmt.Fprintf(&p.text, format+"\n", args...) }
 
 // facts are what kubectl shows of a kind before any of its fields.
-func (p *page) facts(definition *apiextensionsv1.CustomResourceDefinition, stored *apiextensionsv1.CustomResourceDefinitionVersion) {
+func (p *page) facts(
+	definition *apiextensionsv1.CustomResourceDefinition, stored *apiextensionsv1.CustomResourceDefinitionVersion,
+) {
 	var versions []string
 	for _, v := range definition.Spec.Versions {
 		if v.Served {
@@ -58,7 +64,13 @@ func (p *page) facts(definition *apiextensionsv1.CustomResourceDefinition, store
 	p.say("| | |\n|---|---|")
 	p.say("| API versions | %s; stored is `%s` |", strings.Join(versions, ", "), stored.Name)
 	p.say("| scope | %s |", scope)
-	p.say("| kubectl | `%s`%s: %s; with `-o wide` also %s |\n", definition.Spec.Names.Plural, short, strings.Join(columns, ", "), orNothing(strings.Join(wide, ", ")))
+	p.say(
+		"| kubectl | `%s`%s: %s; with `-o wide` also %s |\n",
+		definition.Spec.Names.Plural,
+		short,
+		strings.Join(columns, ", "),
+		orNothing(strings.Join(wide, ", ")),
+	)
 }
 
 func orNothing(text string) string {
@@ -68,7 +80,8 @@ func orNothing(text string) string {
 	return text
 }
 
-// object is a section: what the object is, the rules between its fields, a table of them, and the sections of those that are objects.
+// object is a section: what the object is, the rules between its fields, a table of them, and the sections of those
+// that are objects.
 func (p *page) object(path string, s *schema) {
 	if path == "" {
 		p.say("## Fields\n")
@@ -90,9 +103,21 @@ func (p *page) object(path string, s *schema) {
 		field := s.Properties[name]
 		typeName, inner := typeOf(&field)
 		if inner != nil {
-			typeName = "[" + strings.ReplaceAll(strings.ReplaceAll(typeName, "[", `\[`), "]", `\]`) + "](#" + anchor(below(path, name, typeName)) + ")"
+			typeName = "[" + strings.ReplaceAll(
+				strings.ReplaceAll(typeName, "[", `\[`),
+				"]",
+				`\]`,
+			) + "](#" + anchor(
+				below(path, name, typeName),
+			) + ")"
 		}
-		p.say("| `%s` | %s | %s | %s |", name, typeName, cell(field.Description), cell(strings.Join(rules(&field, slices.Contains(s.Required, name)), "; ")))
+		p.say(
+			"| `%s` | %s | %s | %s |",
+			name,
+			typeName,
+			cell(field.Description),
+			cell(strings.Join(rules(&field, slices.Contains(s.Required, name)), "; ")),
+		)
 	}
 	p.say("")
 	for _, name := range fields {

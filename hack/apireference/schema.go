@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -25,7 +27,9 @@ func readDefinition(file string) (*apiextensionsv1.CustomResourceDefinition, err
 	return definition, nil
 }
 
-func storedVersion(definition *apiextensionsv1.CustomResourceDefinition) (*apiextensionsv1.CustomResourceDefinitionVersion, error) {
+func storedVersion(
+	definition *apiextensionsv1.CustomResourceDefinition,
+) (*apiextensionsv1.CustomResourceDefinitionVersion, error) {
 	for i := range definition.Spec.Versions {
 		if v := &definition.Spec.Versions[i]; v.Storage && v.Schema != nil {
 			return v, nil
@@ -97,7 +101,8 @@ func rules(s *schema, required bool) []string {
 	return out
 }
 
-// bounds are the allowed values. The type date-time says all of its own: its pattern and bounds only make the API server keep to RFC 3339.
+// bounds are the allowed values. The type date-time says all of its own: its pattern and bounds only make the API
+// server keep to RFC 3339.
 func bounds(s *schema, each string) []string {
 	if s.Format == "date-time" {
 		return nil

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -45,14 +47,22 @@ func (d *demo) run(ctx context.Context) (err error) {
 func (d *demo) on(ctx context.Context, existing *stack.Existing) (err error) {
 	d.title("What is real here, and what is not")
 	if existing == nil {
-		d.line("real:       etcd, kube-apiserver, kube-controller-manager, kube-scheduler; the three operators, each with a token of its own")
+		d.line(
+			"real:       etcd, kube-apiserver, kube-controller-manager, kube-scheduler; the three operators, each with a token of its own",
+		)
 	} else {
 		d.line("real:       the cluster; the three operators (processes on this machine), each with a token of its own")
 	}
-	d.line("            service account and the RBAC of its config/; the Azure SDK; TLS; the fetching of data and model, the OCI registry and the push")
+	d.line(
+		"            service account and the RBAC of its config/; the Azure SDK; TLS; the fetching of data and model, the OCI registry and the push",
+	)
 	d.line("            to it, by the runner itself; the gateway")
-	d.line("simulated:  Azure (a server that speaks its protocol), the model hub (the same, with tiny files), the nodes with their GPUs and the")
-	d.line("            pods on them (KWOK), training (a program that keeps the trainer's contract), and the engine behind the gateway (it")
+	d.line(
+		"simulated:  Azure (a server that speaks its protocol), the model hub (the same, with tiny files), the nodes with their GPUs and the",
+	)
+	d.line(
+		"            pods on them (KWOK), training (a program that keeps the trainer's contract), and the engine behind the gateway (it",
+	)
 	d.line("            answers without a model)")
 	if existing == nil {
 		d.title("Starting everything on loopback, in a temporary folder")
@@ -60,14 +70,23 @@ func (d *demo) on(ctx context.Context, existing *stack.Existing) (err error) {
 		d.title("Installing into the cluster; all of it is removed at the end")
 	}
 	started := time.Now()
-	s, err := stack.Start(ctx, stack.Options{Root: d.root, Existing: existing, ServedModels: []string{workspaceName, pageName}, Log: indent{d.out}})
+	s, err := stack.Start(
+		ctx,
+		stack.Options{Root: d.root, Existing: existing, ServedModels: []string{workspaceName, pageName}, Log: indent{d.out}},
+	)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Stop()) }()
 	d.line("up after %.1f s; KUBECONFIG=%s", time.Since(started).Seconds(), s.Cluster.Kubeconfig())
 
-	job := &job{demo: d, client: s.Client, kubeconfig: s.Cluster.Kubeconfig(), registry: s.RegistryHost(), health: s.Health}
+	job := &job{
+		demo:       d,
+		client:     s.Client,
+		kubeconfig: s.Cluster.Kubeconfig(),
+		registry:   s.RegistryHost(),
+		health:     s.Health,
+	}
 	if existing != nil {
 		job.gateway = s.Gateway()
 	}

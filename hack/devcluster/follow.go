@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -60,7 +62,8 @@ func follow(ctx context.Context, c client.WithWatch, say func(string)) error {
 }
 
 func (f *follower) tell(event watch.EventType, u *unstructured.Unstructured) {
-	if (u.GetKind() == "Service" && u.GetName() == "kubernetes") || (u.GetKind() == "Node" && u.GetAnnotations()[cluster.SimulatedNodeAnnotation] == "") {
+	if (u.GetKind() == "Service" && u.GetName() == "kubernetes") ||
+		(u.GetKind() == "Node" && u.GetAnnotations()[cluster.SimulatedNodeAnnotation] == "") {
 		return // the cluster's own
 	}
 	name := u.GetKind() + " " + u.GetName()

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -78,14 +80,19 @@ func (j *job) apply(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading the example: %w", err)
 	}
-	filled := strings.NewReplacer("ACR_REPO_HERE.azurecr.io/IMAGE_NAME_HERE", j.registry+"/tuned/phi-3", "ACR_REGISTRY_SECRET_HERE", pushSecret).Replace(string(text))
+	filled := strings.NewReplacer("ACR_REPO_HERE.azurecr.io/IMAGE_NAME_HERE", j.registry+"/tuned/phi-3", "ACR_REGISTRY_SECRET_HERE", pushSecret).
+		Replace(string(text))
 	workspace := &kaitov1alpha1.Workspace{}
 	if err := yaml.UnmarshalStrict([]byte(filled), workspace); err != nil {
 		return fmt.Errorf("reading the example: %w", err)
 	}
 	workspace.Namespace = metav1.NamespaceDefault
 	secret := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Name: pushSecret, Namespace: metav1.NamespaceDefault, Labels: map[string]string{stack.LabelInstalled: "true"}},
+		ObjectMeta: metav1.ObjectMeta{
+			Name:      pushSecret,
+			Namespace: metav1.NamespaceDefault,
+			Labels:    map[string]string{stack.LabelInstalled: "true"},
+		},
 		Type:       corev1.SecretTypeDockerConfigJson,
 		StringData: map[string]string{corev1.DockerConfigJsonKey: fmt.Sprintf(`{"auths":{%q:{}}}`, j.registry)},
 	}
@@ -149,8 +156,23 @@ func body() string { return fmt.Sprintf(`{"prompt":%q}`, question) }
 // ask posts the quick start's question.
 func (j *job) ask(ctx context.Context, address string) (string, error) {
 	var out, errOut bytes.Buffer
-	curl := exec.CommandContext(ctx, "curl", "-sS", "--fail-with-body", "--max-time", "20", "-X", "POST", "http://"+address+"/chat",
-		"-H", "accept: application/json", "-H", "Content-Type: application/json", "-d", body())
+	curl := exec.CommandContext(
+		ctx,
+		"curl",
+		"-sS",
+		"--fail-with-body",
+		"--max-time",
+		"20",
+		"-X",
+		"POST",
+		"http://"+address+"/chat",
+		"-H",
+		"accept: application/json",
+		"-H",
+		"Content-Type: application/json",
+		"-d",
+		body(),
+	)
 	curl.Stdout, curl.Stderr = &out, &errOut
 	if err := curl.Run(); err != nil {
 		return "", fmt.Errorf("asking the model: %w: %s", err, strings.TrimSpace(out.String()+errOut.String()))
@@ -167,7 +189,9 @@ func (j *job) forward(ctx context.Context) (string, func(), error) {
 		return "", nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	command := exec.CommandContext(ctx, kubectl, "--kubeconfig", j.kubeconfig, "port-forward", "--address", "127.0.0.1", "service/"+workspaceName, ":80")
+	command := exec.CommandContext(
+		ctx, kubectl, "--kubeconfig", j.kubeconfig, "port-forward", "--address", "127.0.0.1", "service/"+workspaceName, ":80",
+	)
 	var errOut bytes.Buffer
 	command.Stderr = &errOut
 	out, err := command.StdoutPipe()
@@ -216,10 +240,14 @@ func (j *job) release(ctx context.Context, left func(context.Context) ([]string,
 	})
 	stop()
 	if err != nil {
-		return errors.Join(fmt.Errorf("waiting for everything to go: %w", err), fmt.Errorf("still there: %s", strings.Join(rest, ", ")))
+		return errors.Join(
+			fmt.Errorf("waiting for everything to go: %w", err), fmt.Errorf("still there: %s", strings.Join(rest, ", ")),
+		)
 	}
 	j.title("Nothing is left")
-	j.line("no Machine, NodeClaim, Node, TuningJob, Job, Deployment, Service or pod of it in the cluster; no agent pool in the cloud")
+	j.line(
+		"no Machine, NodeClaim, Node, TuningJob, Job, Deployment, Service or pod of it in the cluster; no agent pool in the cloud",
+	)
 	return nil
 }
 

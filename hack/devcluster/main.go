@@ -1,4 +1,7 @@
-// devcluster runs the main job where anyone can watch it: the quick start's Workspace from nothing to an answer and back.
+// SPDX-License-Identifier: Apache-2.0
+
+// devcluster runs the main job where anyone can watch it: the quick start's Workspace from nothing to an answer and
+// back.
 package main
 
 import (
@@ -35,9 +38,15 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) int {
 		fs.PrintDefaults()
 	}
 	fs.StringVar(&d.root, "root", ".", "the repository's root; bin/ below it holds the binaries")
-	fs.StringVar(&d.where, "cluster", "embedded", "embedded: a control plane of its own; kind: a kind cluster of its own; existing: the current context of KUBECONFIG")
+	fs.StringVar(
+		&d.where, "cluster", "embedded",
+		"embedded: a control plane of its own; kind: a kind cluster of its own; existing: the current context of KUBECONFIG",
+	)
 	fs.StringVar(&d.kindest, "kind-image", "", "the node image of --cluster kind; empty means kind's default")
-	fs.StringVar(&d.nodeIP, "node-ip", "", "with --cluster existing: this machine's address as the API server reaches it; empty means that it is found out")
+	fs.StringVar(
+		&d.nodeIP, "node-ip", "",
+		"with --cluster existing: this machine's address as the API server reaches it; empty means that it is found out",
+	)
 	fs.BoolVar(&d.keep, "keep", false, "leave everything running at the end, until Ctrl-C")
 	if len(args) == 0 || args[0] != "demo" {
 		fs.Usage()

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -53,9 +55,14 @@ func assemble(s source, arch string, binaries []string) (v1.Image, error) {
 	config = config.DeepCopy()
 	config.OS, config.Architecture = "linux", arch
 	config.Config = v1.Config{
-		User: user, WorkingDir: "/", Entrypoint: []string{"/" + s.programs[0].file},
-		Env:    []string{"PATH=/", "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"},
-		Labels: map[string]string{"org.opencontainers.image.title": s.name, "org.opencontainers.image.licenses": "Apache-2.0"},
+		User:       user,
+		WorkingDir: "/",
+		Entrypoint: []string{"/" + s.programs[0].file},
+		Env:        []string{"PATH=/", "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"},
+		Labels: map[string]string{
+			"org.opencontainers.image.title":    s.name,
+			"org.opencontainers.image.licenses": "Apache-2.0",
+		},
 	}
 	return mutate.ConfigFile(image, config)
 }
@@ -81,7 +88,11 @@ func base() []file {
 	return []file{
 		{path: "etc/", mode: 0o755},
 		{path: "etc/group", mode: 0o644, content: []byte("root:x:0:\nnonroot:x:65532:\n")},
-		{path: "etc/passwd", mode: 0o644, content: []byte("root:x:0:0:root:/:/nologin\nnonroot:x:65532:65532:nonroot:/:/nologin\n")},
+		{
+			path:    "etc/passwd",
+			mode:    0o644,
+			content: []byte("root:x:0:0:root:/:/nologin\nnonroot:x:65532:65532:nonroot:/:/nologin\n"),
+		},
 		{path: "etc/ssl/", mode: 0o755},
 		{path: "etc/ssl/certs/", mode: 0o755},
 		{path: "etc/ssl/certs/ca-certificates.crt", mode: 0o644, content: authorities.Bytes()},
@@ -94,7 +105,14 @@ func layer(files []file) (v1.Layer, error) {
 	var buffer bytes.Buffer
 	writer := tar.NewWriter(&buffer)
 	for _, f := range files {
-		header := &tar.Header{Name: f.path, Mode: f.mode, Size: int64(len(f.content)), Typeflag: tar.TypeReg, ModTime: time.Unix(0, 0), Format: tar.FormatPAX}
+		header := &tar.Header{
+			Name:     f.path,
+			Mode:     f.mode,
+			Size:     int64(len(f.content)),
+			Typeflag: tar.TypeReg,
+			ModTime:  time.Unix(0, 0),
+			Format:   tar.FormatPAX,
+		}
 		if f.path[len(f.path)-1] == '/' {
 			header.Typeflag = tar.TypeDir
 		}
@@ -108,6 +126,8 @@ func layer(files []file) (v1.Layer, error) {
 	if err := writer.Close(); err != nil {
 		return nil, fmt.Errorf("packing a layer: %w", err)
 	}
-	return tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(buffer.Bytes())), nil },
-		tarball.WithMediaType(types.OCILayer))
+	return tarball.LayerFromOpener(
+		func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(buffer.Bytes())), nil },
+		tarball.WithMediaType(types.OCILayer),
+	)
 }

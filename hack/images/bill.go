@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -11,7 +13,8 @@ import (
 	"kaito.sh/hack/images/spdx"
 )
 
-// bill writes the software bill of materials: the Go that compiled the programs and every module in them, as they themselves tell.
+// bill writes the software bill of materials: the Go that compiled the programs and every module in them, as they
+// themselves tell.
 func (f *factory) bill(s source, binaries []string) error {
 	document := spdx.New(s.name, "hack/images", spdx.NewPackage("SPDXRef-image", s.name, f.tag, ""))
 	hash, seen := sha256.New(), map[string]bool{}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -17,8 +19,9 @@ type source struct {
 // program is a main package and the file in the image, the same as in the Dockerfiles.
 type program struct{ pkg, file string }
 
-// sources are all images but the trainer's, which is Python and has a Dockerfile only. The simulated engine and trainer have
-// the names of the programs that they stand for, by which pods call them, and the shell that some pods start engines by.
+// sources are all images but the trainer's, which is Python and has a Dockerfile only. The simulated engine and trainer
+// have the names of the programs that they stand for, by which pods call them, and the shell that some pods start
+// engines by.
 var sources = []source{
 	{"workspace-operator", "workspace-operator", []program{{"./cmd", "manager"}}},
 	{"gateway", "workspace-operator", []program{{"./cmd/gateway", "gateway"}}},

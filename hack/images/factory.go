@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -89,7 +91,9 @@ func (f *factory) make(ctx context.Context, s source) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(f.out, s.name+".digest"), []byte(digest.String()+"\n"), 0o644); err != nil { //nolint:gosec // meant to be read by all
+	if err := os.WriteFile(
+		filepath.Join(f.out, s.name+".digest"), []byte(digest.String()+"\n"), 0o644,
+	); err != nil { //nolint:gosec // meant to be read by all
 		return fmt.Errorf("writing the digest: %w", err)
 	}
 	size, err := own.Size()
@@ -107,13 +111,18 @@ func (f *factory) make(ctx context.Context, s source) error {
 		}
 		size += bytes
 	}
-	_, _ = fmt.Fprintf(f.log, "%-20s %5.1f MiB  %5.1f s  %s\n", s.name, float64(size)/(1<<20), time.Since(started).Seconds(), digest)
+	_, _ = fmt.Fprintf(
+		f.log, "%-20s %5.1f MiB  %5.1f s  %s\n", s.name, float64(size)/(1<<20), time.Since(started).Seconds(), digest,
+	)
 	return nil
 }
 
 // build compiles a static binary as the Dockerfiles do.
 func (f *factory) build(ctx context.Context, s source, p program, arch, binary string) error {
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid= -X kaito.sh/shared/manager.release="+f.tag, "-o", binary, p.pkg)
+	build := exec.CommandContext(
+		ctx, "go", "build", "-trimpath", "-buildvcs=false",
+		"-ldflags=-s -w -buildid= -X kaito.sh/shared/manager.release="+f.tag, "-o", binary, p.pkg,
+	)
 	build.Dir = filepath.Join(f.root, s.module)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOWORK=off", "GOFLAGS=")
 	if output, err := build.CombinedOutput(); err != nil {
@@ -152,7 +161,9 @@ func (f *factory) send(ctx context.Context, s source, index v1.ImageIndex) error
 	if err != nil {
 		return fmt.Errorf("--push is %q: %w", f.push, err)
 	}
-	if err := remote.WriteIndex(tag, index, remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain)); err != nil {
+	if err := remote.WriteIndex(
+		tag, index, remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain),
+	); err != nil {
 		return fmt.Errorf("pushing to %s: %w", tag, err)
 	}
 	return nil

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -32,7 +34,13 @@ func hello(t *testing.T) (*factory, source) {
 	} {
 		require.NoError(t, os.WriteFile(filepath.Join(root, path), []byte(text), 0o600))
 	}
-	f := &factory{root: root, out: t.TempDir(), tag: "v1", platforms: []string{"linux/amd64", "linux/arm64"}, log: io.Discard}
+	f := &factory{
+		root:      root,
+		out:       t.TempDir(),
+		tag:       "v1",
+		platforms: []string{"linux/amd64", "linux/arm64"},
+		log:       io.Discard,
+	}
 	require.NoError(t, f.check())
 	return f, source{name: "hello", module: "hello", programs: []program{{".", "hello"}, {".", "bin/again"}}}
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // images builds the container images of this repository without a container engine: static binaries in an image of
 // nothing but them, an unprivileged user and the public certificate authorities.
 package main
@@ -48,7 +50,10 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) int {
 	fs.StringVar(&f.root, "root", ".", "the repository's root")
 	fs.StringVar(&f.out, "out", "dist/images", "folder to write to")
 	fs.StringVar(&f.tag, "tag", "latest", "tag of the images")
-	fs.StringVar(&f.push, "push", "", "registry and path to push to, for instance registry.example.com/kaito (default: nothing is pushed)")
+	fs.StringVar(
+		&f.push, "push", "",
+		"registry and path to push to, for instance registry.example.com/kaito (default: nothing is pushed)",
+	)
 	fs.BoolVar(&f.plainHTTP, "plain-http", false, "push without TLS, to a registry on this machine")
 	platforms := fs.String("platforms", "linux/"+runtime.GOARCH, "comma-separated platforms")
 	switch err := fs.Parse(args); {

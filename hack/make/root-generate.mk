@@ -7,7 +7,7 @@ RUNBOOKS := $(ROOT)/workspace-operator/internal/runbook/runbooks.txt
 
 .PHONY: generate
 generate: crds ## Generate deepcopy code, CRDs, the API reference, and the runbooks that kubectl kaito explain prints.
-	@cd $(ROOT)/shared/api && GOWORK=off $(CONTROLLER_GEN) object paths=./...
+	@cd $(ROOT)/shared/api && GOWORK=off $(CONTROLLER_GEN) object:headerFile=$(ROOT)/hack/boilerplate.go.txt paths=./...
 	@cd $(ROOT)/hack/apireference && GOWORK=off go run . --root $(ROOT)
 	@for page in $(filter-out %/README.md,$(sort $(wildcard $(ROOT)/docs/runbooks/*.md))); do \
 	  echo "-- $$(basename $$page .md) --"; cat $$page; done > $(RUNBOOKS)

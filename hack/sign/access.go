@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -14,7 +16,8 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/sign"
 
-	// Where a CI leaves an identity token. The other providers of cosign need a cloud's whole SDK: their token goes into a file.
+	// Where a CI leaves an identity token. The other providers of cosign need a cloud's whole SDK: their token goes into a
+	// file.
 	_ "github.com/sigstore/cosign/v3/pkg/providers/envvar"
 	_ "github.com/sigstore/cosign/v3/pkg/providers/filesystem"
 	_ "github.com/sigstore/cosign/v3/pkg/providers/github"
@@ -59,11 +62,14 @@ func (a access) signer(ctx context.Context) (*signer, error) {
 	return s, err
 }
 
-// config returns the services to use: none, those of --signing-config, or Sigstore's public ones, which its TUF repository names.
+// config returns the services to use: none, those of --signing-config, or Sigstore's public ones, which its TUF
+// repository names.
 func (a access) config() (*root.SigningConfig, error) {
 	switch {
 	case a.noLog:
-		return root.NewSigningConfig(root.SigningConfigMediaType02, nil, nil, nil, root.ServiceConfiguration{}, nil, root.ServiceConfiguration{})
+		return root.NewSigningConfig(
+			root.SigningConfigMediaType02, nil, nil, nil, root.ServiceConfiguration{}, nil, root.ServiceConfiguration{},
+		)
 	case a.configFile != "":
 		config, err := root.NewSigningConfigFromPath(a.configFile)
 		if err != nil {
@@ -73,7 +79,9 @@ func (a access) config() (*root.SigningConfig, error) {
 	}
 	config, err := cosign.SigningConfig()
 	if err != nil {
-		return nil, fmt.Errorf("asking which services of Sigstore to use (--no-log with a key needs none, --signing-config names others): %w", err)
+		return nil, fmt.Errorf(
+			"asking which services of Sigstore to use (--no-log with a key needs none, --signing-config names others): %w", err,
+		)
 	}
 	return config, nil
 }
@@ -87,7 +95,9 @@ func (a access) identity(ctx context.Context) (string, error) {
 		return a.token, nil
 	}
 	if !providers.Enabled(ctx) {
-		return "", errors.New("--keyless needs an identity token: set SIGSTORE_ID_TOKEN or --identity-token, or run where the CI gives one")
+		return "", errors.New(
+			"--keyless needs an identity token: set SIGSTORE_ID_TOKEN or --identity-token, or run where the CI gives one",
+		)
 	}
 	token, err := providers.Provide(ctx, audience)
 	if err != nil {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -16,7 +18,8 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
-// The predicates that `cosign verify` and `cosign verify-attestation --type` look for: a signature, spdxjson and slsaprovenance1.
+// The predicates that `cosign verify` and `cosign verify-attestation --type` look for: a signature, spdxjson and
+// slsaprovenance1.
 const (
 	typeSignature  = "https://sigstore.dev/cosign/sign/v1"
 	typeBill       = "https://spdx.dev/Document"
@@ -24,7 +27,9 @@ const (
 )
 
 // attest signs a statement about the image, and pushes it beside the image as a bundle that refers to it.
-func (s *signer) attest(ctx context.Context, image name.Digest, predicateType string, predicate *structpb.Struct, insecure bool) error {
+func (s *signer) attest(
+	ctx context.Context, image name.Digest, predicateType string, predicate *structpb.Struct, insecure bool,
+) error {
 	algorithm, hex, _ := strings.Cut(image.DigestStr(), ":")
 	statement, err := protojson.Marshal(&intoto.Statement{
 		Type:          intoto.StatementTypeUri,
@@ -39,7 +44,9 @@ func (s *signer) attest(ctx context.Context, image name.Digest, predicateType st
 	if err != nil {
 		return fmt.Errorf("signing %s: %w", predicateType, err)
 	}
-	options := []ociremote.Option{ociremote.WithRemoteOptions(remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain))}
+	options := []ociremote.Option{
+		ociremote.WithRemoteOptions(remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain)),
+	}
 	if insecure {
 		options = append(options, ociremote.WithNameOptions(name.Insecure))
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -17,7 +19,8 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature"
 )
 
-// key is a key pair of cosign's in the form that sigstore-go signs with: ECDSA on P-256, which `cosign generate-key-pair` makes.
+// key is a key pair of cosign's in the form that sigstore-go signs with: ECDSA on P-256, which `cosign
+// generate-key-pair` makes.
 type key struct {
 	signature.SignerVerifier
 	public *ecdsa.PublicKey

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -24,7 +26,16 @@ func token(t *testing.T) string {
 		return base64.RawURLEncoding.EncodeToString(text)
 	}
 	return encode(map[string]string{"alg": "none"}) + "." +
-		encode(map[string]any{"iss": issuer, "aud": audience, "sub": identity, "email": identity, "email_verified": true, "exp": time.Now().Add(time.Hour).Unix()}) + ".x"
+		encode(
+			map[string]any{
+				"iss":            issuer,
+				"aud":            audience,
+				"sub":            identity,
+				"email":          identity,
+				"email_verified": true,
+				"exp":            time.Now().Add(time.Hour).Unix(),
+			},
+		) + ".x"
 }
 
 func TestKeylessSignsForTheIdentityInTheToken(t *testing.T) {

@@ -1,4 +1,7 @@
-// sign signs pushed images as cosign does (https://docs.sigstore.dev), and attaches to each its bill of materials and its provenance.
+// SPDX-License-Identifier: Apache-2.0
+
+// sign signs pushed images as cosign does (https://docs.sigstore.dev), and attaches to each its bill of materials and
+// its provenance.
 package main
 
 import (
@@ -67,10 +70,18 @@ func parse(args []string, errOut io.Writer) (flags, []string, int) {
 	}
 	fs.StringVar(&f.root, "root", ".", "the repository's root, for the commit in the provenance")
 	fs.StringVar(&f.images, "images", "dist/images", "folder that `make images` has written")
-	fs.StringVar(&f.registry, "registry", "", "registry and path that the images were pushed to, for instance registry.example.com/kaito")
+	fs.StringVar(
+		&f.registry, "registry", "",
+		"registry and path that the images were pushed to, for instance registry.example.com/kaito",
+	)
 	fs.StringVar(&f.tag, "tag", "latest", "tag of the images, for the provenance")
 	fs.StringVar(&f.platforms, "platforms", "", "platforms of the images, for the provenance")
-	fs.StringVar(&f.builder, "builder", "https://kaito.sh/builders/make-release", "URI of who builds, for the provenance: name your CI's")
+	fs.StringVar(
+		&f.builder,
+		"builder",
+		"https://kaito.sh/builders/make-release",
+		"URI of who builds, for the provenance: name your CI's",
+	)
 	fs.StringVar(&f.external, "external", "", "image that another tool has built and pushed, with its tag or digest")
 	fs.StringVar(&f.bill, "bill", "", "SPDX file in JSON of the --external image")
 	fs.BoolVar(&f.allowDirty, "allow-dirty", false, "sign although the work tree has changes that no commit holds")
@@ -78,7 +89,9 @@ func parse(args []string, errOut io.Writer) (flags, []string, int) {
 	fs.StringVar(&f.access.key, "key", "", "file of a private key of cosign's")
 	fs.BoolVar(&f.access.keyless, "keyless", false, "sign with a certificate for the identity in a token")
 	fs.StringVar(&f.access.token, "identity-token", "", "identity token, or the file that holds it")
-	fs.StringVar(&f.access.configFile, "signing-config", "", "services of a Sigstore of your own, in JSON (default: the public ones)")
+	fs.StringVar(
+		&f.access.configFile, "signing-config", "", "services of a Sigstore of your own, in JSON (default: the public ones)",
+	)
 	fs.BoolVar(&f.access.noLog, "no-log", false, "with --key: write no entry to a public transparency log")
 	fs.DurationVar(&f.access.timeout, "timeout", 5*time.Minute, "bound for all of the work")
 	switch err := fs.Parse(args); {
@@ -99,7 +112,9 @@ func (f flags) check(names []string) error {
 	case (f.access.key == "") == !f.access.keyless:
 		return errors.New("name one of --key FILE and --keyless")
 	case f.access.keyless && f.access.noLog:
-		return errors.New("--no-log goes with --key: without a log there is no proof of when a short-lived certificate was used")
+		return errors.New(
+			"--no-log goes with --key: without a log there is no proof of when a short-lived certificate was used",
+		)
 	case f.external != "" && len(names) > 0:
 		return fmt.Errorf("--external is %q and images are named, too: sign them one after the other", f.external)
 	case f.external != "" && f.bill == "":
@@ -107,7 +122,9 @@ func (f flags) check(names []string) error {
 	case f.external == "" && len(names) == 0:
 		return errors.New("no image is named, for instance workspace-operator")
 	case f.external == "" && f.registry == "":
-		return errors.New("--registry is empty: name where the images were pushed to, for instance registry.example.com/kaito")
+		return errors.New(
+			"--registry is empty: name where the images were pushed to, for instance registry.example.com/kaito",
+		)
 	}
 	return nil
 }

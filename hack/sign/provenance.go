@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -20,7 +22,8 @@ const buildType = "https://kaito.sh/build/images/v1"
 // source is the commit that the images are made of.
 type source struct{ repository, commit string }
 
-// readSource asks git. A work tree with changes has no commit that names what was built: the error says so unless dirty is allowed.
+// readSource asks git. A work tree with changes has no commit that names what was built: the error says so unless dirty
+// is allowed.
 func readSource(ctx context.Context, root string, allowDirty bool) (source, error) {
 	commit, err := git(ctx, root, "rev-parse", "HEAD")
 	if err != nil {
@@ -31,7 +34,10 @@ func readSource(ctx context.Context, root string, allowDirty bool) (source, erro
 		return source{}, err
 	}
 	if changes != "" && !allowDirty {
-		return source{}, fmt.Errorf("the work tree at %s has changes that no commit holds, so that the provenance would name the wrong sources: commit them, or allow it by --allow-dirty\n%s", root, changes)
+		return source{}, fmt.Errorf(
+			"the work tree at %s has changes that no commit holds, so that the provenance would name the wrong sources: commit them, or allow it by --allow-dirty\n%s",
+			root, changes,
+		)
 	}
 	// A clone without a remote is fine: the commit alone names the sources.
 	remote, err := git(ctx, root, "remote", "get-url", "origin")
@@ -59,7 +65,8 @@ func withoutSecrets(address string) string {
 	return parsed.String()
 }
 
-// provenance returns SLSA's predicate (https://slsa.dev/spec/v1.0/provenance). It names no time: the same sources have the same one.
+// provenance returns SLSA's predicate (https://slsa.dev/spec/v1.0/provenance). It names no time: the same sources have
+// the same one.
 func provenance(f flags, s source, image string) (*structpb.Struct, error) {
 	parameters := map[string]any{"image": image, "tag": f.tag}
 	if f.platforms != "" {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -22,7 +24,8 @@ type subject struct {
 	provenance *structpb.Struct // nil: how it was built is not known here
 }
 
-// release signs all images. All files are read before the first signature, so that a missing one leaves nothing half done.
+// release signs all images. All files are read before the first signature, so that a missing one leaves nothing half
+// done.
 func release(ctx context.Context, f flags, names []string, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, f.access.timeout)
 	defer cancel()
@@ -72,7 +75,9 @@ func read(ctx context.Context, f flags, names []string) ([]subject, error) {
 			return nil, fmt.Errorf("%w: run `make images PUSH=%s` first", err, f.registry)
 		}
 		one := subject{}
-		if one.image, err = name.NewDigest(f.registry+"/"+image+"@"+strings.TrimSpace(string(digest)), f.options()...); err != nil {
+		if one.image, err = name.NewDigest(
+			f.registry+"/"+image+"@"+strings.TrimSpace(string(digest)),
+			f.options()...); err != nil {
 			return nil, fmt.Errorf("--registry is %q, and %s names the digest: %w", f.registry, file, err)
 		}
 		if one.bill, err = readBill(filepath.Join(f.images, image+".spdx.json")); err != nil {

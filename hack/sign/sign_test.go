@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -47,13 +49,28 @@ func TestProvenanceNamesTheCommitAndNoSecret(t *testing.T) {
 	definition, ok := predicates[typeProvenance]["buildDefinition"].(map[string]any)
 	require.True(t, ok)
 	assert.Equal(t, buildType, definition["buildType"])
-	assert.Equal(t, map[string]any{"image": "gateway", "platforms": "linux/amd64", "repository": "https://example.com/kaito.git", "tag": "v1"}, definition["externalParameters"])
+	assert.Equal(
+		t,
+		map[string]any{
+			"image":      "gateway",
+			"platforms":  "linux/amd64",
+			"repository": "https://example.com/kaito.git",
+			"tag":        "v1",
+		},
+		definition["externalParameters"],
+	)
 	dependencies, ok := definition["resolvedDependencies"].([]any)
 	require.True(t, ok)
 	assert.Contains(t, dependencies, map[string]any{
-		"name": "sources", "uri": "git+https://example.com/kaito.git@" + commit, "digest": map[string]any{"gitCommit": commit},
+		"name":   "sources",
+		"uri":    "git+https://example.com/kaito.git@" + commit,
+		"digest": map[string]any{"gitCommit": commit},
 	})
-	assert.Equal(t, map[string]any{"builder": map[string]any{"id": "https://kaito.sh/builders/make-release"}}, predicates[typeProvenance]["runDetails"])
+	assert.Equal(
+		t,
+		map[string]any{"builder": map[string]any{"id": "https://kaito.sh/builders/make-release"}},
+		predicates[typeProvenance]["runDetails"],
+	)
 }
 
 func TestAnotherKeyDoesNotVerify(t *testing.T) {
@@ -93,7 +110,10 @@ func TestACopiedSignatureDoesNotVerify(t *testing.T) {
 
 func TestAnExternalImageGetsNoProvenance(t *testing.T) {
 	w := newWorld(t, true)
-	code, out := w.sign(t, "--key", w.keyFile, "--no-log", "--external", w.registry+"/gateway:v1", "--bill", filepath.Join(w.images, "gateway.spdx.json"))
+	code, out := w.sign(
+		t, "--key", w.keyFile, "--no-log", "--external", w.registry+"/gateway:v1", "--bill",
+		filepath.Join(w.images, "gateway.spdx.json"),
+	)
 	require.Zero(t, code, out)
 	predicates, err := verify(t.Context(), t, w.image(t), trusting(w.public))
 	require.NoError(t, err)
@@ -143,7 +163,11 @@ func TestADirtyWorkTreeIsNotSigned(t *testing.T) {
 func emptyConfig(t *testing.T) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "config.json")
-	text := strings.ReplaceAll(`{"mediaType": "MEDIA", "rekorTlogConfig": {"selector": "ANY"}, "tsaConfig": {"selector": "ANY"}}`, "MEDIA", "application/vnd.dev.sigstore.signingconfig.v0.2+json")
+	text := strings.ReplaceAll(
+		`{"mediaType": "MEDIA", "rekorTlogConfig": {"selector": "ANY"}, "tsaConfig": {"selector": "ANY"}}`,
+		"MEDIA",
+		"application/vnd.dev.sigstore.signingconfig.v0.2+json",
+	)
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 	return file
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -105,8 +107,14 @@ func (s *sigstore) certify(w http.ResponseWriter, r *http.Request) {
 	}
 	parent := s.fulcio.Intermediates[0]
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: big.NewInt(1), EmailAddresses: []string{identity}, NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(10 * time.Minute),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning},
+		SerialNumber: big.NewInt(
+			1,
+		),
+		EmailAddresses: []string{identity},
+		NotBefore:      time.Now().Add(-time.Minute),
+		NotAfter:       time.Now().Add(10 * time.Minute),
+		KeyUsage:       x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:    []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning},
 		// The issuer of the token: https://github.com/sigstore/fulcio/blob/main/docs/oid-info.md
 		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 1, 1}, Value: []byte(issuer)}},
 	}, parent, public, s.fulcioKey)
@@ -132,8 +140,22 @@ func (s *sigstore) stamp(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	stamp := timestamp.Timestamp{
-		HashAlgorithm: request.HashAlgorithm, HashedMessage: request.HashedMessage, Time: time.Now(), Nonce: request.Nonce,
-		Policy: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 2}, ExtraExtensions: request.Extensions, AddTSACertificate: request.Certificates,
+		HashAlgorithm: request.HashAlgorithm,
+		HashedMessage: request.HashedMessage,
+		Time:          time.Now(),
+		Nonce:         request.Nonce,
+		Policy: asn1.ObjectIdentifier{
+			1,
+			3,
+			6,
+			1,
+			4,
+			1,
+			57264,
+			2,
+		},
+		ExtraExtensions:   request.Extensions,
+		AddTSACertificate: request.Certificates,
 	}
 	response, err := stamp.CreateResponseWithOpts(s.stamper.Leaf, s.stampKey, crypto.SHA256)
 	if err != nil {

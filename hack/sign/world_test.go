@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -41,7 +43,9 @@ type world struct {
 // newWorld makes it; the registry lists referrers by OCI 1.1's API, or not: then they are found by a tag.
 func newWorld(t *testing.T, referrers bool) *world {
 	t.Helper()
-	server := httptest.NewServer(registry.New(registry.WithReferrersSupport(referrers), registry.Logger(log.New(io.Discard, "", 0))))
+	server := httptest.NewServer(
+		registry.New(registry.WithReferrersSupport(referrers), registry.Logger(log.New(io.Discard, "", 0))),
+	)
 	t.Cleanup(server.Close)
 	w := &world{root: t.TempDir(), images: t.TempDir(), registry: strings.TrimPrefix(server.URL, "http://") + "/kaito"}
 	w.git(t, "init", "--quiet")
@@ -124,7 +128,9 @@ func (w *world) image(t *testing.T) name.Digest {
 func (w *world) sign(t *testing.T, args ...string) (int, string) {
 	t.Helper()
 	var out bytes.Buffer
-	args = append([]string{"--root", w.root, "--images", w.images, "--tag", "v1", "--platforms", "linux/amd64", "--plain-http"}, args...)
+	args = append(
+		[]string{"--root", w.root, "--images", w.images, "--tag", "v1", "--platforms", "linux/amd64", "--plain-http"},
+		args...)
 	code := run(t.Context(), args, &out, &out)
 	return code, out.String()
 }
@@ -138,7 +144,9 @@ func (w *world) byKey(t *testing.T) {
 }
 
 // verify does what `cosign verify` and `cosign verify-attestation` do, and returns the predicates by type.
-func verify(ctx context.Context, t *testing.T, image name.Reference, options *cosign.CheckOpts) (map[string]map[string]any, error) {
+func verify(
+	ctx context.Context, t *testing.T, image name.Reference, options *cosign.CheckOpts,
+) (map[string]map[string]any, error) {
 	t.Helper()
 	options.NewBundleFormat, options.ClaimVerifier = true, cosign.IntotoSubjectClaimVerifier
 	found, _, err := cosign.VerifyImageAttestations(ctx, image, options, name.Insecure)
@@ -160,7 +168,8 @@ func verify(ctx context.Context, t *testing.T, image name.Reference, options *co
 	return predicates, err
 }
 
-// copyReferrers makes the statements about one image the statements about another, as one who can write to the registry can.
+// copyReferrers makes the statements about one image the statements about another, as one who can write to the registry
+// can.
 func copyReferrers(t *testing.T, from, to name.Digest) {
 	t.Helper()
 	tag := func(image name.Digest) name.Tag {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package catalog holds, as data, what is known about models, GPU sizes, prices and engines. The data is embedded and
 // can be overridden; what Load returns never changes and may be shared between goroutines.
 package catalog
@@ -26,8 +28,8 @@ type Catalog struct {
 	quantizations map[string]Quantization
 }
 
-// Model finds a model by its id, its last part, or an alias, whatever the case; "@revision" pins another commit than the
-// catalogue's. The error is an *UnknownModelError or a *ReferenceError.
+// Model finds a model by its id, its last part, or an alias, whatever the case; "@revision" pins another commit than
+// the catalogue's. The error is an *UnknownModelError or a *ReferenceError.
 func (c *Catalog) Model(name string) (Model, error) {
 	ref, err := ParseReference(name)
 	if err != nil {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package catalog_test
 
 import (
@@ -166,7 +168,9 @@ func TestEnginesAreChosenByComputeCapability(t *testing.T) {
 		require.NoError(t, err, capability)
 		assert.Equal(t, want, e.Version, capability)
 		assert.Regexp(t, ":v"+want+"(@sha256:[0-9a-f]{64})?$", e.Image, "a release's tag, with or without its digest")
-		assert.Equal(t, !cc.Less(catalog.ComputeCapability{Major: 8}), contains(e.Dtypes, "bfloat16"), "bfloat16 on %s", capability)
+		assert.Equal(
+			t, !cc.Less(catalog.ComputeCapability{Major: 8}), contains(e.Dtypes, "bfloat16"), "bfloat16 on %s", capability,
+		)
 	}
 	_, err := c.Engine(catalog.ComputeCapability{Major: 6, Minor: 1})
 	var unsupported *catalog.UnsupportedCapabilityError

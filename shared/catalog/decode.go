@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package catalog
 
 import (
@@ -25,7 +27,9 @@ func decodeModel(d decoder, path string, n *yaml.Node) (Model, error) {
 	m := Model{Dtype: "bfloat16", Attention: Attention{Kind: AttentionHeads}, Quant: Quant{Bits: 16}, MultiNode: true}
 	var weightsGiB float64
 	fullLayers := -1
-	err := d.object(path, n,
+	err := d.object(
+		path,
+		n,
 		required("id", text(&m.ID, idText, "a HuggingFace id, org/model")),
 		optional("aliases", texts(&m.Aliases, aliasText, "lower-case letters, digits, dots and dashes")),
 		optional("deprecated", flag(&m.Deprecated)),
@@ -77,7 +81,9 @@ func decodeModel(d decoder, path string, n *yaml.Node) (Model, error) {
 				optional("tiedEmbeddings", flag(&t.TiedEmbeddings)),
 			)
 		}),
-		optional("engine", func(d decoder, path string, n *yaml.Node) error { return decodeModelEngine(d, path, n, &m.Engine) }),
+		optional(
+			"engine", func(d decoder, path string, n *yaml.Node) error { return decodeModelEngine(d, path, n, &m.Engine) },
+		),
 	)
 	if err != nil {
 		return m, err
@@ -110,7 +116,9 @@ func decodeModelEngine(d decoder, path string, n *yaml.Node, e *ModelEngine) err
 func checkModel(d decoder, path string, n *yaml.Node, m Model) error {
 	a := m.Attention
 	refuse := func(field, value, allowed string) error {
-		return d.errorf(join(path, field), &yaml.Node{Kind: yaml.ScalarNode, Line: n.Line, Value: value}, allowed+" (model "+m.ID+")")
+		return d.errorf(
+			join(path, field), &yaml.Node{Kind: yaml.ScalarNode, Line: n.Line, Value: value}, allowed+" (model "+m.ID+")",
+		)
 	}
 	switch {
 	case m.HeadDim == 0:
@@ -120,7 +128,9 @@ func checkModel(d decoder, path string, n *yaml.Node, m Model) error {
 	case a.SlidingLayers > 0 && a.Window == 0:
 		return refuse("attention.window", "missing", "a window where there are sliding layers")
 	case a.FullLayers+a.SlidingLayers > m.Layers || a.FullLayers < 0:
-		return refuse("attention", fmt.Sprint(a.FullLayers+a.SlidingLayers), fmt.Sprintf("at most %d layers with a cache", m.Layers))
+		return refuse(
+			"attention", fmt.Sprint(a.FullLayers+a.SlidingLayers), fmt.Sprintf("at most %d layers with a cache", m.Layers),
+		)
 	case a.FullLayers+a.SlidingLayers == 0:
 		return refuse("attention", "0", "at least one layer with a cache")
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package catalog
 
 import (
@@ -56,7 +58,10 @@ type PartitionError struct {
 
 func (e *PartitionError) Error() string {
 	if len(e.Allowed) == 0 {
-		return fmt.Sprintf("the GPU of %s has no MIG profiles, so %q cannot be used on it: leave resource.partition out or choose an A100, H100 or H200 size", e.Size, e.Profile)
+		return fmt.Sprintf(
+			"the GPU of %s has no MIG profiles, so %q cannot be used on it: leave resource.partition out or choose an A100, H100 or H200 size",
+			e.Size, e.Profile,
+		)
 	}
 	return fmt.Sprintf("MIG profile %q is none of %s, allowed: %s", e.Profile, e.Size, strings.Join(e.Allowed, ", "))
 }
@@ -67,7 +72,10 @@ type ReferenceError struct {
 }
 
 func (e *ReferenceError) Error() string {
-	return fmt.Sprintf("model reference %q: want NAME, org/model or org/model@revision, where the revision is a commit, a branch or a tag", e.Reference)
+	return fmt.Sprintf(
+		"model reference %q: want NAME, org/model or org/model@revision, where the revision is a commit, a branch or a tag",
+		e.Reference,
+	)
 }
 
 func didYouMean(names []string) string {

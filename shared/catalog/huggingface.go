@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package catalog
 
 import (
@@ -13,11 +15,14 @@ type ConfigError struct {
 }
 
 func (e *ConfigError) Error() string {
-	return fmt.Sprintf("config.json of %s: %s is %q, allowed: %s; serve the model by inference.template, or add it to the catalogue", e.ID, e.Field, e.Value, e.Allowed)
+	return fmt.Sprintf(
+		"config.json of %s: %s is %q, allowed: %s; serve the model by inference.template, or add it to the catalogue", e.ID,
+		e.Field, e.Value, e.Allowed,
+	)
 }
 
-// hubConfig has the fields of config.json that memory and parallelism depend on. Models that see or hear keep those of the
-// language model one level down.
+// hubConfig has the fields of config.json that memory and parallelism depend on. Models that see or hear keep those of
+// the language model one level down.
 type hubConfig struct {
 	Architectures []string   `json:"architectures"`
 	TextConfig    *hubConfig `json:"text_config"`
@@ -63,9 +68,9 @@ type hubQuantization struct {
 	Algo   string `json:"quant_algo"` // of modelopt
 }
 
-// ModelFromConfig describes a model that the catalogue does not have, by its config.json at a commit and the bytes of its
-// safetensors. What only experience tells (whether it overflows in float16, which engine knows it) is taken from catalogue
-// models of the same architecture. The error is a *ConfigError.
+// ModelFromConfig describes a model that the catalogue does not have, by its config.json at a commit and the bytes of
+// its safetensors. What only experience tells (whether it overflows in float16, which engine knows it) is taken from
+// catalogue models of the same architecture. The error is a *ConfigError.
 func (c *Catalog) ModelFromConfig(id, revision string, config []byte, weightsBytes int64) (Model, error) {
 	var top hubConfig
 	if err := json.Unmarshal(config, &top); err != nil {
@@ -77,9 +82,21 @@ func (c *Catalog) ModelFromConfig(id, revision string, config []byte, weightsByt
 			text = *inner
 		}
 	}
-	m := Model{ID: id, Revision: revision, WeightsBytes: weightsBytes, Dtype: "bfloat16", MultiNode: true,
-		Context: text.Context, Hidden: text.Hidden, Layers: text.Layers, Heads: text.Heads, KVHeads: text.KVHeads, HeadDim: text.HeadDim,
-		MoE: text.LocalExperts+text.Experts+text.RoutedExperts > 0, Quant: Quant{Bits: 16}}
+	m := Model{
+		ID:           id,
+		Revision:     revision,
+		WeightsBytes: weightsBytes,
+		Dtype:        "bfloat16",
+		MultiNode:    true,
+		Context:      text.Context,
+		Hidden:       text.Hidden,
+		Layers:       text.Layers,
+		Heads:        text.Heads,
+		KVHeads:      text.KVHeads,
+		HeadDim:      text.HeadDim,
+		MoE:          text.LocalExperts+text.Experts+text.RoutedExperts > 0,
+		Quant:        Quant{Bits: 16},
+	}
 	if len(top.Architectures) > 0 {
 		m.Architecture = top.Architectures[0]
 	}
@@ -210,13 +227,19 @@ func (c *Catalog) quantize(m *Model, q *hubQuantization) error {
 			allowed = append(allowed, name)
 		}
 		sort.Strings(allowed)
-		return &ConfigError{ID: m.ID, Field: "quantization_config.quant_method", Value: method, Allowed: strings.Join(allowed, ", ")}
+		return &ConfigError{
+			ID:      m.ID,
+			Field:   "quantization_config.quant_method",
+			Value:   method,
+			Allowed: strings.Join(allowed, ", "),
+		}
 	}
 	m.Quant = Quant{Method: known.Method, Bits: known.Bits}
 	return nil
 }
 
-// firstUnified is the first release with one engine only: an architecture that no catalogue model has is taken to need it.
+// firstUnified is the first release with one engine only: an architecture that no catalogue model has is taken to need
+// it.
 const firstUnified = "0.11.0"
 
 // inherit takes from a catalogue model of the same architecture what holds for the architecture.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package catalog_test
 
 import (
@@ -47,12 +49,17 @@ func TestAPublishedConfigGivesTheFiguresOfTheCatalogue(t *testing.T) {
 }
 
 func TestAnUnknownArchitectureIsTakenToNeedALaterEngine(t *testing.T) {
-	m, err := load(t).ModelFromConfig("acme/new", "", []byte(`{"architectures": ["NewForCausalLM"], "hidden_size": 64, "num_hidden_layers": 2,
+	m, err := load(
+		t,
+	).ModelFromConfig("acme/new", "", []byte(`{"architectures": ["NewForCausalLM"], "hidden_size": 64, "num_hidden_layers": 2,
 		"num_attention_heads": 4, "max_position_embeddings": 2048, "torch_dtype": "float16"}`), 1<<20)
 	require.NoError(t, err)
 	assert.Equal(t, "0.11.0", m.MinEngine)
 	assert.Equal(t, "float16", m.Dtype)
-	assert.Equal(t, [2]int{4, 16}, [2]int{m.KVHeads, m.HeadDim}, "every head keeps its own, and the hidden size is divided by the heads")
+	assert.Equal(
+		t, [2]int{4, 16}, [2]int{m.KVHeads, m.HeadDim},
+		"every head keeps its own, and the hidden size is divided by the heads",
+	)
 	assert.Nil(t, m.Tuning, "no width is published")
 }
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package catalog
 
 import (
@@ -20,7 +22,8 @@ var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0
 func ParseReference(s string) (Reference, error) {
 	s = strings.TrimSpace(s)
 	name, revision, pinned := strings.Cut(s, "@")
-	if !namePattern.MatchString(name) || pinned && (!revisionPattern.MatchString(revision) || strings.Contains(revision, "..")) {
+	if !namePattern.MatchString(name) ||
+		pinned && (!revisionPattern.MatchString(revision) || strings.Contains(revision, "..")) {
 		return Reference{}, &ReferenceError{Reference: s}
 	}
 	return Reference{Name: name, Revision: revision}, nil

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package catalog
 
 import (
@@ -10,8 +12,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// The schema is code: every field of a document names the setter that checks it, so that a wrong value is answered with its
-// line, and a field that nobody reads is an error instead of a wish that is silently ignored.
+// The schema is code: every field of a document names the setter that checks it, so that a wrong value is answered with
+// its line, and a field that nobody reads is an error instead of a wish that is silently ignored.
 
 // decoder carries the name of the document through to its errors.
 type decoder struct {
@@ -79,7 +81,9 @@ func (d decoder) object(path string, n *yaml.Node, fields ...field) error {
 	}
 	for _, f := range fields {
 		if f.required && !seen[f.name] {
-			return d.errorf(join(path, f.name), &yaml.Node{Kind: yaml.ScalarNode, Line: n.Line, Value: "missing"}, "a value, it is required")
+			return d.errorf(
+				join(path, f.name), &yaml.Node{Kind: yaml.ScalarNode, Line: n.Line, Value: "missing"}, "a value, it is required",
+			)
 		}
 	}
 	return nil

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package catalog
 
 // Size is one kind of GPU node. A MIG profile of a size is a Size too: its GPUs are then the instances.

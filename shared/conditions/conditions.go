@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package conditions sets conditions so that kstatus, Helm --wait, Argo and Flux understand every kind alike:
 // Ready is the verdict, Reconciling says that work goes on, Stalled says that a person must act.
 package conditions
@@ -27,12 +29,16 @@ type Object interface {
 	SetConditions([]metav1.Condition)
 }
 
-// Set sets one condition. The transition time moves only when the status changes. Addresses in the message lose their secrets, and a
-// message of more than 4096 bytes its end.
+// Set sets one condition. The transition time moves only when the status changes. Addresses in the message lose their
+// secrets, and a message of more than 4096 bytes its end.
 func Set(obj Object, conditionType string, status metav1.ConditionStatus, reason, message string) {
 	all := obj.GetConditions()
 	meta.SetStatusCondition(&all, metav1.Condition{
-		Type: conditionType, Status: status, Reason: reason, Message: excerpt.Head(redact.Text(message), maxMessage), ObservedGeneration: obj.GetGeneration(),
+		Type:               conditionType,
+		Status:             status,
+		Reason:             reason,
+		Message:            excerpt.Head(redact.Text(message), maxMessage),
+		ObservedGeneration: obj.GetGeneration(),
 	})
 	obj.SetConditions(all)
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package flow runs a reconciler's steps over one shared scope. The list of steps is the reconciler's documentation.
 package flow
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package flow_test
 
 import (
@@ -50,7 +52,10 @@ func TestRun(t *testing.T) {
 
 func TestRunNamesTheStepAndKeepsTerminal(t *testing.T) {
 	t.Parallel()
-	_, err := flow.Run(context.Background(), &trace{}, step("planning", flow.Continue(), reconcile.TerminalError(errors.New("no such size"))))
+	_, err := flow.Run(
+		context.Background(), &trace{},
+		step("planning", flow.Continue(), reconcile.TerminalError(errors.New("no such size"))),
+	)
 	require.ErrorContains(t, err, "planning: ")
 	assert.True(t, flow.IsTerminal(err), "controller-runtime must see that a retry is of no use")
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package manager
 
 import (
@@ -22,10 +24,13 @@ const (
 )
 
 // errNoNamespace is one line that says what to do.
-var errNoNamespace = errors.New("--leader-election-namespace is empty and this is not a pod: name the namespace of the lease, or turn it off by --leader-elect=false")
+var errNoNamespace = errors.New(
+	"--leader-election-namespace is empty and this is not a pod: name the namespace of the lease, or turn it off by --leader-elect=false",
+)
 
-// renewal is how long the lease may go without being renewed, retry how often it is, and request how long one request may
-// take: half of the renewal, for one that hangs must leave time for another. The proportions are client-go's defaults.
+// renewal is how long the lease may go without being renewed, retry how often it is, and request how long one request
+// may take: half of the renewal, for one that hangs must leave time for another. The proportions are client-go's
+// defaults.
 func renewal(lease time.Duration) (deadline, retry, request time.Duration) {
 	return lease * 2 / 3, lease * 2 / 15, lease / 3
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package manager starts an operator: the same flags, logs, probes, metrics, leader election and cache for all three.
 package manager
 

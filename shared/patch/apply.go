@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package patch
 
 import (
@@ -25,16 +27,21 @@ type TakenError struct {
 }
 
 func (e *TakenError) Error() string {
-	return fmt.Sprintf("%s %s is there and belongs to somebody else: delete or rename it, or give the other object another name (%v)", e.Kind, e.Key, e.Cause)
+	return fmt.Sprintf(
+		"%s %s is there and belongs to somebody else: delete or rename it, or give the other object another name (%v)",
+		e.Kind, e.Key, e.Cause,
+	)
 }
 
 func (e *TakenError) Unwrap() error { return e.Cause }
 
 // Apply writes obj by server-side apply under owner's name, unless current (what the cache has, nil if nothing) was
-// made from the same intent. obj needs name, namespace and, when it is owned, its owner references. It is left as it was.
+// made from the same intent. obj needs name, namespace and, when it is owned, its owner references. It is left as it
+// was.
 //
-// Conflicts with other field managers are forced on what is ours: what the builder sets is this operator's alone. They are not
-// forced where current is nil, since then an object of that name is somebody else's: the answer is a *TakenError.
+// Conflicts with other field managers are forced on what is ours: what the builder sets is this operator's alone. They
+// are not forced where current is nil, since then an object of that name is somebody else's: the answer is a
+// *TakenError.
 func Apply(ctx context.Context, c client.Client, owner string, obj, current client.Object) (bool, error) {
 	intent, err := Intent(c.Scheme(), obj)
 	if err != nil {

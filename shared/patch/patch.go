@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package patch writes to the API server only what has changed, and says whether it did.
 package patch
 
@@ -25,7 +27,8 @@ func Status(ctx context.Context, c client.Client, before, obj client.Object) (bo
 	if equality.Semantic.DeepEqual(from, to) {
 		return false, nil
 	}
-	if err := c.Status().Patch(ctx, obj, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+	if err := c.Status().
+		Patch(ctx, obj, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
 		return false, fmt.Errorf("writing status of %s %s: %w", kind(obj), client.ObjectKeyFromObject(obj), err)
 	}
 	return true, nil

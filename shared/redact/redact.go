@@ -1,6 +1,8 @@
-// Package redact takes the secrets out of addresses before people see them. An address may carry a signature in its query (an Azure
-// SAS, an S3 presigned URL) or a password before its host. Errors of net/http quote whole addresses, those of redirects too, and
-// what an error says ends in logs, conditions and events.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package redact takes the secrets out of addresses before people see them. An address may carry a signature in its
+// query (an Azure SAS, an S3 presigned URL) or a password before its host. Errors of net/http quote whole addresses,
+// those of redirects too, and what an error says ends in logs, conditions and events.
 package redact
 
 import (
@@ -13,7 +15,8 @@ import (
 // hidden stands for a query that was taken out.
 const hidden = "?…"
 
-// URL returns an address without user, password, query and fragment. A query leaves a mark. The address need not be a valid one.
+// URL returns an address without user, password, query and fragment. A query leaves a mark. The address need not be a
+// valid one.
 func URL(address string) string {
 	end := strings.IndexAny(address, "?#")
 	mark := ""
@@ -47,7 +50,8 @@ func Text(text string) string {
 	if !strings.ContainsAny(text, "?#@") {
 		return text
 	}
-	// First those in quotation marks: an address that cannot be read may have spaces, and one of a redirect may have no scheme.
+	// First those in quotation marks: an address that cannot be read may have spaces, and one of a redirect may have no
+	// scheme.
 	text = quoted.ReplaceAllStringFunc(text, inQuotes)
 	return address.ReplaceAllStringFunc(text, inText)
 }
@@ -71,8 +75,8 @@ func inText(found string) string {
 	return URL(whole) + found[len(whole):]
 }
 
-// Error returns an error whose text has no secrets of addresses, and that wraps err. It is err where nothing had to be taken out.
-// Unlike Text it knows the whole address that net/http quotes, whatever characters are in it.
+// Error returns an error whose text has no secrets of addresses, and that wraps err. It is err where nothing had to be
+// taken out. Unlike Text it knows the whole address that net/http quotes, whatever characters are in it.
 func Error(err error) error {
 	if err == nil {
 		return nil

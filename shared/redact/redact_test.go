@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package redact_test
 
 import (
@@ -77,7 +79,9 @@ func FuzzNoSecretPasses(f *testing.F) {
 			t.Skip("no place for the secret")
 		}
 		address := before + "?sig=s3cret"
-		err := fmt.Errorf(strings.ReplaceAll(format, "%q", "%w"), &url.Error{Op: "Get", URL: address, Err: errors.New("refused")})
+		err := fmt.Errorf(
+			strings.ReplaceAll(format, "%q", "%w"), &url.Error{Op: "Get", URL: address, Err: errors.New("refused")},
+		)
 		assert.NotContains(t, redact.Error(err).Error(), "s3cret", "%s", address)
 	})
 }

@@ -1,5 +1,7 @@
-// Package trust has pods believe certificate authorities of the cluster's own: those of a registry, a model hub or a mirror
-// that no public authority has signed for.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package trust has pods believe certificate authorities of the cluster's own: those of a registry, a model hub or a
+// mirror that no public authority has signed for.
 package trust
 
 import (
@@ -36,11 +38,14 @@ func Add(pod *corev1.PodSpec, configMap string, containers ...string) {
 		}
 	}
 	if found {
-		pod.Volumes = append(pod.Volumes, corev1.Volume{Name: volume, VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
-			LocalObjectReference: corev1.LocalObjectReference{Name: configMap},
-			// Namespaces that use public sources only have no need of it.
-			Optional: ptr.To(true),
-		}}})
+		pod.Volumes = append(
+			pod.Volumes,
+			corev1.Volume{Name: volume, VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+				LocalObjectReference: corev1.LocalObjectReference{Name: configMap},
+				// Namespaces that use public sources only have no need of it.
+				Optional: ptr.To(true),
+			}}},
+		)
 	}
 }
 

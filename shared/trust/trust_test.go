@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package trust_test
 
 import (
@@ -11,7 +13,10 @@ import (
 )
 
 func pod() *corev1.PodSpec {
-	return &corev1.PodSpec{InitContainers: []corev1.Container{{Name: "fetch"}}, Containers: []corev1.Container{{Name: "engine"}, {Name: "push"}}}
+	return &corev1.PodSpec{
+		InitContainers: []corev1.Container{{Name: "fetch"}},
+		Containers:     []corev1.Container{{Name: "engine"}, {Name: "push"}},
+	}
 }
 
 func TestTheNamedContainersTrustTheConfigMap(t *testing.T) {

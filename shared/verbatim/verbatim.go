@@ -1,7 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package verbatim keeps the kubelet from expanding text that a user gave.
 //
-// The kubelet replaces $(NAME) in a container's command, arguments and environment values by the value of that variable. "$(HF_TOKEN)" in a URL
-// would send the token to the server of that URL.
+// The kubelet replaces $(NAME) in a container's command, arguments and environment values by the value of that
+// variable. "$(HF_TOKEN)" in a URL would send the token to the server of that URL.
 package verbatim
 
 import (
@@ -10,9 +12,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Text returns s in a form that the kubelet turns back into s. Every dollar sign is doubled, because the kubelet reads "$$" as one dollar sign
-// wherever it occurs: "$(" alone would not do, since "$$$(NAME)" is a dollar sign and a variable.
-// Source: https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/.
+// Text returns s in a form that the kubelet turns back into s. Every dollar sign is doubled, because the kubelet reads
+// "$$" as one dollar sign wherever it occurs: "$(" alone would not do, since "$$$(NAME)" is a dollar sign and a
+// variable. Source:
+// https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/.
 func Text(s string) string { return strings.ReplaceAll(s, "$", "$$") }
 
 // All returns Text of each element, in a new slice.

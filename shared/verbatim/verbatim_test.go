@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package verbatim_test
 
 import (
@@ -11,7 +13,8 @@ import (
 	"kaito.sh/shared/verbatim"
 )
 
-// expand does what the API reference of Container.args says: "$$" is one dollar sign, and $(NAME) the variable's value where there is one.
+// expand does what the API reference of Container.args says: "$$" is one dollar sign, and $(NAME) the variable's value
+// where there is one.
 func expand(s string, values map[string]string) string {
 	var out strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -56,7 +59,19 @@ func TestTextSurvivesTheKubelet(t *testing.T) {
 func TestContainerKeepsReferencesToSecrets(t *testing.T) {
 	t.Parallel()
 	secret := &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{Key: "k"}}
-	c := corev1.Container{Command: []string{"run"}, Args: []string{"--a=$(B)"}, Env: []corev1.EnvVar{{Name: "X", Value: "$(B)"}, {Name: "Y", ValueFrom: secret}}}
+	c := corev1.Container{
+		Command: []string{"run"},
+		Args:    []string{"--a=$(B)"},
+		Env:     []corev1.EnvVar{{Name: "X", Value: "$(B)"}, {Name: "Y", ValueFrom: secret}},
+	}
 	verbatim.Container(&c)
-	assert.Equal(t, corev1.Container{Command: []string{"run"}, Args: []string{"--a=$$(B)"}, Env: []corev1.EnvVar{{Name: "X", Value: "$$(B)"}, {Name: "Y", ValueFrom: secret}}}, c)
+	assert.Equal(
+		t,
+		corev1.Container{
+			Command: []string{"run"},
+			Args:    []string{"--a=$$(B)"},
+			Env:     []corev1.EnvVar{{Name: "X", Value: "$$(B)"}, {Name: "Y", ValueFrom: secret}},
+		},
+		c,
+	)
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command manager runs the tuning-operator: it turns TuningJobs into Jobs that fetch, train and push.
 package main
 
@@ -44,12 +46,25 @@ func run() int {
 		Flags: func(f *flag.FlagSet) {
 			f.StringVar(&options.Job.RunnerImage, "runner-image", "", "image of the runner, which fetches and pushes (required)")
 			f.StringVar(&options.Job.TrainerImage, "trainer-image", "", "image of the trainer (required)")
-			f.BoolVar(&options.Job.AllowPrivateSources, "allow-private-sources", false, "let TuningJobs fetch from private, loopback and link-local addresses, and by http")
-			f.StringVar(&options.Job.ModelHub, "model-hub", "", "where models and datasets come from, a mirror of HuggingFace; empty: https://huggingface.co")
+			f.BoolVar(
+				&options.Job.AllowPrivateSources, "allow-private-sources", false,
+				"let TuningJobs fetch from private, loopback and link-local addresses, and by http",
+			)
+			f.StringVar(
+				&options.Job.ModelHub,
+				"model-hub",
+				"",
+				"where models and datasets come from, a mirror of HuggingFace; empty: https://huggingface.co",
+			)
 			f.StringVar(&options.Job.Authorities, "ca-config-map", "", trust.Usage)
-			f.StringVar(&options.CheckpointClass, "checkpoint-storage-class", "", "storage class of claims for checkpoints; empty: the cluster's default, and the pod's own disk where there is none; "+controller.ClassNone+": always the pod's own disk")
+			f.StringVar(
+				&options.CheckpointClass, "checkpoint-storage-class", "",
+				"storage class of claims for checkpoints; empty: the cluster's default, and the pod's own disk where there is none; "+controller.ClassNone+": always the pod's own disk",
+			)
 			f.StringVar(&options.Job.CheckpointSize, "checkpoint-size", "20Gi", "size of claims for checkpoints")
-			f.DurationVar(&interval, "progress-interval", scrapeInterval, "how often running pods are asked how far they are; 0: never")
+			f.DurationVar(
+				&interval, "progress-interval", scrapeInterval, "how often running pods are asked how far they are; 0: never",
+			)
 		},
 		Setup: func(ctx context.Context, mgr ctrl.Manager) error {
 			if err := check(options); err != nil {

@@ -1,4 +1,7 @@
-// Command workspace-operator reconciles Workspaces: it plans what a model runs on, gets nodes for it, tunes it when asked to, and serves it.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command workspace-operator reconciles Workspaces: it plans what a model runs on, gets nodes for it, tunes it when
+// asked to, and serves it.
 package main
 
 import (
@@ -37,7 +40,10 @@ func run() int {
 		Namespaced: true,
 		Flags: func(fs *flag.FlagSet) {
 			options.Register(fs)
-			fs.Var(&overrides, "catalog", "file of models, sizes, prices or engines that are laid over the built-in catalogue, for instance a mounted ConfigMap's key (repeatable)")
+			fs.Var(
+				&overrides, "catalog",
+				"file of models, sizes, prices or engines that are laid over the built-in catalogue, for instance a mounted ConfigMap's key (repeatable)",
+			)
 		},
 		Setup: func(ctx context.Context, mgr ctrl.Manager) error {
 			if err := options.Validate(); err != nil {
@@ -47,7 +53,19 @@ func run() int {
 			if err != nil {
 				return err
 			}
-			return controller.Setup(ctx, mgr, metrics.Registry, options, controller.CatalogPlanner{Catalog: c, Region: options.Region, EngineRegistry: options.EngineRegistry, WeightsRegistry: options.WeightsRegistry}, clock.RealClock{})
+			return controller.Setup(
+				ctx,
+				mgr,
+				metrics.Registry,
+				options,
+				controller.CatalogPlanner{
+					Catalog:         c,
+					Region:          options.Region,
+					EngineRegistry:  options.EngineRegistry,
+					WeightsRegistry: options.WeightsRegistry,
+				},
+				clock.RealClock{},
+			)
 		},
 	})
 }

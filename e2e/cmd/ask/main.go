@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command ask is a client in a pod: it posts a prompt to a Workspace's address and prints the answer.
 package main
 
@@ -25,7 +27,10 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if len(os.Args) != 3 {
-		_, _ = fmt.Fprintln(os.Stderr, "usage: ask URL PROMPT, for instance: ask http://10.96.0.7/chat 'What is Kaito?'") // nowhere is left to say that this failed
+		_, _ = fmt.Fprintln(
+			os.Stderr,
+			"usage: ask URL PROMPT, for instance: ask http://10.96.0.7/chat 'What is Kaito?'",
+		) // nowhere is left to say that this failed
 		os.Exit(2)
 	}
 	if err := ask(ctx, os.Args[1], os.Args[2], os.Stdout); err != nil {
@@ -57,7 +62,8 @@ func ask(ctx context.Context, url, prompt string, out io.Writer) error {
 	return err
 }
 
-// post tries again where nobody listens, as curl --retry-connrefused does: each node's kube-proxy hears of a Service's endpoints in its own time.
+// post tries again where nobody listens, as curl --retry-connrefused does: each node's kube-proxy hears of a Service's
+// endpoints in its own time.
 func post(ctx context.Context, url string, body []byte) (*http.Response, error) {
 	ticker := time.NewTicker(pause)
 	defer ticker.Stop()

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -28,15 +30,24 @@ func parse(args []string, stderr io.Writer) (*flagValues, error) {
 	set := flag.NewFlagSet("fakeazure", flag.ContinueOnError)
 	set.SetOutput(stderr)
 	set.Usage = func() {
-		_, _ = fmt.Fprintf(stderr, "fakeazure serves Entra and ARM of one AKS cluster over TLS on loopback until SIGTERM.\n\nFlags:\n") // nothing can be done about it
+		_, _ = fmt.Fprintf(
+			stderr, "fakeazure serves Entra and ARM of one AKS cluster over TLS on loopback until SIGTERM.\n\nFlags:\n",
+		) // nothing can be done about it
 		set.PrintDefaults()
 		_, _ = fmt.Fprintf(stderr, "\nError kinds of scenarios: %s\n", strings.Join(fakeazure.Kinds(), ", "))
 	}
-	set.StringVar(&v.Dir, "dir", "", "folder of the certificate, the state and the addresses; a start on the same folder goes on where the last one ended (default: a temporary one)")
+	set.StringVar(
+		&v.Dir, "dir", "",
+		"folder of the certificate, the state and the addresses; a start on the same folder goes on where the last one ended (default: a temporary one)",
+	)
 	set.StringVar(&v.ARMAddress, "arm-address", "", "host:port of ARM (default: as last time, or any free port)")
 	set.StringVar(&v.EntraAddress, "entra-address", "", "host:port of Entra (default: as last time, or any free port)")
-	set.StringVar(&v.AdminAddress, "admin-address", "", "host:port of the admin endpoint (default: as last time, or any free port)")
-	set.StringVar(&v.kubeconfig, "kubeconfig", "", "cluster in which machines become Nodes that KWOK keeps (default: no Nodes)")
+	set.StringVar(
+		&v.AdminAddress, "admin-address", "", "host:port of the admin endpoint (default: as last time, or any free port)",
+	)
+	set.StringVar(
+		&v.kubeconfig, "kubeconfig", "", "cluster in which machines become Nodes that KWOK keeps (default: no Nodes)",
+	)
 	set.StringVar(&v.scenario, "scenario", "", "file of faults and events to play, - for the standard input")
 	set.Float64Var(&v.speed, "speed", 1, "how many seconds of the cloud pass in a real one")
 	set.StringVar(&v.SubscriptionID, "subscription", "", "subscription id")
@@ -45,9 +56,15 @@ func parse(args []string, stderr io.Writer) (*flagValues, error) {
 	set.StringVar(&v.ResourceGroup, "resource-group", "", "resource group of the cluster (default kaito-rg)")
 	set.StringVar(&v.ClusterName, "cluster", "", "name of the cluster (default kaito)")
 	set.StringVar(&v.Location, "location", "", "region (default eastus)")
-	set.StringVar(&v.Subject, "subject", "", "only subject whose federated token is taken, system:serviceaccount:<namespace>:<name> (default: any)")
+	set.StringVar(
+		&v.Subject, "subject", "",
+		"only subject whose federated token is taken, system:serviceaccount:<namespace>:<name> (default: any)",
+	)
 	set.StringVar(&v.Issuer, "issuer", "", "only issuer whose federated tokens are taken (default: any)")
-	set.StringVar(&v.jwks, "jwks", "", "file of the keys that federated tokens must be signed with, as /openid/v1/jwks answers them (default: signatures are not checked)")
+	set.StringVar(
+		&v.jwks, "jwks", "",
+		"file of the keys that federated tokens must be signed with, as /openid/v1/jwks answers them (default: signatures are not checked)",
+	)
 	set.IntVar(&v.PageSize, "page-size", 0, "entries on a page of a list (default 50)")
 	set.BoolVar(&v.Limits.Off, "no-limits", false, "throttle nobody")
 	set.DurationVar(&v.Durations.CreatePool, "create-pool", 0, "how long a pool takes to be made (default 3m)")
@@ -56,7 +73,11 @@ func parse(args []string, stderr io.Writer) (*flagValues, error) {
 	set.DurationVar(&v.Durations.DeleteMachines, "delete-machines", 0, "how long machines take to be deleted (default 2m)")
 	set.DurationVar(&v.Durations.VMBoot, "vm-boot", 0, "how long after a PUT a machine is listed (default 1m)")
 	set.DurationVar(&v.Durations.NodeJoin, "node-join", 0, "how long after that it is a Node (default 1m30s)")
-	set.Func("quota", "name=limit[:used] in vCPUs, repeated; name is a quota family, cores (the region's) or lowPriorityCores (spot's)", v.quota)
+	set.Func(
+		"quota",
+		"name=limit[:used] in vCPUs, repeated; name is a quota family, cores (the region's) or lowPriorityCores (spot's)",
+		v.quota,
+	)
 	if err := set.Parse(args); err != nil {
 		return nil, err
 	}

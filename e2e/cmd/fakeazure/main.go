@@ -1,5 +1,7 @@
-// Command fakeazure is the fake Azure as a program: Entra and ARM over TLS on loopback, and an admin endpoint for faults. See the
-// README of kaito.sh/e2e/fakeazure.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command fakeazure is the fake Azure as a program: Entra and ARM over TLS on loopback, and an admin endpoint for
+// faults. See the README of kaito.sh/e2e/fakeazure.
 package main
 
 import (
@@ -52,7 +54,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	server.Play(scenario)
-	// What whoever started the program configures the client with, as a gpu-provisioner config file that lacks only tokenFile.
+	// What whoever started the program configures the client with, as a gpu-provisioner config file that lacks only
+	// tokenFile.
 	if err := describe(stdout, server); err != nil {
 		return errors.Join(err, server.Stop())
 	}
@@ -63,9 +66,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 func describe(out io.Writer, server *fakeazure.Server) error {
 	o := server.Options()
 	text, err := yaml.Marshal(map[string]any{
-		"cloud": "Custom", "resourceManagerEndpoint": server.ARMEndpoint(), "authorityHost": server.AuthorityHost(), "caFile": server.CAFile(),
-		"disableInstanceDiscovery": true, "subscriptionID": o.SubscriptionID, "resourceGroup": o.ResourceGroup, "clusterName": o.ClusterName,
-		"tenantID": o.TenantID, "clientID": o.ClientID,
+		"cloud":                    "Custom",
+		"resourceManagerEndpoint":  server.ARMEndpoint(),
+		"authorityHost":            server.AuthorityHost(),
+		"caFile":                   server.CAFile(),
+		"disableInstanceDiscovery": true,
+		"subscriptionID":           o.SubscriptionID,
+		"resourceGroup":            o.ResourceGroup,
+		"clusterName":              o.ClusterName,
+		"tenantID":                 o.TenantID,
+		"clientID":                 o.ClientID,
 	})
 	if err != nil {
 		return fmt.Errorf("describing the server: %w", err)

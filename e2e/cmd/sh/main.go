@@ -1,6 +1,8 @@
-// Command sh is the shell of images that hold simulations: pods start real engines by `/bin/sh -c`, and these images have
-// nothing else that could be one. A program that the script ends with takes the shell's place, as with every shell's exec,
-// so that signals reach it.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command sh is the shell of images that hold simulations: pods start real engines by `/bin/sh -c`, and these images
+// have nothing else that could be one. A program that the script ends with takes the shell's place, as with every
+// shell's exec, so that signals reach it.
 package main
 
 import (
@@ -40,7 +42,9 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	runner, err := interp.New(interp.Params(parameters...), interp.StdIO(os.Stdin, os.Stdout, os.Stderr), interp.ExecHandlers(replace))
+	runner, err := interp.New(
+		interp.Params(parameters...), interp.StdIO(os.Stdin, os.Stdout, os.Stderr), interp.ExecHandlers(replace),
+	)
 	if err != nil {
 		return err
 	}

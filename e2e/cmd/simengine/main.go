@@ -1,5 +1,7 @@
-// Command simengine is the simulated inference engine as a program. It takes the arguments of `vllm serve`, so that a pod's can
-// be handed to it as they are, and a few of its own: see simengine.ParseArgs.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command simengine is the simulated inference engine as a program. It takes the arguments of `vllm serve`, so that a
+// pod's can be handed to it as they are, and a few of its own: see simengine.ParseArgs.
 package main
 
 import (

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -18,7 +20,10 @@ func TestTheProgramServesUntilItIsToldToStop(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "simengine")
 	out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput()
 	require.NoError(t, err, string(out))
-	engine := exec.Command(program, "serve", "a/b", "--served-model-name", "phi-3", "--host", "127.0.0.1", "--port", "0", "--max-model-len", "100")
+	engine := exec.Command(
+		program, "serve", "a/b", "--served-model-name", "phi-3", "--host", "127.0.0.1", "--port", "0", "--max-model-len",
+		"100",
+	)
 	stdout, err := engine.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, engine.Start())

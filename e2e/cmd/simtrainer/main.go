@@ -1,5 +1,7 @@
-// Command simtrainer is the simulated trainer as a program. Its arguments, which name a script for Python, mean nothing to it:
-// everything it is told comes from the environment (KAITO_*).
+// SPDX-License-Identifier: Apache-2.0
+
+// Command simtrainer is the simulated trainer as a program. Its arguments, which name a script for Python, mean nothing
+// to it: everything it is told comes from the environment (KAITO_*).
 package main
 
 import (
@@ -25,7 +27,9 @@ func run() int {
 	if text := os.Getenv("SIM_STEP_TIME"); text != "" {
 		var err error
 		if step, err = time.ParseDuration(text); err != nil || step <= 0 {
-			_, _ = fmt.Fprintf(os.Stderr, "simtrainer: SIM_STEP_TIME is %q: want a duration such as 20ms\n", text) // nowhere is left to say that this failed
+			_, _ = fmt.Fprintf(
+				os.Stderr, "simtrainer: SIM_STEP_TIME is %q: want a duration such as 20ms\n", text,
+			) // nowhere is left to say that this failed
 			return 1
 		}
 	}

@@ -1,5 +1,7 @@
-// Command sources is the outside world of a test cluster as a program: a hub that speaks HuggingFace's API and an OCI registry,
-// over TLS with a certificate that it is given.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command sources is the outside world of a test cluster as a program: a hub that speaks HuggingFace's API and an OCI
+// registry, over TLS with a certificate that it is given.
 package main
 
 import (

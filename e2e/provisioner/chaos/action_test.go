@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package chaos_test
 
 import (
@@ -64,7 +66,8 @@ func (r *storm) events() map[string]func(*rapid.T) {
 			r.dieAtCall(rapid.IntRange(1, 12).Draw(t, "call"), rapid.SampledFrom([]verdict{dieBefore, dieAfter}).Draw(t, "how"))
 		},
 		"the cluster stops or starts": func(t *rapid.T) {
-			state := rapid.SampledFrom([]fakeazure.PowerState{fakeazure.PowerStopping, fakeazure.PowerStopped, fakeazure.PowerStarting, fakeazure.PowerRunning}).Draw(t, "power")
+			state := rapid.SampledFrom([]fakeazure.PowerState{fakeazure.PowerStopping, fakeazure.PowerStopped, fakeazure.PowerStarting, fakeazure.PowerRunning}).
+				Draw(t, "power")
 			r.unfair = true
 			r.azure.SetPower(state)
 		},
@@ -161,7 +164,9 @@ func (r *storm) claims() []string {
 
 func (r *storm) releaseClaim(name string) {
 	r.checker.Released[name] = true
-	require.NoError(r.t, client.IgnoreNotFound(shared.client.Delete(ctx, &karpv1.NodeClaim{ObjectMeta: metav1.ObjectMeta{Name: name}})))
+	require.NoError(
+		r.t, client.IgnoreNotFound(shared.client.Delete(ctx, &karpv1.NodeClaim{ObjectMeta: metav1.ObjectMeta{Name: name}})),
+	)
 }
 
 func (r *storm) machinesOf(pool string) []string {
@@ -201,7 +206,14 @@ func (r *storm) deleteNode(name string, force bool) {
 		r.harm(func(id string) bool { return id == node.Spec.ProviderID })
 	}
 	if len(node.Finalizers) > 0 && force {
-		require.NoError(r.t, shared.client.Patch(ctx, node, client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`))))
+		require.NoError(
+			r.t,
+			shared.client.Patch(
+				ctx,
+				node,
+				client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`)),
+			),
+		)
 	}
 	require.NoError(r.t, client.IgnoreNotFound(shared.client.Delete(ctx, node)))
 }
@@ -229,7 +241,10 @@ func (r *storm) served() string {
 		return fmt.Sprintf("nobody names %v", keys(left))
 	}
 	for _, m := range r.listMachines() {
-		if c := m.GetCondition(karpenterv1alpha5.ConditionReady); c == nil || c.Status == corev1.ConditionUnknown && c.Reason != "AcceleratorNotReady" {
+		if c := m.GetCondition(
+			karpenterv1alpha5.ConditionReady,
+		); c == nil ||
+			c.Status == corev1.ConditionUnknown && c.Reason != "AcceleratorNotReady" {
 			return "Machine " + m.Name + " neither works nor has it failed"
 		}
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package chaos_test
 
 import (
@@ -28,8 +30,8 @@ const (
 	dieAfter          // the process is killed, and the call has taken effect
 )
 
-// api stands between the operator and the API server. It tells of every write before it is made, hands out commands, and has the API
-// server's stamps say what the test's clock says: the server knows the real time only.
+// api stands between the operator and the API server. It tells of every write before it is made, hands out commands,
+// and has the API server's stamps say what the test's clock says: the server knows the real time only.
 type api struct {
 	clock    *clocktesting.FakeClock
 	upstream *url.URL
@@ -142,7 +144,9 @@ func (a *api) forward(w http.ResponseWriter, r *http.Request, body []byte) {
 	to := *r.URL
 	to.Scheme, to.Host = a.upstream.Scheme, a.upstream.Host
 	// Whoever asked may be dead by now; the call goes on.
-	request, err := http.NewRequestWithContext(context.WithoutCancel(r.Context()), r.Method, to.String(), bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(
+		context.WithoutCancel(r.Context()), r.Method, to.String(), bytes.NewReader(body),
+	)
 	if err != nil {
 		panic(err)
 	}

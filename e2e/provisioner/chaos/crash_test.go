@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package chaos_test
 
 import (
@@ -45,7 +47,9 @@ func (s *scene) ask(w *world, outcomes ...outcome) {
 
 // release deletes so many of the Machines, the eldest first; refused ones as well.
 func (s *scene) release(w *world, n int) {
-	names := slices.SortedFunc(maps.Keys(s.want), func(a, b string) int { return len(a)*100 - len(b)*100 + strings.Compare(a, b) })
+	names := slices.SortedFunc(
+		maps.Keys(s.want), func(a, b string) int { return len(a)*100 - len(b)*100 + strings.Compare(a, b) },
+	)
 	for _, name := range names[:n] {
 		delete(s.want, name)
 		w.release(name)
@@ -125,8 +129,9 @@ func (p point) String() string {
 	return fmt.Sprintf("%s call %d, %s", when, p.call, p.what)
 }
 
-// points are all places between two calls: before and after every call that writes to Azure or to the API server, and before every call
-// that reads from Azure, since Azure goes on meanwhile. After a read there is nothing that there was not before it.
+// points are all places between two calls: before and after every call that writes to Azure or to the API server, and
+// before every call that reads from Azure, since Azure goes on meanwhile. After a read there is nothing that there was
+// not before it.
 func points(calls []string) []point {
 	var out []point
 	for i, what := range calls {
@@ -145,14 +150,15 @@ var machineName = regexp.MustCompile(`ws[0-9]+`)
 
 func reads(what string) bool {
 	verb, ok := strings.CutPrefix(what, "ARM ")
-	return ok && (strings.HasPrefix(verb, "get") || strings.HasPrefix(verb, "list") || strings.HasPrefix(verb, "operation"))
+	return ok &&
+		(strings.HasPrefix(verb, "get") || strings.HasPrefix(verb, "list") || strings.HasPrefix(verb, "operation"))
 }
 
 // share is how many points there are to one that is tried without CHAOS.
 const share = 16
 
-// TestTheProcessMayDieBetweenAnyTwoCalls kills it at every point of every flow with CHAOS in the environment, else at some, which ones
-// changes with the day.
+// TestTheProcessMayDieBetweenAnyTwoCalls kills it at every point of every flow with CHAOS in the environment, else at
+// some, which ones changes with the day.
 func TestTheProcessMayDieBetweenAnyTwoCalls(t *testing.T) {
 	every, first := share, time.Now().YearDay()%share
 	if os.Getenv("CHAOS") != "" {
@@ -211,5 +217,8 @@ func enumerate(t *testing.T, chain []flow, every, first int) {
 			w, s = newWorld(t, nil), &scene{serial: s.serial, want: map[string]outcome{}}
 		}
 	}
-	t.Logf("died at %d of these points, and at %d where another call was made than the first time, in %s", died, other, time.Since(start).Round(time.Second))
+	t.Logf(
+		"died at %d of these points, and at %d where another call was made than the first time, in %s", died, other,
+		time.Since(start).Round(time.Second),
+	)
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package chaos_test
 
 import (
@@ -20,8 +22,12 @@ func (r *storm) hands() map[string]func(*rapid.T) {
 		"a pool of ours is upgraded": func(t *rapid.T) {
 			some(t, r.ours(), func(name string) {
 				r.upgrade(fakeazure.Upgrade{
-					Pool: name, NodeImage: rapid.Bool().Draw(t, "node image"), MaxSurge: rapid.IntRange(1, 2).Draw(t, "max surge"),
-					DeletesNodes: rapid.Bool().Draw(t, "deletes Nodes"), Undrainable: rapid.SampledFrom([]int{0, 0, 0, 1}).Draw(t, "undrainable"),
+					Pool:      name,
+					NodeImage: rapid.Bool().Draw(t, "node image"),
+					MaxSurge:  rapid.IntRange(1, 2).Draw(t, "max surge"),
+					DeletesNodes: rapid.Bool().
+						Draw(t, "deletes Nodes"),
+					Undrainable: rapid.SampledFrom([]int{0, 0, 0, 1}).Draw(t, "undrainable"),
 				})
 			})
 		},
@@ -43,7 +49,10 @@ func (r *storm) hands() map[string]func(*rapid.T) {
 		},
 		"lists of machines lag": func(t *rapid.T) {
 			r.unfair = true
-			r.azure.ListLag(rapid.SampledFrom([]time.Duration{0, 5 * time.Second, 20 * time.Second, 20 * time.Second, 45 * time.Second}).Draw(t, "lag"))
+			r.azure.ListLag(
+				rapid.SampledFrom([]time.Duration{0, 5 * time.Second, 20 * time.Second, 20 * time.Second, 45 * time.Second}).
+					Draw(t, "lag"),
+			)
 		},
 	}
 }
@@ -85,8 +94,8 @@ func (w *world) upgrade(u fakeazure.Upgrade) {
 	}
 }
 
-// excuseUpgrades notes which claims an upgrade may end: core deletes the claim of a Node that AKS deletes; and a Node that is not Ready and a
-// list without its machine look as a machine does that has gone.
+// excuseUpgrades notes which claims an upgrade may end: core deletes the claim of a Node that AKS deletes; and a Node
+// that is not Ready and a list without its machine look as a machine does that has gone.
 func (w *world) excuseUpgrades() {
 	for _, p := range w.azure.State().Pools {
 		upgrading := strings.HasPrefix(p.ProvisioningState, "Upgrading")
@@ -110,7 +119,9 @@ func TestAnUpgradeWithSurgeTakesNoClaimAlong(t *testing.T) {
 			w.round()
 			require.Len(t, w.pool(name).Surge, 1)
 			s.ask(w, ready)
-			w.until("the new one has a machine that stays, and all others keep theirs", func() bool { return w.exactly(s.want) == "" })
+			w.until(
+				"the new one has a machine that stays, and all others keep theirs", func() bool { return w.exactly(s.want) == "" },
+			)
 			for _, id := range before {
 				assert.True(t, w.machines[id], "%s keeps its identity", id)
 			}

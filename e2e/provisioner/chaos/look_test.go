@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package chaos_test
 
 import (
@@ -27,7 +29,8 @@ import (
 // ctx bounds nothing: the API server answers at once or is dead.
 var ctx = context.Background()
 
-// kubelets are Nodes that are Ready, or not, without a heartbeat, and with the taint that the control plane keeps in step with that.
+// kubelets are Nodes that are Ready, or not, without a heartbeat, and with the taint that the control plane keeps in
+// step with that.
 type kubelets struct {
 	fakeazure.NodeSide
 	nodes kubernetes.Interface
@@ -52,14 +55,22 @@ func (k *kubelets) Join(ctx context.Context, vm fakeazure.VM) error {
 		if vm.NotReady != slices.ContainsFunc(node.Spec.Taints, notReady) {
 			node.Spec.Taints = slices.DeleteFunc(node.Spec.Taints, notReady)
 			if vm.NotReady {
-				node.Spec.Taints = append(node.Spec.Taints, corev1.Taint{Key: corev1.TaintNodeNotReady, Effect: corev1.TaintEffectNoSchedule})
+				node.Spec.Taints = append(
+					node.Spec.Taints, corev1.Taint{Key: corev1.TaintNodeNotReady, Effect: corev1.TaintEffectNoSchedule},
+				)
 			}
 			if node, err = k.nodes.CoreV1().Nodes().Update(ctx, node, metav1.UpdateOptions{}); err != nil {
 				return err
 			}
 		}
 		now := metav1.NewTime(k.clock.Now())
-		said := corev1.NodeCondition{Type: corev1.NodeReady, Status: status, Reason: "KubeletReady", LastHeartbeatTime: now, LastTransitionTime: now}
+		said := corev1.NodeCondition{
+			Type:               corev1.NodeReady,
+			Status:             status,
+			Reason:             "KubeletReady",
+			LastHeartbeatTime:  now,
+			LastTransitionTime: now,
+		}
 		for _, c := range node.Status.Conditions {
 			if c.Type == corev1.NodeReady && c.Status == status && c.Reason == said.Reason {
 				return nil
@@ -71,7 +82,8 @@ func (k *kubelets) Join(ctx context.Context, vm fakeazure.VM) error {
 	})
 }
 
-// Leave has a Node that stays for its finalizers say that no kubelet reports, as the control plane does after less than a minute.
+// Leave has a Node that stays for its finalizers say that no kubelet reports, as the control plane does after less than
+// a minute.
 func (k *kubelets) Leave(ctx context.Context, vm fakeazure.VM) error {
 	if err := k.NodeSide.Leave(ctx, vm); err != nil {
 		return err
@@ -82,7 +94,15 @@ func (k *kubelets) Leave(ctx context.Context, vm fakeazure.VM) error {
 			return client.IgnoreNotFound(err)
 		}
 		now := metav1.NewTime(k.clock.Now())
-		node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionUnknown, Reason: "NodeStatusUnknown", LastHeartbeatTime: now, LastTransitionTime: now}}
+		node.Status.Conditions = []corev1.NodeCondition{
+			{
+				Type:               corev1.NodeReady,
+				Status:             corev1.ConditionUnknown,
+				Reason:             "NodeStatusUnknown",
+				LastHeartbeatTime:  now,
+				LastTransitionTime: now,
+			},
+		}
 		_, err = k.nodes.CoreV1().Nodes().UpdateStatus(ctx, node, metav1.UpdateOptions{})
 		return client.IgnoreNotFound(err)
 	})
@@ -120,8 +140,8 @@ func (w *world) picture() invariant.Picture {
 	return p
 }
 
-// check holds everything to the invariants, and what no invariant says: who worked and was left alone is there still, and what is
-// somebody else's is as it was.
+// check holds everything to the invariants, and what no invariant says: who worked and was left alone is there still,
+// and what is somebody else's is as it was.
 func (w *world) check() {
 	w.t.Helper()
 	w.excuseUpgrades()
@@ -129,7 +149,8 @@ func (w *world) check() {
 	broken := w.checker.Check(p)
 	for i := range p.Gone {
 		c := &p.Gone[i]
-		if !w.checker.Released[c.Name] && !w.checker.Taken[c.Name] && c.StatusConditions().IsTrue(karpv1.ConditionTypeRegistered) {
+		if !w.checker.Released[c.Name] && !w.checker.Taken[c.Name] &&
+			c.StatusConditions().IsTrue(karpv1.ConditionTypeRegistered) {
 			broken = append(broken, "a live claim was lost: "+c.Name)
 		}
 	}
@@ -138,7 +159,8 @@ func (w *world) check() {
 			return slices.ContainsFunc(c.OwnerReferences, func(o metav1.OwnerReference) bool { return o.UID == m.UID })
 		})
 		ready := m.GetCondition(karpenterv1alpha5.ConditionReady)
-		if lost && !w.checker.Released[m.Name] && (ready == nil || ready.Status != corev1.ConditionFalse || ready.Reason == "") {
+		if lost && !w.checker.Released[m.Name] &&
+			(ready == nil || ready.Status != corev1.ConditionFalse || ready.Reason == "") {
 			broken = append(broken, fmt.Sprintf("I6: Machine %s lost its claim and keeps no evidence: %+v", m.Name, ready))
 		}
 	}
@@ -150,7 +172,9 @@ func (w *world) check() {
 	}
 	for name, machines := range w.foreign {
 		if n, ok := there[name]; !ok || n != machines {
-			broken = append(broken, fmt.Sprintf("pool %s is somebody else's and has %d machines instead of %d", name, n, machines))
+			broken = append(
+				broken, fmt.Sprintf("pool %s is somebody else's and has %d machines instead of %d", name, n, machines),
+			)
 		}
 	}
 	if len(broken) > 0 {
@@ -166,8 +190,8 @@ const (
 	refused outcome = "CapacityUnavailable"
 )
 
-// exactly says what is not as it should be: one Machine to each name, one claim, one machine and one Node to each that is to be Ready, and
-// nothing else.
+// exactly says what is not as it should be: one Machine to each name, one claim, one machine and one Node to each that
+// is to be Ready, and nothing else.
 func (w *world) exactly(want map[string]outcome) string {
 	w.t.Helper()
 	state := w.azure.State()
@@ -213,7 +237,10 @@ func (w *world) exactly(want map[string]outcome) string {
 	}
 	for i := range claims {
 		if !machines[claims[i].Status.ProviderID] {
-			return fmt.Sprintf("claim %s names %q, which is no machine that another claim does not name", claims[i].Name, claims[i].Status.ProviderID)
+			return fmt.Sprintf(
+				"claim %s names %q, which is no machine that another claim does not name", claims[i].Name,
+				claims[i].Status.ProviderID,
+			)
 		}
 		delete(machines, claims[i].Status.ProviderID)
 	}
@@ -245,7 +272,12 @@ func (w *world) release(names ...string) {
 	w.t.Helper()
 	for _, name := range names {
 		w.checker.Released[name] = true
-		require.NoError(w.t, client.IgnoreNotFound(shared.client.Delete(ctx, &karpenterv1alpha5.Machine{ObjectMeta: metav1.ObjectMeta{Name: name}})))
+		require.NoError(
+			w.t,
+			client.IgnoreNotFound(
+				shared.client.Delete(ctx, &karpenterv1alpha5.Machine{ObjectMeta: metav1.ObjectMeta{Name: name}}),
+			),
+		)
 	}
 }
 
@@ -272,7 +304,10 @@ func sweep(t tester) {
 	for _, of := range []client.ObjectList{&karpenterv1alpha5.MachineList{}, &karpv1.NodeClaimList{}, &corev1.NodeList{}, &corev1.ConfigMapList{}} {
 		opts := []client.ListOption{}
 		if _, ok := of.(*corev1.ConfigMapList); ok {
-			opts = append(opts, client.InNamespace(installed.Namespace), client.MatchingLabels{"app.kubernetes.io/managed-by": "gpu-provisioner"})
+			opts = append(
+				opts, client.InNamespace(installed.Namespace),
+				client.MatchingLabels{"app.kubernetes.io/managed-by": "gpu-provisioner"},
+			)
 		}
 		require.NoError(t, shared.client.List(ctx, of, opts...))
 		for _, o := range objects(t, of) {

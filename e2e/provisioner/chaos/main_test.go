@@ -1,7 +1,10 @@
-// Package chaos_test holds the provisioner to its invariants between any two of its calls. Its controllers, engine and SDK run as a
-// process of their own (gpu-provisioner/internal/stepper) against a real API server and a fake Azure that speaks the real protocol, one
-// step after another on a clock that the test holds: what happens in between, and where the process is killed, is the test's to say, and
-// the same seed does the same again. Package provisioner_test runs the operator's own binary, in real time.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package chaos_test holds the provisioner to its invariants between any two of its calls. Its controllers, engine and
+// SDK run as a process of their own (gpu-provisioner/internal/stepper) against a real API server and a fake Azure that
+// speaks the real protocol, one step after another on a clock that the test holds: what happens in between, and where
+// the process is killed, is the test's to say, and the same seed does the same again. Package provisioner_test runs the
+// operator's own binary, in real time.
 package chaos_test
 
 import (
@@ -39,13 +42,15 @@ func run(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(folder) }() // a leftover in the temporary folder is no failure
 	shared.binary = filepath.Join(folder, "stepper")
-	if out, err := exec.Command("go", "build", "-o", shared.binary, "kaito.sh/gpu-provisioner/internal/stepper").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", shared.binary, "kaito.sh/gpu-provisioner/internal/stepper").
+		CombinedOutput(); err != nil {
 		return failed(fmt.Errorf("building the stepper: %w\n%s", err, out))
 	}
 	// Nodes are what the fake cloud makes of them: nobody keeps them Ready by the real clock.
 	return cluster.Main(m, cluster.Options{
 		CRDPaths: installed.CRDPaths(root),
-		// There is one client, whose calls nobody counts: neither audit nor fairness is needed, and they cost a quarter of the time.
+		// There is one client, whose calls nobody counts: neither audit nor fairness is needed, and they cost a quarter of
+		// the time.
 		APIServerArgs: []string{"--audit-log-path=", "--audit-policy-file=", "--enable-priority-and-fairness=false"},
 	}, func(c *cluster.Cluster) {
 		if err := prepare(c); err != nil {

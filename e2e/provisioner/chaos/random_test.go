@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package chaos_test
 
 import (
@@ -18,13 +20,14 @@ import (
 const (
 	stepsOfARun  = 100
 	stepsOfATest = 200
-	// seedOfATest is fixed: what is tested must not change from one run of make test to the next. New seeds are for make chaos.
-	// This one once found a claim that core deleted with its Node before it knew that the Node had registered.
+	// seedOfATest is fixed: what is tested must not change from one run of make test to the next. New seeds are for make
+	// chaos. This one once found a claim that core deleted with its Node before it knew that the Node had registered.
 	seedOfATest = 71209
 )
 
-// TestRandomStepsKeepTheInvariants has owners, Azure, the process and somebody else do what they like, in an order that a seed chooses.
-// After every step the invariants hold; when Azure works again, everybody has what he asked for, or a reason.
+// TestRandomStepsKeepTheInvariants has owners, Azure, the process and somebody else do what they like, in an order that
+// a seed chooses. After every step the invariants hold; when Azure works again, everybody has what he asked for, or a
+// reason.
 func TestRandomStepsKeepTheInvariants(t *testing.T) {
 	seed, steps := number(t, "SEED", seedOfATest), number(t, "STEPS", stepsOfATest)
 	for name, value := range map[string]string{"rapid.checks": "1", "rapid.steps": strconv.Itoa(stepsOfARun), "rapid.nofailfile": "true"} {
@@ -56,7 +59,10 @@ func number(t *testing.T, name string, otherwise uint64) uint64 {
 
 // random is one run; it returns the steps that it took.
 func random(t *rapid.T) uint64 {
-	w := newWorld(t, func(o *fakeazure.Options) { o.PageSize = 2 }, "--max-nodes-per-pool="+strconv.Itoa(rapid.SampledFrom([]int{100, 2, 1}).Draw(t, "max nodes per pool")))
+	w := newWorld(
+		t, func(o *fakeazure.Options) { o.PageSize = 2 },
+		"--max-nodes-per-pool="+strconv.Itoa(rapid.SampledFrom([]int{100, 2, 1}).Draw(t, "max nodes per pool")),
+	)
 	defer w.close()
 	w.checker.Grace = 20 * time.Minute // of time without faults: the longest backoff after one, and what follows
 	r := &storm{world: w, tags: map[string]map[string]string{}}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package chaos_test
 
 import (
@@ -48,8 +50,8 @@ func TestAListThatFailsOnItsSecondPageLosesNoClaimAndDeletesNothing(t *testing.T
 	for verb, perPool := range map[string]string{"listPools": "1", "listMachines": "100"} {
 		t.Run(verb, func(t *testing.T) {
 			w, s := served(t, 5, func(o *fakeazure.Options) { o.PageSize = 2 }, "--max-nodes-per-pool="+perPool)
-			// Core believes a Node that is Ready more than any list. When all of them are not, there is nothing else to believe, and
-			// node repair waits for a person.
+			// Core believes a Node that is Ready more than any list. When all of them are not, there is nothing else to believe,
+			// and node repair waits for a person.
 			for id := range w.machines {
 				w.azure.ChangeNode(fakeazure.NodeChange{ProviderID: id, NotReady: true})
 			}
@@ -72,7 +74,14 @@ func TestNodesThatAreDeletedBehindEverybodysBackTakeNoMachineAlong(t *testing.T)
 	machines := keys(w.machines)
 	for _, node := range w.listNodes() {
 		if w.machines[node.Spec.ProviderID] {
-			require.NoError(t, shared.client.Patch(ctx, &node, client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`))))
+			require.NoError(
+				t,
+				shared.client.Patch(
+					ctx,
+					&node,
+					client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`)),
+				),
+			)
 			require.NoError(t, shared.client.Delete(ctx, &node))
 		}
 	}
@@ -86,7 +95,9 @@ func TestNodesThatAreDeletedBehindEverybodysBackTakeNoMachineAlong(t *testing.T)
 	assert.Empty(t, w.exactly(s.want))
 	for _, node := range w.listNodes() {
 		if w.machines[node.Spec.ProviderID] {
-			assert.Contains(t, s.want, node.Labels["kaito.sh/workspace"], "without the claim's labels no pod of the Workspace finds it")
+			assert.Contains(
+				t, s.want, node.Labels["kaito.sh/workspace"], "without the claim's labels no pod of the Workspace finds it",
+			)
 			assert.NotEmpty(t, node.Finalizers, "it is drained before its machine goes")
 		}
 	}
@@ -129,7 +140,10 @@ func TestAClusterThatStopsAndStartsLosesNothingAndIsNotWrittenToMeanwhile(t *tes
 	s.ask(w, ready, ready)
 	w.rounds(long)
 	for _, m := range w.listMachines() {
-		if c := m.GetCondition("MachineLaunched"); m.DeletionTimestamp.IsZero() && c != nil && c.Status == corev1.ConditionUnknown {
+		if c := m.GetCondition(
+			"MachineLaunched",
+		); m.DeletionTimestamp.IsZero() && c != nil &&
+			c.Status == corev1.ConditionUnknown {
 			assert.Equal(t, "ClusterNotRunning", c.Reason, "%s says what it waits for", m.Name)
 		}
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package chaos_test
 
 import (
@@ -26,20 +28,40 @@ import (
 // tick is how much time a round takes.
 const tick = 10 * time.Second
 
-// What is short here is short on both sides: Azure takes half a minute where it takes minutes, and the operator's flags follow.
+// What is short here is short on both sides: Azure takes half a minute where it takes minutes, and the operator's flags
+// follow.
 var (
 	durations = fakeazure.Durations{
 		CreatePool: 30 * time.Second, Scale: 30 * time.Second, DeletePool: 20 * time.Second, DeleteMachines: 20 * time.Second,
 		VMBoot: 10 * time.Second, NodeJoin: 10 * time.Second,
 	}
 	arguments = []string{
-		"--gather=1s", "--patience=60s", "--surplus-grace=20s", "--operation-timeout=5m", "--node-join-timeout=5m", "--gpu-ready-timeout=5m",
-		"--refresh-active=10s", "--refresh-idle=20s",
+		"--gather=1s",
+		"--patience=60s",
+		"--surplus-grace=20s",
+		"--operation-timeout=5m",
+		"--node-join-timeout=5m",
+		"--gpu-ready-timeout=5m",
+		"--refresh-active=10s",
+		"--refresh-idle=20s",
 	}
 )
 
 // order is that of a quiet day: what a Machine sets going reaches Azure, and what Azure answers reaches the Machine.
-var order = []string{"classes", "machines", "labels", "claims", "pools", "claims", "machines", "nodes", "rejoins", "accelerators", "health", "garbage"}
+var order = []string{
+	"classes",
+	"machines",
+	"labels",
+	"claims",
+	"pools",
+	"claims",
+	"machines",
+	"nodes",
+	"rejoins",
+	"accelerators",
+	"health",
+	"garbage",
+}
 
 type tester interface {
 	require.TestingT
@@ -121,16 +143,26 @@ func (w *world) close() {
 
 // configure writes the operator's config file, and the federated token that a pod would have mounted.
 func (w *world) configure() {
-	token, err := shared.nodes.CoreV1().ServiceAccounts(installed.Namespace).CreateToken(context.Background(), installed.Account, &authenticationv1.TokenRequest{
-		Spec: authenticationv1.TokenRequestSpec{Audiences: []string{"api://AzureADTokenExchange"}},
-	}, metav1.CreateOptions{})
+	token, err := shared.nodes.CoreV1().
+		ServiceAccounts(installed.Namespace).
+		CreateToken(context.Background(), installed.Account, &authenticationv1.TokenRequest{
+			Spec: authenticationv1.TokenRequestSpec{Audiences: []string{"api://AzureADTokenExchange"}},
+		}, metav1.CreateOptions{})
 	require.NoError(w.t, err)
 	require.NoError(w.t, os.WriteFile(filepath.Join(w.dir, "token"), []byte(token.Status.Token), 0o600))
 	o := w.azure.Options()
 	raw, err := yaml.Marshal(map[string]any{
-		"cloud": "Custom", "resourceManagerEndpoint": w.azure.ARMEndpoint(), "authorityHost": w.azure.AuthorityHost(), "caFile": w.azure.CAFile(),
-		"disableInstanceDiscovery": true, "subscriptionID": o.SubscriptionID, "resourceGroup": o.ResourceGroup, "clusterName": o.ClusterName,
-		"tenantID": o.TenantID, "clientID": o.ClientID, "tokenFile": filepath.Join(w.dir, "token"),
+		"cloud":                    "Custom",
+		"resourceManagerEndpoint":  w.azure.ARMEndpoint(),
+		"authorityHost":            w.azure.AuthorityHost(),
+		"caFile":                   w.azure.CAFile(),
+		"disableInstanceDiscovery": true,
+		"subscriptionID":           o.SubscriptionID,
+		"resourceGroup":            o.ResourceGroup,
+		"clusterName":              o.ClusterName,
+		"tenantID":                 o.TenantID,
+		"clientID":                 o.ClientID,
+		"tokenFile":                filepath.Join(w.dir, "token"),
 	})
 	require.NoError(w.t, err)
 	require.NoError(w.t, os.WriteFile(filepath.Join(w.dir, "azure.yaml"), raw, 0o600))
@@ -199,7 +231,10 @@ func (w *world) start() {
 	control := ""
 	w.line, control = w.api.line()
 	args := append([]string{
-		"--control=" + control, "--api=" + w.api.address, "--azure-config=" + filepath.Join(w.dir, "azure.yaml"), "--namespace=" + installed.Namespace,
+		"--control=" + control,
+		"--api=" + w.api.address,
+		"--azure-config=" + filepath.Join(w.dir, "azure.yaml"),
+		"--namespace=" + installed.Namespace,
 	}, w.args...)
 	p, err := w.launcher.Start(process.Spec{Name: "stepper", Binary: shared.binary, Args: args})
 	require.NoError(w.t, err)
@@ -265,10 +300,16 @@ func (w *world) describe() string {
 		out += fmt.Sprintf("Machine %s, deleted %v: %+v\n", m.Name, m.DeletionTimestamp, m.Status.Conditions)
 	}
 	for _, c := range w.listClaims() {
-		out += fmt.Sprintf("NodeClaim %s, deleted %v, finalizers %v, annotations %v, provider id %q, conditions %+v\n", c.Name, c.DeletionTimestamp, c.Finalizers, c.Annotations, c.Status.ProviderID, c.Status.Conditions)
+		out += fmt.Sprintf(
+			"NodeClaim %s, deleted %v, finalizers %v, annotations %v, provider id %q, conditions %+v\n", c.Name,
+			c.DeletionTimestamp, c.Finalizers, c.Annotations, c.Status.ProviderID, c.Status.Conditions,
+		)
 	}
 	for _, n := range w.listNodes() {
-		out += fmt.Sprintf("Node %s, deleted %v, finalizers %v, taints %v, conditions %+v\n", n.Name, n.DeletionTimestamp, n.Finalizers, n.Spec.Taints, n.Status.Conditions)
+		out += fmt.Sprintf(
+			"Node %s, deleted %v, finalizers %v, taints %v, conditions %+v\n", n.Name, n.DeletionTimestamp, n.Finalizers,
+			n.Spec.Taints, n.Status.Conditions,
+		)
 	}
 	if calls := w.made(); len(calls) > 0 {
 		out += "last calls: " + strings.Join(calls[max(0, len(calls)-20):], ", ") + "\n"

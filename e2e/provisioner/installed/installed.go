@@ -1,5 +1,7 @@
-// Package installed puts what the gpu-provisioner needs into a cluster of a test: CRDs, namespace, account, the rights that are generated
-// from its markers, and the default node class.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package installed puts what the gpu-provisioner needs into a cluster of a test: CRDs, namespace, account, the rights
+// that are generated from its markers, and the default node class.
 package installed
 
 import (
@@ -34,7 +36,10 @@ const (
 // CRDPaths are the definitions to install, below the repository's root; no NodePool.
 func CRDPaths(root string) []string {
 	return []string{
-		filepath.Join(root, "shared/api/crds/karpenter.sh_machines.yaml"), filepath.Join(root, "shared/api/crds/kaito.sh_kaitonodeclasses.yaml"),
+		filepath.Join(
+			root, "shared/api/crds/karpenter.sh_machines.yaml",
+		),
+		filepath.Join(root, "shared/api/crds/kaito.sh_kaitonodeclasses.yaml"),
 		filepath.Join(root, "gpu-provisioner/config/karpenter-crds/karpenter.sh_nodeclaims.yaml"),
 	}
 }
@@ -97,10 +102,16 @@ func rights(root string) ([]client.Object, error) {
 		switch role.Kind {
 		case "ClusterRole":
 			meta := metav1.ObjectMeta{Name: role.Name}
-			out = append(out, &rbacv1.ClusterRole{ObjectMeta: meta, Rules: role.Rules}, &rbacv1.ClusterRoleBinding{ObjectMeta: meta, RoleRef: ref, Subjects: subjects})
+			out = append(
+				out, &rbacv1.ClusterRole{ObjectMeta: meta, Rules: role.Rules},
+				&rbacv1.ClusterRoleBinding{ObjectMeta: meta, RoleRef: ref, Subjects: subjects},
+			)
 		case "Role":
 			meta := metav1.ObjectMeta{Namespace: Namespace, Name: role.Name}
-			out = append(out, &rbacv1.Role{ObjectMeta: meta, Rules: role.Rules}, &rbacv1.RoleBinding{ObjectMeta: meta, RoleRef: ref, Subjects: subjects})
+			out = append(
+				out, &rbacv1.Role{ObjectMeta: meta, Rules: role.Rules},
+				&rbacv1.RoleBinding{ObjectMeta: meta, RoleRef: ref, Subjects: subjects},
+			)
 		}
 	}
 }

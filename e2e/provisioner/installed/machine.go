@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package installed
 
 import (
@@ -18,12 +20,20 @@ func Machine(name, size, capacityType string) *karpenterv1alpha5.Machine {
 		return corev1.NodeSelectorRequirement{Key: key, Operator: corev1.NodeSelectorOpIn, Values: values}
 	}
 	return &karpenterv1alpha5.Machine{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"kaito.sh/workspace": name, karpenterv1alpha5.LabelProvisionerName: "default"}},
+		ObjectMeta: metav1.ObjectMeta{
+			Name:   name,
+			Labels: map[string]string{"kaito.sh/workspace": name, karpenterv1alpha5.LabelProvisionerName: "default"},
+		},
 		Spec: karpenterv1alpha5.MachineSpec{
 			Taints: []corev1.Taint{{Key: "sku", Value: "gpu", Effect: corev1.TaintEffectNoSchedule}},
 			Requirements: []corev1.NodeSelectorRequirement{
-				in(corev1.LabelInstanceTypeStable, size), in(karpv1.CapacityTypeLabelKey, capacityType), in(corev1.LabelOSStable, "linux"),
-				in(corev1.LabelArchStable, "amd64"), in("kaito.sh/machine-type", "gpu"),
+				in(
+					corev1.LabelInstanceTypeStable, size,
+				),
+				in(karpv1.CapacityTypeLabelKey, capacityType),
+				in(corev1.LabelOSStable, "linux"),
+				in(corev1.LabelArchStable, "amd64"),
+				in("kaito.sh/machine-type", "gpu"),
 			},
 			Resources: karpenterv1alpha5.ResourceRequirements{Requests: corev1.ResourceList{
 				"nvidia.com/gpu": resource.MustParse("1"), corev1.ResourceEphemeralStorage: resource.MustParse("60Gi"),
@@ -37,10 +47,17 @@ func NodeClaim(name, size string) *karpv1.NodeClaim {
 	in := func(key string, values ...string) karpv1.NodeSelectorRequirementWithMinValues {
 		return karpv1.NodeSelectorRequirementWithMinValues{Key: key, Operator: corev1.NodeSelectorOpIn, Values: values}
 	}
-	c := &karpv1.NodeClaim{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"kaito.sh/workspace": name}}}
+	c := &karpv1.NodeClaim{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"kaito.sh/workspace": name}},
+	}
 	c.Spec.NodeClassRef = &karpv1.NodeClassReference{Group: "kaito.sh", Kind: "KaitoNodeClass", Name: "default"}
 	c.Spec.Requirements = []karpv1.NodeSelectorRequirementWithMinValues{
-		in(corev1.LabelInstanceTypeStable, size), in(karpv1.CapacityTypeLabelKey, "on-demand"), in(corev1.LabelOSStable, "linux"), in(corev1.LabelArchStable, "amd64"),
+		in(
+			corev1.LabelInstanceTypeStable, size,
+		),
+		in(karpv1.CapacityTypeLabelKey, "on-demand"),
+		in(corev1.LabelOSStable, "linux"),
+		in(corev1.LabelArchStable, "amd64"),
 	}
 	c.Spec.Resources.Requests = corev1.ResourceList{"nvidia.com/gpu": resource.MustParse("1")}
 	return c

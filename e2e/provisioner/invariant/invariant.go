@@ -1,5 +1,7 @@
-// Package invariant holds the promises of the provisioner's design that must be true after every step of every scenario, with the
-// process killed between any two calls. It judges what it is shown; it asks nobody.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package invariant holds the promises of the provisioner's design that must be true after every step of every
+// scenario, with the process killed between any two calls. It judges what it is shown; it asks nobody.
 package invariant
 
 import (
@@ -59,14 +61,15 @@ type Picture struct {
 
 // Checker remembers what it must between two pictures.
 type Checker struct {
-	// Grace is how long a machine may be named by nobody: the provisioner's own grace, two looks at the cloud, and an operation.
+	// Grace is how long a machine may be named by nobody: the provisioner's own grace, two looks at the cloud, and an
+	// operation.
 	Grace time.Duration
 	// Look is how long before a write the cluster may have been looked at: it may stop in between, which nobody can know.
 	Look time.Duration
 	// Released are names of claims whose owner deleted them: these may go without a reason.
 	Released map[string]bool
-	// Taken are names of claims whose machine or Node somebody else deleted. Core deletes the claim of a Node that is deleted, and says
-	// nothing on it; the Machine, where there is one, must say why. Nobody need fill it.
+	// Taken are names of claims whose machine or Node somebody else deleted. Core deletes the claim of a Node that is
+	// deleted, and says nothing on it; the Machine, where there is one, must say why. Nobody need fill it.
 	Taken map[string]bool
 
 	unnamed map[string]time.Time
@@ -84,7 +87,8 @@ func (c *Checker) Check(p Picture) []string {
 	return broken
 }
 
-// Empty is I3: with no claims left, no pool of ours is left. It becomes true within a bounded number of steps, so it is asked by itself.
+// Empty is I3: with no claims left, no pool of ours is left. It becomes true within a bounded number of steps, so it is
+// asked by itself.
 func Empty(p Picture) []string {
 	var broken []string
 	if len(p.Claims) > 0 {
@@ -92,7 +96,9 @@ func Empty(p Picture) []string {
 	}
 	for _, pool := range p.Pools {
 		if pool.Ours {
-			broken = append(broken, fmt.Sprintf("I3: no claim is left, but agent pool %s with %d machines", pool.Name, len(pool.Machines)))
+			broken = append(
+				broken, fmt.Sprintf("I3: no claim is left, but agent pool %s with %d machines", pool.Name, len(pool.Machines)),
+			)
 		}
 	}
 	return broken
@@ -109,7 +115,8 @@ func ProviderIDs(claim *karpv1.NodeClaim) []string {
 	return out
 }
 
-// i1: every machine in a pool of ours is named by one live claim, or awaited, or being deleted, or younger than the grace.
+// i1: every machine in a pool of ours is named by one live claim, or awaited, or being deleted, or younger than the
+// grace.
 func (c *Checker) i1(p Picture) []string {
 	named := map[string]bool{}
 	awaited := 0
@@ -138,7 +145,10 @@ func (c *Checker) i1(p Picture) []string {
 			}
 			unnamed[m.ProviderID] = since
 			if age := p.At.Sub(since); age > c.Grace {
-				broken = append(broken, fmt.Sprintf("I1: nobody names machine %s of pool %s for %s", m.ProviderID, pool.Name, age.Round(time.Second)))
+				broken = append(
+					broken,
+					fmt.Sprintf("I1: nobody names machine %s of pool %s for %s", m.ProviderID, pool.Name, age.Round(time.Second)),
+				)
 			}
 		}
 	}
@@ -177,16 +187,26 @@ func i4(p Picture) []string {
 	return broken
 }
 
-// i5: no write is asked for while the cluster is stopping, stopped or starting, whether the cloud would take it or not. A write right
-// after a look that said Running is excused: the cluster stopped in between. One without such a look is not, even if the cluster ran.
+// i5: no write is asked for while the cluster is stopping, stopped or starting, whether the cloud would take it or not.
+// A write right after a look that said Running is excused: the cluster stopped in between. One without such a look is
+// not, even if the cluster ran.
 func (c *Checker) i5(p Picture) []string {
 	var broken []string
 	for _, w := range p.Writes {
 		switch looked := w.Told && w.Ago <= c.Look; {
 		case w.Stopped && !looked:
-			broken = append(broken, fmt.Sprintf("I5: %s was asked of pool %s while the cluster did not run (verdict %q)", w.What, w.Pool, w.Verdict))
+			broken = append(
+				broken,
+				fmt.Sprintf("I5: %s was asked of pool %s while the cluster did not run (verdict %q)", w.What, w.Pool, w.Verdict),
+			)
 		case !looked:
-			broken = append(broken, fmt.Sprintf("I5: %s was asked of pool %s without a look at the cluster before; the last was %s earlier (verdict %q)", w.What, w.Pool, w.Ago, w.Verdict))
+			broken = append(
+				broken,
+				fmt.Sprintf(
+					"I5: %s was asked of pool %s without a look at the cluster before; the last was %s earlier (verdict %q)", w.What,
+					w.Pool, w.Ago, w.Verdict,
+				),
+			)
 		}
 	}
 	return broken
@@ -204,13 +224,19 @@ func (c *Checker) i6(p Picture) []string {
 			continue
 		}
 		launched := claim.StatusConditions().Get(karpv1.ConditionTypeLaunched)
-		broken = append(broken, fmt.Sprintf("I6: claim %s went without a reason: Launched is %s, %q: %s", claim.Name, launched.Status, launched.Reason, launched.Message))
+		broken = append(
+			broken,
+			fmt.Sprintf(
+				"I6: claim %s went without a reason: Launched is %s, %q: %s", claim.Name, launched.Status, launched.Reason,
+				launched.Message,
+			),
+		)
 	}
 	return broken
 }
 
-// explained: it never launched and says why, or its Node never joined and it says why, or it had worked: then it was deleted, and did not
-// fail.
+// explained: it never launched and says why, or its Node never joined and it says why, or it had worked: then it was
+// deleted, and did not fail.
 func explained(claim *karpv1.NodeClaim) bool {
 	conditions := claim.StatusConditions()
 	launched, registered := conditions.Get(karpv1.ConditionTypeLaunched), conditions.Get(karpv1.ConditionTypeRegistered)
@@ -240,7 +266,9 @@ func i7(p Picture) []string {
 	for i := range p.Claims {
 		for _, id := range ProviderIDs(&p.Claims[i]) {
 			if pool, ok := surge[id]; ok {
-				broken = append(broken, fmt.Sprintf("I7: claim %s names %s, a surge machine of pool %s", p.Claims[i].Name, id, pool))
+				broken = append(
+					broken, fmt.Sprintf("I7: claim %s names %s, a surge machine of pool %s", p.Claims[i].Name, id, pool),
+				)
 			}
 		}
 	}

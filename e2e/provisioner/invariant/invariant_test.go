@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package invariant
 
 import (
@@ -84,7 +86,12 @@ func TestEachInvariantIsSeenToBeBrokenAndNoOtherWithIt(t *testing.T) {
 		"one that its owner deleted":      {Picture{Gone: []karpv1.NodeClaim{claim("owners", "", "")}}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := &Checker{Grace: time.Minute, Look: 5 * time.Second, Released: map[string]bool{"owners": true}, Taken: map[string]bool{"taken": true}}
+			c := &Checker{
+				Grace:    time.Minute,
+				Look:     5 * time.Second,
+				Released: map[string]bool{"owners": true},
+				Taken:    map[string]bool{"taken": true},
+			}
 			tc.picture.At = noon
 			first := numbers(c.Check(tc.picture))
 			if tc.want == "I1" {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package weather
 
 import (
@@ -15,11 +17,17 @@ func Ours(tags map[string]string) bool {
 	return tags["kaito.sh_managed-by"] == "gpu-provisioner" && tags["kaito.sh_pool-key"] != ""
 }
 
-// Picture is what the invariants are asked about: the cloud's state, and the claims that there are. Claims that are gone are the caller's to add.
+// Picture is what the invariants are asked about: the cloud's state, and the claims that there are. Claims that are
+// gone are the caller's to add.
 func Picture(state fakeazure.State, claims []karpv1.NodeClaim, at time.Time) invariant.Picture {
 	p := invariant.Picture{At: at, Claims: claims}
 	for _, pool := range state.Pools {
-		out := invariant.Pool{Name: pool.Name, Ours: Ours(pool.Tags), Count: pool.Count, Busy: slices.Contains(state.Running, pool.Name)}
+		out := invariant.Pool{
+			Name:  pool.Name,
+			Ours:  Ours(pool.Tags),
+			Count: pool.Count,
+			Busy:  slices.Contains(state.Running, pool.Name),
+		}
 		for _, id := range pool.Machines {
 			out.Machines = append(out.Machines, invariant.Machine{ProviderID: id, Surge: slices.Contains(pool.Surge, id)})
 		}
@@ -34,8 +42,8 @@ func Picture(state fakeazure.State, claims []karpv1.NodeClaim, at time.Time) inv
 	return p
 }
 
-// unseen is how long ago a person may have replaced a pool's tags without the provisioner knowing: no list of pools that it writes upon is
-// older.
+// unseen is how long ago a person may have replaced a pool's tags without the provisioner knowing: no list of pools
+// that it writes upon is older.
 const unseen = 30 * time.Second
 
 // foreign says whether a write was to a pool that is not the provisioner's.

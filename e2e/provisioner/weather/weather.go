@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package weather is what may befall an Azure that suites of random trouble run on, and how it looks from above.
 package weather
 
@@ -5,17 +7,74 @@ import "kaito.sh/e2e/fakeazure"
 
 // Faults are what Azure may do wrong. Lists have pages of two.
 var Faults = []fakeazure.Fault{
-	{Verb: "putPool", Kind: "FamilyQuota"}, {Verb: "putPool", Kind: "SKUNotAvailable"}, {Verb: "putPool", Kind: "AllocationFailed"},
-	{Verb: "putPool", Kind: "AllocationFailed", Fails: 1}, {Verb: "putPool", Kind: "OperationInProgress"}, {Verb: "putPool", Kind: "ETagMismatch"},
-	{Verb: "putPool", Kind: "Throttled"}, {Verb: "putPool", Kind: "ServerError"}, {Verb: "putPool", Kind: "Forbidden"},
-	{Verb: "putPool", Drop: fakeazure.DropBefore}, {Verb: "putPool", Drop: fakeazure.DropAfter}, {Verb: "putPool", Hang: true},
-	{Verb: "putPool", NeverJoins: true}, {Verb: "putPool", NoGPU: true}, {Verb: "putPool", NotReady: true},
-	{Verb: "deletePool", Kind: "ServerError"}, {Verb: "deletePool", Kind: "OperationInProgress"}, {Verb: "deletePool", Drop: fakeazure.DropAfter},
-	{Verb: "deleteMachines", Kind: "ServerError"}, {Verb: "deleteMachines", Kind: "OperationInProgress"}, {Verb: "deleteMachines", Drop: fakeazure.DropAfter},
-	{Verb: "listPools", Kind: "ServerError"}, {Verb: "listPools", Page: 2, Kind: "ServerError"}, {Verb: "listMachines", Page: 2, Kind: "ServiceUnavailable"},
-	{Verb: "listMachines", Drop: fakeazure.DropBefore}, {Verb: "getCluster", Kind: "ServiceUnavailable"}, {Verb: "operation", Kind: "ServerError"},
-	{Verb: "operation", Drop: fakeazure.DropBefore}, {Verb: "listUsages", Kind: "ServerError"}, {Kind: "Throttled"}, {Kind: "Unauthorized"},
+	{
+		Verb: "putPool",
+		Kind: "FamilyQuota",
+	},
+	{Verb: "putPool", Kind: "SKUNotAvailable"},
+	{Verb: "putPool", Kind: "AllocationFailed"},
+	{
+		Verb:  "putPool",
+		Kind:  "AllocationFailed",
+		Fails: 1,
+	},
+	{Verb: "putPool", Kind: "OperationInProgress"},
+	{Verb: "putPool", Kind: "ETagMismatch"},
+	{Verb: "putPool", Kind: "Throttled"},
+	{Verb: "putPool", Kind: "ServerError"},
+	{Verb: "putPool", Kind: "Forbidden"},
+	{
+		Verb: "putPool",
+		Drop: fakeazure.DropBefore,
+	},
+	{Verb: "putPool", Drop: fakeazure.DropAfter},
+	{Verb: "putPool", Hang: true},
+	{Verb: "putPool", NeverJoins: true},
+	{Verb: "putPool", NoGPU: true},
+	{Verb: "putPool", NotReady: true},
+	{
+		Verb: "deletePool",
+		Kind: "ServerError",
+	},
+	{Verb: "deletePool", Kind: "OperationInProgress"},
+	{Verb: "deletePool", Drop: fakeazure.DropAfter},
+	{
+		Verb: "deleteMachines",
+		Kind: "ServerError",
+	},
+	{Verb: "deleteMachines", Kind: "OperationInProgress"},
+	{Verb: "deleteMachines", Drop: fakeazure.DropAfter},
+	{
+		Verb: "listPools",
+		Kind: "ServerError",
+	},
+	{Verb: "listPools", Page: 2, Kind: "ServerError"},
+	{Verb: "listMachines", Page: 2, Kind: "ServiceUnavailable"},
+	{
+		Verb: "listMachines",
+		Drop: fakeazure.DropBefore,
+	},
+	{Verb: "getCluster", Kind: "ServiceUnavailable"},
+	{Verb: "operation", Kind: "ServerError"},
+	{
+		Verb: "operation",
+		Drop: fakeazure.DropBefore,
+	},
+	{Verb: "listUsages", Kind: "ServerError"},
+	{Kind: "Throttled"},
+	{Kind: "Unauthorized"},
 	// Lists that are wrong though they are answered well, and operations whose status has vanished.
-	{Verb: "listMachines", Kind: "PoolNotFound"}, {Verb: "listMachines", Empty: true}, {Verb: "listMachines", Short: 1}, {Verb: "listMachines", NoResourceID: 1},
-	{Verb: "operation", Kind: "OperationNotFound"}, {Verb: "operation", Kind: "OperationForgotten"}, {Verb: "operation", Kind: "OperationGone"},
+	{
+		Verb: "listMachines",
+		Kind: "PoolNotFound",
+	},
+	{Verb: "listMachines", Empty: true},
+	{Verb: "listMachines", Short: 1},
+	{Verb: "listMachines", NoResourceID: 1},
+	{
+		Verb: "operation",
+		Kind: "OperationNotFound",
+	},
+	{Verb: "operation", Kind: "OperationForgotten"},
+	{Verb: "operation", Kind: "OperationGone"},
 }

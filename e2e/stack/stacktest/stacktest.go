@@ -1,5 +1,7 @@
-// Package stacktest is what the end-to-end suites share: a stack that ends with its test, the quick start's Workspace, and waits
-// that show what they have waited for.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package stacktest is what the end-to-end suites share: a stack that ends with its test, the quick start's Workspace,
+// and waits that show what they have waited for.
 package stacktest
 
 import (
@@ -39,7 +41,10 @@ const (
 	quickStartFile = "examples/fine-tuning/kaito_workspace_tuning_phi_3.yaml"
 )
 
-var existing = flag.Bool("existing", false, "run on the cluster that KUBECONFIG names, which must have neither these operators nor Karpenter; what is installed is removed at the end")
+var existing = flag.Bool(
+	"existing", false,
+	"run on the cluster that KUBECONFIG names, which must have neither these operators nor Karpenter; what is installed is removed at the end",
+)
 
 // OwnCluster skips a test on a cluster that is there already, and says why it needs one of its own.
 func OwnCluster(t *testing.T, why string) {
@@ -49,7 +54,8 @@ func OwnCluster(t *testing.T, why string) {
 	}
 }
 
-// Parallel has a test run beside others of its package: most of a story is waiting. On a cluster that is there already they take turns.
+// Parallel has a test run beside others of its package: most of a story is waiting. On a cluster that is there already
+// they take turns.
 func Parallel(t *testing.T) {
 	t.Helper()
 	if !*existing {
@@ -57,8 +63,8 @@ func Parallel(t *testing.T) {
 	}
 }
 
-// Start starts a stack whose engine serves the quick start's Workspace where the options name no other; what it runs ends with the test, and an operator that
-// has ended by itself fails it.
+// Start starts a stack whose engine serves the quick start's Workspace where the options name no other; what it runs
+// ends with the test, and an operator that has ended by itself fails it.
 func Start(t *testing.T, options stack.Options) *stack.Stack {
 	t.Helper()
 	options.Root, options.Log = Root(t), log{t}
@@ -82,7 +88,8 @@ func Start(t *testing.T, options stack.Options) *stack.Stack {
 	return s
 }
 
-// Main runs the tests of a package on one stack, one after another, and returns the exit code. Each test leaves the stack empty.
+// Main runs the tests of a package on one stack, one after another, and returns the exit code. Each test leaves the
+// stack empty.
 func Main(m *testing.M, options stack.Options, use func(*stack.Stack)) int {
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
@@ -155,7 +162,8 @@ func Example(t *testing.T, s *stack.Stack, name string) *kaitov1alpha1.Workspace
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(Root(t), quickStartFile))
 	require.NoError(t, err)
-	filled := strings.NewReplacer("ACR_REPO_HERE.azurecr.io/IMAGE_NAME_HERE", s.RegistryHost()+"/tuned/"+strings.TrimPrefix(name, "workspace-tuning-"), "ACR_REGISTRY_SECRET_HERE", PushSecret).Replace(string(text))
+	filled := strings.NewReplacer("ACR_REPO_HERE.azurecr.io/IMAGE_NAME_HERE", s.RegistryHost()+"/tuned/"+strings.TrimPrefix(name, "workspace-tuning-"), "ACR_REGISTRY_SECRET_HERE", PushSecret).
+		Replace(string(text))
 	workspace := &kaitov1alpha1.Workspace{}
 	require.NoError(t, yaml.UnmarshalStrict([]byte(filled), workspace))
 	workspace.Name, workspace.Namespace = name, Namespace
@@ -167,14 +175,20 @@ func CreatePushSecret(t *testing.T, s *stack.Stack) {
 	t.Helper()
 	require.NoError(t, client.IgnoreAlreadyExists(s.Client.Create(t.Context(), &corev1.Secret{
 		// The label lets a stack in an existing cluster take it away.
-		ObjectMeta: metav1.ObjectMeta{Name: PushSecret, Namespace: Namespace, Labels: map[string]string{stack.LabelInstalled: "true"}},
+		ObjectMeta: metav1.ObjectMeta{
+			Name:      PushSecret,
+			Namespace: Namespace,
+			Labels:    map[string]string{stack.LabelInstalled: "true"},
+		},
 		Type:       corev1.SecretTypeDockerConfigJson,
 		StringData: map[string]string{corev1.DockerConfigJsonKey: `{"auths":{}}`},
 	})))
 }
 
 // EventuallyWorkspace waits until the Workspace of a name is as check wants it.
-func EventuallyWorkspace(t *testing.T, s *stack.Stack, name string, check func(*assert.CollectT, *kaitov1alpha1.Workspace)) *kaitov1alpha1.Workspace {
+func EventuallyWorkspace(
+	t *testing.T, s *stack.Stack, name string, check func(*assert.CollectT, *kaitov1alpha1.Workspace),
+) *kaitov1alpha1.Workspace {
 	t.Helper()
 	workspace := &kaitov1alpha1.Workspace{}
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
@@ -222,7 +236,12 @@ func Says(reason string) func(*assert.CollectT, *kaitov1alpha1.Workspace) {
 // Delete deletes a Workspace as its user does.
 func Delete(t *testing.T, s *stack.Stack, w *kaitov1alpha1.Workspace) {
 	t.Helper()
-	require.NoError(t, s.Client.Delete(t.Context(), &kaitov1alpha1.Workspace{ObjectMeta: metav1.ObjectMeta{Name: w.Name, Namespace: w.Namespace}}))
+	require.NoError(
+		t,
+		s.Client.Delete(
+			t.Context(), &kaitov1alpha1.Workspace{ObjectMeta: metav1.ObjectMeta{Name: w.Name, Namespace: w.Namespace}},
+		),
+	)
 }
 
 // NothingLeft waits until neither the cluster nor the cloud has anything of a Workspace, save what is named.

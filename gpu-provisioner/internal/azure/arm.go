@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package azure
 
 import (
@@ -22,8 +24,8 @@ import (
 // defaultPoll is how soon an operation is looked at again when Azure gives no Retry-After.
 const defaultPoll = 10 * time.Second
 
-// ARM is the thin layer over the SDK: one method a call, every error classified, every call counted against its limit. No method
-// waits: long operations come back as a Handle.
+// ARM is the thin layer over the SDK: one method a call, every error classified, every call counted against its limit.
+// No method waits: long operations come back as a Handle.
 type ARM struct {
 	config   Config
 	limits   *Limits
@@ -49,7 +51,9 @@ func NewARM(config Config, limits *Limits, metrics *Metrics) (*ARM, error) {
 	return newARM(config, credential, opts, limits, metrics)
 }
 
-func newARM(config Config, credential azcore.TokenCredential, opts *arm.ClientOptions, limits *Limits, metrics *Metrics) (*ARM, error) {
+func newARM(
+	config Config, credential azcore.TokenCredential, opts *arm.ClientOptions, limits *Limits, metrics *Metrics,
+) (*ARM, error) {
 	aks, err := armcontainerservice.NewClientFactory(config.SubscriptionID, credential, opts)
 	if err != nil {
 		return nil, fmt.Errorf("building the AKS clients: %w", err)
@@ -85,7 +89,12 @@ func (a *ARM) Cluster(ctx context.Context) (Cluster, error) {
 		if err != nil {
 			return Cluster{}, notFoundIsCluster(err)
 		}
-		out := Cluster{Location: deref(r.Location), Name: a.config.ClusterName, ResourceGroup: a.config.ResourceGroup, UID: a.clusterUID}
+		out := Cluster{
+			Location:      deref(r.Location),
+			Name:          a.config.ClusterName,
+			ResourceGroup: a.config.ResourceGroup,
+			UID:           a.clusterUID,
+		}
 		if p := r.Properties; p != nil {
 			out.NodeResourceGroup = deref(p.NodeResourceGroup)
 			out.ProvisioningState = deref(p.ProvisioningState)
@@ -133,8 +142,8 @@ func (a *ARM) Pools(ctx context.Context) ([]Pool, error) {
 	return out, nil
 }
 
-// Machines lists the machines of a pool. It fails whole when a page fails. A machine that Azure lists without the id of a VM, as it may
-// while it makes the VM, has no ProviderID: leaving it out would make a machine that runs look gone.
+// Machines lists the machines of a pool. It fails whole when a page fails. A machine that Azure lists without the id of
+// a VM, as it may while it makes the VM, has no ProviderID: leaving it out would make a machine that runs look gone.
 func (a *ARM) Machines(ctx context.Context, pool string) ([]Machine, error) {
 	var out []Machine
 	pager := a.machines.NewListPager(a.config.ResourceGroup, a.config.ClusterName, pool, nil)
@@ -172,7 +181,10 @@ func (a *ARM) ResizePool(ctx context.Context, pool *Pool, count int) (Handle, er
 	return a.put(ctx, pool.Name, pool.resized(count), opts)
 }
 
-func (a *ARM) put(ctx context.Context, name string, body armcontainerservice.AgentPool, opts *armcontainerservice.AgentPoolsClientBeginCreateOrUpdateOptions) (Handle, error) {
+func (a *ARM) put(
+	ctx context.Context, name string, body armcontainerservice.AgentPool,
+	opts *armcontainerservice.AgentPoolsClientBeginCreateOrUpdateOptions,
+) (Handle, error) {
 	return invoke(ctx, a, BucketPoolPut, name, "putPool", func(ctx context.Context) (Handle, error) {
 		poller, err := a.pools.BeginCreateOrUpdate(ctx, a.config.ResourceGroup, a.config.ClusterName, name, body, opts)
 		if err != nil {
@@ -184,7 +196,9 @@ func (a *ARM) put(ctx context.Context, name string, body armcontainerservice.Age
 
 // DeletePool starts deleting a pool with all its machines, on the condition that nobody wrote to it since it was read.
 func (a *ARM) DeletePool(ctx context.Context, pool *Pool) (Handle, error) {
-	opts := &armcontainerservice.AgentPoolsClientBeginDeleteOptions{IgnorePodDisruptionBudget: ptr(true)} // core has drained the nodes
+	opts := &armcontainerservice.AgentPoolsClientBeginDeleteOptions{
+		IgnorePodDisruptionBudget: ptr(true),
+	} // core has drained the nodes
 	if pool.ETag != "" {
 		opts.IfMatch = ptr(pool.ETag)
 	}
@@ -229,16 +243,27 @@ func (a *ARM) Look(ctx context.Context, h Handle) (Progress, error) {
 		rg, cluster := a.config.ResourceGroup, a.config.ClusterName
 		switch h.Kind {
 		case OperationPut:
-			p, err := a.pools.BeginCreateOrUpdate(ctx, rg, cluster, h.Pool, armcontainerservice.AgentPool{}, &armcontainerservice.AgentPoolsClientBeginCreateOrUpdateOptions{ResumeToken: h.Token})
+			p, err := a.pools.BeginCreateOrUpdate(
+				ctx, rg, cluster, h.Pool, armcontainerservice.AgentPool{},
+				&armcontainerservice.AgentPoolsClientBeginCreateOrUpdateOptions{ResumeToken: h.Token},
+			)
 			return look(ctx, p, err)
 		case OperationDelete:
-			p, err := a.pools.BeginDelete(ctx, rg, cluster, h.Pool, &armcontainerservice.AgentPoolsClientBeginDeleteOptions{ResumeToken: h.Token})
+			p, err := a.pools.BeginDelete(
+				ctx, rg, cluster, h.Pool, &armcontainerservice.AgentPoolsClientBeginDeleteOptions{ResumeToken: h.Token},
+			)
 			return look(ctx, p, err)
 		case OperationDeleteMachines:
-			p, err := a.pools.BeginDeleteMachines(ctx, rg, cluster, h.Pool, armcontainerservice.AgentPoolDeleteMachinesParameter{}, &armcontainerservice.AgentPoolsClientBeginDeleteMachinesOptions{ResumeToken: h.Token})
+			p, err := a.pools.BeginDeleteMachines(
+				ctx, rg, cluster, h.Pool, armcontainerservice.AgentPoolDeleteMachinesParameter{},
+				&armcontainerservice.AgentPoolsClientBeginDeleteMachinesOptions{ResumeToken: h.Token},
+			)
 			return look(ctx, p, err)
 		case OperationAbort:
-			p, err := a.pools.BeginAbortLatestOperation(ctx, rg, cluster, h.Pool, &armcontainerservice.AgentPoolsClientBeginAbortLatestOperationOptions{ResumeToken: h.Token})
+			p, err := a.pools.BeginAbortLatestOperation(
+				ctx, rg, cluster, h.Pool,
+				&armcontainerservice.AgentPoolsClientBeginAbortLatestOperationOptions{ResumeToken: h.Token},
+			)
 			return look(ctx, p, err)
 		default:
 			return Progress{}, fmt.Errorf("operation kind %q is not one of put, delete, deleteMachines, abort", h.Kind)
@@ -278,8 +303,9 @@ func look[T any](ctx context.Context, poller *runtime.Poller[T], err error) (Pro
 	return Progress{Done: true}, nil
 }
 
-// forgotten says whether the status of an operation answers that there is no such operation, with whatever code and text: ARM keeps the status
-// for a limited time only (https://learn.microsoft.com/azure/azure-resource-manager/management/async-operations).
+// forgotten says whether the status of an operation answers that there is no such operation, with whatever code and
+// text: ARM keeps the status for a limited time only
+// (https://learn.microsoft.com/azure/azure-resource-manager/management/async-operations).
 func forgotten(status int) bool { return status == http.StatusNotFound || status == http.StatusGone }
 
 // succeeded reads an operation's status; the SDK has buffered the body.
@@ -334,7 +360,9 @@ func (a *ARM) Usages(ctx context.Context, location string) ([]Usage, error) {
 }
 
 // invoke spends a token on fn, classifies its error, counts it, and closes the bucket when Azure throttles.
-func invoke[T any](ctx context.Context, a *ARM, bucket Bucket, pool, verb string, fn func(context.Context) (T, error)) (T, error) {
+func invoke[T any](
+	ctx context.Context, a *ARM, bucket Bucket, pool, verb string, fn func(context.Context) (T, error),
+) (T, error) {
 	if err := a.limits.Take(bucket, pool); err != nil {
 		var zero T
 		a.metrics.call(verb, AsError(err))

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package azure
 
 import (
@@ -52,12 +54,22 @@ func newServer(t *testing.T) (*server, *ARM) {
 	}))
 	t.Cleanup(s.Close)
 	ca := filepath.Join(t.TempDir(), "ca.pem")
-	require.NoError(t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600))
-	config, err := ParseConfig([]byte(valid+"cloud: Custom\nauth: default\nresourceManagerEndpoint: "+s.URL+"\nauthorityHost: https://login.local\ncaFile: "+ca+"\n"), environment(nil))
+	require.NoError(
+		t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600),
+	)
+	config, err := ParseConfig(
+		[]byte(
+			valid+"cloud: Custom\nauth: default\nresourceManagerEndpoint: "+s.URL+"\nauthorityHost: https://login.local\ncaFile: "+ca+"\n",
+		),
+		environment(nil),
+	)
 	require.NoError(t, err)
 	opts, err := config.clientOptions()
 	require.NoError(t, err)
-	a, err := newARM(config, staticToken{}, &arm.ClientOptions{ClientOptions: opts, DisableRPRegistration: true}, NewLimits(testclock.NewFakeClock(time.Unix(1000, 0)), 1), NewMetrics(prometheus.NewRegistry()))
+	a, err := newARM(
+		config, staticToken{}, &arm.ClientOptions{ClientOptions: opts, DisableRPRegistration: true},
+		NewLimits(testclock.NewFakeClock(time.Unix(1000, 0)), 1), NewMetrics(prometheus.NewRegistry()),
+	)
 	require.NoError(t, err)
 	return s, a
 }
@@ -75,13 +87,29 @@ func (s *server) on(pattern string, status int, header map[string]string, body s
 }
 
 func poolJSON(name, state string, count int, etag string) string {
-	return fmt.Sprintf(`{"name":%q,"properties":{"count":%d,"vmSize":"Standard_NC24ads_A100_v4","provisioningState":%q,"eTag":%q,"nodeImageVersion":"x","currentOrchestratorVersion":"1.36.1","tags":{"kaito.sh_managed-by":"gpu-provisioner","kaito.sh_pool-key":"aaaaaaaa","team":"ml"},"osDiskSizeGB":128}}`, name, count, state, etag)
+	return fmt.Sprintf(
+		`{"name":%q,"properties":{"count":%d,"vmSize":"Standard_NC24ads_A100_v4","provisioningState":%q,"eTag":%q,"nodeImageVersion":"x","currentOrchestratorVersion":"1.36.1","tags":{"kaito.sh_managed-by":"gpu-provisioner","kaito.sh_pool-key":"aaaaaaaa","team":"ml"},"osDiskSizeGB":128}}`,
+		name,
+		count,
+		state,
+		etag,
+	)
 }
 
 func TestAListOfPoolsFailsWholeWhenOnePageFails(t *testing.T) {
 	s, a := newServer(t)
-	s.on("GET /agentPools", 200, nil, `{"value":[`+poolJSON("gaaaaaaaa0", "Succeeded", 1, "1")+`],"nextLink":"SERVER`+cluster+`/page2"}`)
-	s.on("GET /page2", 200, nil, `{"value":[`+poolJSON("gaaaaaaaa1", "Creating", 2, "2")+`],"nextLink":"SERVER`+cluster+`/page3"}`)
+	s.on(
+		"GET /agentPools",
+		200,
+		nil,
+		`{"value":[`+poolJSON("gaaaaaaaa0", "Succeeded", 1, "1")+`],"nextLink":"SERVER`+cluster+`/page2"}`,
+	)
+	s.on(
+		"GET /page2",
+		200,
+		nil,
+		`{"value":[`+poolJSON("gaaaaaaaa1", "Creating", 2, "2")+`],"nextLink":"SERVER`+cluster+`/page3"}`,
+	)
 	s.on("GET /page3", 500, nil, `{"error":{"code":"InternalServerError","message":"oops"}}`)
 	pools, err := a.Pools(t.Context())
 	assert.True(t, Is(err, ClassTransient), err)
@@ -92,17 +120,28 @@ func TestAListOfPoolsFailsWholeWhenOnePageFails(t *testing.T) {
 func TestMachinesAreReadWithTheProviderIDThatTheirNodesCarry(t *testing.T) {
 	s, a := newServer(t)
 	id := "/subscriptions/" + guidA + "/resourceGroups/MC_ml/providers/Microsoft.Compute/virtualMachineScaleSets/v/virtualMachines/"
-	s.on("GET /agentPools/p/machines", 200, nil, `{"value":[{"name":"m0","properties":{"resourceId":"`+id+`0"}},{"name":"booting","properties":{}}],"nextLink":"SERVER`+cluster+`/more"}`)
+	s.on(
+		"GET /agentPools/p/machines",
+		200,
+		nil,
+		`{"value":[{"name":"m0","properties":{"resourceId":"`+id+`0"}},{"name":"booting","properties":{}}],"nextLink":"SERVER`+cluster+`/more"}`,
+	)
 	s.on("GET /more", 200, nil, `{"value":[{"name":"m1","properties":{"resourceId":"`+id+`1"}}]}`)
 	machines, err := a.Machines(t.Context(), "p")
 	require.NoError(t, err)
-	assert.Equal(t, []Machine{{"m0", ProviderID(id + "0")}, {"booting", ""}, {"m1", ProviderID(id + "1")}}, machines, "none is left out")
+	assert.Equal(
+		t, []Machine{{"m0", ProviderID(id + "0")}, {"booting", ""}, {"m1", ProviderID(id + "1")}}, machines,
+		"none is left out",
+	)
 }
 
 func TestGrowingAPoolSendsItBackWithAnotherCountOnConditionOfItsETag(t *testing.T) {
 	s, a := newServer(t)
 	s.on("GET /agentPools", 200, nil, `{"value":[`+poolJSON("gaaaaaaaa0", "Succeeded", 1, "W/7")+`]}`)
-	s.on("PUT /agentPools/gaaaaaaaa0", 201, map[string]string{"Azure-AsyncOperation": "SERVER" + cluster + "/operations/1"}, poolJSON("gaaaaaaaa0", "Scaling", 3, "W/8"))
+	s.on(
+		"PUT /agentPools/gaaaaaaaa0", 201, map[string]string{"Azure-AsyncOperation": "SERVER" + cluster + "/operations/1"},
+		poolJSON("gaaaaaaaa0", "Scaling", 3, "W/8"),
+	)
 	pools, err := a.Pools(t.Context())
 	require.NoError(t, err)
 	h, err := a.ResizePool(t.Context(), &pools[0], 3)
@@ -125,21 +164,40 @@ func TestACreatedPoolIsWhatTheSpecSaysAndNeverOverwritesAnother(t *testing.T) {
 	s.on("PUT /agentPools/gaaaaaaaa0", 412, nil, `{"error":{"code":"PreconditionFailed","message":"exists"}}`)
 	price := float32(1.5)
 	_, err := a.CreatePool(t.Context(), "gaaaaaaaa0", Spec{
-		Size: "S", Count: 2, Spot: true, SpotMaxPrice: &price, Zones: []string{"2"}, OSSKU: "Ubuntu", OSDiskSizeGiB: 128, OSDiskType: "Managed",
-		MIGProfile: "MIG1g", MaxPods: 30, SubnetID: "/s", CapacityReservationGroupID: "/c", Taints: []string{"sku=gpu:NoSchedule"}, Tags: map[string]string{"a": "b"},
+		Size:                       "S",
+		Count:                      2,
+		Spot:                       true,
+		SpotMaxPrice:               &price,
+		Zones:                      []string{"2"},
+		OSSKU:                      "Ubuntu",
+		OSDiskSizeGiB:              128,
+		OSDiskType:                 "Managed",
+		MIGProfile:                 "MIG1g",
+		MaxPods:                    30,
+		SubnetID:                   "/s",
+		CapacityReservationGroupID: "/c",
+		Taints:                     []string{"sku=gpu:NoSchedule"},
+		Tags:                       map[string]string{"a": "b"},
 	})
 	assert.True(t, Is(err, ClassConflict), err)
 	const call = "PUT /agentPools/gaaaaaaaa0"
 	assert.Equal(t, "*", s.headers[call].Get("If-None-Match"))
-	assert.JSONEq(t, `{"properties":{"count":2,"vmSize":"S","mode":"User","type":"VirtualMachineScaleSets","osType":"Linux","osSKU":"Ubuntu",
+	assert.JSONEq(
+		t,
+		`{"properties":{"count":2,"vmSize":"S","mode":"User","type":"VirtualMachineScaleSets","osType":"Linux","osSKU":"Ubuntu",
 		"enableAutoScaling":false,"scaleDownMode":"Delete","scaleSetPriority":"Spot","scaleSetEvictionPolicy":"Delete","spotMaxPrice":1.5,
 		"availabilityZones":["2"],"osDiskSizeGB":128,"osDiskType":"Managed","gpuProfile":{"driver":"None"},"gpuInstanceProfile":"MIG1g",
-		"maxPods":30,"vnetSubnetID":"/s","capacityReservationGroupID":"/c","nodeTaints":["sku=gpu:NoSchedule"],"tags":{"a":"b"}}}`, s.bodies[call])
+		"maxPods":30,"vnetSubnetID":"/s","capacityReservationGroupID":"/c","nodeTaints":["sku=gpu:NoSchedule"],"tags":{"a":"b"}}}`,
+		s.bodies[call],
+	)
 }
 
 func TestAnotherProcessTakesUpAnOperationByItsToken(t *testing.T) {
 	s, a := newServer(t)
-	s.on("PUT /agentPools/p", 201, map[string]string{"Azure-AsyncOperation": "SERVER" + cluster + "/operations/1"}, poolJSON("p", "Creating", 1, "1"))
+	s.on(
+		"PUT /agentPools/p", 201, map[string]string{"Azure-AsyncOperation": "SERVER" + cluster + "/operations/1"},
+		poolJSON("p", "Creating", 1, "1"),
+	)
 	h, err := a.CreatePool(t.Context(), "p", Spec{Count: 1})
 	require.NoError(t, err)
 	raw, err := json.Marshal(h)
@@ -161,19 +219,30 @@ func TestAnotherProcessTakesUpAnOperationByItsToken(t *testing.T) {
 	p, err = a.Look(t.Context(), taken)
 	require.NoError(t, err)
 	assert.Equal(t, Progress{Done: true}, p)
-	assert.Equal(t, []string{"PUT /agentPools/p", "GET /operations/1", "GET /operations/1"}, s.requests, "one call a look, and none for a result that nobody reads")
+	assert.Equal(
+		t, []string{"PUT /agentPools/p", "GET /operations/1", "GET /operations/1"}, s.requests,
+		"one call a look, and none for a result that nobody reads",
+	)
 }
 
 func TestAFailedOperationIsClassifiedLikeARefusal(t *testing.T) {
 	for _, kind := range []OperationKind{OperationPut, OperationDelete, OperationDeleteMachines, OperationAbort} {
 		t.Run(string(kind), func(t *testing.T) {
 			s, a := newServer(t)
-			operation := map[string]string{"Azure-AsyncOperation": "SERVER" + cluster + "/operations/1", "Location": "SERVER" + cluster + "/operations/1"}
+			operation := map[string]string{
+				"Azure-AsyncOperation": "SERVER" + cluster + "/operations/1",
+				"Location":             "SERVER" + cluster + "/operations/1",
+			}
 			s.on("PUT /agentPools/p", 201, operation, poolJSON("p", "Creating", 1, "1"))
 			s.on("DELETE /agentPools/p", 202, operation, "")
 			s.on("POST /agentPools/p/deleteMachines", 202, operation, "")
 			s.on("POST /agentPools/p/abort", 202, operation, "")
-			s.on("GET /operations/1", 200, nil, `{"status":"Failed","error":{"code":"AllocationFailed","message":"We do not have sufficient capacity."}}`)
+			s.on(
+				"GET /operations/1",
+				200,
+				nil,
+				`{"status":"Failed","error":{"code":"AllocationFailed","message":"We do not have sufficient capacity."}}`,
+			)
 			var h Handle
 			var err error
 			switch kind {
@@ -249,7 +318,9 @@ func TestAClusterThatIsNotThereIsAWrongConfigurationAndNotAnAbsence(t *testing.T
 
 func TestADroppedConnectionIsTransient(t *testing.T) {
 	s, a := newServer(t)
-	s.mux.HandleFunc("PUT "+cluster+"/agentPools/p", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	s.mux.HandleFunc(
+		"PUT "+cluster+"/agentPools/p", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+	)
 	_, err := a.CreatePool(t.Context(), "p", Spec{Count: 1})
 	assert.True(t, Is(err, ClassTransient), err)
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package azure
 
 import (
@@ -16,8 +18,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 )
 
-// requestTimeout bounds one HTTP exchange with Azure. ARM answers long operations with 202 at once, so that a minute means
-// that the connection hangs.
+// requestTimeout bounds one HTTP exchange with Azure. ARM answers long operations with 202 at once, so that a minute
+// means that the connection hangs.
 const requestTimeout = time.Minute
 
 // cloudConfiguration is the SDK's description of the configured cloud.

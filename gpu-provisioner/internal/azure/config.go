@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package azure is the only place that talks to Azure: the operator's config file, credentials, clients, the table of
 // errors, the client-side rate limits and the cached view of the cluster's agent pools.
 package azure
@@ -83,7 +85,9 @@ func LoadConfig(path string, getenv func(string) string) (Config, error) {
 func ParseConfig(raw []byte, getenv func(string) string) (Config, error) {
 	var c Config
 	if err := yaml.UnmarshalStrict(raw, &c); err != nil {
-		return Config{}, fmt.Errorf("azure config: not valid YAML of the known fields: %s", strings.Join(strings.Fields(err.Error()), " "))
+		return Config{}, fmt.Errorf(
+			"azure config: not valid YAML of the known fields: %s", strings.Join(strings.Fields(err.Error()), " "),
+		)
 	}
 	c.complete(getenv)
 	if err := c.validate(); err != nil {
@@ -111,8 +115,8 @@ func (c *Config) complete(getenv func(string) string) {
 
 var (
 	uuid = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
-	// Azure's naming rules: resource groups 1-90 characters of letters, digits, underscore, parentheses, hyphen and period, not
-	// ending in a period; managed clusters 1-63 of letters, digits, underscore and hyphen.
+	// Azure's naming rules: resource groups 1-90 characters of letters, digits, underscore, parentheses, hyphen and
+	// period, not ending in a period; managed clusters 1-63 of letters, digits, underscore and hyphen.
 	resourceGroupName = regexp.MustCompile(`^[-\w().]{0,89}[-\w()]$`)
 	clusterName       = regexp.MustCompile(`^[a-zA-Z0-9]$|^[a-zA-Z0-9][-\w]{0,61}[a-zA-Z0-9]$`)
 )
@@ -125,9 +129,24 @@ func (c *Config) validate() error {
 		field, value, allowed string
 	}{
 		{slices.Contains(clouds, c.Cloud), "cloud", c.Cloud, strings.Join(clouds, ", ")},
-		{uuid.MatchString(c.SubscriptionID), "subscriptionID", c.SubscriptionID, "the GUID that `az account show --query id` prints"},
-		{resourceGroupName.MatchString(c.ResourceGroup), "resourceGroup", c.ResourceGroup, "the name of the cluster's own resource group, 1-90 characters (not the node resource group)"},
-		{clusterName.MatchString(c.ClusterName), "clusterName", c.ClusterName, "the name of the AKS cluster, 1-63 letters, digits, _ or -"},
+		{
+			uuid.MatchString(c.SubscriptionID),
+			"subscriptionID",
+			c.SubscriptionID,
+			"the GUID that `az account show --query id` prints",
+		},
+		{
+			resourceGroupName.MatchString(c.ResourceGroup),
+			"resourceGroup",
+			c.ResourceGroup,
+			"the name of the cluster's own resource group, 1-90 characters (not the node resource group)",
+		},
+		{
+			clusterName.MatchString(c.ClusterName),
+			"clusterName",
+			c.ClusterName,
+			"the name of the AKS cluster, 1-63 letters, digits, _ or -",
+		},
 		{slices.Contains(auths, c.Auth), "auth", c.Auth, strings.Join(auths, ", ")},
 	}
 	for _, check := range checks {
@@ -171,13 +190,25 @@ func (c *Config) validateIdentity() error {
 		return nil
 	}
 	if !uuid.MatchString(c.TenantID) {
-		return &ConfigError{Field: "tenantID", Value: c.TenantID, Allowed: "the tenant's GUID, here or in AZURE_TENANT_ID (auth is workloadIdentity)"}
+		return &ConfigError{
+			Field:   "tenantID",
+			Value:   c.TenantID,
+			Allowed: "the tenant's GUID, here or in AZURE_TENANT_ID (auth is workloadIdentity)",
+		}
 	}
 	if !uuid.MatchString(c.ClientID) {
-		return &ConfigError{Field: "clientID", Value: c.ClientID, Allowed: "the identity's client id, here or in AZURE_CLIENT_ID (auth is workloadIdentity)"}
+		return &ConfigError{
+			Field:   "clientID",
+			Value:   c.ClientID,
+			Allowed: "the identity's client id, here or in AZURE_CLIENT_ID (auth is workloadIdentity)",
+		}
 	}
 	if c.TokenFile == "" {
-		return &ConfigError{Field: "tokenFile", Value: "", Allowed: "the path of the projected service account token, here or in AZURE_FEDERATED_TOKEN_FILE (is the pod labelled azure.workload.identity/use=true?)"}
+		return &ConfigError{
+			Field:   "tokenFile",
+			Value:   "",
+			Allowed: "the path of the projected service account token, here or in AZURE_FEDERATED_TOKEN_FILE (is the pod labelled azure.workload.identity/use=true?)",
+		}
 	}
 	return nil
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package azure
 
 import (
@@ -19,7 +21,9 @@ func environment(values map[string]string) func(string) string {
 }
 
 var webhook = environment(map[string]string{
-	"AZURE_TENANT_ID": guidA, "AZURE_CLIENT_ID": guidA, "AZURE_FEDERATED_TOKEN_FILE": "/var/run/secrets/azure/tokens/azure-identity-token",
+	"AZURE_TENANT_ID":            guidA,
+	"AZURE_CLIENT_ID":            guidA,
+	"AZURE_FEDERATED_TOKEN_FILE": "/var/run/secrets/azure/tokens/azure-identity-token",
 })
 
 func TestTheIdentityFallsBackToWhatTheWorkloadIdentityWebhookSets(t *testing.T) {
@@ -66,12 +70,20 @@ func TestManagedIdentityNeedsNoToken(t *testing.T) {
 }
 
 func TestACustomCloudIsWhereTokensAndResourcesAreAskedFor(t *testing.T) {
-	c, err := ParseConfig([]byte(valid+"cloud: Custom\nresourceManagerEndpoint: https://arm.local:8443\nauthorityHost: https://login.local\n"), webhook)
+	c, err := ParseConfig(
+		[]byte(valid+"cloud: Custom\nresourceManagerEndpoint: https://arm.local:8443\nauthorityHost: https://login.local\n"),
+		webhook,
+	)
 	require.NoError(t, err)
 	cc := c.cloudConfiguration()
 	assert.Equal(t, "https://login.local", cc.ActiveDirectoryAuthorityHost)
 	assert.Equal(t, "https://arm.local:8443", cc.Services[cloud.ResourceManager].Endpoint)
-	assert.Equal(t, "https://arm.local:8443", cc.Services[cloud.ResourceManager].Audience, "the audience defaults to the endpoint")
+	assert.Equal(
+		t,
+		"https://arm.local:8443",
+		cc.Services[cloud.ResourceManager].Audience,
+		"the audience defaults to the endpoint",
+	)
 }
 
 func TestProviderIDsAreWhatAKSNodesCarryWhateverCaseARMAnswersIn(t *testing.T) {

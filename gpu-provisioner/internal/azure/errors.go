@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package azure
 
 import (
@@ -151,7 +153,11 @@ func read(err error) facts {
 	}
 	var authentication *azidentity.AuthenticationFailedError
 	if errors.As(err, &authentication) {
-		f := facts{code: "AuthenticationFailed", status: http.StatusUnauthorized, message: authenticationMessage(authentication)}
+		f := facts{
+			code:    "AuthenticationFailed",
+			status:  http.StatusUnauthorized,
+			message: authenticationMessage(authentication),
+		}
 		if authentication.RawResponse != nil && authentication.RawResponse.StatusCode >= 500 {
 			f.status = authentication.RawResponse.StatusCode
 		}
@@ -175,8 +181,15 @@ func classify(f facts) *Error {
 	}
 	// What the table does not name is Azure's failure or the network's as long as it was not a plain 4xx.
 	e := &Error{
-		Reason: ReasonAzureError, Class: ClassTransient, Code: f.code, Status: f.status,
-		Message: firstOf(f.message, http.StatusText(f.status), "no message"), RetryAfter: f.retryAfter, Remedy: "none: retried",
+		Reason: ReasonAzureError,
+		Class:  ClassTransient,
+		Code:   f.code,
+		Status: f.status,
+		Message: firstOf(
+			f.message, http.StatusText(f.status), "no message",
+		),
+		RetryAfter: f.retryAfter,
+		Remedy:     "none: retried",
 	}
 	return e
 }
@@ -194,7 +207,8 @@ type azureBody struct {
 	Message string `json:"message"`
 }
 
-// bodyError reads code and message of an error response or of a failed operation's status; the SDK has buffered the body.
+// bodyError reads code and message of an error response or of a failed operation's status; the SDK has buffered the
+// body.
 func bodyError(r *http.Response) (code, message string) {
 	if r.Body == nil {
 		return "", ""
@@ -217,14 +231,20 @@ func bodyError(r *http.Response) (code, message string) {
 }
 
 // generic codes say only that something inside failed.
-var generic = map[string]bool{"DeploymentFailed": true, "VMSSAgentPoolReconciler": true, "CreateVMSSAgentPoolFailed": true, "ReconcileVMSSAgentPoolFailed": true}
+var generic = map[string]bool{
+	"DeploymentFailed":             true,
+	"VMSSAgentPoolReconciler":      true,
+	"CreateVMSSAgentPoolFailed":    true,
+	"ReconcileVMSSAgentPoolFailed": true,
+}
 
 func authenticationMessage(err *azidentity.AuthenticationFailedError) string {
 	// The whole text prints the response with its correlation ids; the AADSTS line is the part that helps.
 	if m := aadsts.FindString(err.Error()); m != "" {
 		return oneLine(m)
 	}
-	// Without a response it is what happened before Entra was asked: a token file that cannot be read, a host that does not answer.
+	// Without a response it is what happened before Entra was asked: a token file that cannot be read, a host that does
+	// not answer.
 	if first, _, _ := strings.Cut(err.Error(), "\n"); err.RawResponse == nil {
 		return "Microsoft Entra did not give a token: " + oneLine(first)
 	}
@@ -232,8 +252,10 @@ func authenticationMessage(err *azidentity.AuthenticationFailedError) string {
 }
 
 var (
-	aadsts      = regexp.MustCompile(`AADSTS\d+: [^.\r\n"]+`)
-	tracing     = regexp.MustCompile(`(?i)\s*(correlation ?id|trace ?id|timestamp|activity ?id|request ?id)\s*[:=]\s*['"]?[-\w:.]+['"]?\.?`)
+	aadsts  = regexp.MustCompile(`AADSTS\d+: [^.\r\n"]+`)
+	tracing = regexp.MustCompile(
+		`(?i)\s*(correlation ?id|trace ?id|timestamp|activity ?id|request ?id)\s*[:=]\s*['"]?[-\w:.]+['"]?\.?`,
+	)
 	whitespace  = regexp.MustCompile(`\s+`)
 	secondsText = regexp.MustCompile(`(?i)retry again in (\d+) seconds?`)
 )
@@ -241,7 +263,9 @@ var (
 // oneLine makes a message that stays the same when the same thing fails again, so that a condition is not rewritten.
 func oneLine(s string) string {
 	const limit = 700
-	return excerpt.Head(redact.Text(strings.TrimSpace(whitespace.ReplaceAllString(tracing.ReplaceAllString(s, ""), " "))), limit)
+	return excerpt.Head(
+		redact.Text(strings.TrimSpace(whitespace.ReplaceAllString(tracing.ReplaceAllString(s, ""), " "))), limit,
+	)
 }
 
 func retryAfter(h http.Header) time.Duration {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package azure
 
 import (
@@ -32,7 +34,10 @@ func FuzzProviderID(f *testing.F) {
 		assert.Len(t, strings.Split(got, "/"), 13)
 		assert.Regexp(t, `^azure:///subscriptions/`, got)
 		for _, shouted := range []string{"subscriptions", "resourceGroups", "providers", "virtualMachineScaleSets", "virtualMachines"} {
-			assert.Equal(t, got, ProviderID(strings.Replace(got, "/"+shouted+"/", "/"+strings.ToUpper(shouted)+"/", 1)), "letter case does not matter")
+			assert.Equal(
+				t, got, ProviderID(strings.Replace(got, "/"+shouted+"/", "/"+strings.ToUpper(shouted)+"/", 1)),
+				"letter case does not matter",
+			)
 		}
 	})
 }
@@ -40,8 +45,16 @@ func FuzzProviderID(f *testing.F) {
 // FuzzErrorBody: whatever Azure answers, the error has a reason, a class, and a message that is fit for a condition.
 func FuzzErrorBody(f *testing.F) {
 	f.Add(429, "7", `{"code":"Throttled","message":"please retry again in 17 seconds"}`)
-	f.Add(400, "", `{"error":{"code":"ErrCode_InsufficientVCPUQuota","message":"exceeding approved standardNCADSA100v4Family Cores quota. Current Limit: 100, Current Usage: 92, Additional Required: 24, (Minimum) New Limit Required: 116."}}`)
-	f.Add(200, "", `{"status":"Failed","error":{"code":"DeploymentFailed","details":[{"code":"AllocationFailed","message":"no\ncapacity"}]}}`)
+	f.Add(
+		400,
+		"",
+		`{"error":{"code":"ErrCode_InsufficientVCPUQuota","message":"exceeding approved standardNCADSA100v4Family Cores quota. Current Limit: 100, Current Usage: 92, Additional Required: 24, (Minimum) New Limit Required: 116."}}`,
+	)
+	f.Add(
+		200,
+		"",
+		`{"status":"Failed","error":{"code":"DeploymentFailed","details":[{"code":"AllocationFailed","message":"no\ncapacity"}]}}`,
+	)
 	f.Add(500, "-1", ``)
 	f.Add(403, "Wed, 21 Oct 2026 07:28:00 GMT", `<html>`)
 	f.Add(404, "", `{"error":[]}`)
@@ -53,7 +66,10 @@ func FuzzErrorBody(f *testing.F) {
 		request, err := http.NewRequest(http.MethodGet, "https://management.example/x", nil)
 		require.NoError(t, err)
 		e := Classify(runtime.NewResponseError(&http.Response{
-			StatusCode: status, Header: http.Header{"Retry-After": {retryAfter}}, Request: request, Body: io.NopCloser(strings.NewReader(body)),
+			StatusCode: status,
+			Header:     http.Header{"Retry-After": {retryAfter}},
+			Request:    request,
+			Body:       io.NopCloser(strings.NewReader(body)),
 		}))
 		require.NotNil(t, e)
 		assert.NotEmpty(t, e.Reason)

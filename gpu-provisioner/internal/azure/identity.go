@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package azure
 
 import (
@@ -26,8 +28,9 @@ const (
 // errUnchecked is what /readyz says before the first token was asked for.
 var errUnchecked = errors.New("no token was asked for yet")
 
-// Identity says whether the configured identity can be used: whether Entra gives it tokens, and whether ARM lets it read the cluster.
-// It runs in every replica, leading or not, so that a rollout stops at an identity that is not set up.
+// Identity says whether the configured identity can be used: whether Entra gives it tokens, and whether ARM lets it
+// read the cluster. It runs in every replica, leading or not, so that a rollout stops at an identity that is not set
+// up.
 type Identity struct {
 	credential azcore.TokenCredential
 	scope      string
@@ -89,7 +92,8 @@ func (i *Identity) checkTokens(ctx context.Context) bool {
 // sawRead notes how ARM has answered a read of the cluster.
 func (i *Identity) sawRead(ctx context.Context, err error) { i.saw(ctx, &i.reads, err) }
 
-// saw notes an answer. What is no refusal of the identity (Entra, ARM or the network failed) changes nothing, unless nothing was known.
+// saw notes an answer. What is no refusal of the identity (Entra, ARM or the network failed) changes nothing, unless
+// nothing was known.
 func (i *Identity) saw(ctx context.Context, what *error, err error) {
 	i.mu.Lock()
 	before, usable := *what, errors.Join(i.tokens, i.reads) == nil
@@ -114,8 +118,8 @@ func (i *Identity) saw(ctx context.Context, what *error, err error) {
 	}
 }
 
-// renewing makes its credential anew after a failure: workload identity keeps the federated token of its file for minutes, longer than a
-// person waits who has just mended it.
+// renewing makes its credential anew after a failure: workload identity keeps the federated token of its file for
+// minutes, longer than a person waits who has just mended it.
 type renewing struct {
 	build func() (azcore.TokenCredential, error)
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package azure
 
 import (
@@ -47,13 +49,19 @@ func refusedByEntra(t *testing.T, text string) error {
 	request, err := http.NewRequest(http.MethodPost, "https://login.example/token", nil)
 	require.NoError(t, err)
 	return &azidentity.AuthenticationFailedError{RawResponse: &http.Response{
-		StatusCode: http.StatusUnauthorized, Request: request, Body: io.NopCloser(strings.NewReader(`{"error_description":"` + text + `"}`)),
+		StatusCode: http.StatusUnauthorized,
+		Request:    request,
+		Body:       io.NopCloser(strings.NewReader(`{"error_description":"` + text + `"}`)),
 	}}
 }
 
 func TestReadinessFollowsTheIdentity(t *testing.T) {
 	c := &credential{}
-	c.fails(refusedByEntra(t, "AADSTS700213: No matching federated identity record found for presented assertion subject 'x'. Trace ID: 1"))
+	c.fails(
+		refusedByEntra(
+			t, "AADSTS700213: No matching federated identity record found for presented assertion subject 'x'. Trace ID: 1",
+		),
+	)
 	clk, metrics := testclock.NewFakeClock(time.Unix(1000, 0)), NewMetrics(prometheus.NewRegistry())
 	identity := newIdentity(c, "scope", metrics)
 	identity.clock = clk
@@ -95,7 +103,10 @@ func TestAnIdentityThatMayNotReadTheClusterIsNotReady(t *testing.T) {
 	s.mux.HandleFunc("GET "+cluster, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
-		_, _ = io.WriteString(w, `{"error":{"code":"AuthorizationFailed","message":"no action 'Microsoft.ContainerService/managedClusters/read'"}}`) // the test fails anyway when it is not read
+		_, _ = io.WriteString(
+			w,
+			`{"error":{"code":"AuthorizationFailed","message":"no action 'Microsoft.ContainerService/managedClusters/read'"}}`,
+		) // the test fails anyway when it is not read
 	})
 	identity := a.Identity(testclock.NewFakeClock(time.Unix(1000, 0)))
 	require.True(t, identity.checkTokens(t.Context()))
@@ -132,7 +143,9 @@ func TestPoolsOfAnotherClusterAreNotOurs(t *testing.T) {
 	s, a := newServer(t)
 	a.Serve("uid-1")
 	s.on("PUT /agentPools/gaaaaaaaa0", 412, nil, `{"error":{"code":"PreconditionFailed","message":"exists"}}`)
-	_, _ = a.CreatePool(t.Context(), "gaaaaaaaa0", Spec{Count: 1, Tags: map[string]string{"a": "b"}}) // what was sent is looked at
+	_, _ = a.CreatePool(
+		t.Context(), "gaaaaaaaa0", Spec{Count: 1, Tags: map[string]string{"a": "b"}},
+	) // what was sent is looked at
 	assert.Contains(t, s.bodies["PUT /agentPools/gaaaaaaaa0"], `"kaito.sh_cluster-uid":"uid-1"`)
 
 	pool := poolJSON("gaaaaaaaa0", "Succeeded", 1, "1")

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package azure
 
 import (
@@ -24,8 +26,8 @@ const (
 // reserve is what reads of the view leave in BucketOther, so that a long list never holds up a delete.
 const reserve = 10
 
-// Limits keeps the client on this side of the documented limits, and obeys Retry-After. It never waits: a call that has no
-// token fails at once with a Throttled error that says when to come again.
+// Limits keeps the client on this side of the documented limits, and obeys Retry-After. It never waits: a call that has
+// no token fails at once with a Throttled error that says when to come again.
 type Limits struct {
 	clock clock.PassiveClock
 	share float64
@@ -37,9 +39,9 @@ type Limits struct {
 	blocked   map[string]time.Time // by bucket and, for PUTs, pool
 }
 
-// NewLimits returns full buckets. The documented rates are multiplied by share: less than 1 leaves room for other programs of the
-// subscription, whose limits these are; more than 1 is for a subscription whose rates Microsoft has raised, or for a simulated Azure
-// on a fast clock. Bursts are never more than documented.
+// NewLimits returns full buckets. The documented rates are multiplied by share: less than 1 leaves room for other
+// programs of the subscription, whose limits these are; more than 1 is for a subscription whose rates Microsoft has
+// raised, or for a simulated Azure on a fast clock. Bursts are never more than documented.
 func NewLimits(c clock.PassiveClock, share float64) *Limits {
 	l := &Limits{clock: c, share: share, pools: map[string]*rate.Limiter{}, blocked: map[string]time.Time{}}
 	l.operation = l.bucket(2, 200)

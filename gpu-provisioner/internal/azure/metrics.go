@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package azure
 
 import (
@@ -20,7 +22,8 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Help: "Calls to Azure by verb, outcome (ok, or the reason of the error) and Azure's own error code.",
 		}, []string{"verb", "outcome", "code"}),
 		identity: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "gpu_provisioner_identity_usable", Help: "1 while Entra gives tokens and ARM lets the cluster be read, else 0.",
+			Name: "gpu_provisioner_identity_usable",
+			Help: "1 while Entra gives tokens and ARM lets the cluster be read, else 0.",
 		}),
 	}
 	r.MustRegister(m.calls, m.identity)

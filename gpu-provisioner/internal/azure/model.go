@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package azure
 
 import (
@@ -8,13 +10,14 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/containerservice/armcontainerservice/v6"
 )
 
-// Tags that mark an agent pool as this operator's. A pool without them, or with another cluster's UID, is never written to or deleted.
-// Azure forbids / in the name of a tag. KaitoNodeClass keeps users' tags out of the prefix kaito.sh.
+// Tags that mark an agent pool as this operator's. A pool without them, or with another cluster's UID, is never written
+// to or deleted. Azure forbids / in the name of a tag. KaitoNodeClass keeps users' tags out of the prefix kaito.sh.
 const (
 	TagManagedBy = "kaito.sh_managed-by"
 	TagPoolKey   = "kaito.sh_pool-key"
-	// TagClusterUID says which Kubernetes cluster the operator serves: its kube-system namespace's UID. Two clusters may share an AKS cluster
-	// (a virtual one inside it has an API server of its own): what the other one's operator made is not surplus.
+	// TagClusterUID says which Kubernetes cluster the operator serves: its kube-system namespace's UID. Two clusters may
+	// share an AKS cluster (a virtual one inside it has an API server of its own): what the other one's operator made is
+	// not surplus.
 	TagClusterUID  = "kaito.sh_cluster-uid"
 	ManagedByValue = "gpu-provisioner"
 )
@@ -35,11 +38,13 @@ type Cluster struct {
 	NodeResourceGroup string
 	PowerState        string // Running, Stopped
 	ProvisioningState string // Succeeded, Starting, Stopping, Deleting, …
-	// Name and ResourceGroup are how az names the cluster, UID is the value of TagClusterUID on its pools; each may be empty.
+	// Name and ResourceGroup are how az names the cluster, UID is the value of TagClusterUID on its pools; each may be
+	// empty.
 	Name, ResourceGroup, UID string
 }
 
-// Writable says whether agent pools may be written to: not while the cluster is stopping, stopped, starting or going away.
+// Writable says whether agent pools may be written to: not while the cluster is stopping, stopped, starting or going
+// away.
 func (c Cluster) Writable() bool {
 	if c.PowerState != "" && !strings.EqualFold(c.PowerState, string(armcontainerservice.CodeRunning)) {
 		return false
@@ -77,8 +82,8 @@ type Pool struct {
 	Machines []Machine
 	// MachinesAt is when Machines was read; zero: never.
 	MachinesAt time.Time
-	// Doubt says why Azure's list of the pool's machines cannot be believed; empty: it can. Machines are then those that were read last
-	// and, of a list with gaps, those that have an id.
+	// Doubt says why Azure's list of the pool's machines cannot be believed; empty: it can. Machines are then those that
+	// were read last and, of a list with gaps, those that have an id.
 	Doubt string
 
 	body armcontainerservice.AgentPool
@@ -97,7 +102,8 @@ func (p *Pool) Settled() bool {
 	return p.State == StateSucceeded || p.State == StateFailed || p.State == StateCanceled
 }
 
-// Upgrading says that AKS upgrades the pool, its Kubernetes version or its node image. Nothing that this operator writes upgrades a pool.
+// Upgrading says that AKS upgrades the pool, its Kubernetes version or its node image. Nothing that this operator
+// writes upgrades a pool.
 func (p *Pool) Upgrading() bool { return strings.HasPrefix(p.State, "Upgrading") }
 
 // arriving says that an operation runs which may bring machines that the pool does not list yet.

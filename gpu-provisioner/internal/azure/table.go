@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package azure
 
 import (
@@ -10,7 +12,8 @@ import (
 	"time"
 )
 
-// row is one line of the taxonomy: a code and, where the code alone does not tell, a text, lead to a reason and a class.
+// row is one line of the taxonomy: a code and, where the code alone does not tell, a text, lead to a reason and a
+// class.
 type row struct {
 	name   string
 	codes  []string
@@ -30,8 +33,9 @@ type quota struct {
 	limit, usage, needed, minimum int64
 }
 
-// Codes and texts as karpenter-provider-azure's catalogue, Microsoft's documentation of AKS and Compute errors and public threads
-// give them. Order matters: quota, conflict and a bad parameter share codes, and only the text tells which it is.
+// Codes and texts as karpenter-provider-azure's catalogue, Microsoft's documentation of AKS and Compute errors and
+// public threads give them. Order matters: quota, conflict and a bad parameter share codes, and only the text tells
+// which it is.
 var table = []row{
 	{
 		name:   "regional quota",
@@ -71,9 +75,14 @@ var table = []row{
 		name:   "size not supported for subscription",
 		codes:  []string{"VMSizeNotSupported", "BadRequest"},
 		status: []int{http.StatusBadRequest},
-		text:   regexp.MustCompile(`(?i)virtual machine size:? '?[\w-]+'? is not supported for subscription|vm size .* is not allowed in your subscription`),
-		reason: ReasonSKUNotAvailable, class: ClassCapacity, scope: ScopeSize,
-		remember: func(quota) time.Duration { return 23 * time.Hour }, remedy: say("choose another size or region"),
+		text: regexp.MustCompile(
+			`(?i)virtual machine size:? '?[\w-]+'? is not supported for subscription|vm size .* is not allowed in your subscription`,
+		),
+		reason:   ReasonSKUNotAvailable,
+		class:    ClassCapacity,
+		scope:    ScopeSize,
+		remember: func(quota) time.Duration { return 23 * time.Hour },
+		remedy:   say("choose another size or region"),
 	},
 	{
 		name:   "zonal allocation",
@@ -121,8 +130,11 @@ var table = []row{
 		name:   "cluster itself not found",
 		codes:  []string{"NotFound", "ResourceNotFound"},
 		status: []int{http.StatusNotFound},
-		text:   regexp.MustCompile(`(?i)managedClusters/[^/'"]+['"]? (under resource group|was not found)|managed cluster\b.*not found`),
-		reason: ReasonClusterNotFound, class: ClassConfig,
+		text: regexp.MustCompile(
+			`(?i)managedClusters/[^/'"]+['"]? (under resource group|was not found)|managed cluster\b.*not found`,
+		),
+		reason: ReasonClusterNotFound,
+		class:  ClassConfig,
 		remedy: say("check clusterName, resourceGroup and subscriptionID in the operator's config file"),
 	},
 	{
@@ -135,20 +147,34 @@ var table = []row{
 		name:   "not authorized",
 		codes:  []string{"AuthorizationFailed", "LinkedAuthorizationFailed"},
 		status: []int{http.StatusForbidden},
-		reason: ReasonIdentityUnauthorized, class: ClassConfig,
-		remedy: say(`grant the provisioner's identity its role: az role assignment create --assignee <client id> --role "Azure Kubernetes Service Contributor Role" --scope <the cluster's resource id>`),
+		reason: ReasonIdentityUnauthorized,
+		class:  ClassConfig,
+		remedy: say(
+			`grant the provisioner's identity its role: az role assignment create --assignee <client id> --role "Azure Kubernetes Service Contributor Role" --scope <the cluster's resource id>`,
+		),
 	},
 	{
 		name:   "not authenticated",
 		status: []int{http.StatusUnauthorized},
-		reason: ReasonIdentityUnauthorized, class: ClassConfig,
-		remedy: say("check the workload identity federation: issuer, subject system:serviceaccount:<namespace>:<name> and audience api://AzureADTokenExchange"),
+		reason: ReasonIdentityUnauthorized,
+		class:  ClassConfig,
+		remedy: say(
+			"check the workload identity federation: issuer, subject system:serviceaccount:<namespace>:<name> and audience api://AzureADTokenExchange",
+		),
 	},
 	{
-		name:   "invalid request",
-		codes:  []string{"InvalidParameter", "PropertyChangeNotAllowed", "BadRequest", "InvalidTemplate", "InvalidRequestFormat"},
+		name: "invalid request",
+		codes: []string{
+			"InvalidParameter",
+			"PropertyChangeNotAllowed",
+			"BadRequest",
+			"InvalidTemplate",
+			"InvalidRequestFormat",
+		},
 		status: []int{http.StatusBadRequest},
-		reason: ReasonInvalidRequest, class: ClassTerminal, remedy: say("correct the field that the message names, in the KaitoNodeClass or the claim"),
+		reason: ReasonInvalidRequest,
+		class:  ClassTerminal,
+		remedy: say("correct the field that the message names, in the KaitoNodeClass or the claim"),
 	},
 }
 
@@ -253,6 +279,9 @@ func QuotaRemedy(family, location string, vcpus int64) string {
 	if vcpus >= 0 {
 		value = strconv.FormatInt(vcpus, 10)
 	}
-	return fmt.Sprintf("request %s vCPUs for %s in %s: az quota update --resource-name %s --scope /subscriptions/<subscription>/providers/Microsoft.Compute/locations/%s --limit-object value=%s --resource-type dedicated",
-		value, family, firstOf(location, "<region>"), strings.ReplaceAll(family, " ", ""), firstOf(location, "<region>"), value)
+	return fmt.Sprintf(
+		"request %s vCPUs for %s in %s: az quota update --resource-name %s --scope /subscriptions/<subscription>/providers/Microsoft.Compute/locations/%s --limit-object value=%s --resource-type dedicated",
+		value, family, firstOf(location, "<region>"), strings.ReplaceAll(family, " ", ""), firstOf(location, "<region>"),
+		value,
+	)
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package azure
 
 import "regexp"
@@ -5,9 +7,10 @@ import "regexp"
 // ourName matches the names that this operator gives to agent pools: see Name in package pool.
 var ourName = regexp.MustCompile(`^g[a-z2-7]{8}(0|[1-9][0-9]{0,2})$`)
 
-// TagsReplaced says that the pool has a name of ours, but not our tags. `az aks nodepool update --tags` replaces all tags of a pool, and so
-// may Azure Policy. Such a pool is not written to, since it may be a person's; but its machines are read, so that a machine that a claim
-// names is not taken for gone. A pool whose tags name another cluster is that cluster's.
+// TagsReplaced says that the pool has a name of ours, but not our tags. `az aks nodepool update --tags` replaces all
+// tags of a pool, and so may Azure Policy. Such a pool is not written to, since it may be a person's; but its machines
+// are read, so that a machine that a claim names is not taken for gone. A pool whose tags name another cluster is that
+// cluster's.
 func (p *Pool) TagsReplaced() bool {
 	return !p.Ours() && ourName.MatchString(p.Name) && (!p.foreign || p.Tags[TagClusterUID] == "")
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package azure
 
 import (
@@ -28,7 +30,10 @@ func TestAPoolWithOurNameAndOtherTagsIsWatched(t *testing.T) {
 			assert.Equal(t, tc.watched, tc.pool.Watched())
 		})
 	}
-	assert.Equal(t, map[string]string{TagManagedBy: ManagedByValue, TagPoolKey: "abcdefg2", TagClusterUID: "u"}, Cluster{UID: "u"}.OurTags(name))
+	assert.Equal(
+		t, map[string]string{TagManagedBy: ManagedByValue, TagPoolKey: "abcdefg2", TagClusterUID: "u"},
+		Cluster{UID: "u"}.OurTags(name),
+	)
 }
 
 func TestTheMachinesOfAPoolThatLostItsTagsAreRead(t *testing.T) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package azure
 
 import (
@@ -28,7 +30,8 @@ type View struct {
 	At time.Time
 	// Complete says that the machines of every pool of ours were read, and that no list of them is in doubt.
 	Complete bool
-	// Oldest is when the oldest list of machines was read (At when there is no pool of ours). Lists in doubt do not count: see Pool.Doubt.
+	// Oldest is when the oldest list of machines was read (At when there is no pool of ours). Lists in doubt do not count:
+	// see Pool.Doubt.
 	Oldest time.Time
 }
 
@@ -52,13 +55,14 @@ func (v *View) Machine(providerID string) (Machine, *Pool, bool) {
 	return Machine{}, nil, false
 }
 
-// Fresh says whether the list of pools, and every list of machines that is not in doubt, is younger than bound. One pool whose machines
-// Azure does not list must not stop the work on all others: ask for Pool.Doubt, too.
+// Fresh says whether the list of pools, and every list of machines that is not in doubt, is younger than bound. One
+// pool whose machines Azure does not list must not stop the work on all others: ask for Pool.Doubt, too.
 func (v *View) Fresh(now time.Time, bound time.Duration) bool {
 	return !v.At.IsZero() && !v.Oldest.IsZero() && now.Sub(v.Oldest) <= bound
 }
 
-// Cache keeps the last view. Reads are cheap copies of slices that nobody changes; Refresh is called by the one pool controller.
+// Cache keeps the last view. Reads are cheap copies of slices that nobody changes; Refresh is called by the one pool
+// controller.
 type Cache struct {
 	reader Reader
 	clock  clock.PassiveClock
@@ -106,8 +110,9 @@ func (c *Cache) Stale() bool {
 	return c.stale
 }
 
-// Refresh reads the cluster, the pools, and the machines of those pools of ours that changed, grow, were asked for, or are older than
-// maxAge, oldest first. While the rate limit leaves no room the remaining pools keep their older machines, which Oldest tells.
+// Refresh reads the cluster, the pools, and the machines of those pools of ours that changed, grow, were asked for, or
+// are older than maxAge, oldest first. While the rate limit leaves no room the remaining pools keep their older
+// machines, which Oldest tells.
 func (c *Cache) Refresh(ctx context.Context, maxAge time.Duration) error {
 	c.mu.RLock()
 	previous, dirty := c.view, cloneSet(c.dirty)
@@ -136,7 +141,9 @@ func (c *Cache) Refresh(ctx context.Context, maxAge time.Duration) error {
 	return nil
 }
 
-func (c *Cache) observe(ctx context.Context, previous *View, dirty map[string]bool, maxAge time.Duration) (View, []string, error) {
+func (c *Cache) observe(
+	ctx context.Context, previous *View, dirty map[string]bool, maxAge time.Duration,
+) (View, []string, error) {
 	now := c.clock.Now()
 	cluster, err := c.reader.Cluster(ctx)
 	if err != nil {
@@ -159,7 +166,8 @@ func (c *Cache) observe(ctx context.Context, previous *View, dirty map[string]bo
 		if known {
 			p.Machines, p.MachinesAt, p.Doubt = old.Machines, old.MachinesAt, old.Doubt
 		}
-		if !known || dirty[p.Name] || p.Doubt != "" || p.arriving() || p.changedSince(old) || now.Sub(p.MachinesAt) >= maxAge {
+		if !known || dirty[p.Name] || p.Doubt != "" || p.arriving() || p.changedSince(old) ||
+			now.Sub(p.MachinesAt) >= maxAge {
 			due = append(due, p)
 		}
 	}
@@ -184,8 +192,8 @@ func (c *Cache) observe(ctx context.Context, previous *View, dirty map[string]bo
 func (p *Pool) listed(machines []Machine, gone error, now time.Time) {
 	p.Doubt = ""
 	if gone != nil {
-		// The list of pools has the pool. Mostly it was deleted between the two calls, and the next list of pools lacks it; but it was
-		// also seen to stay. What was read before stays in the view.
+		// The list of pools has the pool. Mostly it was deleted between the two calls, and the next list of pools lacks it;
+		// but it was also seen to stay. What was read before stays in the view.
 		if p.State != StateDeleting {
 			p.Doubt = "Azure lists the agent pool, but answers 404 when its machines are listed"
 		}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package azure
 
 import (
@@ -31,7 +33,13 @@ func (r *reader) Machines(_ context.Context, pool string) ([]Machine, error) {
 }
 
 func ourPool(name string, count int) Pool {
-	return Pool{Name: name, State: StateSucceeded, Count: count, ETag: "1", Tags: map[string]string{TagManagedBy: ManagedByValue, TagPoolKey: "k"}}
+	return Pool{
+		Name:  name,
+		State: StateSucceeded,
+		Count: count,
+		ETag:  "1",
+		Tags:  map[string]string{TagManagedBy: ManagedByValue, TagPoolKey: "k"},
+	}
 }
 
 func newReader() (*reader, *Cache, *testclock.FakeClock) {

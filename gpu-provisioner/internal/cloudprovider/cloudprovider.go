@@ -1,5 +1,7 @@
-// Package cloudprovider is what Karpenter's core drives: its CloudProvider over our engine. Nothing here talks to Azure; every method
-// answers from the claim, the shared view and the engine's last decision, and returns at once.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cloudprovider is what Karpenter's core drives: its CloudProvider over our engine. Nothing here talks to
+// Azure; every method answers from the claim, the shared view and the engine's last decision, and returns at once.
 package cloudprovider
 
 import (
@@ -70,11 +72,12 @@ func (p *Provider) Name() string { return "azure" }
 // GetSupportedNodeClasses says which NodeClaims are ours.
 func (p *Provider) GetSupportedNodeClasses() []status.Object { return []status.Object{&nodeClass{}} }
 
-// Create gives the claim its machine when the engine has bound one to it. Until then it fails with what the claim waits for: core
-// writes that into the condition Launched, as Unknown, and calls again with a backoff, or at once when the engine writes the claim.
+// Create gives the claim its machine when the engine has bound one to it. Until then it fails with what the claim waits
+// for: core writes that into the condition Launched, as Unknown, and calls again with a backoff, or at once when the
+// engine writes the claim.
 //
-// A verdict is told twice. The first time it becomes the condition's reason; the second time, when the claim carries it, core may
-// delete the claim. So no claim goes without its reason.
+// A verdict is told twice. The first time it becomes the condition's reason; the second time, when the claim carries
+// it, core may delete the claim. So no claim goes without its reason.
 func (p *Provider) Create(_ context.Context, claim *karpv1.NodeClaim) (*karpv1.NodeClaim, error) {
 	if failure, ok := pool.FailureOf(claim); ok {
 		return nil, verdict(claim, failure)
@@ -120,7 +123,8 @@ func (p *Provider) launched(claim *karpv1.NodeClaim, providerID string) (*karpv1
 	out.Labels = p.labels(&view, agentPool)
 	for _, r := range claim.Spec.Requirements {
 		// Core copies no requirement to the Node's labels; one with a single value is a label that somebody will select.
-		if _, known := out.Labels[r.Key]; !known && r.Operator == corev1.NodeSelectorOpIn && len(r.Values) == 1 && !karpv1.WellKnownLabels.Has(r.Key) {
+		if _, known := out.Labels[r.Key]; !known && r.Operator == corev1.NodeSelectorOpIn && len(r.Values) == 1 &&
+			!karpv1.WellKnownLabels.Has(r.Key) {
 			out.Labels[r.Key] = r.Values[0]
 		}
 	}
@@ -151,9 +155,9 @@ func (p *Provider) labels(view *azure.View, agentPool *azure.Pool) map[string]st
 	return labels
 }
 
-// Delete asks the engine to delete the claim's machine, and answers NotFound once a view that is younger than the claim's deletion
-// does not show it, and nothing else speaks for it: core then takes the finalizer off, and nothing would name a machine that still runs.
-// Core calls it every five seconds from two controllers: it is a lookup.
+// Delete asks the engine to delete the claim's machine, and answers NotFound once a view that is younger than the
+// claim's deletion does not show it, and nothing else speaks for it: core then takes the finalizer off, and nothing
+// would name a machine that still runs. Core calls it every five seconds from two controllers: it is a lookup.
 func (p *Provider) Delete(_ context.Context, claim *karpv1.NodeClaim) error {
 	id := pool.ProviderIDOf(claim)
 	if id == "" {
@@ -194,8 +198,9 @@ func (p *Provider) Get(_ context.Context, providerID string) (*karpv1.NodeClaim,
 	return p.asClaim(&view, agentPool, providerID), nil
 }
 
-// List returns every machine of ours as a claim, those in pools whose tags were replaced among them. Core deletes claims that a List lacks:
-// it fails whole when the view is in doubt, and has the machines that may run although their pool's list lacks them.
+// List returns every machine of ours as a claim, those in pools whose tags were replaced among them. Core deletes
+// claims that a List lacks: it fails whole when the view is in doubt, and has the machines that may run although their
+// pool's list lacks them.
 func (p *Provider) List(context.Context) ([]*karpv1.NodeClaim, error) {
 	view, err := p.usable()
 	if err != nil {
@@ -233,12 +238,19 @@ func (p *Provider) usable() (azure.View, error) {
 		return azure.View{}, &DoubtError{"the last look at Azure failed: " + err.Error()}
 	}
 	if !view.Cluster.Writable() && !view.At.IsZero() {
-		return azure.View{}, &DoubtError{fmt.Sprintf("the cluster is %s (%s): its list of machines is not believed", view.Cluster.PowerState, view.Cluster.ProvisioningState)}
+		return azure.View{}, &DoubtError{
+			fmt.Sprintf(
+				"the cluster is %s (%s): its list of machines is not believed", view.Cluster.PowerState,
+				view.Cluster.ProvisioningState,
+			),
+		}
 	}
 	if !view.Fresh(p.Clock.Now(), p.MaxAge) {
 		p.Views.Invalidate("")
 		p.Engine.Wake()
-		return azure.View{}, &DoubtError{fmt.Sprintf("the view of Azure is older than %s or not complete; it is being renewed", p.MaxAge)}
+		return azure.View{}, &DoubtError{
+			fmt.Sprintf("the view of Azure is older than %s or not complete; it is being renewed", p.MaxAge),
+		}
 	}
 	if !p.Engine.Doubts().At.Equal(view.At) {
 		return azure.View{}, &DoubtError{"the view of Azure is new, and was not compared with the claims yet"}
@@ -253,14 +265,15 @@ func (p *Provider) asClaim(view *azure.View, agentPool *azure.Pool, providerID s
 	return out
 }
 
-// IsDrifted: a claim's pool key has all that its class shapes, and a changed class makes new pools; old nodes stay until their owner
-// replaces them.
+// IsDrifted: a claim's pool key has all that its class shapes, and a changed class makes new pools; old nodes stay
+// until their owner replaces them.
 func (p *Provider) IsDrifted(context.Context, *karpv1.NodeClaim) (corecloud.DriftReason, error) {
 	return "", nil
 }
 
-// RepairPolicies are the conditions of a Node that node repair acts on: a kubelet that stopped answering, or reports NotReady, for ten
-// minutes, as AKS's own auto-repair tolerates (https://learn.microsoft.com/azure/aks/node-auto-repair).
+// RepairPolicies are the conditions of a Node that node repair acts on: a kubelet that stopped answering, or reports
+// NotReady, for ten minutes, as AKS's own auto-repair tolerates
+// (https://learn.microsoft.com/azure/aks/node-auto-repair).
 func (p *Provider) RepairPolicies() []corecloud.RepairPolicy {
 	return []corecloud.RepairPolicy{
 		{ConditionType: corev1.NodeReady, ConditionStatus: corev1.ConditionFalse, TolerationDuration: 10 * time.Minute},

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package cloudprovider
 
 import (
@@ -71,20 +73,57 @@ const (
 
 func newFixture() *fixture {
 	clk := testclock.NewFakeClock(now)
-	f := &fixture{engine: &engine{waits: map[types.UID]pool.Wait{}, memory: offering.NewMemory(clk), doubts: pool.NewDoubts(now, nil)}, views: &views{view: azure.View{
-		Cluster: azure.Cluster{Location: "eastus", PowerState: "Running", ProvisioningState: "Succeeded"}, At: now, Oldest: now, Complete: true,
-		Pools: []azure.Pool{
-			{Name: "gaaaaaaaa0", State: "Succeeded", Size: size, Zones: []string{"2"}, Count: 1, Spot: true, MachinesAt: now,
-				Tags: map[string]string{azure.TagManagedBy: azure.ManagedByValue, azure.TagPoolKey: "aaaaaaaa"}, Machines: []azure.Machine{{Name: "m0", ProviderID: machine}}},
-			{Name: "nodepool1", State: "Succeeded", Machines: []azure.Machine{{Name: "system", ProviderID: "azure:///system"}}},
+	f := &fixture{
+		engine: &engine{waits: map[types.UID]pool.Wait{}, memory: offering.NewMemory(clk), doubts: pool.NewDoubts(now, nil)},
+		views: &views{view: azure.View{
+			Cluster: azure.Cluster{
+				Location:          "eastus",
+				PowerState:        "Running",
+				ProvisioningState: "Succeeded",
+			},
+			At:       now,
+			Oldest:   now,
+			Complete: true,
+			Pools: []azure.Pool{
+				{
+					Name:       "gaaaaaaaa0",
+					State:      "Succeeded",
+					Size:       size,
+					Zones:      []string{"2"},
+					Count:      1,
+					Spot:       true,
+					MachinesAt: now,
+					Tags: map[string]string{
+						azure.TagManagedBy: azure.ManagedByValue,
+						azure.TagPoolKey:   "aaaaaaaa",
+					},
+					Machines: []azure.Machine{{Name: "m0", ProviderID: machine}},
+				},
+				{Name: "nodepool1", State: "Succeeded", Machines: []azure.Machine{{Name: "system", ProviderID: "azure:///system"}}},
+			},
+		}},
+	}
+	f.Provider = New(
+		Options{
+			Engine:  f.engine,
+			Views:   f.views,
+			Clock:   clk,
+			MaxAge:  5 * time.Minute,
+			Catalog: catalog{{Name: size, GPUs: 1, VCPUs: 24, MemoryGiB: 220, Family: "fam"}},
 		},
-	}}}
-	f.Provider = New(Options{Engine: f.engine, Views: f.views, Clock: clk, MaxAge: 5 * time.Minute, Catalog: catalog{{Name: size, GPUs: 1, VCPUs: 24, MemoryGiB: 220, Family: "fam"}}})
+	)
 	return f
 }
 
 func claim(annotations map[string]string) *karpv1.NodeClaim {
-	c := &karpv1.NodeClaim{ObjectMeta: metav1.ObjectMeta{Name: "ws1", UID: "u1", CreationTimestamp: metav1.NewTime(now.Add(-time.Minute)), Annotations: annotations}}
+	c := &karpv1.NodeClaim{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:              "ws1",
+			UID:               "u1",
+			CreationTimestamp: metav1.NewTime(now.Add(-time.Minute)),
+			Annotations:       annotations,
+		},
+	}
 	c.Spec.NodeClassRef = &karpv1.NodeClassReference{Group: "kaito.sh", Kind: "KaitoNodeClass", Name: "default"}
 	c.Spec.Requirements = []karpv1.NodeSelectorRequirementWithMinValues{
 		{Key: "kaito.sh/machine-type", Operator: corev1.NodeSelectorOpIn, Values: []string{"gpu"}},
@@ -122,7 +161,9 @@ func TestAPendingCreateSaysWhatItWaitsForAndLetsTheClaimLive(t *testing.T) {
 
 func TestAVerdictStandsInTheConditionBeforeCoreMayDeleteTheClaim(t *testing.T) {
 	f := newFixture()
-	c := claim(map[string]string{pool.AnnotationFailure: `{"reason":"QuotaExceeded","message":"needs 24","class":"capacity"}`})
+	c := claim(
+		map[string]string{pool.AnnotationFailure: `{"reason":"QuotaExceeded","message":"needs 24","class":"capacity"}`},
+	)
 	_, err := f.Create(t.Context(), c)
 	assert.Equal(t, "QuotaExceeded", reasonOf(t, err), "first the reason")
 	c.StatusConditions().SetUnknownWithReason(karpv1.ConditionTypeLaunched, "QuotaExceeded", "needs 24")
@@ -132,7 +173,9 @@ func TestAVerdictStandsInTheConditionBeforeCoreMayDeleteTheClaim(t *testing.T) {
 
 func TestAVerdictThatIsNotAboutCapacityLeavesTheClaimToItsOwner(t *testing.T) {
 	f := newFixture()
-	c := claim(map[string]string{pool.AnnotationFailure: `{"reason":"InvalidRequest","message":"osDiskSizeGB","class":"terminal"}`})
+	c := claim(
+		map[string]string{pool.AnnotationFailure: `{"reason":"InvalidRequest","message":"osDiskSizeGB","class":"terminal"}`},
+	)
 	c.StatusConditions().SetUnknownWithReason(karpv1.ConditionTypeLaunched, "InvalidRequest", "osDiskSizeGB")
 	_, err := f.Create(t.Context(), c)
 	assert.Equal(t, "InvalidRequest", reasonOf(t, err))
@@ -145,8 +188,13 @@ func TestABoundClaimIsLaunchedWithTheLabelsThatCoreCannotKnow(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, machine, out.Status.ProviderID)
 		assert.Equal(t, map[string]string{
-			corev1.LabelInstanceTypeStable: size, corev1.LabelTopologyZone: "eastus-2", corev1.LabelTopologyRegion: "eastus",
-			karpv1.CapacityTypeLabelKey: "spot", corev1.LabelOSStable: "linux", corev1.LabelArchStable: "amd64", "kaito.sh/machine-type": "gpu",
+			corev1.LabelInstanceTypeStable: size,
+			corev1.LabelTopologyZone:       "eastus-2",
+			corev1.LabelTopologyRegion:     "eastus",
+			karpv1.CapacityTypeLabelKey:    "spot",
+			corev1.LabelOSStable:           "linux",
+			corev1.LabelArchStable:         "amd64",
+			"kaito.sh/machine-type":        "gpu",
 		}, out.Labels)
 		gpus := out.Status.Capacity["nvidia.com/gpu"]
 		assert.EqualValues(t, 1, gpus.Value())
@@ -203,7 +251,10 @@ func TestListAndGetFailOnAnyDoubtSinceCoreDeletesWhatTheyLack(t *testing.T) {
 
 func TestAnOfferingThatFailedIsUnavailableToCoreToo(t *testing.T) {
 	f := newFixture()
-	f.engine.memory.Fail(offering.Offering{Size: size, CapacityType: offering.Spot}, &azure.Error{Class: azure.ClassCapacity, Scope: azure.ScopeSize, RememberFor: time.Hour})
+	f.engine.memory.Fail(
+		offering.Offering{Size: size, CapacityType: offering.Spot},
+		&azure.Error{Class: azure.ClassCapacity, Scope: azure.ScopeSize, RememberFor: time.Hour},
+	)
 	its, err := f.GetInstanceTypes(t.Context(), nil)
 	require.NoError(t, err)
 	require.Len(t, its, 1)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package cloudprovider
 
 import (
@@ -21,7 +23,9 @@ func TestCoreKeepsClaimsOfMachinesThatMayRun(t *testing.T) {
 	c.DeletionTimestamp = &metav1.Time{Time: now.Add(-time.Second)}
 	require.True(t, corecloud.IsNodeClaimNotFoundError(f.Delete(t.Context(), c)), "nothing speaks for it")
 
-	f.engine.doubts = pool.NewDoubts(now, map[string]pool.Doubt{"gaaaaaaaa0": {Message: "the list is wrong", Machines: []string{unlisted}}})
+	f.engine.doubts = pool.NewDoubts(
+		now, map[string]pool.Doubt{"gaaaaaaaa0": {Message: "the list is wrong", Machines: []string{unlisted}}},
+	)
 	require.NoError(t, f.Delete(t.Context(), c), "core keeps the finalizer")
 	_, err := f.Get(t.Context(), unlisted)
 	require.ErrorContains(t, err, "the list is wrong")

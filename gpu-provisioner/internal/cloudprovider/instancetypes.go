@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package cloudprovider
 
 import (
@@ -11,7 +13,8 @@ import (
 	"kaito.sh/gpu-provisioner/internal/offering"
 )
 
-// GetInstanceTypes returns the catalogue's sizes with their regional offerings, those that lately failed marked unavailable.
+// GetInstanceTypes returns the catalogue's sizes with their regional offerings, those that lately failed marked
+// unavailable.
 func (p *Provider) GetInstanceTypes(context.Context, *karpv1.NodePool) ([]*corecloud.InstanceType, error) {
 	view, _ := p.Views.View()
 	var out []*corecloud.InstanceType
@@ -29,7 +32,9 @@ func (p *Provider) GetInstanceTypes(context.Context, *karpv1.NodePool) ([]*corec
 			Overhead: &corecloud.InstanceTypeOverhead{},
 		}
 		for _, capacityType := range []string{offering.OnDemand, offering.Spot} {
-			available := p.Engine.Memory().Unavailable(offering.Offering{Size: size.Name, Family: size.Family, CapacityType: capacityType}) == nil
+			available := p.Engine.Memory().
+				Unavailable(offering.Offering{Size: size.Name, Family: size.Family, CapacityType: capacityType}) ==
+				nil
 			it.Offerings = append(it.Offerings, &corecloud.Offering{
 				Requirements: scheduling.NewRequirements(
 					scheduling.NewRequirement(karpv1.CapacityTypeLabelKey, corev1.NodeSelectorOpIn, capacityType),

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package cloudprovider
 
 import (
@@ -8,8 +10,8 @@ import (
 	nodeclassv1alpha1 "kaito.sh/shared/api/nodeclass/v1alpha1"
 )
 
-// nodeClass is a KaitoNodeClass in the shape that core asks of node classes. The API module has no such methods, since it depends on
-// nothing but Kubernetes' own types.
+// nodeClass is a KaitoNodeClass in the shape that core asks of node classes. The API module has no such methods, since
+// it depends on nothing but Kubernetes' own types.
 type nodeClass struct {
 	nodeclassv1alpha1.KaitoNodeClass
 }

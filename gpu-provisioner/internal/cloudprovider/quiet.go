@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package cloudprovider
 
 import (
@@ -8,12 +10,12 @@ import (
 	"sigs.k8s.io/karpenter/pkg/events"
 )
 
-// missingTaint is how core logs, at the error level, that a Node joined without the taint karpenter.sh/unregistered. Agent pools
-// cannot have it: AKS refuses to remove a taint that the pool declares.
+// missingTaint is how core logs, at the error level, that a Node joined without the taint karpenter.sh/unregistered.
+// Agent pools cannot have it: AKS refuses to remove a taint that the pool declares.
 const missingTaint = "node claim registration error"
 
-// Quiet returns a logger that tells of what is no error at the debug level. Core can only be told "not yet" by an error, and its
-// controllers log errors as such.
+// Quiet returns a logger that tells of what is no error at the debug level. Core can only be told "not yet" by an
+// error, and its controllers log errors as such.
 func Quiet(l logr.Logger) logr.Logger {
 	return l.WithSink(&quiet{LogSink: l.GetSink()})
 }
@@ -40,9 +42,10 @@ func (q *quiet) WithName(name string) logr.LogSink {
 	return &quiet{LogSink: q.LogSink.WithName(name)}
 }
 
-// Events is where core tells of its events. It drops the one that goes with missingTaint, which is about every Node of every agent pool and which
-// nobody can act on. And it tells all of why a drain goes on: core takes all events of one Node with one reason for the same, so that "1 pods are
-// waiting to be evicted" would hide which pod's disruption budget it waits for.
+// Events is where core tells of its events. It drops the one that goes with missingTaint, which is about every Node of
+// every agent pool and which nobody can act on. And it tells all of why a drain goes on: core takes all events of one
+// Node with one reason for the same, so that "1 pods are waiting to be evicted" would hide which pod's disruption
+// budget it waits for.
 func Events(r events.Recorder) events.Recorder { return &coreEvents{Recorder: r} }
 
 type coreEvents struct{ events.Recorder }

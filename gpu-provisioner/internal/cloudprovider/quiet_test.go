@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package cloudprovider_test
 
 import (
@@ -19,9 +21,16 @@ func TestEachReasonWhyANodeIsNotDrainedIsToldOnce(t *testing.T) {
 	recorder := cloudprovider.Events(events.NewRecorder(told))
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node"}}
 	for range 3 {
-		recorder.Publish(terminatorevents.NodeFailedToDrain(node, errors.New("1 pods are waiting to be evicted")),
+		recorder.Publish(
+			terminatorevents.NodeFailedToDrain(node, errors.New("1 pods are waiting to be evicted")),
 			terminatorevents.NodeFailedToDrain(node, errors.New("evicting pod violates a PDB")),
-			events.Event{InvolvedObject: node, Type: corev1.EventTypeWarning, Reason: events.UnregisteredTaintMissing, Message: "no taint"})
+			events.Event{
+				InvolvedObject: node,
+				Type:           corev1.EventTypeWarning,
+				Reason:         events.UnregisteredTaintMissing,
+				Message:        "no taint",
+			},
+		)
 	}
 	close(told.Events)
 	var got []string

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package cloudprovider
 
 import (
@@ -17,7 +19,9 @@ func TestAMachineOfAPoolThatLostItsTagsIsNotGone(t *testing.T) {
 	c := claim(map[string]string{pool.AnnotationProviderID: machine})
 	c.Status.ProviderID = machine
 	c.DeletionTimestamp = &metav1.Time{Time: now.Add(-time.Hour)}
-	require.NoError(t, f.Delete(t.Context(), c), "NotFound would have core drop the finalizer, and the machine would run on")
+	require.NoError(
+		t, f.Delete(t.Context(), c), "NotFound would have core drop the finalizer, and the machine would run on",
+	)
 	_, err := f.Get(t.Context(), machine)
 	require.NoError(t, err)
 	all, err := f.List(t.Context())

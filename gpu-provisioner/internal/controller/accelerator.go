@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -41,7 +43,8 @@ type Accelerators struct {
 // SetupWithManager adds the controller and its metric.
 func (a *Accelerators) SetupWithManager(mgr ctrl.Manager, metrics prometheus.Registerer) error {
 	a.failed = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "gpu_provisioner_accelerator_not_ready_total", Help: "Nodes that were Ready but reported no GPUs within --gpu-ready-timeout.",
+		Name: "gpu_provisioner_accelerator_not_ready_total",
+		Help: "Nodes that were Ready but reported no GPUs within --gpu-ready-timeout.",
 	})
 	if err := metrics.Register(a.failed); err != nil {
 		return fmt.Errorf("registering a metric: %w", err)
@@ -53,8 +56,8 @@ func (a *Accelerators) SetupWithManager(mgr ctrl.Manager, metrics prometheus.Reg
 		Complete(reconcile.AsReconciler(mgr.GetClient(), a))
 }
 
-// Reconcile sets Initialized to False when the deadline has passed, which core then leaves alone, and takes that back when the GPUs come
-// up after all.
+// Reconcile sets Initialized to False when the deadline has passed, which core then leaves alone, and takes that back
+// when the GPUs come up after all.
 func (a *Accelerators) Reconcile(ctx context.Context, claim *karpv1.NodeClaim) (reconcile.Result, error) {
 	if !claim.DeletionTimestamp.IsZero() || a.asked(claim) == 0 {
 		return reconcile.Result{}, nil
@@ -77,7 +80,9 @@ func (a *Accelerators) Reconcile(ctx context.Context, claim *karpv1.NodeClaim) (
 		if !verdict {
 			return reconcile.Result{}, nil
 		}
-		conditions.SetUnknownWithReason(karpv1.ConditionTypeInitialized, "AwaitingReconciliation", "the GPUs came up after all")
+		conditions.SetUnknownWithReason(
+			karpv1.ConditionTypeInitialized, "AwaitingReconciliation", "the GPUs came up after all",
+		)
 	case verdict || ready.Status != corev1.ConditionTrue:
 		return reconcile.Result{}, nil // a Node that is not Ready is node repair's
 	default:
@@ -85,8 +90,10 @@ func (a *Accelerators) Reconcile(ctx context.Context, claim *karpv1.NodeClaim) (
 		if left > 0 {
 			return reconcile.Result{RequeueAfter: left}, nil
 		}
-		message := fmt.Sprintf("Node %s is Ready since %s and reports no %s, of %d asked for; check the device plugin's and the driver's pods on it",
-			node.Name, ready.LastTransitionTime.UTC().Format(time.RFC3339), offering.ResourceGPU, a.asked(claim))
+		message := fmt.Sprintf(
+			"Node %s is Ready since %s and reports no %s, of %d asked for; check the device plugin's and the driver's pods on it",
+			node.Name, ready.LastTransitionTime.UTC().Format(time.RFC3339), offering.ResourceGPU, a.asked(claim),
+		)
 		conditions.SetFalse(karpv1.ConditionTypeInitialized, ReasonAcceleratorNotReady, message)
 		a.failed.Inc()
 		a.Recorder.Event(claim, corev1.EventTypeWarning, ReasonAcceleratorNotReady, excerpt.Note(message))

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -30,16 +32,19 @@ import (
 	"kaito.sh/gpu-provisioner/internal/cloudprovider"
 )
 
-// Core's lifecycle adds and removes its finalizer on NodeClaims, labels them, and deletes those that do not launch or join.
+// Core's lifecycle adds and removes its finalizer on NodeClaims, labels them, and deletes those that do not launch or
+// join.
 // +kubebuilder:rbac:groups=karpenter.sh,resources=nodeclaims,verbs=list;watch;patch;delete
 // Core writes their progress.
 // +kubebuilder:rbac:groups=karpenter.sh,resources=nodeclaims/status,verbs=patch
-// The Node gets an owner reference to its claim with blockOwnerDeletion, which needs this where OwnerReferencesPermissionEnforcement is on.
+// The Node gets an owner reference to its claim with blockOwnerDeletion, which needs this where
+// OwnerReferencesPermissionEnforcement is on.
 // +kubebuilder:rbac:groups=karpenter.sh,resources=nodeclaims/finalizers,verbs=update
 // Core counts a claim's registration into its NodePool, where the claim carries that label.
 // +kubebuilder:rbac:groups=karpenter.sh,resources=nodepools,verbs=list;watch
 // +kubebuilder:rbac:groups=karpenter.sh,resources=nodepools/status,verbs=patch
-// Registration puts labels, taints, annotations and the finalizer on the claim's Node; termination taints, drains and deletes it.
+// Registration puts labels, taints, annotations and the finalizer on the claim's Node; termination taints, drains and
+// deletes it.
 // +kubebuilder:rbac:groups="",resources=nodes,verbs=list;watch;patch;delete
 // The drain finds the Node's pods and, past their grace, deletes them.
 // +kubebuilder:rbac:groups="",resources=pods,verbs=list;watch;delete
@@ -51,8 +56,8 @@ import (
 // What happens is told as events on the claim, the Machine and the Node.
 // +kubebuilder:rbac:groups="",resources=events,verbs=create;patch
 
-// CoreOptions are Karpenter's options, which its controllers take from the context. Leader election, ports and logs are the
-// manager's; only what the composed controllers read is set.
+// CoreOptions are Karpenter's options, which its controllers take from the context. Leader election, ports and logs are
+// the manager's; only what the composed controllers read is set.
 func CoreOptions() *options.Options {
 	o := &options.Options{
 		CPURequests:       1000, // scales the composed controllers' concurrency
@@ -75,19 +80,29 @@ func Index(ctx context.Context, mgr ctrl.Manager) error {
 	}{
 		{&corev1.Pod{}, "spec.nodeName", func(o client.Object) string { return o.(*corev1.Pod).Spec.NodeName }},
 		{&corev1.Node{}, "spec.providerID", func(o client.Object) string { return o.(*corev1.Node).Spec.ProviderID }},
-		{&storagev1.VolumeAttachment{}, "spec.nodeName", func(o client.Object) string { return o.(*storagev1.VolumeAttachment).Spec.NodeName }},
-		{&karpv1.NodeClaim{}, "status.providerID", func(o client.Object) string { return o.(*karpv1.NodeClaim).Status.ProviderID }},
+		{
+			&storagev1.VolumeAttachment{},
+			"spec.nodeName",
+			func(o client.Object) string { return o.(*storagev1.VolumeAttachment).Spec.NodeName },
+		},
+		{
+			&karpv1.NodeClaim{},
+			"status.providerID",
+			func(o client.Object) string { return o.(*karpv1.NodeClaim).Status.ProviderID },
+		},
 	}
 	for _, f := range fields {
-		if err := index.IndexField(ctx, f.object, f.field, func(o client.Object) []string { return []string{f.value(o)} }); err != nil {
+		if err := index.IndexField(
+			ctx, f.object, f.field, func(o client.Object) []string { return []string{f.value(o)} },
+		); err != nil {
 			return fmt.Errorf("indexing %T by %s: %w", f.object, f.field, err)
 		}
 	}
 	return nil
 }
 
-// SetLaunchTimeout sets how long core lets a claim wait for its machine. Core has it as a package variable, from a claim's creation;
-// its five minutes are less than an agent pool of GPU machines takes.
+// SetLaunchTimeout sets how long core lets a claim wait for its machine. Core has it as a package variable, from a
+// claim's creation; its five minutes are less than an agent pool of GPU machines takes.
 func SetLaunchTimeout(d time.Duration) { lifecycle.LaunchTimeout = d }
 
 // withCoreOptions is the manager that core's controllers are added to: their context carries core's options.
@@ -130,13 +145,16 @@ type registerer interface {
 	Register(context.Context, manager.Manager) error
 }
 
-// AddCore composes the controllers of Karpenter's core that handle NodeClaims, one by one; none of those that create NodeClaims.
+// AddCore composes the controllers of Karpenter's core that handle NodeClaims, one by one; none of those that create
+// NodeClaims.
 func AddCore(ctx context.Context, mgr ctrl.Manager, provider corecloud.CloudProvider, clk clock.Clock) error {
 	o := CoreOptions()
 	ctx = o.ToContext(ctx)
 	mgr = withCoreOptions{Manager: mgr, options: o}
 	c := mgr.GetClient()
-	recorder := cloudprovider.Events(events.NewRecorder(mgr.GetEventRecorderFor("karpenter"))) //nolint:staticcheck // core takes the older recorder
+	recorder := cloudprovider.Events(
+		events.NewRecorder(mgr.GetEventRecorderFor("karpenter")),
+	) //nolint:staticcheck // core takes the older recorder
 	evictions := terminator.NewQueue(c, recorder)
 	controllers := []registerer{
 		evictions,

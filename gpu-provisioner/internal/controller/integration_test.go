@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -84,7 +86,9 @@ func startOperator(t *testing.T) *operator {
 		cancel()
 		assert.NoError(t, <-done)
 	})
-	require.NoError(t, direct.Create(t.Context(), &nodeclassv1alpha1.KaitoNodeClass{ObjectMeta: metav1.ObjectMeta{Name: "default"}}))
+	require.NoError(
+		t, direct.Create(t.Context(), &nodeclassv1alpha1.KaitoNodeClass{ObjectMeta: metav1.ObjectMeta{Name: "default"}}),
+	)
 	return o
 }
 
@@ -93,20 +97,33 @@ func (o *operator) add(mgr ctrl.Manager) {
 	require.NoError(t, Index(t.Context(), mgr))
 	cache := azure.NewCache(o.azure, clk)
 	records := func(name string) pool.Records {
-		return pool.Records{Reader: mgr.GetAPIReader(), Writer: mgr.GetClient(), Namespace: metav1.NamespaceDefault, Name: name}
+		return pool.Records{
+			Reader:    mgr.GetAPIReader(),
+			Writer:    mgr.GetClient(),
+			Namespace: metav1.NamespaceDefault,
+			Name:      name,
+		}
 	}
 	recorder := mgr.GetEventRecorderFor("test") //nolint:staticcheck // as core's
 	engine := pool.NewEngine(pool.Options{
-		Client: mgr.GetClient(), Operations: records(pool.OperationsConfigMap), Offerings: records(pool.OfferingsConfigMap), Azure: o.azure,
-		Cache: cache, Preflight: quota.NewPreflight(o.azure, clk), Recorder: recorder, Clock: clk, Metrics: pool.NewMetrics(prometheus.NewRegistry()),
+		Client:     mgr.GetClient(),
+		Operations: records(pool.OperationsConfigMap),
+		Offerings:  records(pool.OfferingsConfigMap),
+		Azure:      o.azure,
+		Cache:      cache,
+		Preflight:  quota.NewPreflight(o.azure, clk),
+		Recorder:   recorder,
+		Clock:      clk,
+		Metrics:    pool.NewMetrics(prometheus.NewRegistry()),
 		Settings: pool.Settings{
 			Gather: 2 * time.Second, Patience: time.Minute, Grace: 2 * time.Second, OperationTimeout: time.Minute,
 			JoinTimeout: time.Minute, MaxPools: 100,
 		},
-		Intervals: pool.Intervals{Active: time.Second, Idle: 5 * time.Second}, MaxPerPool: 10,
-		Manages: func(c *karpv1.NodeClaim) bool { return c.Spec.NodeClassRef.Kind == "KaitoNodeClass" },
-		ClassOf: pool.Classes{Client: mgr.GetClient()}.Of,
-		SizeOf:  func(string) (pool.Size, bool) { return pool.Size{VCPUs: 24, Family: "famA"}, true },
+		Intervals:  pool.Intervals{Active: time.Second, Idle: 5 * time.Second},
+		MaxPerPool: 10,
+		Manages:    func(c *karpv1.NodeClaim) bool { return c.Spec.NodeClassRef.Kind == "KaitoNodeClass" },
+		ClassOf:    pool.Classes{Client: mgr.GetClient()}.Of,
+		SizeOf:     func(string) (pool.Size, bool) { return pool.Size{VCPUs: 24, Family: "famA"}, true },
 	})
 	provider := cloudprovider.New(cloudprovider.Options{
 		Engine: engine, Views: cache, Catalog: sizes{}, Clock: clk, MaxAge: time.Minute,
@@ -114,8 +131,18 @@ func (o *operator) add(mgr ctrl.Manager) {
 	require.NoError(t, AddCore(t.Context(), mgr, provider, clk))
 	require.NoError(t, (&Pools{Engine: engine, Provider: provider}).SetupWithManager(mgr))
 	require.NoError(t, (&NodeClasses{Client: mgr.GetClient()}).SetupWithManager(mgr))
-	require.NoError(t, (&Accelerators{Client: mgr.GetClient(), Provider: provider, Clock: clk, Recorder: recorder, Timeout: 3 * time.Second}).SetupWithManager(mgr, prometheus.NewRegistry()))
-	require.NoError(t, (&machine.Reconciler{Client: mgr.GetClient(), Clock: clk, Recorder: recorder, NodeClass: "default"}).SetupWithManager(mgr))
+	require.NoError(
+		t,
+		(&Accelerators{Client: mgr.GetClient(), Provider: provider, Clock: clk, Recorder: recorder, Timeout: 3 * time.Second}).SetupWithManager(
+			mgr, prometheus.NewRegistry(),
+		),
+	)
+	require.NoError(
+		t,
+		(&machine.Reconciler{Client: mgr.GetClient(), Clock: clk, Recorder: recorder, NodeClass: "default"}).SetupWithManager(
+			mgr,
+		),
+	)
 }
 
 type sizes struct{}
@@ -131,13 +158,23 @@ func nodeName(pool string, m azure.Machine) string { return "aks-" + pool + "-" 
 // joins makes the machine's Node, Ready and with its GPU.
 func (o *operator) joins(pool string, m azure.Machine) {
 	ctx := context.WithoutCancel(o.t.Context())
-	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: nodeName(pool, m)}, Spec: corev1.NodeSpec{ProviderID: m.ProviderID}}
+	node := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: nodeName(pool, m)},
+		Spec:       corev1.NodeSpec{ProviderID: m.ProviderID},
+	}
 	assert.NoError(o.t, o.client.Create(ctx, node))
 	// No controller manager runs that would take away the taint with which the API server admits every node.
-	assert.NoError(o.t, o.client.Patch(ctx, node, client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"taints":null}}`))))
+	assert.NoError(
+		o.t,
+		o.client.Patch(ctx, node, client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"taints":null}}`))),
+	)
 	for {
 		assert.NoError(o.t, o.client.Get(ctx, client.ObjectKeyFromObject(node), node))
-		resources := corev1.ResourceList{"nvidia.com/gpu": resource.MustParse("1"), corev1.ResourceEphemeralStorage: resource.MustParse("100Gi"), corev1.ResourceCPU: resource.MustParse("24")}
+		resources := corev1.ResourceList{
+			"nvidia.com/gpu":                resource.MustParse("1"),
+			corev1.ResourceEphemeralStorage: resource.MustParse("100Gi"),
+			corev1.ResourceCPU:              resource.MustParse("24"),
+		}
 		node.Status = corev1.NodeStatus{Capacity: resources, Allocatable: resources, Conditions: []corev1.NodeCondition{
 			{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()},
 		}}
@@ -152,7 +189,8 @@ func (o *operator) joins(pool string, m azure.Machine) {
 func (o *operator) leaves(pool string, m azure.Machine) {
 	ctx := context.WithoutCancel(o.t.Context())
 	patch := []byte(`{"status":{"conditions":[{"type":"Ready","status":"Unknown"}]}}`)
-	err := o.client.Status().Patch(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: nodeName(pool, m)}}, client.RawPatch("application/strategic-merge-patch+json", patch))
+	err := o.client.Status().
+		Patch(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: nodeName(pool, m)}}, client.RawPatch("application/strategic-merge-patch+json", patch))
 	assert.NoError(o.t, client.IgnoreNotFound(err))
 }
 
@@ -162,14 +200,27 @@ func (o *operator) ask(names ...string) {
 			return corev1.NodeSelectorRequirement{Key: key, Operator: corev1.NodeSelectorOpIn, Values: values}
 		}
 		require.NoError(o.t, o.client.Create(o.t.Context(), &karpenterv1alpha5.Machine{
-			ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"kaito.sh/workspace": name, karpenterv1alpha5.LabelProvisionerName: "default"}},
+			ObjectMeta: metav1.ObjectMeta{
+				Name:   name,
+				Labels: map[string]string{"kaito.sh/workspace": name, karpenterv1alpha5.LabelProvisionerName: "default"},
+			},
 			Spec: karpenterv1alpha5.MachineSpec{
 				Taints: []corev1.Taint{{Key: "sku", Value: "gpu", Effect: corev1.TaintEffectNoSchedule}},
 				Requirements: []corev1.NodeSelectorRequirement{
-					in(corev1.LabelInstanceTypeStable, a100), in(karpv1.CapacityTypeLabelKey, "on-demand"), in(corev1.LabelOSStable, "linux"),
-					in(corev1.LabelArchStable, "amd64"), in("kaito.sh/machine-type", "gpu"),
+					in(
+						corev1.LabelInstanceTypeStable, a100,
+					),
+					in(karpv1.CapacityTypeLabelKey, "on-demand"),
+					in(corev1.LabelOSStable, "linux"),
+					in(corev1.LabelArchStable, "amd64"),
+					in("kaito.sh/machine-type", "gpu"),
 				},
-				Resources: karpenterv1alpha5.ResourceRequirements{Requests: corev1.ResourceList{"nvidia.com/gpu": resource.MustParse("1"), corev1.ResourceEphemeralStorage: resource.MustParse("60Gi")}},
+				Resources: karpenterv1alpha5.ResourceRequirements{
+					Requests: corev1.ResourceList{
+						"nvidia.com/gpu":                resource.MustParse("1"),
+						corev1.ResourceEphemeralStorage: resource.MustParse("60Gi"),
+					},
+				},
 			},
 		}))
 	}
@@ -194,7 +245,9 @@ func (o *operator) condition(name, conditionType string) karpenterv1alpha5.Condi
 
 func (o *operator) delete(names ...string) {
 	for _, name := range names {
-		require.NoError(o.t, o.client.Delete(o.t.Context(), &karpenterv1alpha5.Machine{ObjectMeta: metav1.ObjectMeta{Name: name}}))
+		require.NoError(
+			o.t, o.client.Delete(o.t.Context(), &karpenterv1alpha5.Machine{ObjectMeta: metav1.ObjectMeta{Name: name}}),
+		)
 	}
 }
 
@@ -212,7 +265,10 @@ func TestMachinesBecomeNodesOfOnePoolAndGoAway(t *testing.T) {
 	o.azure.SetUsages(azure.Usage{Name: "famA", Limit: 80})
 	o.ask("ws1", "ws2", "ws3")
 	for _, name := range []string{"ws1", "ws2", "ws3"} {
-		o.eventually(name+" is Ready", func() bool { return o.condition(name, karpenterv1alpha5.ConditionReady).Status == corev1.ConditionTrue })
+		o.eventually(
+			name+" is Ready",
+			func() bool { return o.condition(name, karpenterv1alpha5.ConditionReady).Status == corev1.ConditionTrue },
+		)
 	}
 	o.azure.SetUsages(azure.Usage{Name: "famA", Current: 72, Limit: 80}) // as Azure would count them
 	require.Len(t, o.azure.Names(), 1)
@@ -234,7 +290,10 @@ func TestMachinesBecomeNodesOfOnePoolAndGoAway(t *testing.T) {
 
 	o.delete("ws2")
 	o.eventually("ws2 is gone", func() bool { return o.machine("ws2") == nil })
-	assert.True(t, apierrors.IsNotFound(o.client.Get(t.Context(), client.ObjectKey{Name: m.Status.NodeName}, &corev1.Node{})), "with its Node")
+	assert.True(
+		t, apierrors.IsNotFound(o.client.Get(t.Context(), client.ObjectKey{Name: m.Status.NodeName}, &corev1.Node{})),
+		"with its Node",
+	)
 	calls := o.azure.Calls()
 	assert.True(t, strings.HasPrefix(calls[len(calls)-1], "deleteMachines "+shared), "by name: %v", calls)
 	for _, name := range []string{"ws1", "ws3"} {
@@ -244,12 +303,16 @@ func TestMachinesBecomeNodesOfOnePoolAndGoAway(t *testing.T) {
 	o.ask("poor")
 	o.eventually("the quota's numbers stand on the Machine", func() bool {
 		c := o.condition("poor", karpenterv1alpha5.ConditionMachineLaunched)
-		return c.Status == corev1.ConditionFalse && c.Reason == azure.ReasonQuotaExceeded && strings.Contains(c.Message, "has 8 of 80 left")
+		return c.Status == corev1.ConditionFalse && c.Reason == azure.ReasonQuotaExceeded &&
+			strings.Contains(c.Message, "has 8 of 80 left")
 	})
 	o.eventually("core deletes the NodeClaim", func() bool {
 		return apierrors.IsNotFound(o.client.Get(t.Context(), client.ObjectKey{Name: "poor"}, &karpv1.NodeClaim{}))
 	})
-	assert.Equal(t, azure.ReasonQuotaExceeded, o.condition("poor", karpenterv1alpha5.ConditionMachineLaunched).Reason, "the evidence survives")
+	assert.Equal(
+		t, azure.ReasonQuotaExceeded, o.condition("poor", karpenterv1alpha5.ConditionMachineLaunched).Reason,
+		"the evidence survives",
+	)
 	assert.NotContains(t, fmt.Sprint(o.azure.Calls()), "resize", "Azure was not asked")
 
 	o.delete("ws1", "ws3", "poor")
@@ -276,13 +339,18 @@ func TestAClaimThatAsksForStorageAsKAITODoesIsHonoured(t *testing.T) {
 	claim.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("300Gi")}
 	require.NoError(t, o.client.Create(t.Context(), claim))
 	o.eventually("the claim is Ready", func() bool {
-		return o.client.Get(t.Context(), client.ObjectKeyFromObject(claim), claim) == nil && claim.StatusConditions().IsTrue("Ready")
+		return o.client.Get(t.Context(), client.ObjectKeyFromObject(claim), claim) == nil &&
+			claim.StatusConditions().IsTrue("Ready")
 	})
 	require.Len(t, o.azure.Names(), 1)
 	assert.EqualValues(t, 300, o.azure.Spec(o.azure.Names()[0]).OSDiskSizeGiB, "its machine has the disk")
-	assert.Equal(t, resource.MustParse("300Gi"), claim.Spec.Resources.Requests[corev1.ResourceStorage], "and the claim is as it was written")
+	assert.Equal(
+		t, resource.MustParse("300Gi"), claim.Spec.Resources.Requests[corev1.ResourceStorage],
+		"and the claim is as it was written",
+	)
 	require.NoError(t, o.client.Delete(t.Context(), claim))
 	o.eventually("all is gone", func() bool {
-		return apierrors.IsNotFound(o.client.Get(t.Context(), client.ObjectKeyFromObject(claim), claim)) && len(o.azure.Names()) == 0
+		return apierrors.IsNotFound(o.client.Get(t.Context(), client.ObjectKeyFromObject(claim), claim)) &&
+			len(o.azure.Names()) == 0
 	})
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -15,8 +17,8 @@ import (
 // The class that claims name when they name none is made when it is missing; what a user makes of it stays.
 // +kubebuilder:rbac:groups=kaito.sh,resources=kaitonodeclasses,verbs=create
 
-// DefaultNodeClass makes the class of a name when the operator starts and there is none: `kubectl apply -k` of a CRD and
-// an object of it fails the first time, so the class does not come with the manifests.
+// DefaultNodeClass makes the class of a name when the operator starts and there is none: `kubectl apply -k` of a CRD
+// and an object of it fails the first time, so the class does not come with the manifests.
 type DefaultNodeClass struct {
 	Client client.Client
 	Name   string

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -31,14 +33,19 @@ func TestANodeClassSaysWhetherItCanBeUsedAndClaimsOfOneThatCannotAreNotLaunched(
 		t.Run(name, func(t *testing.T) {
 			scheme := runtime.NewScheme()
 			require.NoError(t, nodeclassv1alpha1.AddToScheme(scheme))
-			class := &nodeclassv1alpha1.KaitoNodeClass{ObjectMeta: metav1.ObjectMeta{Name: "default", Generation: 3}, Spec: tc.spec}
+			class := &nodeclassv1alpha1.KaitoNodeClass{
+				ObjectMeta: metav1.ObjectMeta{Name: "default", Generation: 3},
+				Spec:       tc.spec,
+			}
 			c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(class).WithStatusSubresource(class).Build()
 			claim := &karpv1.NodeClaim{Spec: karpv1.NodeClaimSpec{NodeClassRef: &karpv1.NodeClassReference{Name: "default"}}}
 			_, err := pool.Classes{Client: c}.Of(t.Context(), claim)
 			var notReady *pool.ClassError
 			require.ErrorAs(t, err, &notReady, "before anybody has looked at it")
 
-			_, err = (&NodeClasses{Client: c}).Reconcile(t.Context(), reconcile.Request{NamespacedName: client.ObjectKeyFromObject(class)})
+			_, err = (&NodeClasses{Client: c}).Reconcile(
+				t.Context(), reconcile.Request{NamespacedName: client.ObjectKeyFromObject(class)},
+			)
 			require.NoError(t, err)
 			require.NoError(t, c.Get(t.Context(), client.ObjectKeyFromObject(class), class))
 			ready := conditions.Get(class, conditions.Ready)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -21,9 +23,13 @@ func TestEveryPhaseOfAClaimIsMeasuredOnce(t *testing.T) {
 	start := time.Unix(1_000_000, 0)
 	clk := testclock.NewFakeClock(start)
 	scheme := runtime.NewScheme()
-	scheme.AddKnownTypes(schema.GroupVersion{Group: "karpenter.sh", Version: "v1"}, &karpv1.NodeClaim{}, &karpv1.NodeClaimList{})
+	scheme.AddKnownTypes(
+		schema.GroupVersion{Group: "karpenter.sh", Version: "v1"}, &karpv1.NodeClaim{}, &karpv1.NodeClaimList{},
+	)
 	at := func(after time.Duration) metav1.Time { return metav1.NewTime(start.Add(after)) }
-	claim := &karpv1.NodeClaim{ObjectMeta: metav1.ObjectMeta{Name: "c", CreationTimestamp: at(0), Finalizers: []string{"x/y"}}}
+	claim := &karpv1.NodeClaim{
+		ObjectMeta: metav1.ObjectMeta{Name: "c", CreationTimestamp: at(0), Finalizers: []string{"x/y"}},
+	}
 	old := claim.DeepCopy()
 	old.Name, old.CreationTimestamp = "old", at(-time.Hour)
 	reach := func(c *karpv1.NodeClaim, condition string, when time.Duration) {
@@ -37,7 +43,13 @@ func TestEveryPhaseOfAClaimIsMeasuredOnce(t *testing.T) {
 	reach(old, karpv1.ConditionTypeLaunched, -time.Minute)
 	c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(claim, old).WithStatusSubresource(claim).Build()
 	registry := prometheus.NewRegistry()
-	p := &Phases{Client: c, Clock: clk, started: start, seen: map[string]*life{}, took: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "took"}, []string{"phase"})}
+	p := &Phases{
+		Client:  c,
+		Clock:   clk,
+		started: start,
+		seen:    map[string]*life{},
+		took:    prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "took"}, []string{"phase"}),
+	}
 	registry.MustRegister(p.took)
 	look := func(name string) {
 		for range 2 { // the second time changes nothing

@@ -1,4 +1,7 @@
-// Package controller holds the operator's own controllers; those of Karpenter's core are composed next to them, in core.go.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package controller holds the operator's own controllers; those of Karpenter's core are composed next to them, in
+// core.go.
 package controller
 
 import (
@@ -27,7 +30,8 @@ import (
 // The engine's memory across restarts: resume tokens of operations, and offerings that failed, in its own namespace.
 // +kubebuilder:rbac:groups="",namespace=system,resources=configmaps,verbs=get;create;update
 
-// Pools runs the engine's passes: whenever a claim or a node class changes, when somebody wakes it, and when something is due.
+// Pools runs the engine's passes: whenever a claim or a node class changes, when somebody wakes it, and when something
+// is due.
 type Pools struct {
 	Engine   *pool.Engine
 	Provider corecloud.CloudProvider
@@ -48,7 +52,9 @@ func (p *Pools) SetupWithManager(mgr ctrl.Manager) error {
 		WatchesRawSource(source.Func(p.woken)).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: 1,
-			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](time.Second, 30*time.Second),
+			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](
+				time.Second, 30*time.Second,
+			),
 		}).
 		Complete(p)
 }

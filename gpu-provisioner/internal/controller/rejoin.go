@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -23,19 +25,24 @@ import (
 // +kubebuilder:rbac:groups=karpenter.sh,resources=nodeclaims,verbs=list;watch
 // +kubebuilder:rbac:groups=karpenter.sh,resources=nodeclaims/finalizers,verbs=update
 
-// Rejoins gives a Node that registered again what core put on it the first time: labels, annotations, taints, owner and finalizer. Core
-// does so once in a claim's life; but a Node object is another one when somebody deleted it behind everybody's back, or when a stopped
-// cluster starts, and without the claim's labels no pod of its Workspace finds it.
+// Rejoins gives a Node that registered again what core put on it the first time: labels, annotations, taints, owner and
+// finalizer. Core does so once in a claim's life; but a Node object is another one when somebody deleted it behind
+// everybody's back, or when a stopped cluster starts, and without the claim's labels no pod of its Workspace finds it.
 type Rejoins struct{ Client client.Client }
 
 // SetupWithManager adds the controller.
 func (r *Rejoins) SetupWithManager(mgr ctrl.Manager) error {
-	return ctrl.NewControllerManagedBy(mgr).Named("rejoin").For(&corev1.Node{}).Complete(reconcile.AsReconciler(mgr.GetClient(), r))
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("rejoin").
+		For(&corev1.Node{}).
+		Complete(reconcile.AsReconciler(mgr.GetClient(), r))
 }
 
-// Reconcile looks at Nodes that core has not registered, of claims that it has. A Node that it has costs a look at a label.
+// Reconcile looks at Nodes that core has not registered, of claims that it has. A Node that it has costs a look at a
+// label.
 func (r *Rejoins) Reconcile(ctx context.Context, node *corev1.Node) (reconcile.Result, error) {
-	if node.Labels[karpv1.NodeRegisteredLabelKey] == "true" || !node.DeletionTimestamp.IsZero() || node.Spec.ProviderID == "" {
+	if node.Labels[karpv1.NodeRegisteredLabelKey] == "true" || !node.DeletionTimestamp.IsZero() ||
+		node.Spec.ProviderID == "" {
 		return reconcile.Result{}, nil
 	}
 	claim, err := nodeutils.NodeClaimForNode(ctx, r.Client, node)

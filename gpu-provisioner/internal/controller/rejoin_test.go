@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -33,7 +35,9 @@ func TestOnlyANodeThatRegistersAgainGetsWhatItHad(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			claim := &karpv1.NodeClaim{ObjectMeta: metav1.ObjectMeta{Name: "ws1", UID: "u1", Labels: map[string]string{"kaito.sh/workspace": "ws"}}}
+			claim := &karpv1.NodeClaim{
+				ObjectMeta: metav1.ObjectMeta{Name: "ws1", UID: "u1", Labels: map[string]string{"kaito.sh/workspace": "ws"}},
+			}
 			claim.Spec.Taints = []corev1.Taint{gpu}
 			claim.Status.ProviderID = id
 			claim.StatusConditions().SetTrue(karpv1.ConditionTypeRegistered)
@@ -51,7 +55,8 @@ func TestOnlyANodeThatRegistersAgainGetsWhatItHad(t *testing.T) {
 			scheme.AddKnownTypes(v1, &karpv1.NodeClaim{}, &karpv1.NodeClaimList{})
 			metav1.AddToGroupVersion(scheme, v1)
 			c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(claim, node).WithStatusSubresource(claim).
-				WithIndex(&karpv1.NodeClaim{}, "status.providerID", func(o client.Object) []string { return []string{o.(*karpv1.NodeClaim).Status.ProviderID} }).Build()
+				WithIndex(&karpv1.NodeClaim{}, "status.providerID", func(o client.Object) []string { return []string{o.(*karpv1.NodeClaim).Status.ProviderID} }).
+				Build()
 			require.NoError(t, c.Get(t.Context(), client.ObjectKeyFromObject(node), node))
 			before := node.DeepCopy()
 			_, err := (&Rejoins{Client: c}).Reconcile(t.Context(), node)
@@ -62,7 +67,15 @@ func TestOnlyANodeThatRegistersAgainGetsWhatItHad(t *testing.T) {
 				assert.Equal(t, before, after)
 				return
 			}
-			assert.Equal(t, map[string]string{"kaito.sh/workspace": "ws", karpv1.NodeRegisteredLabelKey: "true", karpv1.NodeInitializedLabelKey: "true"}, after.Labels)
+			assert.Equal(
+				t,
+				map[string]string{
+					"kaito.sh/workspace":           "ws",
+					karpv1.NodeRegisteredLabelKey:  "true",
+					karpv1.NodeInitializedLabelKey: "true",
+				},
+				after.Labels,
+			)
 			assert.Equal(t, []corev1.Taint{gpu}, after.Spec.Taints)
 			assert.Equal(t, []string{karpv1.TerminationFinalizer}, after.Finalizers)
 			require.Len(t, after.OwnerReferences, 1)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -9,12 +11,15 @@ import (
 	"kaito.sh/gpu-provisioner/internal/offering"
 )
 
-// diskClient shows core a claim's disk under the name that a Node reports: core holds a claim to be initialized when its Node reports all
-// that the claim asks for, and KAITO's claims ask for `storage`. The stored claim, whose spec is immutable, stays as it is: what core
-// writes are differences from what it was shown, and the disk never differs. See docs/adr/0005-storage-requests.md.
+// diskClient shows core a claim's disk under the name that a Node reports: core holds a claim to be initialized when
+// its Node reports all that the claim asks for, and KAITO's claims ask for `storage`. The stored claim, whose spec is
+// immutable, stays as it is: what core writes are differences from what it was shown, and the disk never differs. See
+// docs/adr/0005-storage-requests.md.
 type diskClient struct{ client.Client }
 
-func (c diskClient) Get(ctx context.Context, key client.ObjectKey, object client.Object, opts ...client.GetOption) error {
+func (c diskClient) Get(
+	ctx context.Context, key client.ObjectKey, object client.Object, opts ...client.GetOption,
+) error {
 	err := c.Client.Get(ctx, key, object, opts...)
 	showDisk(object)
 	return err
@@ -31,7 +36,9 @@ func (c diskClient) List(ctx context.Context, list client.ObjectList, opts ...cl
 }
 
 // Patch reads the answer into the object, with the stored spec.
-func (c diskClient) Patch(ctx context.Context, object client.Object, patch client.Patch, opts ...client.PatchOption) error {
+func (c diskClient) Patch(
+	ctx context.Context, object client.Object, patch client.Patch, opts ...client.PatchOption,
+) error {
 	err := c.Client.Patch(ctx, object, patch, opts...)
 	showDisk(object)
 	return err
@@ -41,7 +48,9 @@ func (c diskClient) Status() client.SubResourceWriter { return diskStatus{c.Clie
 
 type diskStatus struct{ client.SubResourceWriter }
 
-func (c diskStatus) Patch(ctx context.Context, object client.Object, patch client.Patch, opts ...client.SubResourcePatchOption) error {
+func (c diskStatus) Patch(
+	ctx context.Context, object client.Object, patch client.Patch, opts ...client.SubResourcePatchOption,
+) error {
 	err := c.SubResourceWriter.Patch(ctx, object, patch, opts...)
 	showDisk(object)
 	return err

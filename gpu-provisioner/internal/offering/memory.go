@@ -1,5 +1,7 @@
-// Package offering remembers which offerings (size × zone × capacity type) Azure could not give, for as long as the table of errors
-// says, for every claim.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package offering remembers which offerings (size × zone × capacity type) Azure could not give, for as long as the
+// table of errors says, for every claim.
 package offering
 
 import (
@@ -30,8 +32,8 @@ type Offering struct {
 	CapacityType string
 }
 
-// Entry is one thing remembered. Size, Family, Zone and CapacityType are those of the offering that failed, as far as its scope
-// goes: "" stands for all.
+// Entry is one thing remembered. Size, Family, Zone and CapacityType are those of the offering that failed, as far as
+// its scope goes: "" stands for all.
 type Entry struct {
 	Scope        azure.Scope `json:"scope"`
 	Size         string      `json:"size,omitempty"`
@@ -75,7 +77,15 @@ func (m *Memory) Fail(o Offering, err *azure.Error) (Entry, bool) {
 	if d == 0 {
 		return Entry{}, false
 	}
-	e := Entry{Scope: err.Scope, CapacityType: o.CapacityType, Reason: err.Reason, Message: err.Error(), Remedy: err.Remedy, Since: m.clock.Now(), Until: m.clock.Now().Add(d)}
+	e := Entry{
+		Scope:        err.Scope,
+		CapacityType: o.CapacityType,
+		Reason:       err.Reason,
+		Message:      err.Error(),
+		Remedy:       err.Remedy,
+		Since:        m.clock.Now(),
+		Until:        m.clock.Now().Add(d),
+	}
 	switch err.Scope {
 	case azure.ScopeSpot, azure.ScopeRegion:
 	case azure.ScopeFamily:
@@ -106,7 +116,14 @@ func (m *Memory) Unavailable(o Offering) *azure.Error {
 		Entry{Scope: azure.ScopeSpot, CapacityType: o.CapacityType}.key(),
 	} {
 		if e, ok := m.entries[key]; ok && m.clock.Now().Before(e.Until) {
-			return &azure.Error{Reason: e.Reason, Class: azure.ClassCapacity, Scope: e.Scope, Message: e.Message, Remedy: e.Remedy, RememberFor: e.Until.Sub(m.clock.Now())}
+			return &azure.Error{
+				Reason:      e.Reason,
+				Class:       azure.ClassCapacity,
+				Scope:       e.Scope,
+				Message:     e.Message,
+				Remedy:      e.Remedy,
+				RememberFor: e.Until.Sub(m.clock.Now()),
+			}
 		}
 	}
 	return nil
@@ -159,7 +176,9 @@ func (e Entry) key() string {
 	case azure.ScopeSize:
 		return strings.Join([]string{"size", part(e.Size, "any"), part(e.CapacityType, "any")}, ".")
 	default:
-		return strings.Join([]string{"offering", part(e.Size, "any"), part(e.Zone, "regional"), part(e.CapacityType, "any")}, ".")
+		return strings.Join(
+			[]string{"offering", part(e.Size, "any"), part(e.Zone, "regional"), part(e.CapacityType, "any")}, ".",
+		)
 	}
 }
 

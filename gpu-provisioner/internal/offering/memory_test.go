@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package offering
 
 import (
@@ -20,7 +22,13 @@ var (
 )
 
 func TestAFailureSpeaksOfItsScopeAndOfNothingElse(t *testing.T) {
-	all := map[string]Offering{"itself": a100, "its zone 1": a100zone, "its spot": a100spot, "its family": a100big, "another family": t4}
+	all := map[string]Offering{
+		"itself":         a100,
+		"its zone 1":     a100zone,
+		"its spot":       a100spot,
+		"its family":     a100big,
+		"another family": t4,
+	}
 	for name, tc := range map[string]struct {
 		failed Offering
 		scope  azure.Scope
@@ -36,7 +44,9 @@ func TestAFailureSpeaksOfItsScopeAndOfNothingElse(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := NewMemory(testclock.NewFakeClock(time.Unix(0, 0)))
-			_, ok := m.Fail(tc.failed, &azure.Error{Reason: "X", Class: azure.ClassCapacity, Scope: tc.scope, RememberFor: time.Hour})
+			_, ok := m.Fail(
+				tc.failed, &azure.Error{Reason: "X", Class: azure.ClassCapacity, Scope: tc.scope, RememberFor: time.Hour},
+			)
 			require.True(t, ok)
 			var gone []string
 			for _, label := range []string{"itself", "its zone 1", "its spot", "its family", "another family"} {
@@ -71,7 +81,15 @@ func TestOnlyCapacityIsRemembered(t *testing.T) {
 func TestTheNextProcessKnowsWhatStillHolds(t *testing.T) {
 	clk := testclock.NewFakeClock(time.Unix(0, 0))
 	m := NewMemory(clk)
-	m.Fail(a100, &azure.Error{Reason: "CapacityUnavailable", Class: azure.ClassCapacity, Scope: azure.ScopeOffering, RememberFor: time.Hour})
+	m.Fail(
+		a100,
+		&azure.Error{
+			Reason:      "CapacityUnavailable",
+			Class:       azure.ClassCapacity,
+			Scope:       azure.ScopeOffering,
+			RememberFor: time.Hour,
+		},
+	)
 	m.Fail(t4, &azure.Error{Class: azure.ClassCapacity, Scope: azure.ScopeOffering, RememberFor: time.Minute})
 	saved := map[string]Entry{}
 	for _, e := range m.Entries() {
@@ -88,7 +106,10 @@ func TestTheNextProcessKnowsWhatStillHolds(t *testing.T) {
 func TestKeysAreFitForAConfigMap(t *testing.T) {
 	m := NewMemory(testclock.NewFakeClock(time.Unix(0, 0)))
 	for _, scope := range []azure.Scope{azure.ScopeOffering, azure.ScopeSize, azure.ScopeFamily, azure.ScopeRegion} {
-		m.Fail(Offering{Size: "Standard_NC4as_T4_v3", Family: "Standard NCASv3_T4 Family", CapacityType: OnDemand}, &azure.Error{Class: azure.ClassCapacity, Scope: scope, RememberFor: time.Hour})
+		m.Fail(
+			Offering{Size: "Standard_NC4as_T4_v3", Family: "Standard NCASv3_T4 Family", CapacityType: OnDemand},
+			&azure.Error{Class: azure.ClassCapacity, Scope: scope, RememberFor: time.Hour},
+		)
 	}
 	for _, e := range m.Entries() {
 		assert.Regexp(t, `^[-._a-zA-Z0-9]{1,253}$`, e.Key())

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package offering
 
 import (
@@ -31,8 +33,8 @@ func (s Size) Capacity() corev1.ResourceList {
 	return out
 }
 
-// Requests are what a claim asks for, with the disk under the name that a Node reports. KAITO's claims ask for `storage`, which no Node has:
-// core would wait for it without end. Where both are asked for the larger one counts.
+// Requests are what a claim asks for, with the disk under the name that a Node reports. KAITO's claims ask for
+// `storage`, which no Node has: core would wait for it without end. Where both are asked for the larger one counts.
 func Requests(in corev1.ResourceList) corev1.ResourceList {
 	storage, ok := in[corev1.ResourceStorage]
 	if !ok {

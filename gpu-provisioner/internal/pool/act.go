@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -25,8 +27,8 @@ type actor struct {
 	changed  bool // operations must be saved
 }
 
-// act carries the decision out: first what only touches claims, then the writes to Azure. One failed action does not keep the
-// others back.
+// act carries the decision out: first what only touches claims, then the writes to Azure. One failed action does not
+// keep the others back.
 func (e *Engine) act(ctx context.Context, d Decision, view *azure.View, claims map[string]*karpv1.NodeClaim) error {
 	a := &actor{Engine: e, view: view, claims: claims}
 	var errs []error
@@ -93,14 +95,19 @@ func (a *actor) write(ctx context.Context, action Action) error {
 		return a.shrink(ctx, x)
 	case Remove:
 		pool, _ := a.view.Pool(x.Pool)
-		err := a.started(ctx, Operation{Key: pool.Key()}, pool.Name, func() (azure.Handle, error) { return a.Azure.DeletePool(ctx, pool) })
+		err := a.started(
+			ctx, Operation{Key: pool.Key()}, pool.Name, func() (azure.Handle, error) { return a.Azure.DeletePool(ctx, pool) },
+		)
 		if err == nil {
 			a.Metrics.surplus.Add(float64(len(x.Surplus)))
 		}
 		return nil
 	case Reset:
 		pool, _ := a.view.Pool(x.Pool)
-		_ = a.started(ctx, Operation{Key: pool.Key(), Target: x.Count}, pool.Name, func() (azure.Handle, error) { return a.Azure.ResizePool(ctx, pool, x.Count) }) // held and logged
+		_ = a.started(
+			ctx, Operation{Key: pool.Key(), Target: x.Count}, pool.Name,
+			func() (azure.Handle, error) { return a.Azure.ResizePool(ctx, pool, x.Count) },
+		) // held and logged
 		return nil
 	case Abort:
 		return a.abort(ctx, x)
@@ -145,9 +152,14 @@ func (a *actor) create(ctx context.Context, c Create) error {
 	if len(fit) == 0 {
 		return err
 	}
-	refused := a.started(ctx, Operation{Key: c.Key, Target: len(fit), Asked: len(fit)}, c.Pool, func() (azure.Handle, error) {
-		return a.Azure.CreatePool(ctx, c.Pool, info.key.Spec(len(fit)))
-	}) // held and logged
+	refused := a.started(
+		ctx,
+		Operation{Key: c.Key, Target: len(fit), Asked: len(fit)},
+		c.Pool,
+		func() (azure.Handle, error) {
+			return a.Azure.CreatePool(ctx, c.Pool, info.key.Spec(len(fit)))
+		},
+	) // held and logged
 	a.took(c.Pool, request, refused)
 	return err
 }
@@ -158,9 +170,14 @@ func (a *actor) grow(ctx context.Context, g Grow) error {
 	if len(fit) == 0 {
 		return err
 	}
-	refused := a.started(ctx, Operation{Key: g.Key, Target: g.From + len(fit), Asked: len(fit)}, g.Pool, func() (azure.Handle, error) {
-		return a.Azure.ResizePool(ctx, pool, g.From+len(fit))
-	}) // held and logged
+	refused := a.started(
+		ctx,
+		Operation{Key: g.Key, Target: g.From + len(fit), Asked: len(fit)},
+		g.Pool,
+		func() (azure.Handle, error) {
+			return a.Azure.ResizePool(ctx, pool, g.From+len(fit))
+		},
+	) // held and logged
 	a.took(g.Pool, request, refused)
 	return err
 }
@@ -172,7 +189,8 @@ func (a *actor) took(pool string, request quota.Request, refused error) {
 	}
 }
 
-// preflight returns the claims that the quota has room for, the eldest first, and what to ask for them, and fails the others with the numbers.
+// preflight returns the claims that the quota has room for, the eldest first, and what to ask for them, and fails the
+// others with the numbers.
 func (a *actor) preflight(ctx context.Context, key Key, claims []string) ([]string, quota.Request, error) {
 	size, _ := a.SizeOf(key.Size)
 	request := quota.Request{
@@ -233,8 +251,8 @@ func (a *actor) abort(ctx context.Context, x Abort) error {
 	return nil
 }
 
-// started makes one write and keeps its operation. A failed write holds the pool, and the key when it was to bring machines, back;
-// whatever happened, the view is read again before anything else is decided about the pool.
+// started makes one write and keeps its operation. A failed write holds the pool, and the key when it was to bring
+// machines, back; whatever happened, the view is read again before anything else is decided about the pool.
 func (a *actor) started(ctx context.Context, op Operation, pool string, write func() (azure.Handle, error)) error {
 	defer a.Cache.Invalidate(pool)
 	logger := log.FromContext(ctx).WithValues("pool", pool, "target", op.Target, "machines", len(op.Machines))
@@ -265,7 +283,8 @@ func (a *actor) started(ctx context.Context, op Operation, pool string, write fu
 	return nil
 }
 
-// showOfferings writes what is remembered as unavailable where people and the next process can read it, when it changed.
+// showOfferings writes what is remembered as unavailable where people and the next process can read it, when it
+// changed.
 func (e *Engine) showOfferings(ctx context.Context) {
 	entries := map[string]offering.Entry{}
 	for _, entry := range e.memory.Entries() {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -14,14 +16,16 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// bind writes the machine on the claim before anybody launches it. The patch carries the claim's resource version, so that a claim
-// that changed meanwhile is looked at again instead.
+// bind writes the machine on the claim before anybody launches it. The patch carries the claim's resource version, so
+// that a claim that changed meanwhile is looked at again instead.
 func (a *actor) bind(ctx context.Context, b Bind) error {
 	nc := a.claims[b.Claim]
 	now := a.Clock.Now()
 	err := a.restartRegistration(ctx, nc, now)
 	if err == nil {
-		err = a.annotate(ctx, nc, map[string]string{AnnotationProviderID: b.ProviderID, AnnotationBoundAt: now.UTC().Format(time.RFC3339)})
+		err = a.annotate(
+			ctx, nc, map[string]string{AnnotationProviderID: b.ProviderID, AnnotationBoundAt: now.UTC().Format(time.RFC3339)},
+		)
 	}
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		a.Wake()
@@ -38,9 +42,9 @@ func (a *actor) bind(ctx context.Context, b Bind) error {
 // lateBinding is the age of a claim at which its registration's clock is set anew.
 const lateBinding = 2 * time.Minute
 
-// restartRegistration lets the time for the Node to join begin with the machine. Core counts its fifteen minutes, a constant, from the
-// condition's last transition, which is the claim's creation: a claim whose machine took longer than that would be deleted the moment it
-// is launched.
+// restartRegistration lets the time for the Node to join begin with the machine. Core counts its fifteen minutes, a
+// constant, from the condition's last transition, which is the claim's creation: a claim whose machine took longer than
+// that would be deleted the moment it is launched.
 func (a *actor) restartRegistration(ctx context.Context, nc *karpv1.NodeClaim, now time.Time) error {
 	if now.Sub(nc.CreationTimestamp.Time) < lateBinding {
 		return nil
@@ -55,10 +59,14 @@ func (a *actor) restartRegistration(ctx context.Context, nc *karpv1.NodeClaim, n
 	return a.Client.Status().Patch(ctx, nc, client.MergeFromWithOptions(stored, client.MergeFromWithOptimisticLock{}))
 }
 
-// fail writes the verdict on the claim; Create reads it, puts it into the status, and only then lets core delete the claim.
+// fail writes the verdict on the claim; Create reads it, puts it into the status, and only then lets core delete the
+// claim.
 func (a *actor) fail(ctx context.Context, name string, why *azure.Error) error {
 	nc := a.claims[name]
-	err := a.annotate(ctx, nc, map[string]string{AnnotationFailure: Failure{Reason: why.Reason, Message: why.Explain(), Class: why.Class}.encode()})
+	err := a.annotate(
+		ctx, nc,
+		map[string]string{AnnotationFailure: Failure{Reason: why.Reason, Message: why.Explain(), Class: why.Class}.encode()},
+	)
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		a.Wake()
 		return nil
@@ -98,7 +106,10 @@ func (a *actor) lose(ctx context.Context, l Lose) error {
 		a.Metrics.failures.WithLabelValues(PhaseRegistration, l.Reason).Inc()
 		a.event(nc, warning, l.Reason, l.Message)
 	}
-	if err := a.Client.Delete(ctx, nc, client.Preconditions{UID: &nc.UID}); client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) {
+	if err := a.Client.Delete(
+		ctx, nc, client.Preconditions{UID: &nc.UID},
+	); client.IgnoreNotFound(err) != nil &&
+		!apierrors.IsConflict(err) {
 		return fmt.Errorf("giving up NodeClaim %s: %w", l.Claim, err)
 	}
 	return nil

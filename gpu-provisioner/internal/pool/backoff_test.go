@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -10,7 +12,12 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-var notFound = &azure.Error{Class: azure.ClassGone, Reason: azure.ReasonNotFound, Status: 404, Message: "the agent pool was not found"}
+var notFound = &azure.Error{
+	Class:   azure.ClassGone,
+	Reason:  azure.ReasonNotFound,
+	Status:  404,
+	Message: "the agent pool was not found",
+}
 
 // seconds runs a pass a second.
 func (h *house) seconds(n int) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -22,7 +24,9 @@ func (c Classes) Of(ctx context.Context, claim *karpv1.NodeClaim) (Class, error)
 	class := &nodeclassv1alpha1.KaitoNodeClass{}
 	err := c.Client.Get(ctx, types.NamespacedName{Name: name}, class)
 	if apierrors.IsNotFound(err) {
-		return Class{}, &ClassError{fmt.Sprintf("KaitoNodeClass %q does not exist; create it, or name another in spec.nodeClassRef", name)}
+		return Class{}, &ClassError{
+			fmt.Sprintf("KaitoNodeClass %q does not exist; create it, or name another in spec.nodeClassRef", name),
+		}
 	}
 	if err != nil {
 		return Class{}, fmt.Errorf("reading KaitoNodeClass %s: %w", name, err)
@@ -37,16 +41,25 @@ func (c Classes) Of(ctx context.Context, claim *karpv1.NodeClaim) (Class, error)
 	return ClassFrom(class), nil
 }
 
-// ClassFrom takes over the spec, with the defaults that the CRD gives to objects that are written through the API server.
+// ClassFrom takes over the spec, with the defaults that the CRD gives to objects that are written through the API
+// server.
 func ClassFrom(in *nodeclassv1alpha1.KaitoNodeClass) Class {
 	s := in.Spec
 	return Class{
-		Name:        in.Name,
-		ImageFamily: string(orDefault(s.ImageFamily, nodeclassv1alpha1.ImageFamilyUbuntu)), OSDiskSizeGiB: deref(s.OSDiskSizeGiB),
-		OSDiskType:       string(orDefault(s.OSDiskType, nodeclassv1alpha1.OSDiskManaged)),
-		InstallGPUDriver: s.GPUDriver != nodeclassv1alpha1.GPUDriverNone, Zones: s.Zones, SubnetID: s.SubnetID, Tags: s.Tags,
-		SpotMaxPrice: s.SpotMaxPrice, MaxPods: deref(s.MaxPods), CapacityReservationGroupID: s.CapacityReservationGroupID,
-		MaxNodesPerPool: int(deref(s.MaxNodesPerPool)),
+		Name: in.Name,
+		ImageFamily: string(
+			orDefault(s.ImageFamily, nodeclassv1alpha1.ImageFamilyUbuntu),
+		),
+		OSDiskSizeGiB:              deref(s.OSDiskSizeGiB),
+		OSDiskType:                 string(orDefault(s.OSDiskType, nodeclassv1alpha1.OSDiskManaged)),
+		InstallGPUDriver:           s.GPUDriver != nodeclassv1alpha1.GPUDriverNone,
+		Zones:                      s.Zones,
+		SubnetID:                   s.SubnetID,
+		Tags:                       s.Tags,
+		SpotMaxPrice:               s.SpotMaxPrice,
+		MaxPods:                    deref(s.MaxPods),
+		CapacityReservationGroupID: s.CapacityReservationGroupID,
+		MaxNodesPerPool:            int(deref(s.MaxNodesPerPool)),
 	}
 }
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -22,8 +24,8 @@ const (
 	drainTakes     = 5 * time.Second
 )
 
-// crowd is many claims, and an Azure whose operations take three minutes, on a clock that the engine's own delays move: what goes over
-// the wire is measured by e2e/scale, this is its arithmetic to the call.
+// crowd is many claims, and an Azure whose operations take three minutes, on a clock that the engine's own delays move:
+// what goes over the wire is measured by e2e/scale, this is its arithmetic to the call.
 type crowd struct {
 	*house
 	ends  map[string]time.Time // running operations by pool
@@ -42,7 +44,13 @@ func (c *crowd) ask(n int, sizes ...string) {
 	for i := range n {
 		claim := claimWith(in(corev1.LabelInstanceTypeStable, sizes[i%len(sizes)]))
 		claim.Name = fmt.Sprintf("c%d", i)
-		claim.UID, claim.CreationTimestamp, claim.Finalizers = types.UID(claim.Name), metav1.NewTime(c.clock.Now()), []string{karpv1.TerminationFinalizer}
+		claim.UID, claim.CreationTimestamp, claim.Finalizers = types.UID(
+			claim.Name,
+		), metav1.NewTime(
+			c.clock.Now(),
+		), []string{
+			karpv1.TerminationFinalizer,
+		}
 		claim.Spec.NodeClassRef = &karpv1.NodeClassReference{Group: "kaito.sh", Kind: "KaitoNodeClass", Name: "default"}
 		require.NoError(c.t, c.client.Create(c.t.Context(), claim))
 	}

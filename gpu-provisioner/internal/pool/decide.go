@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -9,8 +11,8 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// Decide looks at the state and answers with what to do. It is a pure function: the same state gives the same actions, and an action
-// that was carried out is not asked for again once the state shows it.
+// Decide looks at the state and answers with what to do. It is a pure function: the same state gives the same actions,
+// and an action that was carried out is not asked for again once the state shows it.
 func Decide(s State) Decision {
 	d := newDecider(s)
 	if !s.View.Cluster.Writable() {
@@ -128,8 +130,15 @@ func (d *decider) indexPools() {
 			continue
 		}
 		entry := &pool{
-			Pool:    &azure.Pool{Name: name, Count: op.Target, Tags: map[string]string{azure.TagManagedBy: azure.ManagedByValue, azure.TagPoolKey: op.Key}},
-			ordinal: ord, op: &op, busy: true, growing: op.Target,
+			Pool: &azure.Pool{
+				Name:  name,
+				Count: op.Target,
+				Tags:  map[string]string{azure.TagManagedBy: azure.ManagedByValue, azure.TagPoolKey: op.Key},
+			},
+			ordinal: ord,
+			op:      &op,
+			busy:    true,
+			growing: op.Target,
 		}
 		d.pools = append(d.pools, entry)
 	}

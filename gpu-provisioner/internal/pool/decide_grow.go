@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -8,7 +10,8 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// grow asks for machines: all open claims of a key become one PUT, or as many as the limit of machines in a pool makes necessary.
+// grow asks for machines: all open claims of a key become one PUT, or as many as the limit of machines in a pool makes
+// necessary.
 func (d *decider) grow() {
 	for _, key := range d.targets() {
 		claims := slices.DeleteFunc(slices.Clone(d.open), func(c *Claim) bool { return c.Target != key })
@@ -16,7 +19,11 @@ func (d *decider) grow() {
 			d.refused(claims, hold.Err)
 			continue
 		}
-		if until := d.gatherUntil(claims, d.Settings.Gather, func(c *Claim) time.Time { return c.Seen }); d.Now.Before(until) {
+		if until := d.gatherUntil(
+			claims, d.Settings.Gather, func(c *Claim) time.Time { return c.Seen },
+		); d.Now.Before(
+			until,
+		) {
 			d.due(until)
 			d.waitEach(claims, "gathering claims for one request")
 			continue
@@ -70,8 +77,8 @@ func (d *decider) growExisting(key string, claims []*Claim) []*Claim {
 		}
 		from := len(p.Machines)
 		if p.Count > from {
-			// Azure's count and its list of machines disagree: asking from the lower figure would delete machines that the list does
-			// not show yet, asking from the higher would pay for machines that nobody wants. Look again.
+			// Azure's count and its list of machines disagree: asking from the lower figure would delete machines that the list
+			// does not show yet, asking from the higher would pay for machines that nobody wants. Look again.
 			if !d.sighted(sightCount(p.Name)) {
 				continue
 			}
@@ -97,7 +104,8 @@ func (d *decider) joinBusy(key string, claims []*Claim) []*Claim {
 		_, held := d.held(p.Name)
 		doubt, doubted := d.out.Doubts[p.Name]
 		waitable := p.busy || held || doubted || p.Count > len(p.Machines)
-		if p.Key() != key || !waitable || p.written || p.Autoscaled || p.State == azure.StateDeleting || (p.op != nil && p.op.Kind == azure.OperationDelete) {
+		if p.Key() != key || !waitable || p.written || p.Autoscaled || p.State == azure.StateDeleting ||
+			(p.op != nil && p.op.Kind == azure.OperationDelete) {
 			continue
 		}
 		occupied := max(p.Count, len(p.Machines))
@@ -116,7 +124,9 @@ func (d *decider) joinBusy(key string, claims []*Claim) []*Claim {
 		d.due(until)
 		message := fmt.Sprintf("agent pool %s is busy and will grow next", p.Name)
 		if doubted {
-			message = fmt.Sprintf("agent pool %s is left alone until the list of its machines is right: %s", p.Name, doubt.Message)
+			message = fmt.Sprintf(
+				"agent pool %s is left alone until the list of its machines is right: %s", p.Name, doubt.Message,
+			)
 		}
 		d.waitEach(claims[:n], message)
 		claims = claims[n:]

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -7,11 +9,12 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// releaseGather is how much longer releases are gathered than requests: core drains the nodes of a burst over seconds, and who misses the
-// pool's operation waits minutes for the next.
+// releaseGather is how much longer releases are gathered than requests: core drains the nodes of a burst over seconds,
+// and who misses the pool's operation waits minutes for the next.
 const releaseGather = 5
 
-// release deletes what core has released and what nobody named for long enough, one request a pool; a pool that would be empty goes.
+// release deletes what core has released and what nobody named for long enough, one request a pool; a pool that would
+// be empty goes.
 func (d *decider) release() {
 	for _, p := range d.pools {
 		surplus := d.surplus(p)
@@ -30,7 +33,11 @@ func (d *decider) release() {
 			}
 		}
 		if len(released) > 0 {
-			if until := d.gatherUntil(released, releaseGather*d.Settings.Gather, func(c *Claim) time.Time { return c.ReleasedAt }); d.Now.Before(until) {
+			if until := d.gatherUntil(
+				released, releaseGather*d.Settings.Gather, func(c *Claim) time.Time { return c.ReleasedAt },
+			); d.Now.Before(
+				until,
+			) {
 				d.due(until)
 				continue
 			}
@@ -97,8 +104,15 @@ func (d *decider) lose() {
 		}
 		_, p, found := d.View.Machine(c.ProviderID)
 		if !found {
-			if !d.View.Oldest.IsZero() && !d.doubted(azure.PoolOf(c.ProviderID)) && d.sight(sightMachine(c.ProviderID), d.View.Oldest) {
-				d.do(Lose{Claim: c.Name, Reason: ReasonMachineGone, Message: "the machine was deleted before it became a Node: " + c.ProviderID})
+			if !d.View.Oldest.IsZero() && !d.doubted(azure.PoolOf(c.ProviderID)) &&
+				d.sight(sightMachine(c.ProviderID), d.View.Oldest) {
+				d.do(
+					Lose{
+						Claim:   c.Name,
+						Reason:  ReasonMachineGone,
+						Message: "the machine was deleted before it became a Node: " + c.ProviderID,
+					},
+				)
 			}
 			continue
 		}
@@ -112,7 +126,10 @@ func (d *decider) lose() {
 			continue
 		}
 		d.do(Lose{Claim: c.Name, Reason: ReasonNodeNeverJoined, Message: fmt.Sprintf(
-			"the machine runs, but no Node of provider id %s has joined within %s; check the node's bootstrap, its subnet and the way to the API server", c.ProviderID, d.Settings.JoinTimeout)})
+			"the machine runs, but no Node of provider id %s has joined within %s; check the node's bootstrap, its subnet and the way to the API server",
+			c.ProviderID,
+			d.Settings.JoinTimeout,
+		)})
 	}
 }
 
@@ -134,9 +151,9 @@ func (d *decider) abort() {
 	}
 }
 
-// put says since when a put runs on a pool. One that nobody has noted, since the process died right after Azure had taken it or the answer was
-// lost, is known by the pool's state alone, and from when that was seen first: without this a pool on which such a put hangs would be lost.
-// What others do to a pool, upgrades above all, has other states.
+// put says since when a put runs on a pool. One that nobody has noted, since the process died right after Azure had
+// taken it or the answer was lost, is known by the pool's state alone, and from when that was seen first: without this
+// a pool on which such a put hangs would be lost. What others do to a pool, upgrades above all, has other states.
 func (d *decider) put(p *pool) (started time.Time, running bool) {
 	if p.op != nil {
 		return p.op.Started, p.op.Kind == azure.OperationPut && p.op.Ended.IsZero() && p.op.Aborted.IsZero()

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -23,15 +25,25 @@ const (
 type world struct{ State }
 
 func newWorld() *world {
-	return &world{State{
-		Now: start, View: azure.View{At: start, Oldest: start, Complete: true, Cluster: azure.Cluster{PowerState: "Running", Location: "eastus"}},
-		Operations: map[string]Operation{}, Holds: map[string]Hold{}, Sightings: map[string]Sighting{},
-		MaxPerPool: func(string) int { return 100 },
-		Settings: Settings{
-			Gather: time.Second, Patience: 2 * time.Minute, Grace: time.Minute, OperationTimeout: 20 * time.Minute,
-			JoinTimeout: 10 * time.Minute, MaxPools: 100,
+	return &world{
+		State{
+			Now: start,
+			View: azure.View{
+				At:       start,
+				Oldest:   start,
+				Complete: true,
+				Cluster:  azure.Cluster{PowerState: "Running", Location: "eastus"},
+			},
+			Operations: map[string]Operation{},
+			Holds:      map[string]Hold{},
+			Sightings:  map[string]Sighting{},
+			MaxPerPool: func(string) int { return 100 },
+			Settings: Settings{
+				Gather: time.Second, Patience: 2 * time.Minute, Grace: time.Minute, OperationTimeout: 20 * time.Minute,
+				JoinTimeout: 10 * time.Minute, MaxPools: 100,
+			},
 		},
-	}}
+	}
 }
 
 func machineID(pool string, n int) string { return azuretest.ProviderID(pool, n) }
@@ -49,12 +61,24 @@ func (w *world) pool(key string, ordinal, count int, machines ...int) *azure.Poo
 }
 
 func (w *world) waiting(name, key string) *Claim {
-	w.Claims = append(w.Claims, Claim{Name: name, UID: name, Created: start.Add(-time.Hour), Keys: []string{key}, Target: key})
+	w.Claims = append(
+		w.Claims, Claim{Name: name, UID: name, Created: start.Add(-time.Hour), Keys: []string{key}, Target: key},
+	)
 	return &w.Claims[len(w.Claims)-1]
 }
 
 func (w *world) bound(name, providerID string) *Claim {
-	w.Claims = append(w.Claims, Claim{Name: name, UID: name, Created: start.Add(-time.Hour), ProviderID: providerID, Bound: start.Add(-time.Hour), Registered: true})
+	w.Claims = append(
+		w.Claims,
+		Claim{
+			Name:       name,
+			UID:        name,
+			Created:    start.Add(-time.Hour),
+			ProviderID: providerID,
+			Bound:      start.Add(-time.Hour),
+			Registered: true,
+		},
+	)
 	return &w.Claims[len(w.Claims)-1]
 }
 
@@ -227,7 +251,13 @@ func TestAReleasedMachineIsDeletedByNameAndTheLastOneTakesThePoolAlong(t *testin
 		c := w.bound(name, machineID("g"+keyA+"0", i+1))
 		c.Deleting, c.Released = true, true
 	}
-	assert.Equal(t, []Action{Shrink{Pool: "g" + keyA + "0", ProviderIDs: []string{machineID("g"+keyA+"0", 1), machineID("g"+keyA+"0", 2)}}}, w.decide())
+	assert.Equal(
+		t,
+		[]Action{
+			Shrink{Pool: "g" + keyA + "0", ProviderIDs: []string{machineID("g"+keyA+"0", 1), machineID("g"+keyA+"0", 2)}},
+		},
+		w.decide(),
+	)
 	w.Claims[0].Deleting, w.Claims[0].Released = true, true
 	assert.Equal(t, []Action{Remove{Pool: "g" + keyA + "0"}}, w.decide())
 }
@@ -250,7 +280,17 @@ func TestAMachineNobodyNamesIsDeletedAfterTwoObservationsAndTheGrace(t *testing.
 	w.Now = start.Add(time.Hour)
 	assert.Empty(t, w.decide(), "an hour later, but the same observation")
 	w.again(Decide(w.State))
-	assert.Equal(t, []Action{Shrink{Pool: "g" + keyA + "0", ProviderIDs: []string{machineID("g"+keyA+"0", 1)}, Surplus: []string{machineID("g"+keyA+"0", 1)}}}, w.decide())
+	assert.Equal(
+		t,
+		[]Action{
+			Shrink{
+				Pool:        "g" + keyA + "0",
+				ProviderIDs: []string{machineID("g"+keyA+"0", 1)},
+				Surplus:     []string{machineID("g"+keyA+"0", 1)},
+			},
+		},
+		w.decide(),
+	)
 }
 
 func TestPoolsThatAreNotTaggedOursAreNeverTouched(t *testing.T) {
@@ -307,7 +347,12 @@ func TestAMachineThatNeverJoinsIsGivenUpAfterTheJoinTimeout(t *testing.T) {
 func TestAPutThatHangsIsAborted(t *testing.T) {
 	w := newWorld()
 	w.pool(keyA, 0, 1).State = "Creating"
-	w.Operations["g"+keyA+"0"] = Operation{Handle: azure.Handle{Kind: azure.OperationPut, Pool: "g" + keyA + "0"}, Key: keyA, Target: 1, Started: start.Add(-20 * time.Minute)}
+	w.Operations["g"+keyA+"0"] = Operation{
+		Handle:  azure.Handle{Kind: azure.OperationPut, Pool: "g" + keyA + "0"},
+		Key:     keyA,
+		Target:  1,
+		Started: start.Add(-20 * time.Minute),
+	}
 	assert.Equal(t, []Action{Abort{Pool: "g" + keyA + "0", Started: start.Add(-20 * time.Minute)}}, w.decide())
 }
 
@@ -326,10 +371,16 @@ func TestTheHundredthPoolIsTheLast(t *testing.T) {
 func TestAHeldKeyTellsItsClaimsWhyAndATerminalErrorGivesThemUp(t *testing.T) {
 	w := newWorld()
 	w.waiting("c", keyA)
-	w.Holds[keyA] = Hold{Until: start.Add(time.Minute), Err: &azure.Error{Reason: azure.ReasonIdentityUnauthorized, Class: azure.ClassConfig, Message: "no right"}}
+	w.Holds[keyA] = Hold{
+		Until: start.Add(time.Minute),
+		Err:   &azure.Error{Reason: azure.ReasonIdentityUnauthorized, Class: azure.ClassConfig, Message: "no right"},
+	}
 	assert.Empty(t, w.decide())
 	assert.Equal(t, azure.ReasonIdentityUnauthorized, w.waits()["c"].Reason)
-	w.Holds[keyA] = Hold{Until: start.Add(time.Minute), Err: &azure.Error{Reason: azure.ReasonInvalidRequest, Class: azure.ClassTerminal}}
+	w.Holds[keyA] = Hold{
+		Until: start.Add(time.Minute),
+		Err:   &azure.Error{Reason: azure.ReasonInvalidRequest, Class: azure.ClassTerminal},
+	}
 	require.Len(t, w.decide(), 1)
 	assert.IsType(t, Fail{}, w.decide()[0])
 }

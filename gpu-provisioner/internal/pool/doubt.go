@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -8,22 +10,22 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// Doubt says why the list of an agent pool's machines cannot be right. A pool in doubt is left alone: it is not deleted, its count is not
-// changed, and no machine of it is deleted that core has not released.
+// Doubt says why the list of an agent pool's machines cannot be right. A pool in doubt is left alone: it is not
+// deleted, its count is not changed, and no machine of it is deleted that core has not released.
 type Doubt struct {
 	// Message says what contradicts what, for a person. It stays the same while the contradiction does.
 	Message string
-	// Machines are the provider ids that claims name, that the list lacks, and that core must not take for gone: Azure did not give a whole
-	// list. Core itself compares a whole list with the Nodes.
+	// Machines are the provider ids that claims name, that the list lacks, and that core must not take for gone: Azure did
+	// not give a whole list. Core itself compares a whole list with the Nodes.
 	Machines []string
 }
 
-// findDoubts looks for pools whose list of machines contradicts the claims or itself. Azure lowers a pool's count by deleting machines of
-// its own choice, and deletes a pool with all that runs in it: both need a list that is right.
+// findDoubts looks for pools whose list of machines contradicts the claims or itself. Azure lowers a pool's count by
+// deleting machines of its own choice, and deletes a pool with all that runs in it: both need a list that is right.
 //
-// A claim that is registered is a witness for its machine, since its kubelet has reported, until core has released it. When a machine has
-// really gone, its Node stops being Ready within a minute, and core's garbage collection, which leaves claims of Ready Nodes alone, deletes the
-// claim: so doubt ends, whether the list was right or wrong.
+// A claim that is registered is a witness for its machine, since its kubelet has reported, until core has released it.
+// When a machine has really gone, its Node stops being Ready within a minute, and core's garbage collection, which
+// leaves claims of Ready Nodes alone, deletes the claim: so doubt ends, whether the list was right or wrong.
 func (d *decider) findDoubts() {
 	listed := map[string]bool{}
 	for i := range d.View.Pools {
@@ -76,7 +78,10 @@ func contradiction(claims []*Claim) string {
 	if n := len(claims) - len(shown); n > 0 {
 		more = fmt.Sprintf(" and %d more", n)
 	}
-	return fmt.Sprintf("Azure's list of its machines lacks those of NodeClaim %s%s, whose Nodes have joined", strings.Join(shown, ", "), more)
+	return fmt.Sprintf(
+		"Azure's list of its machines lacks those of NodeClaim %s%s, whose Nodes have joined", strings.Join(shown, ", "),
+		more,
+	)
 }
 
 // doubted says whether the pool is left alone.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -129,7 +131,9 @@ func TestAPoolInDoubtGivesUpReleasedMachinesByName(t *testing.T) {
 	h.release("c1")
 	before := len(h.azure.Calls())
 	h.minutes(2)
-	assert.Equal(t, []string{"deleteMachines " + pool + " [m0]"}, h.azure.Calls()[before:], "m1, which is not listed, keeps the pool")
+	assert.Equal(
+		t, []string{"deleteMachines " + pool + " [m0]"}, h.azure.Calls()[before:], "m1, which is not listed, keeps the pool",
+	)
 }
 
 func TestDoubtEndsWhenTheMachineHasReallyGone(t *testing.T) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -70,8 +72,8 @@ type Options struct {
 	SizeOf func(string) (Size, bool)
 }
 
-// Engine keeps the pools in step with the claims. One Pass looks at everything, decides and acts; nothing in it waits. Only one Pass runs at a
-// time; the other methods may be called from anywhere.
+// Engine keeps the pools in step with the claims. One Pass looks at everything, decides and acts; nothing in it waits.
+// Only one Pass runs at a time; the other methods may be called from anywhere.
 type Engine struct {
 	Options
 	memory *offering.Memory
@@ -112,15 +114,25 @@ type keyInfo struct {
 // NewEngine returns an engine that has not looked at anything yet.
 func NewEngine(o Options) *Engine {
 	return &Engine{
-		Options: o, memory: offering.NewMemory(o.Clock), wake: make(chan struct{}, 1),
-		operations: map[string]Operation{}, holds: map[string]Hold{}, failures: map[string]int{}, sightings: map[string]Sighting{},
-		assigned: map[types.UID]assignment{}, seen: map[types.UID]time.Time{}, keys: map[string]keyInfo{}, shown: map[string]offering.Entry{},
-		waits: map[types.UID]Wait{}, released: map[types.UID]time.Time{}, doubtedAt: map[string]time.Time{},
+		Options:    o,
+		memory:     offering.NewMemory(o.Clock),
+		wake:       make(chan struct{}, 1),
+		operations: map[string]Operation{},
+		holds:      map[string]Hold{},
+		failures:   map[string]int{},
+		sightings:  map[string]Sighting{},
+		assigned:   map[types.UID]assignment{},
+		seen:       map[types.UID]time.Time{},
+		keys:       map[string]keyInfo{},
+		shown:      map[string]offering.Entry{},
+		waits:      map[types.UID]Wait{},
+		released:   map[types.UID]time.Time{},
+		doubtedAt:  map[string]time.Time{},
 	}
 }
 
-// load takes up the operations and the failed offerings that an earlier process left. It runs with the first pass and not at the
-// start, when another replica may still be leading.
+// load takes up the operations and the failed offerings that an earlier process left. It runs with the first pass and
+// not at the start, when another replica may still be leading.
 func (e *Engine) load(ctx context.Context) error {
 	if e.loaded {
 		return nil
@@ -173,8 +185,8 @@ func (e *Engine) Waiting(uid types.UID) (Wait, bool) {
 	return w, ok
 }
 
-// Release asks for the claim's machine to be deleted: core has drained the node. It may be called again and again. Core notes it on
-// the claim (InstanceTerminating), so that a restarted process knows.
+// Release asks for the claim's machine to be deleted: core has drained the node. It may be called again and again. Core
+// notes it on the claim (InstanceTerminating), so that a restarted process knows.
 func (e *Engine) Release(uid types.UID) {
 	e.mu.Lock()
 	_, known := e.released[uid]

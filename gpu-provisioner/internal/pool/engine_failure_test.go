@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -70,7 +72,16 @@ func TestAZoneWithoutCapacityLeadsToTheNextZone(t *testing.T) {
 	h.pass()
 	first := h.only()
 	assert.Equal(t, []string{"2"}, h.azure.Spec(first).Zones)
-	h.azure.End(first, &azure.Error{Reason: azure.ReasonZonalCapacity, Class: azure.ClassCapacity, Scope: azure.ScopeOffering, RememberFor: time.Hour}, 0)
+	h.azure.End(
+		first,
+		&azure.Error{
+			Reason:      azure.ReasonZonalCapacity,
+			Class:       azure.ClassCapacity,
+			Scope:       azure.ScopeOffering,
+			RememberFor: time.Hour,
+		},
+		0,
+	)
 	h.pass()
 	_, failed := FailureOf(h.claim("c1"))
 	require.False(t, failed)
@@ -97,7 +108,14 @@ func TestAClusterThatStopsBetweenTheLookAndTheWriteIsNotWrittenTo(t *testing.T) 
 func TestWhyAzureCannotBeReadStandsOnEveryWaitingClaim(t *testing.T) {
 	h := newHouse(t)
 	h.ask("c1")
-	h.azure.SetDown(&azure.Error{Class: azure.ClassConfig, Reason: azure.ReasonIdentityUnauthorized, Message: "AADSTS700213: no matching federated identity", Remedy: "check the workload identity federation"})
+	h.azure.SetDown(
+		&azure.Error{
+			Class:   azure.ClassConfig,
+			Reason:  azure.ReasonIdentityUnauthorized,
+			Message: "AADSTS700213: no matching federated identity",
+			Remedy:  "check the workload identity federation",
+		},
+	)
 	_, err := h.Pass(t.Context())
 	require.NoError(t, err)
 	w, ok := h.Waiting("uid-c1")
@@ -118,7 +136,9 @@ func TestWhyAzureCannotBeReadStandsOnEveryWaitingClaim(t *testing.T) {
 func TestAMendedIdentityIsTriedAtOnce(t *testing.T) {
 	h := newHouse(t)
 	h.ask("c1")
-	h.azure.SetDown(&azure.Error{Class: azure.ClassConfig, Reason: azure.ReasonIdentityUnauthorized, Message: "AADSTS700213"})
+	h.azure.SetDown(
+		&azure.Error{Class: azure.ClassConfig, Reason: azure.ReasonIdentityUnauthorized, Message: "AADSTS700213"},
+	)
 	for range 5 { // by now it would be tried every five minutes
 		h.clock.Step(5 * time.Minute)
 		_, err := h.Pass(t.Context())
@@ -138,7 +158,12 @@ func TestAnOperationThatHangsAndThatNobodyHasNotedIsAborted(t *testing.T) {
 	h.ask("c1")
 	h.pass()
 	pool := h.only()
-	require.NoError(t, h.client.Delete(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "kaito", Name: OperationsConfigMap}}))
+	require.NoError(
+		t,
+		h.client.Delete(
+			t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "kaito", Name: OperationsConfigMap}},
+		),
+	)
 	h.restart()
 	h.pass() // seen for the first time
 	calls := len(h.azure.Calls())

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -124,7 +126,9 @@ func TestAFailureAfterARestartIsStillRememberedByItsOffering(t *testing.T) {
 func TestAConnectionThatDropsAfterTheWriteTookEffectMakesNoSecondPool(t *testing.T) {
 	h := newHouse(t)
 	h.ask("c1")
-	h.azure.FailNext("create", &azure.Error{Class: azure.ClassTransient, Reason: azure.ReasonAzureError, Message: "EOF"}, true)
+	h.azure.FailNext(
+		"create", &azure.Error{Class: azure.ClassTransient, Reason: azure.ReasonAzureError, Message: "EOF"}, true,
+	)
 	h.pass()
 	pool := h.only()
 	h.azure.End(pool, nil, 0)
@@ -208,13 +212,18 @@ func TestAConflictOnTheClaimIsLookedAtAgain(t *testing.T) {
 	h.pass()
 	h.azure.End(h.only(), nil, 0)
 	stale := true
-	c := interceptor.NewClient(h.client.(client.WithWatch), interceptor.Funcs{Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
-		if stale {
-			stale = false
-			return apierrors.NewConflict(schema.GroupResource{Resource: "nodeclaims"}, o.GetName(), nil)
-		}
-		return c.Patch(ctx, o, p, opts...)
-	}})
+	c := interceptor.NewClient(
+		h.client.(client.WithWatch),
+		interceptor.Funcs{
+			Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
+				if stale {
+					stale = false
+					return apierrors.NewConflict(schema.GroupResource{Resource: "nodeclaims"}, o.GetName(), nil)
+				}
+				return c.Patch(ctx, o, p, opts...)
+			},
+		},
+	)
 	h.Client = c
 	h.pass()
 	h.pass()
@@ -228,10 +237,15 @@ func TestAMachineThatWasBoundIsNotFreeThoughTheCacheIsBehind(t *testing.T) {
 	pool := h.only()
 	var behind karpv1.NodeClaimList
 	require.NoError(t, h.client.List(t.Context(), &behind))
-	h.Client = interceptor.NewClient(h.client.(client.WithWatch), interceptor.Funcs{List: func(_ context.Context, _ client.WithWatch, l client.ObjectList, _ ...client.ListOption) error {
-		behind.DeepCopyInto(l.(*karpv1.NodeClaimList))
-		return nil
-	}})
+	h.Client = interceptor.NewClient(
+		h.client.(client.WithWatch),
+		interceptor.Funcs{
+			List: func(_ context.Context, _ client.WithWatch, l client.ObjectList, _ ...client.ListOption) error {
+				behind.DeepCopyInto(l.(*karpv1.NodeClaimList))
+				return nil
+			},
+		},
+	)
 	h.azure.Arrive(pool)
 	h.pass()
 	require.Equal(t, map[string]string{"c1": azuretest.ProviderID(pool, 0)}, h.bound())
@@ -254,7 +268,10 @@ func TestTheTimeForTheNodeToJoinBeginsWithTheMachine(t *testing.T) {
 	h.pass()
 	require.Len(t, h.bound(), 1)
 	registered := h.claim("c1").StatusConditions().Get(karpv1.ConditionTypeRegistered)
-	assert.Less(t, h.clock.Since(registered.LastTransitionTime.Time), time.Minute, "core would delete the claim 15 minutes after this")
+	assert.Less(
+		t, h.clock.Since(registered.LastTransitionTime.Time), time.Minute,
+		"core would delete the claim 15 minutes after this",
+	)
 	launched := h.claim("c1").StatusConditions().Get(karpv1.ConditionTypeLaunched)
 	assert.Greater(t, h.clock.Since(launched.LastTransitionTime.Time), 15*time.Minute, "the launch's clock goes on")
 }
@@ -295,7 +312,9 @@ func TestEveryMetricIsFed(t *testing.T) {
 	assert.InDelta(t, 1, got["gpu_provisioner_orphaned_nodes"], 0)
 	assert.Positive(t, got["gpu_provisioner_orphaned_node_seconds_total"])
 	assert.Positive(t, got["gpu_provisioner_view_timestamp_seconds"])
-	assert.Contains(t, fmt.Sprint(slices.Collect(maps.Keys(got))), "gpu_provisioner_offering_unavailable_until_seconds on-demand")
+	assert.Contains(
+		t, fmt.Sprint(slices.Collect(maps.Keys(got))), "gpu_provisioner_offering_unavailable_until_seconds on-demand",
+	)
 }
 
 func TestARunningOperationCostsOneLookWhenTheListShowsThatItIsOver(t *testing.T) {
@@ -360,7 +379,9 @@ func TestAnOperationWhoseLookIsThrottledIsLeftAloneForAsLongAsAzureAsks(t *testi
 	h.pass()
 	pool := h.only()
 	h.azure.End(pool, nil, 1)
-	h.azure.FailNext("look", &azure.Error{Class: azure.ClassThrottle, Reason: azure.ReasonThrottled, RetryAfter: 17 * time.Second}, false)
+	h.azure.FailNext(
+		"look", &azure.Error{Class: azure.ClassThrottle, Reason: azure.ReasonThrottled, RetryAfter: 17 * time.Second}, false,
+	)
 	h.clock.Step(10 * time.Second)
 	for range 5 { // whatever wakes it
 		_, err := h.Pass(t.Context())

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -9,8 +11,8 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// Annotations on a NodeClaim. They are written ahead: what they say holds before core writes its status, also when the process dies
-// in between.
+// Annotations on a NodeClaim. They are written ahead: what they say holds before core writes its status, also when the
+// process dies in between.
 const (
 	// AnnotationProviderID binds the claim to a machine.
 	AnnotationProviderID = "kaito.sh/provider-id"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -6,7 +8,8 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// hold keeps writes to a pool or key back after an error; the delay follows the error's class and how often it came in a row.
+// hold keeps writes to a pool or key back after an error; the delay follows the error's class and how often it came in
+// a row.
 func (e *Engine) hold(subject string, err *azure.Error) {
 	e.failures[subject]++
 	e.holds[subject] = Hold{Until: e.Clock.Now().Add(backoff(err, e.failures[subject])), Err: err}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -40,22 +42,28 @@ type house struct {
 func newHouse(t *testing.T) *house {
 	scheme := runtime.NewScheme()
 	require.NoError(t, clientgoscheme.AddToScheme(scheme))
-	scheme.AddKnownTypes(schema.GroupVersion{Group: "karpenter.sh", Version: "v1"}, &karpv1.NodeClaim{}, &karpv1.NodeClaimList{})
+	scheme.AddKnownTypes(
+		schema.GroupVersion{Group: "karpenter.sh", Version: "v1"}, &karpv1.NodeClaim{}, &karpv1.NodeClaimList{},
+	)
 	h := &house{t: t, azure: azuretest.New(), clock: testclock.NewFakeClock(start), class: ubuntu}
-	h.client = fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&karpv1.NodeClaim{}).WithInterceptorFuncs(interceptor.Funcs{
-		Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
-			h.writes++
-			return c.Create(ctx, o, opts...)
-		},
-		Update: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.UpdateOption) error {
-			h.writes++
-			return c.Update(ctx, o, opts...)
-		},
-		Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
-			h.writes++
-			return c.Patch(ctx, o, p, opts...)
-		},
-	}).Build()
+	h.client = fake.NewClientBuilder().
+		WithScheme(scheme).
+		WithStatusSubresource(&karpv1.NodeClaim{}).
+		WithInterceptorFuncs(interceptor.Funcs{
+			Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+				h.writes++
+				return c.Create(ctx, o, opts...)
+			},
+			Update: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.UpdateOption) error {
+				h.writes++
+				return c.Update(ctx, o, opts...)
+			},
+			Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
+				h.writes++
+				return c.Patch(ctx, o, p, opts...)
+			},
+		}).
+		Build()
 	h.restart()
 	return h
 }
@@ -67,9 +75,18 @@ func (h *house) restart() {
 	}
 	h.gauges = prometheus.NewRegistry()
 	h.Engine = NewEngine(Options{
-		Client: h.client, Operations: records(OperationsConfigMap), Offerings: records(OfferingsConfigMap), Azure: h.azure,
-		Cache: azure.NewCache(h.azure, h.clock), Preflight: quota.NewPreflight(h.azure, h.clock), Recorder: record.NewFakeRecorder(100),
-		Clock: h.clock, Metrics: NewMetrics(h.gauges), MaxPerPool: 100,
+		Client:     h.client,
+		Operations: records(OperationsConfigMap),
+		Offerings:  records(OfferingsConfigMap),
+		Azure:      h.azure,
+		Cache: azure.NewCache(
+			h.azure, h.clock,
+		),
+		Preflight:  quota.NewPreflight(h.azure, h.clock),
+		Recorder:   record.NewFakeRecorder(100),
+		Clock:      h.clock,
+		Metrics:    NewMetrics(h.gauges),
+		MaxPerPool: 100,
 		Settings: Settings{
 			Gather: time.Second, Patience: 2 * time.Minute, Grace: time.Minute, OperationTimeout: 20 * time.Minute,
 			JoinTimeout: 10 * time.Minute, MaxPools: 100,
@@ -143,4 +160,12 @@ func (h *house) only() string {
 	return h.pools()[0]
 }
 
-var noCapacity = &azure.Error{Reason: azure.ReasonCapacityUnavailable, Class: azure.ClassCapacity, Scope: azure.ScopeOffering, Code: "AllocationFailed", Message: "no capacity", Remedy: "another size", RememberFor: time.Hour}
+var noCapacity = &azure.Error{
+	Reason:      azure.ReasonCapacityUnavailable,
+	Class:       azure.ClassCapacity,
+	Scope:       azure.ScopeOffering,
+	Code:        "AllocationFailed",
+	Message:     "no capacity",
+	Remedy:      "another size",
+	RememberFor: time.Hour,
+}

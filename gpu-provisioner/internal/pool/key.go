@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -35,8 +37,8 @@ type Class struct {
 	MaxNodesPerPool int
 }
 
-// Key is everything that two claims must agree on to share a pool. What differs from claim to claim (labels, annotations, startup
-// taints) is put on the Node by core at registration and is no part of it.
+// Key is everything that two claims must agree on to share a pool. What differs from claim to claim (labels,
+// annotations, startup taints) is put on the Node by core at registration and is no part of it.
 type Key struct {
 	Size                       string            `json:"size"`
 	CapacityType               string            `json:"capacityType"`
@@ -76,10 +78,19 @@ func (k Key) Offering(family string) offering.Offering {
 // Spec is the agent pool of the key.
 func (k Key) Spec(count int) azure.Spec {
 	s := azure.Spec{
-		Size: k.Size, Count: count, Spot: k.CapacityType == offering.Spot, OSSKU: k.ImageFamily,
-		OSDiskSizeGiB: k.OSDiskSizeGiB, OSDiskType: k.OSDiskType, InstallGPUDriver: k.InstallGPUDriver, MIGProfile: k.MIGProfile,
-		MaxPods: k.MaxPods, SubnetID: k.SubnetID, CapacityReservationGroupID: k.CapacityReservationGroupID, Taints: k.Taints,
-		Tags: map[string]string{},
+		Size:                       k.Size,
+		Count:                      count,
+		Spot:                       k.CapacityType == offering.Spot,
+		OSSKU:                      k.ImageFamily,
+		OSDiskSizeGiB:              k.OSDiskSizeGiB,
+		OSDiskType:                 k.OSDiskType,
+		InstallGPUDriver:           k.InstallGPUDriver,
+		MIGProfile:                 k.MIGProfile,
+		MaxPods:                    k.MaxPods,
+		SubnetID:                   k.SubnetID,
+		CapacityReservationGroupID: k.CapacityReservationGroupID,
+		Taints:                     k.Taints,
+		Tags:                       map[string]string{},
 	}
 	if k.Zone != "" {
 		s.Zones = []string{k.Zone}
@@ -99,8 +110,8 @@ type RequestError struct{ Message string }
 
 func (e *RequestError) Error() string { return e.Message }
 
-// Placements lists the pools that may serve the claim, in the order of preference: sizes, then capacity types, then zones, each in
-// the order in which the claim, or its class, names them.
+// Placements lists the pools that may serve the claim, in the order of preference: sizes, then capacity types, then
+// zones, each in the order in which the claim, or its class, names them.
 func Placements(claim *karpv1.NodeClaim, class Class, location string) ([]Key, error) {
 	requirements := scheduling.NewNodeSelectorRequirementsWithMinValues(claim.Spec.Requirements...)
 	for key, value := range map[string]string{corev1.LabelOSStable: string(corev1.Linux), corev1.LabelArchStable: karpv1.ArchitectureAmd64} {
@@ -110,7 +121,9 @@ func Placements(claim *karpv1.NodeClaim, class Class, location string) ([]Key, e
 	}
 	sizes := listed(claim, requirements, corev1.LabelInstanceTypeStable)
 	if len(sizes) == 0 {
-		return nil, &RequestError{fmt.Sprintf("requirement %s is missing; name at least one VM size with operator In", corev1.LabelInstanceTypeStable)}
+		return nil, &RequestError{
+			fmt.Sprintf("requirement %s is missing; name at least one VM size with operator In", corev1.LabelInstanceTypeStable),
+		}
 	}
 	capacityTypes, err := capacityTypes(claim, requirements)
 	if err != nil {
@@ -121,9 +134,17 @@ func Placements(claim *karpv1.NodeClaim, class Class, location string) ([]Key, e
 		return nil, err
 	}
 	base := Key{
-		ImageFamily: class.ImageFamily, OSDiskSizeGiB: osDisk(claim, class), OSDiskType: class.OSDiskType,
-		InstallGPUDriver: class.InstallGPUDriver, MIGProfile: migProfile(claim, requirements), Taints: taints(claim.Spec.Taints),
-		NodeClass: class.Name, SubnetID: class.SubnetID, Tags: class.Tags, SpotMaxPrice: class.SpotMaxPrice, MaxPods: class.MaxPods,
+		ImageFamily:                class.ImageFamily,
+		OSDiskSizeGiB:              osDisk(claim, class),
+		OSDiskType:                 class.OSDiskType,
+		InstallGPUDriver:           class.InstallGPUDriver,
+		MIGProfile:                 migProfile(claim, requirements),
+		Taints:                     taints(claim.Spec.Taints),
+		NodeClass:                  class.Name,
+		SubnetID:                   class.SubnetID,
+		Tags:                       class.Tags,
+		SpotMaxPrice:               class.SpotMaxPrice,
+		MaxPods:                    class.MaxPods,
 		CapacityReservationGroupID: class.CapacityReservationGroupID,
 	}
 	var out []Key
@@ -139,7 +160,8 @@ func Placements(claim *karpv1.NodeClaim, class Class, location string) ([]Key, e
 	return out, nil
 }
 
-// listed returns the In values of a requirement in the claim's order, without those that another requirement of the key excludes.
+// listed returns the In values of a requirement in the claim's order, without those that another requirement of the key
+// excludes.
 func listed(claim *karpv1.NodeClaim, requirements scheduling.Requirements, key string) []string {
 	var out []string
 	for _, r := range claim.Spec.Requirements {
@@ -162,17 +184,26 @@ func capacityTypes(claim *karpv1.NodeClaim, requirements scheduling.Requirements
 	known := []string{offering.OnDemand, offering.Spot}
 	asked := listed(claim, requirements, karpv1.CapacityTypeLabelKey)
 	if len(asked) == 0 { // NotIn, Exists
-		asked = slices.DeleteFunc(slices.Clone(known), func(t string) bool { return !requirements.Get(karpv1.CapacityTypeLabelKey).Has(t) })
+		asked = slices.DeleteFunc(
+			slices.Clone(known), func(t string) bool { return !requirements.Get(karpv1.CapacityTypeLabelKey).Has(t) },
+		)
 	}
 	asked = slices.DeleteFunc(asked, func(t string) bool { return !slices.Contains(known, t) })
 	if len(asked) == 0 {
-		return nil, &RequestError{fmt.Sprintf("requirement %s is %s; allowed: %s", karpv1.CapacityTypeLabelKey, requirements.Get(karpv1.CapacityTypeLabelKey), strings.Join(known, ", "))}
+		return nil, &RequestError{
+			fmt.Sprintf(
+				"requirement %s is %s; allowed: %s", karpv1.CapacityTypeLabelKey, requirements.Get(karpv1.CapacityTypeLabelKey),
+				strings.Join(known, ", "),
+			),
+		}
 	}
 	return asked, nil
 }
 
 // zones are numbers; "" is regional placement. A Node of AKS names its zone <location>-<number>.
-func zones(claim *karpv1.NodeClaim, requirements scheduling.Requirements, class Class, location string) ([]string, error) {
+func zones(
+	claim *karpv1.NodeClaim, requirements scheduling.Requirements, class Class, location string,
+) ([]string, error) {
 	if !requirements.Has(corev1.LabelTopologyZone) {
 		if len(class.Zones) == 0 {
 			return []string{""}, nil
@@ -193,7 +224,12 @@ func zones(claim *karpv1.NodeClaim, requirements scheduling.Requirements, class 
 		}
 	}
 	if len(out) == 0 {
-		return nil, &RequestError{fmt.Sprintf("requirement %s is %s; allowed: %s-<zone>, of the zones %v of node class %s", corev1.LabelTopologyZone, requirement, location, class.Zones, class.Name)}
+		return nil, &RequestError{
+			fmt.Sprintf(
+				"requirement %s is %s; allowed: %s-<zone>, of the zones %v of node class %s", corev1.LabelTopologyZone, requirement,
+				location, class.Zones, class.Name,
+			),
+		}
 	}
 	return out, nil
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -29,13 +31,29 @@ var ubuntu = Class{Name: "default", ImageFamily: "Ubuntu", OSDiskType: "Managed"
 func TestPlacementsFollowTheOrderThatTheClaimNames(t *testing.T) {
 	class := ubuntu
 	class.Zones = []string{"2", "1"}
-	keys, err := Placements(claimWith(in(corev1.LabelInstanceTypeStable, "B", "A"), in(karpv1.CapacityTypeLabelKey, "spot", "on-demand")), class, "eastus")
+	keys, err := Placements(
+		claimWith(in(corev1.LabelInstanceTypeStable, "B", "A"), in(karpv1.CapacityTypeLabelKey, "spot", "on-demand")), class,
+		"eastus",
+	)
 	require.NoError(t, err)
 	var got []string
 	for _, k := range keys {
 		got = append(got, k.Size+"/"+k.CapacityType+"/"+k.Zone)
 	}
-	assert.Equal(t, []string{"B/spot/2", "B/spot/1", "B/on-demand/2", "B/on-demand/1", "A/spot/2", "A/spot/1", "A/on-demand/2", "A/on-demand/1"}, got)
+	assert.Equal(
+		t,
+		[]string{
+			"B/spot/2",
+			"B/spot/1",
+			"B/on-demand/2",
+			"B/on-demand/1",
+			"A/spot/2",
+			"A/spot/1",
+			"A/on-demand/2",
+			"A/on-demand/1",
+		},
+		got,
+	)
 }
 
 func TestZonesAreNumbersOfTheClassThatTheClaimAllows(t *testing.T) {
@@ -96,7 +114,10 @@ func TestWhatCannotBeGivenIsRefusedByName(t *testing.T) {
 func TestClaimsShareAPoolExactlyWhenTheirNodesWouldBeAlike(t *testing.T) {
 	key := func(change func(*karpv1.NodeClaim, *Class)) string {
 		claim, class := claimWith(in(corev1.LabelInstanceTypeStable, "A")), ubuntu
-		claim.Spec.Taints = []corev1.Taint{{Key: "sku", Value: "gpu", Effect: "NoSchedule"}, {Key: "a", Value: "b", Effect: "NoExecute"}}
+		claim.Spec.Taints = []corev1.Taint{
+			{Key: "sku", Value: "gpu", Effect: "NoSchedule"},
+			{Key: "a", Value: "b", Effect: "NoExecute"},
+		}
 		if change != nil {
 			change(claim, &class)
 		}
@@ -158,10 +179,15 @@ func TestASpecCarriesTheTagsThatSayWhoseItIs(t *testing.T) {
 	class := ubuntu
 	class.Tags = map[string]string{"team": "ml"}
 	class.SpotMaxPrice = "1.5"
-	keys, err := Placements(claimWith(in(corev1.LabelInstanceTypeStable, "A"), in(karpv1.CapacityTypeLabelKey, "spot")), class, "eastus")
+	keys, err := Placements(
+		claimWith(in(corev1.LabelInstanceTypeStable, "A"), in(karpv1.CapacityTypeLabelKey, "spot")), class, "eastus",
+	)
 	require.NoError(t, err)
 	spec := keys[0].Spec(3)
-	assert.Equal(t, map[string]string{"team": "ml", azure.TagManagedBy: azure.ManagedByValue, azure.TagPoolKey: keys[0].Hash()}, spec.Tags)
+	assert.Equal(
+		t, map[string]string{"team": "ml", azure.TagManagedBy: azure.ManagedByValue, azure.TagPoolKey: keys[0].Hash()},
+		spec.Tags,
+	)
 	require.NotNil(t, spec.SpotMaxPrice)
 	assert.InDelta(t, 1.5, *spec.SpotMaxPrice, 1e-6)
 	assert.Equal(t, 3, spec.Count)

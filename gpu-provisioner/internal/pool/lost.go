@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -12,11 +14,11 @@ import (
 )
 
 const (
-	// maxFailedLooks is how many looks at an operation may fail in a row before the pool's own state decides. With the delay between them,
-	// which doubles from five seconds, that is more than a minute.
+	// maxFailedLooks is how many looks at an operation may fail in a row before the pool's own state decides. With the
+	// delay between them, which doubles from five seconds, that is more than a minute.
 	maxFailedLooks = 5
-	// unreadAge is the age at which an operation that cannot be read may be over. A younger one may be so new that ARM, and the list of
-	// pools, do not show it yet.
+	// unreadAge is the age at which an operation that cannot be read may be over. A younger one may be so new that ARM,
+	// and the list of pools, do not show it yet.
 	unreadAge = time.Minute
 )
 
@@ -27,7 +29,8 @@ func (e *Engine) lookLater(ctx context.Context, op *Operation, err error) {
 	if failed.Class != azure.ClassThrottle {
 		op.FailedLooks++
 		delay = max(failed.RetryAfter, min(5*time.Second<<min(op.FailedLooks-1, 4), time.Minute))
-		log.FromContext(ctx).Error(err, "Looking at an operation", "pool", op.Pool, "kind", op.Kind, "failedLooks", op.FailedLooks)
+		log.FromContext(ctx).
+			Error(err, "Looking at an operation", "pool", op.Pool, "kind", op.Kind, "failedLooks", op.FailedLooks)
 	}
 	op.NotBefore = now.Add(delay)
 	op.NextLook = op.NotBefore
@@ -42,8 +45,8 @@ func (e *Engine) unread(op *Operation) {
 	e.Cache.Invalidate(op.Pool)
 }
 
-// endAsPoolSays ends an operation that cannot be read when the view, which shows the pool at rest or no more, is young enough to tell; found
-// is nil when the list of pools lacks the pool. It says whether the operation is over.
+// endAsPoolSays ends an operation that cannot be read when the view, which shows the pool at rest or no more, is young
+// enough to tell; found is nil when the list of pools lacks the pool. It says whether the operation is over.
 func (e *Engine) endAsPoolSays(ctx context.Context, name string, found *azure.Pool, view *azure.View) bool {
 	op := e.operations[name]
 	if op.Unread.IsZero() || view.At.Before(op.Unread) || view.At.Sub(op.Started) < unreadAge {
@@ -72,7 +75,8 @@ func resultOf(op Operation, found *azure.Pool) *azure.Error {
 	case azure.OperationDelete:
 		well = found == nil
 	case azure.OperationDeleteMachines:
-		if found != nil && slices.ContainsFunc(op.Machines, func(id string) bool { _, still := found.Machine(id); return still }) {
+		if found != nil &&
+			slices.ContainsFunc(op.Machines, func(id string) bool { _, still := found.Machine(id); return still }) {
 			well, state = false, "machines that it was to delete are still there"
 		}
 	}
@@ -80,8 +84,12 @@ func resultOf(op Operation, found *azure.Pool) *azure.Error {
 		return nil
 	}
 	return &azure.Error{
-		Reason: azure.ReasonAzureError, Class: azure.ClassTransient,
-		Message: fmt.Sprintf("Azure does not tell how the %s of agent pool %s ended, and %s; the cluster's activity log may have it", op.Kind, op.Pool, state),
-		Remedy:  "none: retried",
+		Reason: azure.ReasonAzureError,
+		Class:  azure.ClassTransient,
+		Message: fmt.Sprintf(
+			"Azure does not tell how the %s of agent pool %s ended, and %s; the cluster's activity log may have it", op.Kind,
+			op.Pool, state,
+		),
+		Remedy: "none: retried",
 	}
 }

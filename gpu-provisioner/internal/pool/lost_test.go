@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -14,10 +16,15 @@ import (
 var unreadable = map[string]func(h *house, pool string){
 	"forgotten": func(h *house, pool string) { h.azure.Forget(pool) },
 	"not told": func(h *house, _ string) {
-		h.azure.FailAll("look", &azure.Error{Class: azure.ClassTransient, Reason: azure.ReasonAzureError, Status: 500, Message: "oops"})
+		h.azure.FailAll(
+			"look", &azure.Error{Class: azure.ClassTransient, Reason: azure.ReasonAzureError, Status: 500, Message: "oops"},
+		)
 	},
 	"forbidden": func(h *house, _ string) {
-		h.azure.FailAll("look", &azure.Error{Class: azure.ClassConfig, Reason: azure.ReasonIdentityUnauthorized, Status: 403, Message: "no right"})
+		h.azure.FailAll(
+			"look",
+			&azure.Error{Class: azure.ClassConfig, Reason: azure.ReasonIdentityUnauthorized, Status: 403, Message: "no right"},
+		)
 	},
 }
 

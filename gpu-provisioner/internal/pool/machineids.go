@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -6,8 +8,9 @@ import (
 	"strings"
 )
 
-// MachineIDs are provider ids. As JSON what they have in common is written once: the ids of an agent pool's machines differ in their last few
-// characters of more than two hundred, and the ids of all machines that a cluster may have would not fit into a ConfigMap.
+// MachineIDs are provider ids. As JSON what they have in common is written once: the ids of an agent pool's machines
+// differ in their last few characters of more than two hundred, and the ids of all machines that a cluster may have
+// would not fit into a ConfigMap.
 type MachineIDs []string
 
 // sharedIDs is the form in JSON.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -15,9 +17,10 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// ConditionPoolManaged is a condition of a NodeClaim. It is False while a person has changed the agent pool of the claim's machine so that
-// this operator cannot manage the pool, and while the list of the pool's machines cannot be right; reason and message say what to do. It is absent until that happens for the first time. Neither core
-// nor the claim's owner acts on it: the machine still runs.
+// ConditionPoolManaged is a condition of a NodeClaim. It is False while a person has changed the agent pool of the
+// claim's machine so that this operator cannot manage the pool, and while the list of the pool's machines cannot be
+// right; reason and message say what to do. It is absent until that happens for the first time. Neither core nor the
+// claim's owner acts on it: the machine still runs.
 const ConditionPoolManaged = "AgentPoolManaged"
 
 // Reasons of ConditionPoolManaged.
@@ -32,11 +35,15 @@ const (
 func unmanaged(cluster azure.Cluster, p *azure.Pool) (reason, message string) {
 	switch {
 	case p.TagsReplaced():
-		return ReasonTagsReplaced, fmt.Sprintf("agent pool %s lost the tags that mark it as this operator's: it is not written to, and this claim is kept, until they are back. To fix: %s --tags %s",
-			p.Name, nodepoolUpdate(cluster, p.Name), allTags(cluster, p))
+		return ReasonTagsReplaced, fmt.Sprintf(
+			"agent pool %s lost the tags that mark it as this operator's: it is not written to, and this claim is kept, until they are back. To fix: %s --tags %s",
+			p.Name, nodepoolUpdate(cluster, p.Name), allTags(cluster, p),
+		)
 	case p.Ours() && p.Autoscaled:
-		return ReasonAutoscaled, fmt.Sprintf("the cluster autoscaler is on for agent pool %s: it may delete this machine, and the pool cannot grow, so that new claims get another pool. To fix: %s --disable-cluster-autoscaler",
-			p.Name, nodepoolUpdate(cluster, p.Name))
+		return ReasonAutoscaled, fmt.Sprintf(
+			"the cluster autoscaler is on for agent pool %s: it may delete this machine, and the pool cannot grow, so that new claims get another pool. To fix: %s --disable-cluster-autoscaler",
+			p.Name, nodepoolUpdate(cluster, p.Name),
+		)
 	}
 	return "", ""
 }
@@ -69,7 +76,9 @@ func allTags(cluster azure.Cluster, p *azure.Pool) string {
 
 // tellUnmanaged says on every claim whose machine is in a pool that cannot be managed why that is so, in a condition and an event, and takes
 // it back when the pool can be managed again. It also sets the metric.
-func (e *Engine) tellUnmanaged(ctx context.Context, view *azure.View, claims []Claim, objects map[string]*karpv1.NodeClaim) error {
+func (e *Engine) tellUnmanaged(
+	ctx context.Context, view *azure.View, claims []Claim, objects map[string]*karpv1.NodeClaim,
+) error {
 	reasons := map[string]string{} // by pool
 	var errs []error
 	for i := range claims {

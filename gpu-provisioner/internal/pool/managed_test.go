@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -50,8 +52,12 @@ func TestReplacedTagsAreToldOnTheClaimsAndTakenBack(t *testing.T) {
 	require.NotNil(t, c)
 	assert.True(t, c.IsFalse())
 	assert.Equal(t, ReasonTagsReplaced, c.Reason)
-	assert.Contains(t, c.Message, "az aks nodepool update --resource-group <resource group> --cluster-name <cluster> --name "+pool+
-		" --tags 'cost center=42' kaito.sh_managed-by=gpu-provisioner kaito.sh_pool-key="+tags[azure.TagPoolKey])
+	assert.Contains(
+		t,
+		c.Message,
+		"az aks nodepool update --resource-group <resource group> --cluster-name <cluster> --name "+pool+
+			" --tags 'cost center=42' kaito.sh_managed-by=gpu-provisioner kaito.sh_pool-key="+tags[azure.TagPoolKey],
+	)
 	told := h.told()
 	require.Len(t, told, 1)
 	assert.Contains(t, told[0], ReasonTagsReplaced)
@@ -110,7 +116,12 @@ func TestTheCountOfAnAutoscaledPoolIsLeftAlone(t *testing.T) {
 func TestAnOperationOfAPoolThatLostItsTagsIsForgotten(t *testing.T) {
 	w := newWorld()
 	w.pool(keyA, 0, 1, 0).Tags = nil
-	w.Operations["g"+keyA+"0"] = Operation{Handle: azure.Handle{Kind: azure.OperationPut, Pool: "g" + keyA + "0"}, Key: keyA, Target: 1, Ended: start.Add(-1)}
+	w.Operations["g"+keyA+"0"] = Operation{
+		Handle: azure.Handle{Kind: azure.OperationPut, Pool: "g" + keyA + "0"},
+		Key:    keyA,
+		Target: 1,
+		Ended:  start.Add(-1),
+	}
 	assert.Equal(t, []string{"g" + keyA + "0"}, Decide(w.State).Settled)
 }
 

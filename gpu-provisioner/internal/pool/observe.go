@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -85,7 +87,8 @@ func (e *Engine) claim(ctx context.Context, nc *karpv1.NodeClaim) Claim {
 		at, asked := e.released[nc.UID]
 		e.mu.RUnlock()
 		c.ReleasedAt = at
-		c.Released = c.ProviderID != "" && (asked || conditions.Get(karpv1.ConditionTypeInstanceTerminating).IsTrue() || !hasFinalizer(nc))
+		c.Released = c.ProviderID != "" &&
+			(asked || conditions.Get(karpv1.ConditionTypeInstanceTerminating).IsTrue() || !hasFinalizer(nc))
 		return c
 	}
 	_, failed := FailureOf(nc)
@@ -155,8 +158,9 @@ func (e *Engine) setWait(uid types.UID, w Wait) {
 	e.waits[uid] = w
 }
 
-// lookEvery is how much more seldom than the list of pools a running operation is looked at. The list, one call for all pools, shows
-// when an operation is over; to look at each is for what the list does not tell, and for the case that it lags.
+// lookEvery is how much more seldom than the list of pools a running operation is looked at. The list, one call for all
+// pools, shows when an operation is over; to look at each is for what the list does not tell, and for the case that it
+// lags.
 const lookEvery = 6
 
 // lookAtOperations looks once at every operation that is due.
@@ -172,7 +176,8 @@ func (e *Engine) lookAtOperations(ctx context.Context) {
 	}
 }
 
-// conclude looks at the operations of pools that the view shows at rest, or no more, and says whether one of them is over.
+// conclude looks at the operations of pools that the view shows at rest, or no more, and says whether one of them is
+// over.
 func (e *Engine) conclude(ctx context.Context, view *azure.View) bool {
 	over, now := false, e.Clock.Now()
 	for name, op := range e.operations {
@@ -221,7 +226,8 @@ func (e *Engine) look(ctx context.Context, name string, op Operation, ended time
 
 // ended draws the conclusions from an operation's result.
 func (e *Engine) ended(ctx context.Context, op Operation, err *azure.Error) {
-	logger := log.FromContext(ctx).WithValues("pool", op.Pool, "kind", op.Kind, "took", e.Clock.Since(op.Started).Round(time.Second).String())
+	logger := log.FromContext(ctx).
+		WithValues("pool", op.Pool, "kind", op.Kind, "took", e.Clock.Since(op.Started).Round(time.Second).String())
 	e.Metrics.operation(op, err, e.Clock.Since(op.Started))
 	if err == nil && op.Aborted.IsZero() {
 		e.Preflight.Settle(op.Pool)
@@ -232,8 +238,11 @@ func (e *Engine) ended(ctx context.Context, op Operation, err *azure.Error) {
 	}
 	if !op.Aborted.IsZero() {
 		err = &azure.Error{
-			Reason: ReasonOperationTimedOut, Class: azure.ClassTransient,
-			Message: fmt.Sprintf("the request for agent pool %s did not finish within %s and was aborted", op.Pool, e.Settings.OperationTimeout),
+			Reason: ReasonOperationTimedOut,
+			Class:  azure.ClassTransient,
+			Message: fmt.Sprintf(
+				"the request for agent pool %s did not finish within %s and was aborted", op.Pool, e.Settings.OperationTimeout,
+			),
 		}
 	}
 	e.Preflight.Refund(op.Pool, e.arrived(op))
@@ -273,5 +282,6 @@ func (e *Engine) remember(ctx context.Context, key string, err *azure.Error) {
 	if !ok {
 		return
 	}
-	log.FromContext(ctx).Info("Remembering an offering as unavailable", "size", entry.Size, "zone", entry.Zone, "capacityType", entry.CapacityType, "reason", entry.Reason, "until", entry.Until)
+	log.FromContext(ctx).
+		Info("Remembering an offering as unavailable", "size", entry.Size, "zone", entry.Zone, "capacityType", entry.CapacityType, "reason", entry.Reason, "until", entry.Until)
 }

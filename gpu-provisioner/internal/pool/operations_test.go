@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -22,7 +24,11 @@ func TestTheOperationsRecordFitsAConfigMap(t *testing.T) {
 	h := newHouse(t)
 	operations := map[string]Operation{}
 	for p := range 100 {
-		op := Operation{Handle: azure.Handle{Kind: azure.OperationDeleteMachines, Pool: Name(keyA, p), Token: fmt.Sprintf("%01500d", p)}, Key: keyA, Started: start}
+		op := Operation{
+			Handle:  azure.Handle{Kind: azure.OperationDeleteMachines, Pool: Name(keyA, p), Token: fmt.Sprintf("%01500d", p)},
+			Key:     keyA,
+			Started: start,
+		}
 		for m := range 60 {
 			op.Machines = append(op.Machines, azuretest.ProviderID(op.Pool, 100_000+m))
 		}
@@ -44,7 +50,13 @@ func TestTheOperationsRecordFitsAConfigMap(t *testing.T) {
 
 func TestARecordOfAnEarlierReleaseIsRead(t *testing.T) {
 	h := newHouse(t)
-	require.NoError(t, Save(t.Context(), h.Operations, map[string]map[string]any{"p": {"kind": "deleteMachines", "machines": []string{"a", "b"}}}))
+	require.NoError(
+		t,
+		Save(
+			t.Context(), h.Operations,
+			map[string]map[string]any{"p": {"kind": "deleteMachines", "machines": []string{"a", "b"}}},
+		),
+	)
 	loaded, err := Load[Operation](t.Context(), h.Operations)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"a", "b"}, []string(loaded["p"].Machines))

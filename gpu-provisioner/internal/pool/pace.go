@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -43,8 +45,8 @@ func (e *Engine) pace(claims []Claim) pace {
 	return out
 }
 
-// perPool is how much a pool of ours adds to the interval while nothing goes on: reading every pool's machines must stay well below
-// the one call a second that AKS allows.
+// perPool is how much a pool of ours adds to the interval while nothing goes on: reading every pool's machines must
+// stay well below the one call a second that AKS allows.
 const perPool = 2 * time.Second
 
 // interval is the age at which the view is renewed.
@@ -65,8 +67,8 @@ func (e *Engine) interval(pace pace, view *azure.View) time.Duration {
 	return leisure
 }
 
-// joiningFactor is how much more seldom ARM is read while machines that are there become Nodes: all that it could tell is that one of
-// them has gone again.
+// joiningFactor is how much more seldom ARM is read while machines that are there become Nodes: all that it could tell
+// is that one of them has gone again.
 const joiningFactor = 3
 
 // next is the delay until the pass that must not be later.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -27,7 +29,9 @@ func TestARefusedRequestTakesNoQuota(t *testing.T) {
 				h.clock.Step(2 * time.Minute)
 			}
 			last := claims[len(claims)-1]
-			h.azure.FailNext(verb, &azure.Error{Class: azure.ClassConflict, Reason: azure.ReasonClusterBusy, Message: "in progress"}, false)
+			h.azure.FailNext(
+				verb, &azure.Error{Class: azure.ClassConflict, Reason: azure.ReasonClusterBusy, Message: "in progress"}, false,
+			)
 			h.ask(last)
 			h.minutes(1)
 			failure, failed := FailureOf(h.claim(last))
@@ -55,7 +59,16 @@ func TestTheThirdZoneIsTriedWithQuotaForOne(t *testing.T) {
 		pool := h.pools()[i]
 		tried[pool] = true
 		assert.Equal(t, []string{zone}, h.azure.Spec(pool).Zones)
-		h.azure.End(pool, &azure.Error{Reason: azure.ReasonZonalCapacity, Class: azure.ClassCapacity, Scope: azure.ScopeOffering, RememberFor: time.Hour}, 0)
+		h.azure.End(
+			pool,
+			&azure.Error{
+				Reason:      azure.ReasonZonalCapacity,
+				Class:       azure.ClassCapacity,
+				Scope:       azure.ScopeOffering,
+				RememberFor: time.Hour,
+			},
+			0,
+		)
 		h.pass()
 	}
 	failure, failed := FailureOf(h.claim("c1"))

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import "time"
@@ -6,7 +8,8 @@ func sightMachine(providerID string) string { return "machine " + providerID }
 func sightCount(pool string) string         { return "count " + pool }
 func sightPut(pool string) string           { return "put " + pool }
 
-// sight notes that the subject was seen at a time of the view, and says whether it was seen at two times, the grace apart.
+// sight notes that the subject was seen at a time of the view, and says whether it was seen at two times, the grace
+// apart.
 func (d *decider) sight(subject string, at time.Time) bool {
 	seen := d.Sightings[subject]
 	if already, ok := d.out.Sightings[subject]; ok {

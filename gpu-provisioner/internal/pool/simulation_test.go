@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -13,8 +15,9 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// simulation is a cluster in memory: claims that come and go, an Azure that works, fails in part or wholly, and a process that
-// forgets everything now and then. Decide is run over it again and again, and the invariants are checked after every step.
+// simulation is a cluster in memory: claims that come and go, an Azure that works, fails in part or wholly, and a
+// process that forgets everything now and then. Decide is run over it again and again, and the invariants are checked
+// after every step.
 type simulation struct {
 	now        time.Time
 	pools      map[string]*simPool
@@ -41,7 +44,12 @@ type simPool struct {
 }
 
 var simSettings = Settings{
-	Gather: time.Second, Patience: 2 * time.Minute, Grace: time.Minute, OperationTimeout: 30 * time.Minute, JoinTimeout: 10 * time.Minute, MaxPools: 100,
+	Gather:           time.Second,
+	Patience:         2 * time.Minute,
+	Grace:            time.Minute,
+	OperationTimeout: 30 * time.Minute,
+	JoinTimeout:      10 * time.Minute,
+	MaxPools:         100,
 }
 
 func (s *simulation) view() azure.View {
@@ -53,7 +61,9 @@ func (s *simulation) view() azure.View {
 			tags = nil
 		}
 		listed := slices.DeleteFunc(slices.Clone(p.machines), func(m azure.Machine) bool { return p.hidden[m.ProviderID] })
-		v.Pools = append(v.Pools, azure.Pool{Name: name, State: p.state, Count: p.count, Tags: tags, Machines: listed, MachinesAt: s.now})
+		v.Pools = append(
+			v.Pools, azure.Pool{Name: name, State: p.state, Count: p.count, Tags: tags, Machines: listed, MachinesAt: s.now},
+		)
 	}
 	return v
 }
@@ -116,7 +126,9 @@ func (s *simulation) do(t require.TestingT, action Action) {
 			s.mayGo(t, id)
 		}
 		p.state, p.remove = "Deleting machines", x.ProviderIDs
-		s.start(x.Pool, Operation{Key: p.key, Machines: x.ProviderIDs, Handle: azure.Handle{Kind: azure.OperationDeleteMachines}})
+		s.start(
+			x.Pool, Operation{Key: p.key, Machines: x.ProviderIDs, Handle: azure.Handle{Kind: azure.OperationDeleteMachines}},
+		)
 	case Remove:
 		p := s.writable(t, x.Pool)
 		for _, m := range p.machines {
@@ -165,7 +177,9 @@ func (s *simulation) finish(pool string, arrive int) {
 	case p.deleting:
 		delete(s.pools, pool)
 	case len(p.remove) > 0:
-		p.machines = slices.DeleteFunc(p.machines, func(m azure.Machine) bool { return slices.Contains(p.remove, m.ProviderID) })
+		p.machines = slices.DeleteFunc(
+			p.machines, func(m azure.Machine) bool { return slices.Contains(p.remove, m.ProviderID) },
+		)
 		p.count, p.remove, p.state = len(p.machines), nil, azure.StateSucceeded
 	default:
 		p.state = azure.StateSucceeded
@@ -251,11 +265,18 @@ func (s *simulation) running() []string {
 
 func TestInvariantsHoldWhateverAzureDoesAndWheneverTheProcessDies(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s := &simulation{now: start, pools: map[string]*simPool{}, claims: map[string]*Claim{}, max: rapid.IntRange(1, 4).Draw(t, "max")}
+		s := &simulation{
+			now:    start,
+			pools:  map[string]*simPool{},
+			claims: map[string]*Claim{},
+			max:    rapid.IntRange(1, 4).Draw(t, "max"),
+		}
 		s.forget()
 		s.pools["userpool"] = &simPool{foreign: true, state: azure.StateSucceeded, count: 3}
 		for i := range 3 {
-			s.pools["userpool"].machines = append(s.pools["userpool"].machines, azure.Machine{Name: fmt.Sprint(i), ProviderID: machineID("userpool", i)})
+			s.pools["userpool"].machines = append(
+				s.pools["userpool"].machines, azure.Machine{Name: fmt.Sprint(i), ProviderID: machineID("userpool", i)},
+			)
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"a claim comes": func(t *rapid.T) { s.add(rapid.SampledFrom([]string{keyA, keyB}).Draw(t, "key")) },
@@ -332,7 +353,12 @@ func TestInvariantsHoldWhateverAzureDoesAndWheneverTheProcessDies(t *testing.T) 
 
 func TestEveryClaimGetsItsMachineWhenAzureWorks(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s := &simulation{now: start, pools: map[string]*simPool{}, claims: map[string]*Claim{}, max: rapid.IntRange(1, 5).Draw(t, "max")}
+		s := &simulation{
+			now:    start,
+			pools:  map[string]*simPool{},
+			claims: map[string]*Claim{},
+			max:    rapid.IntRange(1, 5).Draw(t, "max"),
+		}
 		s.forget()
 		n := rapid.IntRange(1, 20).Draw(t, "claims")
 		for range n {

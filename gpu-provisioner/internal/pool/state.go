@@ -1,5 +1,8 @@
-// Package pool decides which agent pools to make, grow, shrink and delete so that every NodeClaim has one machine and every
-// machine one NodeClaim, and carries the decisions out. Deciding is pure: Decide looks at a State and answers with actions.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package pool decides which agent pools to make, grow, shrink and delete so that every NodeClaim has one machine and
+// every machine one NodeClaim, and carries the decisions out. Deciding is pure: Decide looks at a State and answers
+// with actions.
 package pool
 
 import (
@@ -58,11 +61,12 @@ type Operation struct {
 
 	// Ended is when the operation was seen to be over; it is kept until the view is younger.
 	Ended time.Time `json:"-"`
-	// NextLook is when it is looked at whatever the view shows, NotBefore when Azure wants to be asked again at the earliest.
+	// NextLook is when it is looked at whatever the view shows, NotBefore when Azure wants to be asked again at the
+	// earliest.
 	NextLook  time.Time `json:"-"`
 	NotBefore time.Time `json:"-"`
-	// FailedLooks is how many looks at it have failed in a row. Forgotten says that Azure does not know it any more. Unread is since when
-	// its pool's state must tell how it ended, for one of these reasons; zero: it need not.
+	// FailedLooks is how many looks at it have failed in a row. Forgotten says that Azure does not know it any more.
+	// Unread is since when its pool's state must tell how it ended, for one of these reasons; zero: it need not.
 	FailedLooks int       `json:"-"`
 	Forgotten   bool      `json:"-"`
 	Unread      time.Time `json:"-"`
@@ -83,8 +87,8 @@ type Sighting struct {
 
 // Settings are the operator's flags that deciding needs.
 type Settings struct {
-	// Gather is how long after the newest waiting claim a write is held back, so that one request serves all claims of a burst. A claim
-	// never waits longer than five times as long. Released claims are gathered releaseGather times as long.
+	// Gather is how long after the newest waiting claim a write is held back, so that one request serves all claims of a
+	// burst. A claim never waits longer than five times as long. Released claims are gathered releaseGather times as long.
 	Gather time.Duration
 	// Patience is how long claims wait for a growing pool before the next ordinal is opened.
 	Patience time.Duration

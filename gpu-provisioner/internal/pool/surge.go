@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -7,8 +9,9 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// bindable says whether the pool's free machines may be given to claims. While another hand changes the pool, they may not: an upgrade adds
-// surge machines to the list, which AKS deletes at its end (https://learn.microsoft.com/azure/aks/upgrade-aks-node-pools-rolling).
+// bindable says whether the pool's free machines may be given to claims. While another hand changes the pool, they may
+// not: an upgrade adds surge machines to the list, which AKS deletes at its end
+// (https://learn.microsoft.com/azure/aks/upgrade-aks-node-pools-rolling).
 func (p *pool) bindable() bool {
 	switch {
 	case p.Upgrading():
@@ -21,8 +24,9 @@ func (p *pool) bindable() bool {
 
 func sightSurge(providerID string) string { return "surge " + providerID }
 
-// surge notes the free machines of a pool that is being upgraded, and says whether this one may be a surge machine: it was seen free during
-// an upgrade, and the list has not had it for longer than the grace since. An upgrade that fails keeps some of its surge machines.
+// surge notes the free machines of a pool that is being upgraded, and says whether this one may be a surge machine: it
+// was seen free during an upgrade, and the list has not had it for longer than the grace since. An upgrade that fails
+// keeps some of its surge machines.
 func (d *decider) surge(p *pool, providerID string) bool {
 	subject := sightSurge(providerID)
 	if p.Upgrading() {

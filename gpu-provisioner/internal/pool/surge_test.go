@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -11,7 +13,12 @@ import (
 )
 
 func TestAClaimIsBoundOnlyInAPoolThatNobodyElseChanges(t *testing.T) {
-	ours := &Operation{Handle: azure.Handle{Kind: azure.OperationPut}, Key: keyA, Target: 1, Started: start.Add(-time.Minute)}
+	ours := &Operation{
+		Handle:  azure.Handle{Kind: azure.OperationPut},
+		Key:     keyA,
+		Target:  1,
+		Started: start.Add(-time.Minute),
+	}
 	for what, tc := range map[string]struct {
 		state string
 		op    *Operation
@@ -79,5 +86,7 @@ func TestASurgeMachineThatStaysListedIsLeftAloneForTheGrace(t *testing.T) {
 		assert.False(t, bind || shrink, "the list may lag: %v", a)
 	}
 	w.again(d)
-	assert.Equal(t, []Action{Bind{Claim: "c1", ProviderID: machineID(p.Name, 1), Pool: p.Name}}, w.decide(), "AKS has kept it")
+	assert.Equal(
+		t, []Action{Bind{Claim: "c1", ProviderID: machineID(p.Name, 1), Pool: p.Name}}, w.decide(), "AKS has kept it",
+	)
 }

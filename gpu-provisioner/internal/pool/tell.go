@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pool
 
 import (
@@ -11,8 +13,8 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// ReasonPoolInDoubt is the reason of ConditionPoolManaged, and of the event, on the claims of an agent pool that has been left alone for longer
-// than the grace.
+// ReasonPoolInDoubt is the reason of ConditionPoolManaged, and of the event, on the claims of an agent pool that has
+// been left alone for longer than the grace.
 const ReasonPoolInDoubt = "AgentPoolInDoubt"
 
 // Doubts are the doubts about one view.
@@ -49,7 +51,8 @@ func (e *Engine) Doubts() Doubts {
 	return e.doubts
 }
 
-// publishDoubts has core and the metric know the doubts about the view, and logs what is new. The claims are told by tellUnmanaged.
+// publishDoubts has core and the metric know the doubts about the view, and logs what is new. The claims are told by
+// tellUnmanaged.
 func (e *Engine) publishDoubts(ctx context.Context, view *azure.View, doubts map[string]Doubt) {
 	before := e.Doubts().pools
 	e.mu.Lock()

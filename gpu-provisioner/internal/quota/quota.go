@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package quota asks, before Azure is asked for machines, whether the subscription's quota has room for them.
 package quota
 
@@ -54,8 +56,9 @@ func NewPreflight(r Reader, c clock.PassiveClock) *Preflight {
 	return &Preflight{reader: r, clock: c}
 }
 
-// Fit says how many of the machines the quota has room for. The *azure.Error explains, with the numbers, why it is not all of
-// them; it is nil when it is, and when the quota is not known: then Azure itself will tell. The error is of the reading.
+// Fit says how many of the machines the quota has room for. The *azure.Error explains, with the numbers, why it is not
+// all of them; it is nil when it is, and when the quota is not known: then Azure itself will tell. The error is of the
+// reading.
 func (p *Preflight) Fit(ctx context.Context, r Request) (int, *azure.Error, error) {
 	if r.VCPUs <= 0 || r.Machines <= 0 {
 		return r.Machines, nil, nil
@@ -79,8 +82,8 @@ func (p *Preflight) Fit(ctx context.Context, r Request) (int, *azure.Error, erro
 	return fit, why, nil
 }
 
-// Took counts machines that Azure has agreed to make in an agent pool into the cached usages, so that two requests within the minute do not
-// both count on the same room. Settle or Refund ends it.
+// Took counts machines that Azure has agreed to make in an agent pool into the cached usages, so that two requests
+// within the minute do not both count on the same room. Settle or Refund ends it.
 func (p *Preflight) Took(pool string, r Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -91,8 +94,8 @@ func (p *Preflight) Took(pool string, r Request) {
 	p.taken[pool] = r
 }
 
-// Refund takes back what Took counted for the pool, but for the machines that have arrived: Azure did not make the others. It does nothing
-// when the usages were read since, as those are Azure's own figures.
+// Refund takes back what Took counted for the pool, but for the machines that have arrived: Azure did not make the
+// others. It does nothing when the usages were read since, as those are Azure's own figures.
 func (p *Preflight) Refund(pool string, arrived int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -154,9 +157,13 @@ func (r Request) exceeded(l limit, u azure.Usage) *azure.Error {
 	needs := r.VCPUs * int64(r.Machines)
 	left := max(0, u.Limit-u.Current)
 	return &azure.Error{
-		Reason: l.reason, Class: azure.ClassCapacity, Scope: l.scope,
-		Message: fmt.Sprintf("%d × %s in %s needs %d %s, has %d of %d left", r.Machines, r.Size, r.Location, needs, l.label, left, u.Limit),
-		Remedy:  azure.QuotaRemedy(l.usage, r.Location, u.Current+needs),
+		Reason: l.reason,
+		Class:  azure.ClassCapacity,
+		Scope:  l.scope,
+		Message: fmt.Sprintf(
+			"%d × %s in %s needs %d %s, has %d of %d left", r.Machines, r.Size, r.Location, needs, l.label, left, u.Limit,
+		),
+		Remedy: azure.QuotaRemedy(l.usage, r.Location, u.Current+needs),
 	}
 }
 

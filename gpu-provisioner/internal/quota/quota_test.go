@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package quota
 
 import (
@@ -25,7 +27,13 @@ func (u *usages) Usages(context.Context, string) ([]azure.Usage, error) {
 }
 
 func a100(machines int) Request {
-	return Request{Size: "Standard_NC24ads_A100_v4", Family: "StandardNCADSA100v4Family", VCPUs: 24, Location: "eastus", Machines: machines}
+	return Request{
+		Size:     "Standard_NC24ads_A100_v4",
+		Family:   "StandardNCADSA100v4Family",
+		VCPUs:    24,
+		Location: "eastus",
+		Machines: machines,
+	}
 }
 
 func TestARequestThatCannotFitFailsWithTheNumbers(t *testing.T) {
@@ -37,7 +45,10 @@ func TestARequestThatCannotFitFailsWithTheNumbers(t *testing.T) {
 	assert.Zero(t, fit)
 	require.NotNil(t, why)
 	assert.Equal(t, azure.ReasonQuotaExceeded, why.Reason)
-	assert.Equal(t, "1 × Standard_NC24ads_A100_v4 in eastus needs 24 vCPUs of StandardNCADSA100v4Family, has 8 of 100 left", why.Message)
+	assert.Equal(
+		t, "1 × Standard_NC24ads_A100_v4 in eastus needs 24 vCPUs of StandardNCADSA100v4Family, has 8 of 100 left",
+		why.Message,
+	)
 	assert.Contains(t, why.Remedy, "--limit-object value=116")
 }
 

@@ -1,6 +1,9 @@
-// The stepper is the gpu-provisioner without a manager: the same controllers over the same engine and the same SDK, run one after another
-// whenever somebody who holds the clock says so. A test that runs it as a process decides what happens between any two calls, may kill it
-// there, and sees the same again with the same commands. It is no part of the operator.
+// SPDX-License-Identifier: Apache-2.0
+
+// The stepper is the gpu-provisioner without a manager: the same controllers over the same engine and the same SDK, run
+// one after another whenever somebody who holds the clock says so. A test that runs it as a process decides what
+// happens between any two calls, may kill it there, and sees the same again with the same commands. It is no part of
+// the operator.
 package main
 
 import (

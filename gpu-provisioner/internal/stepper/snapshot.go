@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -24,8 +26,8 @@ import (
 	nodeclassv1alpha1 "kaito.sh/shared/api/nodeclass/v1alpha1"
 )
 
-// snapshot reads what was there at the last sync, and what it wrote since, as a manager's cache does. Kinds that it does not keep (pods,
-// volumes) have no objects.
+// snapshot reads what was there at the last sync, and what it wrote since, as a manager's cache does. Kinds that it
+// does not keep (pods, volumes) have no objects.
 type snapshot struct {
 	client.Client
 	objects map[reflect.Type][]client.Object
@@ -166,7 +168,9 @@ func (w *statusWriter) Update(ctx context.Context, o client.Object, opts ...clie
 }
 
 // Patch is a patch.
-func (w *statusWriter) Patch(ctx context.Context, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
+func (w *statusWriter) Patch(
+	ctx context.Context, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption,
+) error {
 	return w.snapshot.keep(o, w.SubResourceWriter.Patch(ctx, o, p, opts...))
 }
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -44,7 +46,8 @@ import (
 	"kaito.sh/shared/catalog"
 )
 
-// heldClock stands still; core sleeps after a write, so that its cache can catch up, which here is decided by the command.
+// heldClock stands still; core sleeps after a write, so that its cache can catch up, which here is decided by the
+// command.
 type heldClock struct{ *clocktesting.FakeClock }
 
 func (heldClock) Sleep(time.Duration) {}
@@ -82,7 +85,10 @@ func newStepper(ctx context.Context, f *flags, now time.Time) (*stepper, error) 
 		return nil, err
 	}
 	// JSON, since the test reads along; no limit, since the clock stands still.
-	direct, err := client.New(&rest.Config{Host: f.api, QPS: -1, ContentConfig: rest.ContentConfig{ContentType: runtime.ContentTypeJSON}}, client.Options{Scheme: newScheme()})
+	direct, err := client.New(
+		&rest.Config{Host: f.api, QPS: -1, ContentConfig: rest.ContentConfig{ContentType: runtime.ContentTypeJSON}},
+		client.Options{Scheme: newScheme()},
+	)
 	if err != nil {
 		return nil, fmt.Errorf("making a client: %w", err)
 	}
@@ -91,7 +97,8 @@ func newStepper(ctx context.Context, f *flags, now time.Time) (*stepper, error) 
 	return s, s.cache.sync(ctx)
 }
 
-// compose makes the controllers that cmd/main.go composes, but for expiration and consistency, which no claim of ours needs.
+// compose makes the controllers that cmd/main.go composes, but for expiration and consistency, which no claim of ours
+// needs.
 func (s *stepper) compose(f *flags, arm *azure.ARM, known sizes) {
 	views := azure.NewCache(arm, s.clock)
 	silent := &record.FakeRecorder{}
@@ -99,26 +106,53 @@ func (s *stepper) compose(f *flags, arm *azure.ARM, known sizes) {
 		return pool.Records{Reader: s.cache.Client, Writer: s.cache.Client, Namespace: f.namespace, Name: name}
 	}
 	s.engine = pool.NewEngine(pool.Options{
-		Client: s.cache, Operations: records(pool.OperationsConfigMap), Offerings: records(pool.OfferingsConfigMap),
-		Azure: arm, Cache: views, Preflight: quota.NewPreflight(arm, s.clock), Recorder: silent, Clock: s.clock,
-		Metrics: pool.NewMetrics(prometheus.NewRegistry()), Settings: f.settings, Intervals: f.intervals, MaxPerPool: f.maxNodesPerPool,
-		Manages: func(*karpv1.NodeClaim) bool { return true }, ClassOf: pool.Classes{Client: s.cache}.Of,
+		Client:     s.cache,
+		Operations: records(pool.OperationsConfigMap),
+		Offerings:  records(pool.OfferingsConfigMap),
+		Azure:      arm,
+		Cache:      views,
+		Preflight:  quota.NewPreflight(arm, s.clock),
+		Recorder:   silent,
+		Clock:      s.clock,
+		Metrics: pool.NewMetrics(
+			prometheus.NewRegistry(),
+		),
+		Settings:   f.settings,
+		Intervals:  f.intervals,
+		MaxPerPool: f.maxNodesPerPool,
+		Manages:    func(*karpv1.NodeClaim) bool { return true },
+		ClassOf:    pool.Classes{Client: s.cache}.Of,
 		SizeOf: func(size string) (pool.Size, bool) {
 			known, ok := known.Size(size)
 			return pool.Size{VCPUs: known.VCPUs, Family: known.Family}, ok
 		},
 	})
-	provider := cloudprovider.New(cloudprovider.Options{Engine: s.engine, Views: views, Catalog: known, Clock: s.clock, MaxAge: 10 * time.Minute})
+	provider := cloudprovider.New(
+		cloudprovider.Options{Engine: s.engine, Views: views, Catalog: known, Clock: s.clock, MaxAge: 10 * time.Minute},
+	)
 	s.classes = &controller.NodeClasses{Client: s.cache}
 	s.machines = &machine.Reconciler{Client: s.cache, Clock: s.clock, Recorder: silent, NodeClass: "default"}
 	s.rejoins = &controller.Rejoins{Client: s.cache}
-	s.accelerators = &controller.Accelerators{Client: s.cache, Provider: provider, Clock: s.clock, Recorder: silent, Timeout: f.gpuReadyTimeout}
+	s.accelerators = &controller.Accelerators{
+		Client:   s.cache,
+		Provider: provider,
+		Clock:    s.clock,
+		Recorder: silent,
+		Timeout:  f.gpuReadyTimeout,
+	}
 	controller.SetLaunchTimeout(40 * time.Minute)
 	recorder := cloudprovider.Events(events.NewRecorder(silent))
 	s.lifecycle = lifecycle.NewController(s.clock, s.cache, provider, recorder, nodepoolhealth.NewState(), nil)
-	s.termination = termination.NewController(s.clock, s.cache, provider, terminator.NewTerminator(s.clock, s.cache, terminator.NewQueue(s.cache, recorder), recorder), recorder)
+	s.termination = termination.NewController(
+		s.clock, s.cache, provider,
+		terminator.NewTerminator(s.clock, s.cache, terminator.NewQueue(s.cache, recorder), recorder), recorder,
+	)
 	s.garbage = garbagecollection.NewController(s.clock, s.cache, provider)
-	s.claimLabels, s.nodeLabels = nodeclaimhydration.NewController(s.cache, provider), nodehydration.NewController(s.cache, provider)
+	s.claimLabels, s.nodeLabels = nodeclaimhydration.NewController(
+		s.cache, provider,
+	), nodehydration.NewController(
+		s.cache, provider,
+	)
 	s.health = health.NewController(s.cache, provider, s.clock, recorder)
 }
 
@@ -220,7 +254,9 @@ func newScheme() *runtime.Scheme {
 		utilruntime.Must(add(scheme))
 	}
 	karpenter := schema.GroupVersion{Group: karpapis.Group, Version: "v1"}
-	scheme.AddKnownTypes(karpenter, &karpv1.NodeClaim{}, &karpv1.NodeClaimList{}, &karpv1.NodePool{}, &karpv1.NodePoolList{})
+	scheme.AddKnownTypes(
+		karpenter, &karpv1.NodeClaim{}, &karpv1.NodeClaimList{}, &karpv1.NodePool{}, &karpv1.NodePoolList{},
+	)
 	metav1.AddToGroupVersion(scheme, karpenter)
 	return scheme
 }
@@ -233,7 +269,13 @@ func (s sizes) Size(name string) (offering.Size, bool) {
 	if err != nil {
 		return offering.Size{}, false
 	}
-	return offering.Size{Name: size.Name, GPUs: int64(size.GPUs), VCPUs: int64(size.VCPUs), MemoryGiB: int64(size.RAMGiB), Family: size.QuotaFamily}, true
+	return offering.Size{
+		Name:      size.Name,
+		GPUs:      int64(size.GPUs),
+		VCPUs:     int64(size.VCPUs),
+		MemoryGiB: int64(size.RAMGiB),
+		Family:    size.QuotaFamily,
+	}, true
 }
 
 func (s sizes) Sizes() []offering.Size {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -89,8 +91,13 @@ func TestUpdatePinsEachTagAndKeepsItReadable(t *testing.T) {
 
 	code, out := w.run(t, "update")
 	require.Zero(t, code, out)
-	assert.Equal(t, strings.NewReplacer("REGISTRY/base:1", "REGISTRY/base:1@"+base, old, golang).Replace(dockerfileText), w.read(t, "operator/Dockerfile"))
-	assert.Equal(t, strings.ReplaceAll(catalogueText, "vllm:v1", "vllm:v1@"+vllm), w.read(t, "shared/catalog/data/engines.yaml"))
+	assert.Equal(
+		t, strings.NewReplacer("REGISTRY/base:1", "REGISTRY/base:1@"+base, old, golang).Replace(dockerfileText),
+		w.read(t, "operator/Dockerfile"),
+	)
+	assert.Equal(
+		t, strings.ReplaceAll(catalogueText, "vllm:v1", "vllm:v1@"+vllm), w.read(t, "shared/catalog/data/engines.yaml"),
+	)
 
 	code, out = w.run(t, "update")
 	assert.Zero(t, code)
@@ -129,7 +136,11 @@ func TestListAsksNoRegistry(t *testing.T) {
 	w.write(t, "Dockerfile", "FROM nowhere.invalid/a:1@"+old+"\nFROM nowhere.invalid/b:1\n")
 	code, out := w.run(t, "list")
 	assert.Zero(t, code)
-	assert.Equal(t, "pinned      Dockerfile:1  nowhere.invalid/a:1@"+old+"\nNOT PINNED  Dockerfile:2  nowhere.invalid/b:1\n1 of 2 images have no digest\n", out)
+	assert.Equal(
+		t,
+		"pinned      Dockerfile:1  nowhere.invalid/a:1@"+old+"\nNOT PINNED  Dockerfile:2  nowhere.invalid/b:1\n1 of 2 images have no digest\n",
+		out,
+	)
 }
 
 func TestWrongUsageIsRefused(t *testing.T) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // digests lists the container images that this repository names, and pins their tags to digests.
 package main
 

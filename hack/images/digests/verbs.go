@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -42,13 +44,18 @@ func check(ctx context.Context, out io.Writer, r resolver, all []reference) erro
 		wrong++
 	}
 	if wrong > 0 {
-		return fmt.Errorf("%d of %d images are not at the digest of their tag: `make digests` writes what the registries answer", wrong, len(all))
+		return fmt.Errorf(
+			"%d of %d images are not at the digest of their tag: `make digests` writes what the registries answer",
+			wrong,
+			len(all),
+		)
 	}
 	_, _ = fmt.Fprintf(out, "%d images are at the digest of their tag\n", len(all))
 	return nil
 }
 
-// update writes the registries' answers into the files. The error names the images without an answer: they are as before.
+// update writes the registries' answers into the files. The error names the images without an answer: they are as
+// before.
 func update(ctx context.Context, out io.Writer, root string, r resolver, all []reference) error {
 	var failed []error
 	changes := map[string][]answer{}

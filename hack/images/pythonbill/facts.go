@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -10,7 +12,8 @@ import (
 	"kaito.sh/hack/images/spdx"
 )
 
-// pipReport is the part of pip's installation report that is read here (https://pip.pypa.io/en/stable/reference/installation-report).
+// pipReport is the part of pip's installation report that is read here
+// (https://pip.pypa.io/en/stable/reference/installation-report).
 type pipReport struct {
 	Install []struct {
 		Download struct {
@@ -42,7 +45,9 @@ func addReport(lock []*python, file string) error {
 			return fmt.Errorf("pip's report has %s %s, which the lock does not have", one.Metadata.Name, one.Metadata.Version)
 		}
 		p.hash = one.Download.Archive.Hashes["sha256"]
-		if p.licence, err = licence(p.name, one.Metadata.Expression, one.Metadata.License, one.Metadata.Classifiers); err != nil {
+		if p.licence, err = licence(
+			p.name, one.Metadata.Expression, one.Metadata.License, one.Metadata.Classifiers,
+		); err != nil {
 			return err
 		}
 	}
@@ -86,7 +91,9 @@ func complete(lock []*python, from string) error {
 }
 
 func find(lock []*python, name string) *python {
-	i, found := slices.BinarySearchFunc(lock, name, func(p *python, name string) int { return strings.Compare(p.name, name) })
+	i, found := slices.BinarySearchFunc(
+		lock, name, func(p *python, name string) int { return strings.Compare(p.name, name) },
+	)
 	if !found {
 		return nil
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -25,7 +27,8 @@ var (
 	baseLine = regexp.MustCompile(`(?m)^(?:ARG BASE=|FROM )([^\s$]+)`)
 )
 
-// normal is a package's name as PyPI compares it (https://packaging.python.org/en/latest/specifications/name-normalization).
+// normal is a package's name as PyPI compares it
+// (https://packaging.python.org/en/latest/specifications/name-normalization).
 func normal(name string) string { return strings.ToLower(separate.ReplaceAllString(name, "-")) }
 
 // readLock returns the packages in the order of their names. Each needs a hash.

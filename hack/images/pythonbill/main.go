@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // pythonbill writes and checks the bill of materials and the licence report of the trainer's image from its lock file.
 package main
 
@@ -50,7 +52,9 @@ func run(args []string, out, errOut io.Writer) int {
 	case verb == "check" && fs.NArg() == 1:
 		err = check(*folder)
 	default:
-		_, _ = fmt.Fprintf(errOut, "pythonbill: the arguments are %q; allowed are names, write, write REPORT, check\n", fs.Args())
+		_, _ = fmt.Fprintf(
+			errOut, "pythonbill: the arguments are %q; allowed are names, write, write REPORT, check\n", fs.Args(),
+		)
 		return 2
 	}
 	if err != nil {
@@ -88,7 +92,8 @@ func write(folder, report string) error {
 	)
 }
 
-// check makes both files again from the lock, the Dockerfile and the facts in the SBOM, and compares them with what is there.
+// check makes both files again from the lock, the Dockerfile and the facts in the SBOM, and compares them with what is
+// there.
 func check(folder string) error {
 	bill, licences, err := files(folder, "")
 	if err != nil {
@@ -100,7 +105,10 @@ func check(folder string) error {
 			return err
 		}
 		if !bytes.Equal(got, want) {
-			return fmt.Errorf("%s differs from what requirements.lock and Dockerfile make: run `make trainer-bill` and commit it", filepath.Join(folder, file))
+			return fmt.Errorf(
+				"%s differs from what requirements.lock and Dockerfile make: run `make trainer-bill` and commit it",
+				filepath.Join(folder, file),
+			)
 		}
 	}
 	return nil

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -28,7 +30,10 @@ func newTrainer(t *testing.T, licences ...string) trainer {
 	x := trainer{folder: t.TempDir()}
 	x.report = filepath.Join(x.folder, "report.json")
 	x.write(t, "Dockerfile", "# The image\nARG BASE=example.com/base:1@sha256:"+hashC+"\nFROM ${BASE}\n")
-	x.write(t, "requirements.lock", "Two_Words==2.0 \\\n    --hash=sha256:"+hashA+" \\\n    --hash=sha256:"+hashB+"\n    # via one\none==1.0 \\\n    --hash=sha256:"+hashC+"\n")
+	x.write(
+		t, "requirements.lock",
+		"Two_Words==2.0 \\\n    --hash=sha256:"+hashA+" \\\n    --hash=sha256:"+hashB+"\n    # via one\none==1.0 \\\n    --hash=sha256:"+hashC+"\n",
+	)
 	licences = append(licences, "MIT", "NVIDIA Proprietary Software")
 	x.write(t, "report.json", `{"install": [
 		{"download_info": {"archive_info": {"hashes": {"sha256": "`+hashB+`"}}}, "metadata": {"name": "two-words", "version": "2.0", "license": "`+licences[0]+`"}},
@@ -81,7 +86,9 @@ func TestBothFilesNameEveryPackageOfTheLock(t *testing.T) {
 	assert.Equal(t, "pkg:docker/example.com/base@sha256%3A"+hashC+"?tag=1", packages["example.com/base"].Refs[0].Locator)
 	require.Len(t, document.Licenses, 1)
 	assert.Equal(t, packages["one"].Declared, document.Licenses[0].ID, "a licence outside SPDX's list is described")
-	assert.Contains(t, x.read(t, licenceFile), "| one | 1.0 | LicenseRef-NVIDIA-Proprietary |\n| two-words | 2.0 | MIT |\n")
+	assert.Contains(
+		t, x.read(t, licenceFile), "| one | 1.0 | LicenseRef-NVIDIA-Proprietary |\n| two-words | 2.0 | MIT |\n",
+	)
 
 	code, out = x.run("check")
 	assert.Zero(t, code, out)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -21,7 +23,9 @@ func render(lock []*python, base string) (bill, licences []byte, err error) {
 		locator = "pkg:docker/" + repository + "@" + strings.Replace(digest, ":", "%3A", 1) + "?tag=" + tag
 	}
 	document.Packages = append(document.Packages, spdx.NewPackage("SPDXRef-base", repository, tag, locator))
-	document.Relations = append(document.Relations, spdx.Relation{From: "SPDXRef-image", Kind: "DESCENDANT_OF", To: "SPDXRef-base"})
+	document.Relations = append(
+		document.Relations, spdx.Relation{From: "SPDXRef-image", Kind: "DESCENDANT_OF", To: "SPDXRef-base"},
+	)
 	hash, proprietary := sha256.New(), false
 	var table bytes.Buffer
 	for _, p := range lock {
@@ -35,10 +39,13 @@ func render(lock []*python, base string) (bill, licences []byte, err error) {
 	}
 	_, _ = fmt.Fprintln(hash, base)
 	if proprietary {
-		document.Licenses = []spdx.License{{
-			ID: nvidia, Name: "NVIDIA's licence of the CUDA toolkit and its libraries",
-			Text: "The package declares \"NVIDIA Proprietary Software\". Its terms are in the package and at https://docs.nvidia.com/cuda/eula.",
-		}}
+		document.Licenses = []spdx.License{
+			{
+				ID:   nvidia,
+				Name: "NVIDIA's licence of the CUDA toolkit and its libraries",
+				Text: "The package declares \"NVIDIA Proprietary Software\". Its terms are in the package and at https://docs.nvidia.com/cuda/eula.",
+			},
+		}
 	}
 	document.Namespace = fmt.Sprintf("https://kaito.sh/spdx/trainer-%x", hash.Sum(nil))
 	bill, err = document.Text()

@@ -1,4 +1,7 @@
-// Package spdx has the parts of an SPDX 2.3 document that this repository writes (https://spdx.github.io/spdx-spec/v2.3).
+// SPDX-License-Identifier: Apache-2.0
+
+// Package spdx has the parts of an SPDX 2.3 document that this repository writes
+// (https://spdx.github.io/spdx-spec/v2.3).
 package spdx
 
 import (
@@ -67,7 +70,8 @@ type License struct {
 	Text string `json:"extractedText"`
 }
 
-// New returns a document that describes root. The format wants a time; none is given, because the same parts must make the same file.
+// New returns a document that describes root. The format wants a time; none is given, because the same parts must make
+// the same file.
 func New(name, tool string, root Package) Document {
 	return Document{
 		Version: "SPDX-2.3", License: "CC0-1.0", ID: "SPDXRef-DOCUMENT", Name: name,

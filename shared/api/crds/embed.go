@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package crds holds the generated CustomResourceDefinitions of every kind, for tests and installers.
 package crds
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package embedded
 
 import (
@@ -21,13 +23,20 @@ type InvalidError struct {
 }
 
 func (e *InvalidError) Error() string {
-	return fmt.Sprintf("%s: invalid value %s: %v. The field is part of %s: correct it; `kubectl explain pod` lists the fields and their types", e.Path, e.Value, e.Cause, e.Want)
+	return fmt.Sprintf(
+		"%s: invalid value %s: %v. The field is part of %s: correct it; `kubectl explain pod` lists the fields and their types",
+		e.Path,
+		e.Value,
+		e.Cause,
+		e.Want,
+	)
 }
 
 // Unwrap returns the decoder's error.
 func (e *InvalidError) Unwrap() error { return e.Cause }
 
-// decode reads raw into a new T as the API server would: field names are case-sensitive, and unknown fields are dropped.
+// decode reads raw into a new T as the API server would: field names are case-sensitive, and unknown fields are
+// dropped.
 func decode[T any](raw []byte, path, want string) (*T, error) {
 	out := new(T)
 	if len(raw) == 0 {

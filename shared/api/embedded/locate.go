@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package embedded
 
 import (
@@ -25,8 +27,8 @@ type finding struct {
 	err   error
 }
 
-// locate finds the smallest part of raw that keeps it from decoding into a T. It tries one child at a time, alone in an otherwise empty
-// document, and goes down into the first that fails. Its cost is the size of raw times its depth.
+// locate finds the smallest part of raw that keeps it from decoding into a T. It tries one child at a time, alone in an
+// otherwise empty document, and goes down into the first that fails. Its cost is the size of raw times its depth.
 func locate[T any](raw []byte) finding {
 	var root any
 	if err := json.Unmarshal(raw, &root); err != nil {
@@ -69,11 +71,20 @@ func children(v any) []child {
 	switch v := v.(type) {
 	case map[string]any:
 		for _, name := range slices.Sorted(maps.Keys(v)) {
-			out = append(out, child{finding: finding{path: member(name), value: v[name]}, in: func(inner any) any { return map[string]any{name: inner} }})
+			out = append(
+				out,
+				child{
+					finding: finding{path: member(name), value: v[name]},
+					in:      func(inner any) any { return map[string]any{name: inner} },
+				},
+			)
 		}
 	case []any:
 		for i, item := range v {
-			out = append(out, child{finding: finding{path: fmt.Sprintf("[%d]", i), value: item}, in: func(inner any) any { return []any{inner} }})
+			out = append(
+				out,
+				child{finding: finding{path: fmt.Sprintf("[%d]", i), value: item}, in: func(inner any) any { return []any{inner} }},
+			)
 		}
 	}
 	return out

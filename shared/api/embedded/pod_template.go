@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package embedded
 
 import (
@@ -15,8 +17,8 @@ func NewPodTemplate(t corev1.PodTemplateSpec) *PodTemplate {
 	return &PodTemplate{Raw: encode(t)}
 }
 
-// Decode returns the pod template. path names the field that holds it and starts the path in the error, for example "inference.template".
-// The result shares no memory with p. A nil p decodes to nil. The error is an *InvalidError.
+// Decode returns the pod template. path names the field that holds it and starts the path in the error, for example
+// "inference.template". The result shares no memory with p. A nil p decodes to nil. The error is an *InvalidError.
 func (p *PodTemplate) Decode(path string) (*corev1.PodTemplateSpec, error) {
 	if p == nil {
 		return nil, nil

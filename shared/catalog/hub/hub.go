@@ -1,5 +1,8 @@
-// Package hub reads, once, what is published about a model that the catalogue does not have: its commit, its config.json and
-// the size of its safetensors. It is for a worker beside a reconciler, never for the reconciler itself: it waits for a network.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package hub reads, once, what is published about a model that the catalogue does not have: its commit, its
+// config.json and the size of its safetensors. It is for a worker beside a reconciler, never for the reconciler itself:
+// it waits for a network.
 package hub
 
 import (
@@ -84,7 +87,9 @@ func (c Client) Model(ctx context.Context, known *catalog.Catalog, ref catalog.R
 		revision = "main"
 	}
 	var repository info
-	if err := c.get(ctx, ref.Name, "/api/models/"+ref.Name+"/revision/"+url.PathEscape(revision)+"?blobs=true", maxInfo, &repository); err != nil {
+	if err := c.get(
+		ctx, ref.Name, "/api/models/"+ref.Name+"/revision/"+url.PathEscape(revision)+"?blobs=true", maxInfo, &repository,
+	); err != nil {
 		return catalog.Model{}, err
 	}
 	if repository.SHA == "" {
@@ -102,8 +107,8 @@ func (c Client) Model(ctx context.Context, known *catalog.Catalog, ref catalog.R
 	return known.ModelFromConfig(ref.Name, repository.SHA, config, bytes)
 }
 
-// weights are what the engine loads: the index's sum, or the only file. Summing all files counts what is published twice in
-// other layouts, as gpt-oss is.
+// weights are what the engine loads: the index's sum, or the only file. Summing all files counts what is published
+// twice in other layouts, as gpt-oss is.
 func (c Client) weights(ctx context.Context, id, at string, repository info) (int64, error) {
 	const single, index = "model.safetensors", "model.safetensors.index.json"
 	files := map[string]int64{}
@@ -127,8 +132,8 @@ func (c Client) weights(ctx context.Context, id, at string, repository info) (in
 	return 0, &Error{Unusable, id, errors.New("it has neither " + single + " nor " + index)}
 }
 
-// headerCode tells apart what shares a status: to somebody without a token the hub answers 401 for a gated repository and for one that
-// is not there (huggingface_hub, utils/_http.py).
+// headerCode tells apart what shares a status: to somebody without a token the hub answers 401 for a gated repository
+// and for one that is not there (huggingface_hub, utils/_http.py).
 const headerCode = "X-Error-Code"
 
 func judge(response *http.Response) (reason Reason, failed bool) {

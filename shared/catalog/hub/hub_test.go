@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package hub_test
 
 import (
@@ -66,7 +68,13 @@ func TestAModelIsReadOnceAndPinned(t *testing.T) {
 		assert.Equal(t, 64, m.HeadDim)
 	})
 	t.Run("a single file", func(t *testing.T) {
-		c := serve(t, map[string]string{info: `{"sha": "` + sha + `", "siblings": [{"rfilename": "model.safetensors", "size": 77}]}`, configs: config})
+		c := serve(
+			t,
+			map[string]string{
+				info:    `{"sha": "` + sha + `", "siblings": [{"rfilename": "model.safetensors", "size": 77}]}`,
+				configs: config,
+			},
+		)
 		m, err := read(t, c, "acme/tiny")
 		require.NoError(t, err)
 		assert.Equal(t, int64(77), m.WeightsBytes)

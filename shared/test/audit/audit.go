@@ -1,5 +1,7 @@
-// Package audit counts requests by the API server's audit log, so that a test can prove what an operator costs: no write
-// in a quiet minute, so many requests for a Workspace.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package audit counts requests by the API server's audit log, so that a test can prove what an operator costs: no
+// write in a quiet minute, so many requests for a Workspace.
 package audit
 
 import (
@@ -60,9 +62,9 @@ func (l *Log) Mark() (Mark, error) {
 	return mark, nil
 }
 
-// Requests are those that arrived since the mark and pass all filters, each once, in the order of the log. A line that is
-// still being written is left for the next call; the API server writes it as it answers, so what a client has
-// an answer to is there within milliseconds, and what is still being answered is not.
+// Requests are those that arrived since the mark and pass all filters, each once, in the order of the log. A line that
+// is still being written is left for the next call; the API server writes it as it answers, so what a client has an
+// answer to is there within milliseconds, and what is still being answered is not.
 func (l *Log) Requests(since Mark, filters ...Filter) ([]Request, error) {
 	file, err := os.Open(l.path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -102,8 +104,8 @@ func (l *Log) Requests(since Mark, filters ...Filter) ([]Request, error) {
 	}
 }
 
-// Writes are the requests since the mark that change something, whether they succeeded or not, without leases: those are
-// how processes say that they live. Pass Not(Resource("events")) to leave out events as well.
+// Writes are the requests since the mark that change something, whether they succeeded or not, without leases: those
+// are how processes say that they live. Pass Not(Resource("events")) to leave out events as well.
 func (l *Log) Writes(since Mark, filters ...Filter) ([]Request, error) {
 	return l.Requests(since, append([]Filter{write, Not(Resource("leases"))}, filters...)...)
 }

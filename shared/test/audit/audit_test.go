@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package audit
 
 import (
@@ -159,7 +161,9 @@ func TestTheTableShowsTheMostFrequentFirstWithAnExample(t *testing.T) {
 	add(line("3", "ResponseComplete", "operator", "patch", "pods", "status", start))
 	requests, err := log.Requests(Mark{})
 	require.NoError(t, err)
-	assert.Equal(t, map[Kind]int{{"operator", "get", "nodes"}: 1, {"operator", "patch", "pods/status"}: 2}, Tally(requests))
+	assert.Equal(
+		t, map[Kind]int{{"operator", "get", "nodes"}: 1, {"operator", "patch", "pods/status"}: 2}, Tally(requests),
+	)
 	rows := strings.Split(Table(requests), "\n")
 	assert.Regexp(t, `^2 +operator +patch +pods/status +default/a +200 +15:04:05\.000$`, rows[1])
 	assert.Regexp(t, `^1 +operator +get +nodes`, rows[2])
@@ -170,7 +174,12 @@ func TestTheTableShowsTheMostFrequentFirstWithAnExample(t *testing.T) {
 func TestWhatNoRoleAllowsIsToldFromWhatAdmissionRefuses(t *testing.T) {
 	log, write := logOf(t, start)
 	for _, decision := range []string{"forbid", "allow"} {
-		l := strings.Replace(line(decision, "ResponseComplete", "operator", "create", "secrets", "", start.Add(time.Second)), `"code":200`, `"code":403`, 1)
+		l := strings.Replace(
+			line(decision, "ResponseComplete", "operator", "create", "secrets", "", start.Add(time.Second)),
+			`"code":200`,
+			`"code":403`,
+			1,
+		)
 		write(strings.TrimSuffix(l, "}\n") + `,"annotations":{"authorization.k8s.io/decision":"` + decision + `"}}` + "\n")
 	}
 	requests, err := log.Requests(Mark{})

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package audit
 
 import (
@@ -55,7 +57,10 @@ func Table(requests []Request) string {
 	row("COUNT", "USER", "VERB", "RESOURCE", "LAST", "CODE", "AT")
 	for _, kind := range kinds {
 		last := examples[kind]
-		row(counts[kind], kind.User, kind.Verb, kind.Resource, join(last.Namespace, last.Name), last.Code, last.Time.Format("15:04:05.000"))
+		row(
+			counts[kind], kind.User, kind.Verb, kind.Resource, join(last.Namespace, last.Name), last.Code,
+			last.Time.Format("15:04:05.000"),
+		)
 	}
 	row(len(requests), "in all")
 	_ = table.Flush()

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package cluster
 
 import (
@@ -37,8 +39,10 @@ type AttachOptions struct {
 type SimulatedNodesError struct{ Names []string }
 
 func (e *SimulatedNodesError) Error() string {
-	return fmt.Sprintf("the cluster has simulated nodes already (%v, by the annotation %s=%s): stop what keeps them and delete them, or use another cluster",
-		e.Names, SimulatedNodeAnnotation, SimulatedNodeValue)
+	return fmt.Sprintf(
+		"the cluster has simulated nodes already (%v, by the annotation %s=%s): stop what keeps them and delete them, or use another cluster",
+		e.Names, SimulatedNodeAnnotation, SimulatedNodeValue,
+	)
 }
 
 // Attach uses a cluster that is there: it starts KWOK on this machine, and nothing else, and returns once KWOK serves.
@@ -92,7 +96,11 @@ func (c *Cluster) useKubeconfig(file string) error {
 		return fmt.Errorf("reading the kubeconfig: %w", err)
 	}
 	if err := clientcmdapi.MinifyConfig(&raw); err != nil {
-		return fmt.Errorf("the kubeconfig %s has no usable current context, choose one by `kubectl config use-context`: %w", loading.GetDefaultFilename(), err)
+		return fmt.Errorf(
+			"the kubeconfig %s has no usable current context, choose one by `kubectl config use-context`: %w",
+			loading.GetDefaultFilename(),
+			err,
+		)
 	}
 	if err := clientcmdapi.FlattenConfig(&raw); err != nil {
 		return fmt.Errorf("reading the files that the kubeconfig names: %w", err)
@@ -148,7 +156,10 @@ func (c *Cluster) meetNodes(ctx context.Context, ip string) (string, error) {
 			}
 		}
 	}
-	return "", fmt.Errorf("no address of this machine leads to the cluster's nodes (%v): name one that the cluster's API server reaches", addresses)
+	return "", fmt.Errorf(
+		"no address of this machine leads to the cluster's nodes (%v): name one that the cluster's API server reaches",
+		addresses,
+	)
 }
 
 func (c *Cluster) attachKWOK(ctx context.Context, ip string) error {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package cluster_test
 
 import (
@@ -39,7 +41,9 @@ func TestTheAuditLogCountsAKnownSetOfCalls(t *testing.T) {
 	mark, err := log.Mark()
 	require.NoError(t, err)
 	for _, name := range []string{"a", "b", "c"} {
-		_, err := maps.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+		_, err := maps.Create(
+			t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{},
+		)
 		require.NoError(t, err)
 	}
 	_, err = maps.Get(t.Context(), "a", metav1.GetOptions{})
@@ -48,7 +52,9 @@ func TestTheAuditLogCountsAKnownSetOfCalls(t *testing.T) {
 	require.NoError(t, err)
 	watch.Stop()
 	require.NoError(t, maps.Delete(t.Context(), "a", metav1.DeleteOptions{}))
-	_, err = client.CoreV1().Nodes().Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "x"}}, metav1.CreateOptions{})
+	_, err = client.CoreV1().
+		Nodes().
+		Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "x"}}, metav1.CreateOptions{})
 	require.Error(t, err, "no role lets this account make nodes")
 
 	user := "system:serviceaccount:" + namespace + ":counted"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package cluster
 
 import (
@@ -43,7 +45,8 @@ type Options struct {
 	Log io.Writer
 }
 
-// startLimit bounds a component's way to ready. Three seconds are usual; a machine busy with builds needs ten times that.
+// startLimit bounds a component's way to ready. Three seconds are usual; a machine busy with builds needs ten times
+// that.
 const startLimit = 90 * time.Second
 
 // startAttempts: free ports are looked for before they are taken, so a start may lose a race and is tried again.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package cluster_test
 
 import (
@@ -109,8 +111,12 @@ func addNode(client kubernetes.Interface) error {
 		corev1.ResourceCPU: resource.MustParse("24"), corev1.ResourceMemory: resource.MustParse("220Gi"),
 		corev1.ResourcePods: resource.MustParse("110"), gpus: resource.MustParse("2"),
 	}
-	patch := fmt.Appendf(nil, `{"status":{"addresses":[{"type":"InternalIP","address":%q}],"capacity":%s,"allocatable":%[2]s}}`,
-		nodeIP, mustJSON(resources))
+	patch := fmt.Appendf(
+		nil,
+		`{"status":{"addresses":[{"type":"InternalIP","address":%q}],"capacity":%s,"allocatable":%[2]s}}`,
+		nodeIP,
+		mustJSON(resources),
+	)
 	_, err = client.CoreV1().Nodes().Patch(ctx, made.Name, mergePatch, patch, metav1.PatchOptions{}, "status")
 	return err
 }
@@ -182,7 +188,8 @@ func TestAServiceAccountMayDoOnlyWhatRBACGrants(t *testing.T) {
 
 	// The end-to-end stories read from the audit log which rules their operators lack.
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
-		requests, err := audit.Open(shared.AuditLog()).Requests(audit.Mark{}, audit.ServiceAccount(namespace, "operator"), audit.Resource("secrets"))
+		requests, err := audit.Open(shared.AuditLog()).
+			Requests(audit.Mark{}, audit.ServiceAccount(namespace, "operator"), audit.Resource("secrets"))
 		require.NoError(c, err)
 		require.Len(c, requests, 1)
 		assert.True(c, requests[0].Denied)

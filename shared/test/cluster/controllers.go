@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package cluster
 
 import (
@@ -68,13 +70,18 @@ func (c *Cluster) startControllerManager(ctx context.Context) (wait func() error
 		return nil, err
 	}
 	return func() error {
-		return until(ctx, "the controller manager to make the default service account", []*process.Process{manager}, func() (bool, error) {
-			_, err := client.CoreV1().ServiceAccounts(metav1.NamespaceDefault).Get(ctx, "default", metav1.GetOptions{})
-			if apierrors.IsNotFound(err) || ctx.Err() != nil {
-				return false, nil
-			}
-			return err == nil, err
-		})
+		return until(
+			ctx,
+			"the controller manager to make the default service account",
+			[]*process.Process{manager},
+			func() (bool, error) {
+				_, err := client.CoreV1().ServiceAccounts(metav1.NamespaceDefault).Get(ctx, "default", metav1.GetOptions{})
+				if apierrors.IsNotFound(err) || ctx.Err() != nil {
+					return false, nil
+				}
+				return err == nil, err
+			},
+		)
 	}, nil
 }
 
@@ -106,7 +113,9 @@ func (c *Cluster) startKWOK(ctx context.Context) (wait func() error, err error) 
 }
 
 // runKWOK starts KWOK, which listens on the address ip only.
-func (c *Cluster) runKWOK(ctx context.Context, kubeconfig, ip string, kubelet corev1.NodeAddress) (wait func() error, err error) {
+func (c *Cluster) runKWOK(
+	ctx context.Context, kubeconfig, ip string, kubelet corev1.NodeAddress,
+) (wait func() error, err error) {
 	if err := c.options.KWOKConfig.write(c.file("kwok.yaml"), kubelet); err != nil {
 		return nil, err
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package cluster
 
 import (
@@ -37,7 +39,9 @@ func openDirectory(path string) (*directory, error) {
 	}
 	var err error
 	if d.lock, err = lock(d.path, os.O_CREATE|os.O_RDWR); err != nil {
-		return nil, fmt.Errorf("the cluster folder %s is used by another process, stop it or name another folder: %w", d.path, err)
+		return nil, fmt.Errorf(
+			"the cluster folder %s is used by another process, stop it or name another folder: %w", d.path, err,
+		)
 	}
 	if !d.temporary {
 		if err := d.empty(); err != nil {

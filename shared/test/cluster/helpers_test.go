@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package cluster_test
 
 import (
@@ -63,7 +65,9 @@ func grantConfigMaps(t *testing.T, namespace, account string) {
 	t.Helper()
 	_, err := shared.client.RbacV1().Roles(namespace).Create(t.Context(), &rbacv1.Role{
 		ObjectMeta: metav1.ObjectMeta{Name: account},
-		Rules:      []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"list"}}},
+		Rules: []rbacv1.PolicyRule{
+			{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"list"}},
+		},
 	}, metav1.CreateOptions{})
 	require.NoError(t, err)
 	_, err = shared.client.RbacV1().RoleBindings(namespace).Create(t.Context(), &rbacv1.RoleBinding{
@@ -82,7 +86,10 @@ func newEngine(t *testing.T, namespace string, replicas int32, outcome cluster.O
 		ObjectMeta: metav1.ObjectMeta{Labels: labels},
 		Spec: corev1.PodSpec{
 			InitContainers: []corev1.Container{{Name: "weights", Image: "example.com/weights:1"}},
-			Containers:     []corev1.Container{{Name: "engine", Image: "example.com/engine:1"}, {Name: "gateway", Image: "example.com/gateway:1"}},
+			Containers: []corev1.Container{
+				{Name: "engine", Image: "example.com/engine:1"},
+				{Name: "gateway", Image: "example.com/gateway:1"},
+			},
 		},
 	}
 	if outcome != nil {
@@ -90,12 +97,19 @@ func newEngine(t *testing.T, namespace string, replicas int32, outcome cluster.O
 	}
 	_, err := shared.client.AppsV1().Deployments(namespace).Create(t.Context(), &appsv1.Deployment{
 		ObjectMeta: metav1.ObjectMeta{Name: "engine"},
-		Spec:       appsv1.DeploymentSpec{Replicas: ptr.To(replicas), Selector: &metav1.LabelSelector{MatchLabels: labels}, Template: template},
+		Spec: appsv1.DeploymentSpec{
+			Replicas: ptr.To(replicas),
+			Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Template: template,
+		},
 	}, metav1.CreateOptions{})
 	require.NoError(t, err)
 	_, err = shared.client.CoreV1().Services(namespace).Create(t.Context(), &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: "engine"},
-		Spec:       corev1.ServiceSpec{Selector: labels, Ports: []corev1.ServicePort{{Port: 80, TargetPort: intstr.FromInt32(5000)}}},
+		Spec: corev1.ServiceSpec{
+			Selector: labels,
+			Ports:    []corev1.ServicePort{{Port: 80, TargetPort: intstr.FromInt32(5000)}},
+		},
 	}, metav1.CreateOptions{})
 	require.NoError(t, err)
 }
@@ -125,8 +139,14 @@ func eventuallyPod(t *testing.T, namespace string, check func(*assert.CollectT, 
 
 func setOutcome(t *testing.T, pod corev1.Pod, outcome cluster.Outcome) {
 	t.Helper()
-	patch := mustJSON(map[string]any{"metadata": map[string]any{"annotations": map[string]string{cluster.OutcomeAnnotation: outcome.Annotation()}}})
-	_, err := shared.client.CoreV1().Pods(pod.Namespace).Patch(t.Context(), pod.Name, mergePatch, patch, metav1.PatchOptions{})
+	patch := mustJSON(
+		map[string]any{
+			"metadata": map[string]any{"annotations": map[string]string{cluster.OutcomeAnnotation: outcome.Annotation()}},
+		},
+	)
+	_, err := shared.client.CoreV1().
+		Pods(pod.Namespace).
+		Patch(t.Context(), pod.Name, mergePatch, patch, metav1.PatchOptions{})
 	require.NoError(t, err)
 }
 

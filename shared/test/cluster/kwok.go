@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package cluster
 
 import (
@@ -102,7 +104,9 @@ func (f Forward) document(name string) (object, error) {
 	}
 	port, err := strconv.ParseUint(portText, 10, 16)
 	if err != nil {
-		return nil, fmt.Errorf("the target %q of the forward of port %d must end in a port from 1 to 65535: %w", f.Target, f.Port, err)
+		return nil, fmt.Errorf(
+			"the target %q of the forward of port %d must end in a port from 1 to 65535: %w", f.Target, f.Port, err,
+		)
 	}
 	forward := object{"target": object{"address": host, "port": port}}
 	if f.Port != 0 {

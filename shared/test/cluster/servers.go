@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package cluster
 
 import (
@@ -211,7 +213,9 @@ func freePorts(count int) ([]int, error) {
 		ports = append(ports, port)
 	}
 	if len(ports) < count {
-		return nil, fmt.Errorf("no %d free ports between %d and %d on %s: %w", count, lowestPort, highestPort, loopback, lastError)
+		return nil, fmt.Errorf(
+			"no %d free ports between %d and %d on %s: %w", count, lowestPort, highestPort, loopback, lastError,
+		)
 	}
 	return ports, nil
 }

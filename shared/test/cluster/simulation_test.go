@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package cluster_test
 
 import (
@@ -22,9 +24,12 @@ func newJob(t *testing.T, namespace string, outcome cluster.Outcome) {
 	t.Helper()
 	template := corev1.PodTemplateSpec{
 		Spec: corev1.PodSpec{
-			RestartPolicy:  corev1.RestartPolicyNever,
-			InitContainers: []corev1.Container{{Name: "fetch", Image: "example.com/runner:1"}, {Name: "train", Image: "example.com/trainer:1"}},
-			Containers:     []corev1.Container{{Name: "push", Image: "example.com/runner:1"}},
+			RestartPolicy: corev1.RestartPolicyNever,
+			InitContainers: []corev1.Container{
+				{Name: "fetch", Image: "example.com/runner:1"},
+				{Name: "train", Image: "example.com/trainer:1"},
+			},
+			Containers: []corev1.Container{{Name: "push", Image: "example.com/runner:1"}},
 		},
 	}
 	if outcome != nil {
@@ -91,7 +96,9 @@ func TestAStepThatFailsFailsTheJobWithItsReason(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			namespace := newNamespace(t)
-			newJob(t, namespace, cluster.Outcome{test.container: {ExitCode: 137, Reason: "OOMKilled", Message: "CUDA out of memory"}})
+			newJob(
+				t, namespace, cluster.Outcome{test.container: {ExitCode: 137, Reason: "OOMKilled", Message: "CUDA out of memory"}},
+			)
 			waitForJob(t, namespace, batchv1.JobFailed)
 			pod := eventuallyPod(t, namespace, func(c *assert.CollectT, pod corev1.Pod) {
 				assert.Equal(c, corev1.PodFailed, pod.Status.Phase)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package cluster
 
 import (
@@ -94,7 +96,11 @@ func podStages(template string) []stage {
 	}
 	return []stage{
 		malformed,
-		pod("wait", `alive("Pending") and held and (held as $reason | any(statuses; .state.waiting.reason == $reason) | not)`, ""),
+		pod(
+			"wait",
+			`alive("Pending") and held and (held as $reason | any(statuses; .state.waiting.reason == $reason) | not)`,
+			"",
+		),
 		pod("init-run", `alive("Pending") and due and (due as $name | state($name)
 			| (.running or .terminated or .waiting.reason == "CrashLoopBackOff") | not)`, ""),
 		pod("init-end", `alive("Pending") and due and (due as $name | state($name).running)`,
@@ -109,7 +115,11 @@ func podStages(template string) []stage {
 		pod("recover", `alive("Running") and (is_job | not)
 			and (any(crashing[] as $name | state($name); .running) | not)
 			and (crashing as $crashing | any(.status.containerStatuses[]?; .state.waiting and (.name as $name | $crashing | index($name) | not)))`, ""),
-		pod("terminate", `.metadata.deletionTimestamp != null and ((.status.phase // "Pending") | . == "Pending" or . == "Running")`, ""),
+		pod(
+			"terminate",
+			`.metadata.deletionTimestamp != null and ((.status.phase // "Pending") | . == "Pending" or . == "Running")`,
+			"",
+		),
 		remove,
 	}
 }

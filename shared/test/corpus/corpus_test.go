@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package corpus_test holds objects that users write, valid and invalid, to a real API server with our CRDs: each valid
 // one is accepted, each invalid one is refused with the message that says what to do.
 package corpus_test

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package podsecurity asks a real API server what the Pod Security Standards have against an operator's pods.
 package podsecurity
 
@@ -15,10 +17,16 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Refusals tries the pods of every workload in a folder's manifests (golden files) in a namespace of their own that enforces the
-// restricted standard, as a dry run. It returns by the file's name what the API server says, empty where it takes the pod.
+// Refusals tries the pods of every workload in a folder's manifests (golden files) in a namespace of their own that
+// enforces the restricted standard, as a dry run. It returns by the file's name what the API server says, empty where
+// it takes the pod.
 func Refusals(ctx context.Context, c client.Client, folder string) (map[string]string, error) {
-	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "restricted-", Labels: map[string]string{"pod-security.kubernetes.io/enforce": "restricted"}}}
+	namespace := &corev1.Namespace{
+		ObjectMeta: metav1.ObjectMeta{
+			GenerateName: "restricted-",
+			Labels:       map[string]string{"pod-security.kubernetes.io/enforce": "restricted"},
+		},
+	}
 	if err := c.Create(ctx, namespace); err != nil {
 		return nil, fmt.Errorf("creating the namespace: %w", err)
 	}
@@ -53,7 +61,10 @@ func Refusals(ctx context.Context, c client.Client, folder string) (map[string]s
 }
 
 func try(ctx context.Context, c client.Client, namespace string, template *corev1.PodTemplateSpec) (string, error) {
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: "pod-", Namespace: namespace, Labels: template.Labels}, Spec: template.Spec}
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "pod-", Namespace: namespace, Labels: template.Labels},
+		Spec:       template.Spec,
+	}
 	// Where no controllers run nobody makes the account; a pod with its token mounted needs it to be there.
 	no := false
 	pod.Spec.AutomountServiceAccountToken = &no

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package printed keeps what a program prints while a test reads it.
 package printed
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package process runs the binaries that tests and demonstrations need, so that none of them outlives who started it:
 // each in a process group of its own, ended in order, and on Linux by the kernel when the parent is gone.
 package process
@@ -101,7 +103,9 @@ func (l *Launcher) Start(spec Spec) (*Process, error) {
 	}
 	go func() {
 		err := p.command.Wait()
-		p.failure = fmt.Errorf("%s ended unexpectedly (%s); its last log lines, from %s:\n%s", p.spec.Name, exitText(err), p.log, p.Tail())
+		p.failure = fmt.Errorf(
+			"%s ended unexpectedly (%s); its last log lines, from %s:\n%s", p.spec.Name, exitText(err), p.log, p.Tail(),
+		)
 		if p.Logged("address already in use") {
 			p.failure = errors.Join(ErrPortTaken, p.failure)
 		}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package schema
 
 import (
@@ -6,7 +8,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// bases are valid objects of each kind that use most of its fields. TestEveryKindHasABase fails for a kind that is missing here.
+// bases are valid objects of each kind that use most of its fields. TestEveryKindHasABase fails for a kind that is
+// missing here.
 var bases = map[string][]string{
 	"Workspace": {`
 resource: {instanceType: Standard_NC24ads_A100_v4, capacityTypes: [spot, on-demand], count: 1, labelSelector: {matchLabels: {app: a}, matchExpressions: [{key: b, operator: In, values: [c]}]}, preferredNodes: [node-1], partition: {mode: MIG, profile: 1g.10gb, count: 1}}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package schema
 
 import (
@@ -18,7 +20,8 @@ func NewGenerator(seed uint64) *Generator {
 	return &Generator{rand: rand.New(rand.NewPCG(seed, seed>>32^0x9e3779b9))}
 }
 
-// Mutate replaces one to four parts of the object, each by a value that its schema describes or, one time in six, by a value of another type.
+// Mutate replaces one to four parts of the object, each by a value that its schema describes or, one time in six, by a
+// value of another type.
 func (g *Generator) Mutate(v *Version, object map[string]any) {
 	for range 1 + g.rand.IntN(4) {
 		g.mutate(v.structural, object, 0)
@@ -51,8 +54,8 @@ func (g *Generator) mutate(s *schema.Structural, object map[string]any, depth in
 	object[name] = g.value(child, depth+1)
 }
 
-// member chooses a member of the object, present or not, and its schema; nil where the schema says nothing of it. The identity of the object
-// is never changed.
+// member chooses a member of the object, present or not, and its schema; nil where the schema says nothing of it. The
+// identity of the object is never changed.
 func (g *Generator) member(s *schema.Structural, object map[string]any, depth int) (string, *schema.Structural) {
 	names := slices.Collect(maps.Keys(s.Properties))
 	if s.XPreserveUnknownFields {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package schema
 
 import (
@@ -5,7 +7,8 @@ import (
 	"strings"
 )
 
-// matching makes a string from a regular expression. ok is false where the expression cannot be read. An anchor is taken as met.
+// matching makes a string from a regular expression. ok is false where the expression cannot be read. An anchor is
+// taken as met.
 func (g *Generator) matching(pattern string) (text string, ok bool) {
 	re, err := syntax.Parse(pattern, syntax.Perl)
 	if err != nil {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package schema_test
 
 import (
@@ -63,7 +65,8 @@ func versions(t testing.TB, kind string) []*schema.Version {
 	return out
 }
 
-// accepted says whether the API server accepts an object, and returns what it stores. The object is JSON text, as a client sends it.
+// accepted says whether the API server accepts an object, and returns what it stores. The object is JSON text, as a
+// client sends it.
 func accepted(t testing.TB, v *schema.Version, text []byte) ([]byte, error) {
 	object := map[string]any{}
 	require.NoError(t, utiljson.Unmarshal(text, &object))
@@ -115,7 +118,10 @@ func TestAcceptedObjectsDecode(t *testing.T) {
 					break
 				}
 			}
-			t.Logf("%s: %d objects tried in %s, %d accepted, each of those decoded", kind, total.tried, time.Since(begin).Round(time.Second), total.accepted)
+			t.Logf(
+				"%s: %d objects tried in %s, %d accepted, each of those decoded", kind, total.tried,
+				time.Since(begin).Round(time.Second), total.accepted,
+			)
 			assert.Greater(t, total.accepted, total.tried/10, "nearly all are refused: the generator does not test the decoder")
 		})
 	}
@@ -136,7 +142,9 @@ func try(t *testing.T, kind string, seed uint64, total *count) {
 			}
 			total.accepted++
 			object, _, err := decoder.Decode(stored, nil, nil)
-			require.NoError(t, err, "seed %d: the API server accepts this object and no operator can decode it: %s", seed, stored)
+			require.NoError(
+				t, err, "seed %d: the API server accepts this object and no operator can decode it: %s", seed, stored,
+			)
 			decodeEmbedded(object)
 		}
 	}

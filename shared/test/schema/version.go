@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package schema
 
 import (
@@ -55,9 +57,13 @@ func Versions() ([]*Version, error) {
 	return out, nil
 }
 
-func newVersion(crd *apiextensionsv1.CustomResourceDefinition, version *apiextensionsv1.CustomResourceDefinitionVersion) (*Version, error) {
+func newVersion(
+	crd *apiextensionsv1.CustomResourceDefinition, version *apiextensionsv1.CustomResourceDefinitionVersion,
+) (*Version, error) {
 	internal := &apiextensions.JSONSchemaProps{}
-	if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(version.Schema.OpenAPIV3Schema, internal, nil); err != nil {
+	if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(
+		version.Schema.OpenAPIV3Schema, internal, nil,
+	); err != nil {
 		return nil, err
 	}
 	v := &Version{Kind: crd.Spec.Names.Kind, APIVersion: crd.Spec.Group + "/" + version.Name}
@@ -72,8 +78,9 @@ func newVersion(crd *apiextensionsv1.CustomResourceDefinition, version *apiexten
 	return v, nil
 }
 
-// Accept does to an object what the API server does on a create: it prunes and defaults the object in place and validates it. The error
-// says why the API server refuses the object. A status is kept, as if it had been written through the status subresource.
+// Accept does to an object what the API server does on a create: it prunes and defaults the object in place and
+// validates it. The error says why the API server refuses the object. A status is kept, as if it had been written
+// through the status subresource.
 func (v *Version) Accept(object map[string]any) error {
 	pruning.Prune(object, v.structural, true)
 	defaulting.PruneNonNullableNullsWithoutDefaults(object, v.structural)

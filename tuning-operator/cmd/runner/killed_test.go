@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -33,8 +35,9 @@ func (c *counter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// TestKilledAnywhereAndStartedAgain kills the program when the server has sent a random number of bytes, again and again, and lets the
-// last one finish: the file is whole or absent each time, and what was whole before a kill is not transferred again.
+// TestKilledAnywhereAndStartedAgain kills the program when the server has sent a random number of bytes, again and
+// again, and lets the last one finish: the file is whole or absent each time, and what was whole before a kill is not
+// transferred again.
 func TestKilledAnywhereAndStartedAgain(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "runner")
 	out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput()
@@ -68,7 +71,10 @@ func TestKilledAnywhereAndStartedAgain(t *testing.T) {
 			folder := t.TempDir()
 			path := filepath.Join(folder, "data.jsonl")
 			run := func() error {
-				cmd := exec.Command(program, "fetch", "--allow-private", "--dataset-url="+server.URL+"/data.jsonl", "--dataset-dir="+folder, "--termination-log="+filepath.Join(t.TempDir(), "log"))
+				cmd := exec.Command(
+					program, "fetch", "--allow-private", "--dataset-url="+server.URL+"/data.jsonl", "--dataset-dir="+folder,
+					"--termination-log="+filepath.Join(t.TempDir(), "log"),
+				)
 				require.NoError(t, cmd.Start())
 				running.Store(cmd.Process)
 				return cmd.Wait()

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -73,7 +75,9 @@ func (r *Reconciler) deleteJob(ctx context.Context, j *batchv1.Job) error {
 	if !j.DeletionTimestamp.IsZero() {
 		return nil
 	}
-	err := r.client.Delete(ctx, j, client.Preconditions{UID: &j.UID}, client.PropagationPolicy(metav1.DeletePropagationBackground))
+	err := r.client.Delete(
+		ctx, j, client.Preconditions{UID: &j.UID}, client.PropagationPolicy(metav1.DeletePropagationBackground),
+	)
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("deleting Job %s: %w", j.Name, err)
 	}
@@ -95,14 +99,19 @@ func (r *Reconciler) createAll(ctx context.Context, s *scope) (flow.Result, erro
 		return flow.Continue(), nil
 	}
 	if suspended(s.tj) {
-		wait(s.tj, tuningv1alpha1.ReasonSuspended, "spec.suspend is true: nothing runs and nothing is asked for until it is false")
+		wait(
+			s.tj, tuningv1alpha1.ReasonSuspended,
+			"spec.suspend is true: nothing runs and nothing is asked for until it is false",
+		)
 		return flow.Stop(), nil
 	}
 	var err error
 	if s.claim, err = r.chooseClaim(ctx, s.tj); err != nil {
 		return flow.Stop(), err
 	}
-	objects, err := job.Build(job.Input{TuningJob: s.tj, Model: s.model, Config: s.config, Claim: s.claim, Options: r.options.Job})
+	objects, err := job.Build(
+		job.Input{TuningJob: s.tj, Model: s.model, Config: s.config, Claim: s.claim, Options: r.options.Job},
+	)
 	var invalid *embedded.InvalidError
 	if errors.As(err, &invalid) {
 		return stall(s, tuningv1alpha1.ReasonInvalidSpec, invalid.Error()), nil
@@ -149,7 +158,14 @@ func (r *Reconciler) applyChild(ctx context.Context, s *scope, want, current cli
 }
 
 func (r *Reconciler) nameTaken(s *scope, want client.Object) {
-	stall(s, tuningv1alpha1.ReasonNameTaken, fmt.Sprintf("there is a %T named %s that is not this TuningJob's; remove it, or give the TuningJob another name", want, want.GetName()))
+	stall(
+		s,
+		tuningv1alpha1.ReasonNameTaken,
+		fmt.Sprintf(
+			"there is a %T named %s that is not this TuningJob's; remove it, or give the TuningJob another name", want,
+			want.GetName(),
+		),
+	)
 }
 
 func (r *Reconciler) createJob(ctx context.Context, s *scope, want *batchv1.Job) (flow.Result, error) {
@@ -193,7 +209,10 @@ func (r *Reconciler) existing(ctx context.Context, s *scope, want *batchv1.Job) 
 		s.job = there
 		return flow.Continue(), nil
 	case owner != nil && owner.Kind == "TuningJob" && owner.Name == s.tj.Name:
-		wait(s.tj, tuningv1alpha1.ReasonPending, fmt.Sprintf("waiting for the Job %s of an earlier TuningJob of this name to be gone", want.Name))
+		wait(
+			s.tj, tuningv1alpha1.ReasonPending,
+			fmt.Sprintf("waiting for the Job %s of an earlier TuningJob of this name to be gone", want.Name),
+		)
 		return flow.Stop(), nil // its deletion is watched
 	}
 	r.nameTaken(s, want)
@@ -203,7 +222,10 @@ func (r *Reconciler) existing(ctx context.Context, s *scope, want *batchv1.Job) 
 // steer passes on what may change while the Job runs.
 func (r *Reconciler) steer(ctx context.Context, s *scope) (flow.Result, error) {
 	if !s.job.DeletionTimestamp.IsZero() {
-		wait(s.tj, reasonIf(suspended(s.tj), tuningv1alpha1.ReasonSuspended, tuningv1alpha1.ReasonPending), "waiting for the Job "+s.job.Name+" to be gone")
+		wait(
+			s.tj, reasonIf(suspended(s.tj), tuningv1alpha1.ReasonSuspended, tuningv1alpha1.ReasonPending),
+			"waiting for the Job "+s.job.Name+" to be gone",
+		)
 		return flow.Stop(), nil
 	}
 	if ended(s.job) {
@@ -220,7 +242,8 @@ func (r *Reconciler) steer(ctx context.Context, s *scope) (flow.Result, error) {
 		next.Spec.Suspend = ptr.To(suspended(s.tj))
 	}
 	next.Spec.ActiveDeadlineSeconds = s.tj.Spec.ActiveDeadlineSeconds
-	if ptr.Equal(next.Spec.Suspend, s.job.Spec.Suspend) && ptr.Equal(next.Spec.ActiveDeadlineSeconds, s.job.Spec.ActiveDeadlineSeconds) {
+	if ptr.Equal(next.Spec.Suspend, s.job.Spec.Suspend) &&
+		ptr.Equal(next.Spec.ActiveDeadlineSeconds, s.job.Spec.ActiveDeadlineSeconds) {
 		return flow.Continue(), nil
 	}
 	if err := r.client.Patch(ctx, next, client.MergeFrom(s.job)); err != nil {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller_test
 
 import (
@@ -36,7 +38,9 @@ func TestALongEventIsCutAtACharacter(t *testing.T) {
 	for _, before := range []string{"", "x"} { // a character has two bytes: one of the two would be cut in its middle
 		s := tell(t)
 		s.submit(func(tj *tuningv1alpha1.TuningJob) {
-			tj.Spec.Overrides = &runtime.RawExtension{Raw: []byte(`{"DatasetConfig":{"dataset_path":"../` + before + strings.Repeat("é", 1500) + `"}}`)}
+			tj.Spec.Overrides = &runtime.RawExtension{
+				Raw: []byte(`{"DatasetConfig":{"dataset_path":"../` + before + strings.Repeat("é", 1500) + `"}}`),
+			}
 		})
 		s.reaches(tuningv1alpha1.ReasonConfigInvalid)
 		note := s.note(tuningv1alpha1.ReasonConfigInvalid)

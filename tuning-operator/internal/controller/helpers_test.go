@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller_test
 
 import (
@@ -36,7 +38,9 @@ func tell(t *testing.T) *story {
 	require.NoError(t, shared.client.Create(t.Context(), ns))
 	t.Cleanup(func() { assert.NoError(t, shared.client.Delete(context.Background(), ns)) })
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
-		assert.NoError(c, shared.client.Get(t.Context(), client.ObjectKey{Namespace: ns.Name, Name: "default"}, &corev1.ServiceAccount{}))
+		assert.NoError(
+			c, shared.client.Get(t.Context(), client.ObjectKey{Namespace: ns.Name, Name: "default"}, &corev1.ServiceAccount{}),
+		)
 	}, eventually.Long, eventually.Tick)
 	return &story{T: t, namespace: ns.Name, name: "tune"}
 }
@@ -184,9 +188,35 @@ func float(v float64) *float64 { return &v }
 // well is the outcome of a pod whose steps all end well.
 func (s *story) well() cluster.Outcome {
 	return cluster.Outcome{
-		job.Fetch: s.ends(message.Result{Step: message.StepFetch, Fetch: &message.Fetch{BaseModel: "microsoft/Phi-3-mini-128k-instruct", BaseRevision: "0123", DatasetDigest: "sha256:data", Rows: 15000}}),
-		job.Train: s.ends(message.Result{Step: message.StepTrain, Train: &message.Train{Step: 300, TotalSteps: 300, Loss: float(0.75), Epoch: float(3)}}),
-		job.Push:  s.ends(message.Result{Step: message.StepPush, Push: &message.Push{Image: "registry.example/team/adapter:0.0.1", Digest: digest, Size: 1234, BaseRevision: "0123", DatasetDigest: "sha256:data"}}),
+		job.Fetch: s.ends(
+			message.Result{
+				Step: message.StepFetch,
+				Fetch: &message.Fetch{
+					BaseModel:     "microsoft/Phi-3-mini-128k-instruct",
+					BaseRevision:  "0123",
+					DatasetDigest: "sha256:data",
+					Rows:          15000,
+				},
+			},
+		),
+		job.Train: s.ends(
+			message.Result{
+				Step:  message.StepTrain,
+				Train: &message.Train{Step: 300, TotalSteps: 300, Loss: float(0.75), Epoch: float(3)},
+			},
+		),
+		job.Push: s.ends(
+			message.Result{
+				Step: message.StepPush,
+				Push: &message.Push{
+					Image:         "registry.example/team/adapter:0.0.1",
+					Digest:        digest,
+					Size:          1234,
+					BaseRevision:  "0123",
+					DatasetDigest: "sha256:data",
+				},
+			},
+		),
 	}
 }
 

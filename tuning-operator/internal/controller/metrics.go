@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -20,10 +22,12 @@ type Metrics struct {
 func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 	m := &Metrics{
 		finished: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "kaito_tuningjobs_finished_total", Help: "TuningJobs that have ended, by result (succeeded, failed) and reason.",
+			Name: "kaito_tuningjobs_finished_total",
+			Help: "TuningJobs that have ended, by result (succeeded, failed) and reason.",
 		}, []string{"result", "reason"}),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "kaito_tuningjob_attempts_total", Help: "Attempts of TuningJobs that ended before their work was done, by reason.",
+			Name: "kaito_tuningjob_attempts_total",
+			Help: "Attempts of TuningJobs that ended before their work was done, by reason.",
 		}, []string{"reason"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "kaito_tuningjob_duration_seconds", Help: "Time from the first container's start to the end, by result.",

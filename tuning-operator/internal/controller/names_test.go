@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller_test
 
 import (
@@ -19,8 +21,8 @@ func (s *story) beside(name string) *story {
 	return &story{T: s.T, namespace: s.namespace, name: name}
 }
 
-// TestATuningJobMayHaveTheNameOfAnothersResult has the Jobs of two TuningJobs side by side: the one that asks the registry for the first
-// one's result, and the one that trains the second.
+// TestATuningJobMayHaveTheNameOfAnothersResult has the Jobs of two TuningJobs side by side: the one that asks the
+// registry for the first one's result, and the one that trains the second.
 func TestATuningJobMayHaveTheNameOfAnothersResult(t *testing.T) {
 	long := strings.Repeat("tune-", 10) + "x" // with -result it has the longest name that stays as it is
 	for _, name := range []string{"tune", long} {

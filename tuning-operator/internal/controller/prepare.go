@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -40,7 +42,10 @@ func (r *Reconciler) resolve(_ context.Context, s *scope) (flow.Result, error) {
 	case errors.As(err, &unknown) && spec.Preset == "":
 		s.model = job.Model{ID: spec.ID}
 	default:
-		return stall(s, tuningv1alpha1.ReasonModelUnknown, fmt.Sprintf("spec.model.preset: %v; correct the name, or give spec.model.id", err)), nil
+		return stall(
+			s, tuningv1alpha1.ReasonModelUnknown,
+			fmt.Sprintf("spec.model.preset: %v; correct the name, or give spec.model.id", err),
+		), nil
 	}
 	if spec.Revision != "" {
 		s.model.Revision = spec.Revision
@@ -62,20 +67,32 @@ func (r *Reconciler) configure(ctx context.Context, s *scope) (flow.Result, erro
 		cm := &corev1.ConfigMap{}
 		err := r.live.Get(ctx, types.NamespacedName{Namespace: s.tj.Namespace, Name: name}, cm)
 		if apierrors.IsNotFound(err) {
-			return stall(s, tuningv1alpha1.ReasonConfigNotFound, fmt.Sprintf("spec.config names the ConfigMap %q, which is not in namespace %s; create it, or remove spec.config for the defaults", name, s.tj.Namespace)), nil
+			return stall(
+				s,
+				tuningv1alpha1.ReasonConfigNotFound,
+				fmt.Sprintf(
+					"spec.config names the ConfigMap %q, which is not in namespace %s; create it, or remove spec.config for the defaults",
+					name, s.tj.Namespace,
+				),
+			), nil
 		}
 		if err != nil {
 			return flow.Stop(), fmt.Errorf("reading ConfigMap %s: %w", name, err)
 		}
 		var ok bool
 		if text, ok = cm.Data[configKey]; !ok {
-			return stall(s, tuningv1alpha1.ReasonConfigNotFound, fmt.Sprintf("ConfigMap %q has no key %s; add it", name, configKey)), nil
+			return stall(
+				s, tuningv1alpha1.ReasonConfigNotFound, fmt.Sprintf("ConfigMap %q has no key %s; add it", name, configKey),
+			), nil
 		}
 	}
 	overrides := map[string]map[string]any{}
 	if o := s.tj.Spec.Overrides; o != nil && len(o.Raw) > 0 {
 		if err := json.Unmarshal(o.Raw, &overrides); err != nil {
-			return stall(s, tuningv1alpha1.ReasonConfigInvalid, fmt.Sprintf("spec.overrides must hold sections with keys, as training_config.yaml does: %v", err)), nil
+			return stall(
+				s, tuningv1alpha1.ReasonConfigInvalid,
+				fmt.Sprintf("spec.overrides must hold sections with keys, as training_config.yaml does: %v", err),
+			), nil
 		}
 	}
 	config, err := training.Parse(string(s.tj.Spec.Method), text, overrides)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -17,9 +19,10 @@ import (
 	"kaito.sh/tuning-operator/internal/observe"
 )
 
-// askRegistry finds the result of a Job that has succeeded and whose pods are gone with their word of it: somebody deleted them, or their node
-// went, while this operator did not run. The registry has the adapter, and hours of a GPU need not be repeated. It returns the pods that tell of
-// it. While there are none the state says that it is asked; and where it can't be, or does not know either, why that is.
+// askRegistry finds the result of a Job that has succeeded and whose pods are gone with their word of it: somebody
+// deleted them, or their node went, while this operator did not run. The registry has the adapter, and hours of a GPU
+// need not be repeated. It returns the pods that tell of it. While there are none the state says that it is asked; and
+// where it can't be, or does not know either, why that is.
 func (r *Reconciler) askRegistry(ctx context.Context, s *scope, state *observe.State) ([]corev1.Pod, error) {
 	asked := &batchv1.Job{}
 	err := r.client.Get(ctx, client.ObjectKey{Namespace: s.tj.Namespace, Name: job.ResolveName(s.tj)}, asked)
@@ -35,7 +38,9 @@ func (r *Reconciler) askRegistry(ctx context.Context, s *scope, state *observe.S
 		return nil, nil
 	}
 	var pods corev1.PodList
-	if err := r.client.List(ctx, &pods, client.InNamespace(s.tj.Namespace), client.MatchingLabels{job.LabelTuningJob: job.Name(s.tj)}); err != nil {
+	if err := r.client.List(
+		ctx, &pods, client.InNamespace(s.tj.Namespace), client.MatchingLabels{job.LabelTuningJob: job.Name(s.tj)},
+	); err != nil {
 		return nil, err
 	}
 	own := owned(pods.Items, asked)
@@ -100,8 +105,8 @@ func (r *Reconciler) ask(ctx context.Context, s *scope, state *observe.State) er
 	return fmt.Errorf("creating Job %s: %w", want.Name, err)
 }
 
-// asked tells apart a Job of ours that the cache has not seen yet, one of an earlier TuningJob of the name, whose deletion is watched, and a
-// stranger's.
+// asked tells apart a Job of ours that the cache has not seen yet, one of an earlier TuningJob of the name, whose
+// deletion is watched, and a stranger's.
 func (r *Reconciler) asked(ctx context.Context, s *scope, want *batchv1.Job, state *observe.State) error {
 	there := &batchv1.Job{}
 	if err := r.live.Get(ctx, client.ObjectKeyFromObject(want), there); client.IgnoreNotFound(err) != nil {
@@ -118,7 +123,10 @@ func (r *Reconciler) asked(ctx context.Context, s *scope, want *batchv1.Job, sta
 // asking is the state while the registry is asked.
 func asking(tj *tuningv1alpha1.TuningJob, s *observe.State) {
 	s.Verdict, s.Reason = observe.Waiting, tuningv1alpha1.ReasonPushing
-	s.Message = fmt.Sprintf("the adapter is pushed, and the pods are gone with their word of it: Job %s asks the registry for the digest of %s", job.ResolveName(tj), tj.Spec.Output.Image)
+	s.Message = fmt.Sprintf(
+		"the adapter is pushed, and the pods are gone with their word of it: Job %s asks the registry for the digest of %s",
+		job.ResolveName(tj), tj.Spec.Output.Image,
+	)
 }
 
 // unasked adds why the registry has not answered to what ends the TuningJob.

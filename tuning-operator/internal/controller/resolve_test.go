@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller_test
 
 import (
@@ -69,7 +71,10 @@ func TestALostResultThatTheRegistryDoesNotKnowEndsTheTuningJob(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := tell(t)
 			s.speechless()
-			s.outcome(s.asks(), cluster.Outcome{job.Resolve: cluster.ContainerOutcome{After: 1, ExitCode: outcome.code, Message: outcome.message}})
+			s.outcome(
+				s.asks(),
+				cluster.Outcome{job.Resolve: cluster.ContainerOutcome{After: 1, ExitCode: outcome.code, Message: outcome.message}},
+			)
 			failed := s.reaches(tuningv1alpha1.ReasonResultMissing)
 			assert.True(t, conditions.IsTrue(failed, tuningv1alpha1.ConditionFailed))
 			assert.Contains(t, ready(failed).Message, outcome.says)
@@ -86,9 +91,18 @@ func TestTheRegistryIsAskedAgainWhenItsAnswerIsLostToo(t *testing.T) {
 	require.NoError(t, controllerutil.SetControllerReference(s.get(), asked, shared.client.Scheme()))
 	require.NoError(t, shared.client.Create(t.Context(), asked))
 	before, now := asked.DeepCopy(), metav1.Now()
-	asked.Status = batchv1.JobStatus{StartTime: &now, CompletionTime: &now, Succeeded: 1, Conditions: []batchv1.JobCondition{
-		{Type: batchv1.JobSuccessCriteriaMet, Status: corev1.ConditionTrue}, {Type: batchv1.JobComplete, Status: corev1.ConditionTrue},
-	}}
+	asked.Status = batchv1.JobStatus{
+		StartTime:      &now,
+		CompletionTime: &now,
+		Succeeded:      1,
+		Conditions: []batchv1.JobCondition{
+			{
+				Type:   batchv1.JobSuccessCriteriaMet,
+				Status: corev1.ConditionTrue,
+			},
+			{Type: batchv1.JobComplete, Status: corev1.ConditionTrue},
+		},
+	}
 	require.NoError(t, shared.client.Status().Patch(t.Context(), asked, client.MergeFrom(before)))
 	o := s.well()
 	o[job.Push] = cluster.ContainerOutcome{After: 1}
@@ -100,14 +114,21 @@ func TestTheRegistryIsAskedAgainWhenItsAnswerIsLostToo(t *testing.T) {
 
 func TestAStrangersJobOfThatNameIsLeftAlone(t *testing.T) {
 	s := tell(t)
-	theirs := &batchv1.Job{ObjectMeta: s.meta(resolveName(s)), Spec: batchv1.JobSpec{Suspend: new(true), Template: corev1.PodTemplateSpec{
-		Spec: corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "main", Image: "example.com/theirs"}}},
-	}}}
+	theirs := &batchv1.Job{
+		ObjectMeta: s.meta(resolveName(s)),
+		Spec: batchv1.JobSpec{Suspend: new(true), Template: corev1.PodTemplateSpec{
+			Spec: corev1.PodSpec{
+				RestartPolicy: corev1.RestartPolicyNever,
+				Containers:    []corev1.Container{{Name: "main", Image: "example.com/theirs"}},
+			},
+		}},
+	}
 	require.NoError(t, shared.client.Create(t.Context(), theirs))
 	s.speechless()
 	// Theirs is not in this operator's cache, so that it is found by creating its own.
 	s.reaches(tuningv1alpha1.ReasonResultMissing)
 	require.Eventually(t, func() bool {
-		return shared.client.Get(t.Context(), client.ObjectKeyFromObject(theirs), theirs) == nil && len(theirs.OwnerReferences) == 0
+		return shared.client.Get(t.Context(), client.ObjectKeyFromObject(theirs), theirs) == nil &&
+			len(theirs.OwnerReferences) == 0
 	}, eventually.Long, eventually.Tick)
 }

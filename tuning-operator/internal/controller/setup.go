@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -43,7 +45,10 @@ func CacheOptions() cache.Options {
 const configIndex = "spec.config"
 
 // Setup adds the controller and its scraper to a manager.
-func Setup(ctx context.Context, mgr ctrl.Manager, clk clock.WithTicker, metrics *Metrics, scrapeInterval time.Duration, options Options) error {
+func Setup(
+	ctx context.Context, mgr ctrl.Manager, clk clock.WithTicker, metrics *Metrics, scrapeInterval time.Duration,
+	options Options,
+) error {
 	cat, err := catalog.Load()
 	if err != nil {
 		return err
@@ -67,7 +72,9 @@ func Setup(ctx context.Context, mgr ctrl.Manager, clk clock.WithTicker, metrics 
 	if err != nil {
 		return fmt.Errorf("indexing TuningJobs by their ConfigMap: %w", err)
 	}
-	r := New(mgr.GetClient(), mgr.GetAPIReader(), cat, mgr.GetEventRecorder("tuning-operator"), clk, scraper, metrics, options)
+	r := New(
+		mgr.GetClient(), mgr.GetAPIReader(), cat, mgr.GetEventRecorder("tuning-operator"), clk, scraper, metrics, options,
+	)
 	return ctrl.NewControllerManagedBy(mgr).
 		Named(Name).
 		For(&tuningv1alpha1.TuningJob{}).
@@ -88,7 +95,9 @@ func Setup(ctx context.Context, mgr ctrl.Manager, clk clock.WithTicker, metrics 
 // configured lists the TuningJobs that wait for a ConfigMap, or name it.
 func (r *Reconciler) configured(ctx context.Context, o client.Object) []reconcile.Request {
 	var list tuningv1alpha1.TuningJobList
-	if err := r.client.List(ctx, &list, client.InNamespace(o.GetNamespace()), client.MatchingFields{configIndex: o.GetName()}); err != nil {
+	if err := r.client.List(
+		ctx, &list, client.InNamespace(o.GetNamespace()), client.MatchingFields{configIndex: o.GetName()},
+	); err != nil {
 		ctrl.LoggerFrom(ctx).Error(err, "Listing the TuningJobs of a ConfigMap", "configMap", client.ObjectKeyFromObject(o))
 		return nil
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller_test
 
 import (
@@ -21,7 +23,10 @@ func zero() *resource.Quantity { return resource.NewQuantity(0, resource.Decimal
 func defaultStorageClass(t *testing.T) string {
 	t.Helper()
 	class := &storagev1.StorageClass{
-		ObjectMeta:  metav1.ObjectMeta{GenerateName: "test-", Annotations: map[string]string{"storageclass.kubernetes.io/is-default-class": "true"}},
+		ObjectMeta: metav1.ObjectMeta{
+			GenerateName: "test-",
+			Annotations:  map[string]string{"storageclass.kubernetes.io/is-default-class": "true"},
+		},
 		Provisioner: "kubernetes.io/no-provisioner",
 	}
 	require.NoError(t, shared.client.Create(t.Context(), class))

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller_test
 
 import (
@@ -137,7 +139,12 @@ func prepare(ctx context.Context, c *cluster.Cluster) error {
 }
 
 func addNode(ctx context.Context) error {
-	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: gpuNode, Annotations: map[string]string{cluster.SimulatedNodeAnnotation: cluster.SimulatedNodeValue}}}
+	node := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:        gpuNode,
+			Annotations: map[string]string{cluster.SimulatedNodeAnnotation: cluster.SimulatedNodeValue},
+		},
+	}
 	if err := shared.client.Create(ctx, node); err != nil {
 		return err
 	}

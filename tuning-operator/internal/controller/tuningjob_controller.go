@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package controller reconciles TuningJobs.
 package controller
 
@@ -59,9 +61,21 @@ type Reconciler struct {
 }
 
 // New makes a reconciler.
-func New(c client.Client, live client.Reader, cat *catalog.Catalog, recorder events.EventRecorder, clk clock.PassiveClock, progress Progress, metrics *Metrics, options Options) *Reconciler {
-	return &Reconciler{client: c, live: live, catalog: cat, recorder: recorder, clock: clk, progress: progress, metrics: metrics, options: options,
-		departed: departed{pods: map[types.NamespacedName][]corev1.Pod{}}}
+func New(
+	c client.Client, live client.Reader, cat *catalog.Catalog, recorder events.EventRecorder, clk clock.PassiveClock,
+	progress Progress, metrics *Metrics, options Options,
+) *Reconciler {
+	return &Reconciler{
+		client:   c,
+		live:     live,
+		catalog:  cat,
+		recorder: recorder,
+		clock:    clk,
+		progress: progress,
+		metrics:  metrics,
+		options:  options,
+		departed: departed{pods: map[types.NamespacedName][]corev1.Pod{}},
+	}
 }
 
 // scope is one pass.
@@ -159,7 +173,9 @@ func (r *Reconciler) find(ctx context.Context, s *scope) (flow.Result, error) {
 	}
 	s.job = found
 	var pods corev1.PodList
-	if err := r.client.List(ctx, &pods, client.InNamespace(s.tj.Namespace), client.MatchingLabels{job.LabelTuningJob: found.Name}); err != nil {
+	if err := r.client.List(
+		ctx, &pods, client.InNamespace(s.tj.Namespace), client.MatchingLabels{job.LabelTuningJob: found.Name},
+	); err != nil {
 		return flow.Stop(), err
 	}
 	gone := r.departed.of(s.key)
@@ -190,7 +206,8 @@ func owned(pods []corev1.Pod, by *batchv1.Job) []corev1.Pod {
 
 // finished tells whether the TuningJob has ended: its Job is not made again then.
 func finished(tj *tuningv1alpha1.TuningJob) bool {
-	return conditions.IsTrue(tj, tuningv1alpha1.ConditionSucceeded) || conditions.IsTrue(tj, tuningv1alpha1.ConditionFailed)
+	return conditions.IsTrue(tj, tuningv1alpha1.ConditionSucceeded) ||
+		conditions.IsTrue(tj, tuningv1alpha1.ConditionFailed)
 }
 
 // announce says a change of the verdict's reason as an event, and counts ends and attempts.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller_test
 
 import (
@@ -30,7 +32,9 @@ func TestATuningJobThatGoesWell(t *testing.T) {
 	waiting := s.reaches(tuningv1alpha1.ReasonPending)
 	assert.Contains(t, ready(waiting).Message, "queue gpus")
 	assert.True(t, conditions.IsTrue(waiting, conditions.Reconciling))
-	assert.Equal(t, "microsoft/Phi-3-mini-128k-instruct", waiting.Status.Output.BaseModel, "the column MODEL is filled from the start")
+	assert.Equal(
+		t, "microsoft/Phi-3-mini-128k-instruct", waiting.Status.Output.BaseModel, "the column MODEL is filled from the start",
+	)
 
 	o := s.well()
 	o[job.Train] = cluster.ContainerOutcome{After: time.Hour}
@@ -40,7 +44,11 @@ func TestATuningJobThatGoesWell(t *testing.T) {
 	assert.Equal(t, "0123", training.Status.Output.BaseRevision, "what fetch has found is said while training goes on")
 
 	pod := s.pod()
-	s.annotate(pod, job.AnnotationProgress, `{"time":"2026-01-01T12:00:00Z","step":"train","train":{"step":45,"totalSteps":300,"loss":1.25,"elapsedSeconds":90}}`)
+	s.annotate(
+		pod,
+		job.AnnotationProgress,
+		`{"time":"2026-01-01T12:00:00Z","step":"train","train":{"step":45,"totalSteps":300,"loss":1.25,"elapsedSeconds":90}}`,
+	)
 	s.until(func(c *assert.CollectT, tj *tuningv1alpha1.TuningJob) {
 		require.NotNil(c, tj.Status.Progress)
 		assert.Equal(c, "15%", tj.Status.Progress.Percent)
@@ -173,7 +181,11 @@ func TestADisruptionIsNotCountedAndItsLostStepsAre(t *testing.T) {
 	// What a drain does: the condition, then the deletion.
 	before := first.DeepCopy()
 	first.Status.Conditions = append(first.Status.Conditions, corev1.PodCondition{
-		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "EvictionByEvictionAPI", Message: "Eviction API: evicting", LastTransitionTime: metav1.Now(),
+		Type:               corev1.DisruptionTarget,
+		Status:             corev1.ConditionTrue,
+		Reason:             "EvictionByEvictionAPI",
+		Message:            "Eviction API: evicting",
+		LastTransitionTime: metav1.Now(),
 	})
 	require.NoError(t, shared.client.Status().Patch(t.Context(), first, client.StrategicMergeFrom(before)))
 	require.NoError(t, shared.client.Delete(t.Context(), first))
@@ -197,7 +209,13 @@ func TestADisruptionIsNotCountedAndItsLostStepsAre(t *testing.T) {
 func TestWhatAPersonMustMendFirst(t *testing.T) {
 	config := func(text string) func(*story) {
 		return func(s *story) {
-			require.NoError(s, shared.client.Create(s.Context(), &corev1.ConfigMap{ObjectMeta: s.meta("tuning-config"), Data: map[string]string{"training_config.yaml": text}}))
+			require.NoError(
+				s,
+				shared.client.Create(
+					s.Context(),
+					&corev1.ConfigMap{ObjectMeta: s.meta("tuning-config"), Data: map[string]string{"training_config.yaml": text}},
+				),
+			)
 		}
 	}
 	names := func(tj *tuningv1alpha1.TuningJob) { tj.Spec.Config = "tuning-config" }
@@ -380,11 +398,15 @@ func TestRanksOfSeveralNodesFindEachOther(t *testing.T) {
 	})
 	s.reaches(tuningv1alpha1.ReasonPending)
 	svc := &corev1.Service{}
-	require.NoError(t, shared.client.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: s.name + "-ranks"}, svc))
+	require.NoError(
+		t, shared.client.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: s.name + "-ranks"}, svc),
+	)
 	assert.Equal(t, corev1.ClusterIPNone, svc.Spec.ClusterIP)
 	assert.EqualValues(t, 29500, svc.Spec.Ports[0].Port)
 	policy := &networkingv1.NetworkPolicy{}
-	require.NoError(t, shared.client.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: s.name + "-tuning"}, policy))
+	require.NoError(
+		t, shared.client.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: s.name + "-tuning"}, policy),
+	)
 	assert.Equal(t, map[string]string{"tuning.kaito.sh/job": s.name}, policy.Spec.PodSelector.MatchLabels)
 	assert.Equal(t, batchv1.IndexedCompletion, *s.job().Spec.CompletionMode)
 	assert.Equal(t, svc.Name, s.job().Spec.Template.Spec.Subdomain)
@@ -393,8 +415,13 @@ func TestRanksOfSeveralNodesFindEachOther(t *testing.T) {
 func TestANameThatSomebodyElseHasIsLeftAlone(t *testing.T) {
 	s := tell(t)
 	foreign := &batchv1.Job{ObjectMeta: s.meta(s.name), Spec: batchv1.JobSpec{
-		Suspend:  ptr.To(true),
-		Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "c", Image: "example.com/c:1"}}}},
+		Suspend: ptr.To(true),
+		Template: corev1.PodTemplateSpec{
+			Spec: corev1.PodSpec{
+				RestartPolicy: corev1.RestartPolicyNever,
+				Containers:    []corev1.Container{{Name: "c", Image: "example.com/c:1"}},
+			},
+		},
 	}}
 	require.NoError(t, shared.client.Create(t.Context(), foreign))
 	s.submit()
@@ -407,7 +434,10 @@ func TestANameThatSomebodyElseHasIsLeftAlone(t *testing.T) {
 
 func TestAPolicyThatRefusesTheJobIsHeard(t *testing.T) {
 	s := tell(t)
-	quota := &corev1.ResourceQuota{ObjectMeta: s.meta("none"), Spec: corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{"count/jobs.batch": *zero()}}}
+	quota := &corev1.ResourceQuota{
+		ObjectMeta: s.meta("none"),
+		Spec:       corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{"count/jobs.batch": *zero()}},
+	}
 	require.NoError(t, shared.client.Create(t.Context(), quota))
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		require.NoError(c, shared.client.Get(t.Context(), client.ObjectKeyFromObject(quota), quota))
@@ -425,10 +455,14 @@ func TestATuningJobMadeAgainUnderItsNameStartsAnew(t *testing.T) {
 	first := s.job()
 	require.NoError(t, shared.client.Delete(t.Context(), s.get()))
 	require.Eventually(t, func() bool {
-		return apierrors.IsNotFound(shared.client.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: s.name}, &tuningv1alpha1.TuningJob{}))
+		return apierrors.IsNotFound(
+			shared.client.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: s.name}, &tuningv1alpha1.TuningJob{}),
+		)
 	}, eventually.Long, eventually.Tick)
 	s.submit(queued)
-	require.Eventually(t, func() bool { j := s.job(); return j != nil && j.UID != first.UID }, eventually.Long, eventually.Tick)
+	require.Eventually(
+		t, func() bool { j := s.job(); return j != nil && j.UID != first.UID }, eventually.Long, eventually.Tick,
+	)
 	s.reaches(tuningv1alpha1.ReasonPending)
 }
 
@@ -449,7 +483,9 @@ func TestATouchWritesNothing(t *testing.T) {
 	other := &story{T: t, namespace: s.namespace, name: "other"}
 	other.submit(queued)
 	other.reaches(tuningv1alpha1.ReasonPending)
-	writes, err := shared.audit.Writes(mark, audit.ServiceAccount(operatorNamespace, operatorAccount), audit.Namespace(s.namespace))
+	writes, err := shared.audit.Writes(
+		mark, audit.ServiceAccount(operatorNamespace, operatorAccount), audit.Namespace(s.namespace),
+	)
 	require.NoError(t, err)
 	for _, w := range writes {
 		assert.NotEqual(t, s.name, w.Name, "%s %s/%s", w.Verb, w.Resource, w.Subresource)
@@ -475,7 +511,12 @@ func TestEventsAndMetricsSayHowItEnded(t *testing.T) {
 	s := tell(t)
 	s.submit(queued, func(tj *tuningv1alpha1.TuningJob) { tj.Spec.BackoffLimit = ptr.To[int32](0) })
 	o := s.well()
-	o[job.Fetch] = cluster.ContainerOutcome{ExitCode: 1, Message: s.encode(message.Result{Step: message.StepFetch, Reason: tuningv1alpha1.ReasonSourceUnavailable, Message: "503"})}
+	o[job.Fetch] = cluster.ContainerOutcome{
+		ExitCode: 1,
+		Message: s.encode(
+			message.Result{Step: message.StepFetch, Reason: tuningv1alpha1.ReasonSourceUnavailable, Message: "503"},
+		),
+	}
 	s.admit(o)
 	s.reaches(tuningv1alpha1.ReasonSourceUnavailable)
 	require.EventuallyWithT(t, func(c *assert.CollectT) {

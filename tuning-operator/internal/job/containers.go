@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package job
 
 import (
@@ -62,12 +64,13 @@ func fetchContainer(in Input) corev1.Container {
 	return c
 }
 
-// defaultFetchBytes is how much is fetched at most for a TuningJob that asks for no disk: 2 TiB, over twice the largest model of the
-// catalogue (805 GiB). What the node's disk has room for is less, as a rule; the runner asks it before it writes.
+// defaultFetchBytes is how much is fetched at most for a TuningJob that asks for no disk: 2 TiB, over twice the largest
+// model of the catalogue (805 GiB). What the node's disk has room for is less, as a rule; the runner asks it before it
+// writes.
 const defaultFetchBytes = 2 << 40
 
-// fetchBytes is how many bytes the model and the dataset may have together. They come onto the node's disk, of which the pod has
-// what it asks for by spec.resources.requests[ephemeral-storage].
+// fetchBytes is how many bytes the model and the dataset may have together. They come onto the node's disk, of which
+// the pod has what it asks for by spec.resources.requests[ephemeral-storage].
 func fetchBytes(tj *tuningv1alpha1.TuningJob) int64 {
 	if asked := tj.Spec.Resources.Requests.StorageEphemeral().Value(); asked > 0 {
 		return asked

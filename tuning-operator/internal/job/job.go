@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package job renders a TuningJob into the objects that run it. It is a pure function: the same input gives the same
 // names and the same bytes, which is what makes a repeated creation harmless.
 //
@@ -134,7 +136,8 @@ type Objects struct {
 // Name of the Job: the TuningJob's, unless it can't be a host name's part.
 func Name(tj *tuningv1alpha1.TuningJob) string { return childName(tj.Name, "") }
 
-// ServiceName of the headless Service that ranks find each other by. A Workspace's client Service may have the plain name.
+// ServiceName of the headless Service that ranks find each other by. A Workspace's client Service may have the plain
+// name.
 func ServiceName(tj *tuningv1alpha1.TuningJob) string { return childName(tj.Name, "-ranks") }
 
 // PolicyName of the NetworkPolicy. A Workspace's may have the plain name.
@@ -173,7 +176,8 @@ func OwnClaim(tj *tuningv1alpha1.TuningJob) bool {
 	return tj.Spec.Checkpoint.VolumeSource == nil && nodes(tj) == 1
 }
 
-// Build renders the objects. The caller sets the owner references. The error is an *embedded.InvalidError, or a setting of the operator.
+// Build renders the objects. The caller sets the owner references. The error is an *embedded.InvalidError, or a setting
+// of the operator.
 func Build(in Input) (Objects, error) {
 	tj := in.TuningJob
 	config, err := in.Config.JSON()
@@ -242,13 +246,15 @@ func service(tj *tuningv1alpha1.TuningJob) *corev1.Service {
 			Selector:  map[string]string{LabelTuningJob: Name(tj)},
 			// The trainer is an init container: its pod is not ready while it looks for its peers.
 			PublishNotReadyAddresses: true,
-			Ports:                    []corev1.ServicePort{{Name: "rendezvous", Port: RendezvousPort, TargetPort: intstr.FromInt32(RendezvousPort)}},
+			Ports: []corev1.ServicePort{
+				{Name: "rendezvous", Port: RendezvousPort, TargetPort: intstr.FromInt32(RendezvousPort)},
+			},
 		},
 	}
 }
 
-// policy lets whoever asks for progress reach the pods, and the ranks each other: torch's rendezvous and its backends listen on ports of their own
-// choice, which ask nobody for a password.
+// policy lets whoever asks for progress reach the pods, and the ranks each other: torch's rendezvous and its backends
+// listen on ports of their own choice, which ask nobody for a password.
 func policy(tj *tuningv1alpha1.TuningJob) *networkingv1.NetworkPolicy {
 	ours := metav1.LabelSelector{MatchLabels: map[string]string{LabelTuningJob: Name(tj)}}
 	return &networkingv1.NetworkPolicy{
@@ -258,7 +264,11 @@ func policy(tj *tuningv1alpha1.TuningJob) *networkingv1.NetworkPolicy {
 			PodSelector: ours,
 			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},
 			Ingress: []networkingv1.NetworkPolicyIngressRule{
-				{Ports: []networkingv1.NetworkPolicyPort{{Protocol: ptr.To(corev1.ProtocolTCP), Port: ptr.To(intstr.FromInt32(ProgressPort))}}},
+				{
+					Ports: []networkingv1.NetworkPolicyPort{
+						{Protocol: ptr.To(corev1.ProtocolTCP), Port: ptr.To(intstr.FromInt32(ProgressPort))},
+					},
+				},
 				{From: []networkingv1.NetworkPolicyPeer{{PodSelector: &ours}}},
 			},
 		},
@@ -271,8 +281,12 @@ func claim(in Input) (*corev1.PersistentVolumeClaim, error) {
 		return nil, err
 	}
 	pvc := &corev1.PersistentVolumeClaim{
-		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"},
-		ObjectMeta: metav1.ObjectMeta{Name: ClaimName(in.TuningJob), Namespace: in.TuningJob.Namespace, Labels: labels(in.TuningJob)},
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"},
+		ObjectMeta: metav1.ObjectMeta{
+			Name:      ClaimName(in.TuningJob),
+			Namespace: in.TuningJob.Namespace,
+			Labels:    labels(in.TuningJob),
+		},
 		Spec: corev1.PersistentVolumeClaimSpec{
 			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
 			Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: size}},

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package job_test
 
 import (
@@ -34,7 +36,11 @@ func seed() *tuningv1alpha1.TuningJob {
 		Spec: tuningv1alpha1.TuningJobSpec{
 			Model:  tuningv1alpha1.ModelSpec{Preset: "phi-3-mini-128k-instruct"},
 			Method: "qlora",
-			Input:  tuningv1alpha1.Source{URLs: []string{"https://huggingface.co/datasets/philschmid/dolly-15k-oai-style/resolve/main/data/train-00000-of-00001-54e3756291ca09c6.parquet?download=true"}},
+			Input: tuningv1alpha1.Source{
+				URLs: []string{
+					"https://huggingface.co/datasets/philschmid/dolly-15k-oai-style/resolve/main/data/train-00000-of-00001-54e3756291ca09c6.parquet?download=true",
+				},
+			},
 			Output: tuningv1alpha1.Destination{Image: "registry.example/adapter:0.0.1", ImagePushSecret: "acr"},
 			Resources: tuningv1alpha1.ResourcesSpec{
 				InstanceType: "Standard_NC6s_v3", NodeSelector: map[string]string{"app": "tuning-phi-3"},
@@ -48,9 +54,15 @@ func input(t *testing.T, tj *tuningv1alpha1.TuningJob, claim bool) job.Input {
 	config, err := training.Parse(string(tj.Spec.Method), "", nil)
 	require.NoError(t, err)
 	return job.Input{
-		TuningJob: tj, Model: job.Model{ID: "microsoft/Phi-3-mini-128k-instruct", Revision: "0123456789abcdef0123456789abcdef01234567"},
-		Config: config, Claim: job.Claim{Make: claim},
-		Options: job.Options{RunnerImage: "example.com/runner:1", TrainerImage: "example.com/trainer:1", CheckpointSize: "20Gi"},
+		TuningJob: tj,
+		Model:     job.Model{ID: "microsoft/Phi-3-mini-128k-instruct", Revision: "0123456789abcdef0123456789abcdef01234567"},
+		Config:    config,
+		Claim:     job.Claim{Make: claim},
+		Options: job.Options{
+			RunnerImage:    "example.com/runner:1",
+			TrainerImage:   "example.com/trainer:1",
+			CheckpointSize: "20Gi",
+		},
 	}
 }
 
@@ -58,15 +70,36 @@ func input(t *testing.T, tj *tuningv1alpha1.TuningJob, claim bool) job.Input {
 func everything() *tuningv1alpha1.TuningJob {
 	tj := seed()
 	tj.Labels = map[string]string{job.LabelQueue: "gpus", "kueue.x-k8s.io/priority-class": "high", "other": "not copied"}
-	tj.Spec.Model = tuningv1alpha1.ModelSpec{ID: "org/model", AccessSecret: "hf", Source: &tuningv1alpha1.ModelSource{Image: "registry.example/model:1", ImagePullSecrets: []string{"pull-b", "pull-a"}}}
-	tj.Spec.Input = tuningv1alpha1.Source{Image: "registry.example/data:1", ImagePullSecrets: []string{"pull-a"}}
-	tj.Spec.Output = tuningv1alpha1.Destination{VolumeSource: embedded.NewVolumeSource(corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "results"}})}
-	tj.Spec.Resources = tuningv1alpha1.ResourcesSpec{
-		Nodes: ptr.To[int32](2), GPUsPerNode: ptr.To[int32](8),
-		Tolerations: []corev1.Toleration{{Key: "spot", Operator: corev1.TolerationOpExists}},
-		Requests:    corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("40"), corev1.ResourceMemory: resource.MustParse("400Gi")},
+	tj.Spec.Model = tuningv1alpha1.ModelSpec{
+		ID:           "org/model",
+		AccessSecret: "hf",
+		Source: &tuningv1alpha1.ModelSource{
+			Image:            "registry.example/model:1",
+			ImagePullSecrets: []string{"pull-b", "pull-a"},
+		},
 	}
-	tj.Spec.Checkpoint = tuningv1alpha1.CheckpointSpec{EverySteps: ptr.To[int32](25), Keep: ptr.To[int32](5), VolumeSource: embedded.NewVolumeSource(corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "rwx"}})}
+	tj.Spec.Input = tuningv1alpha1.Source{Image: "registry.example/data:1", ImagePullSecrets: []string{"pull-a"}}
+	tj.Spec.Output = tuningv1alpha1.Destination{
+		VolumeSource: embedded.NewVolumeSource(
+			corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "results"}},
+		),
+	}
+	tj.Spec.Resources = tuningv1alpha1.ResourcesSpec{
+		Nodes:       ptr.To[int32](2),
+		GPUsPerNode: ptr.To[int32](8),
+		Tolerations: []corev1.Toleration{{Key: "spot", Operator: corev1.TolerationOpExists}},
+		Requests: corev1.ResourceList{
+			corev1.ResourceCPU:    resource.MustParse("40"),
+			corev1.ResourceMemory: resource.MustParse("400Gi"),
+		},
+	}
+	tj.Spec.Checkpoint = tuningv1alpha1.CheckpointSpec{
+		EverySteps: ptr.To[int32](25),
+		Keep:       ptr.To[int32](5),
+		VolumeSource: embedded.NewVolumeSource(
+			corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "rwx"}},
+		),
+	}
 	tj.Spec.BackoffLimit = ptr.To[int32](1)
 	tj.Spec.ActiveDeadlineSeconds = ptr.To[int64](3600)
 	return tj
@@ -75,7 +108,9 @@ func everything() *tuningv1alpha1.TuningJob {
 func volumes() *tuningv1alpha1.TuningJob {
 	tj := seed()
 	source := func(name string) *embedded.VolumeSource {
-		return embedded.NewVolumeSource(corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: name}})
+		return embedded.NewVolumeSource(
+			corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: name}},
+		)
 	}
 	tj.Spec.Method = "lora"
 	tj.Spec.Model.Source = &tuningv1alpha1.ModelSource{VolumeSource: source("weights")}
@@ -199,7 +234,12 @@ func TestAUsersTextIsNeverExpanded(t *testing.T) {
 			assert.NotContains(t, strings.ReplaceAll(text, "$$", ""), "$(", c.Name)
 		}
 	}
-	assert.Contains(t, spec.InitContainers[0].Args, "--dataset-url=https://example.com/$$(HF_TOKEN)", "the kubelet turns it back into $(")
+	assert.Contains(
+		t,
+		spec.InitContainers[0].Args,
+		"--dataset-url=https://example.com/$$(HF_TOKEN)",
+		"the kubelet turns it back into $(",
+	)
 }
 
 func envValues(c corev1.Container) (out []string) {
@@ -211,7 +251,8 @@ func envValues(c corev1.Container) (out []string) {
 
 func TestNamesAreValidForWhatTheyName(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
-		name := rapid.StringMatching(`[a-z0-9]([a-z0-9-]{0,60}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,60}[a-z0-9])?){0,3}`).Draw(r, "name")
+		name := rapid.StringMatching(`[a-z0-9]([a-z0-9-]{0,60}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,60}[a-z0-9])?){0,3}`).
+			Draw(r, "name")
 		if len(name) > 253 {
 			name = strings.Trim(name[:253], "-.")
 		}
@@ -260,7 +301,9 @@ func TestFetchIsBoundedByTheDiskThatIsAskedFor(t *testing.T) {
 	for asked, want := range map[string]string{"": "--max-bytes=2199023255552", "300Gi": "--max-bytes=322122547200", "5G": "--max-bytes=5000000000"} {
 		in := input(t, seed(), false)
 		if asked != "" {
-			in.TuningJob.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceEphemeralStorage: resource.MustParse(asked)}
+			in.TuningJob.Spec.Resources.Requests = corev1.ResourceList{
+				corev1.ResourceEphemeralStorage: resource.MustParse(asked),
+			}
 		}
 		objects, err := job.Build(in)
 		require.NoError(t, err)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package job
 
 import (
@@ -80,7 +82,12 @@ func bare(tj *tuningv1alpha1.TuningJob) corev1.PodTemplateSpec {
 			AutomountServiceAccountToken: ptr.To(false),
 			EnableServiceLinks:           ptr.To(false),
 			SecurityContext: &corev1.PodSecurityContext{
-				RunAsNonRoot: ptr.To(true), RunAsUser: ptr.To[int64](user), RunAsGroup: ptr.To[int64](user), FSGroup: ptr.To[int64](user),
+				RunAsNonRoot: ptr.To(
+					true,
+				),
+				RunAsUser:           ptr.To[int64](user),
+				RunAsGroup:          ptr.To[int64](user),
+				FSGroup:             ptr.To[int64](user),
 				FSGroupChangePolicy: ptr.To(corev1.FSGroupChangeOnRootMismatch),
 				SeccompProfile:      &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 			},
@@ -102,8 +109,18 @@ func nodeSelector(tj *tuningv1alpha1.TuningJob) map[string]string {
 
 func tolerations(tj *tuningv1alpha1.TuningJob) []corev1.Toleration {
 	ours := []corev1.Toleration{
-		{Key: kaitov1alpha1.TaintKeySKU, Operator: corev1.TolerationOpEqual, Value: kaitov1alpha1.TaintValueGPU, Effect: corev1.TaintEffectNoSchedule},
-		{Key: kaitov1alpha1.TaintKeySpot, Operator: corev1.TolerationOpEqual, Value: kaitov1alpha1.TaintValueSpot, Effect: corev1.TaintEffectNoSchedule},
+		{
+			Key:      kaitov1alpha1.TaintKeySKU,
+			Operator: corev1.TolerationOpEqual,
+			Value:    kaitov1alpha1.TaintValueGPU,
+			Effect:   corev1.TaintEffectNoSchedule,
+		},
+		{
+			Key:      kaitov1alpha1.TaintKeySpot,
+			Operator: corev1.TolerationOpEqual,
+			Value:    kaitov1alpha1.TaintValueSpot,
+			Effect:   corev1.TaintEffectNoSchedule,
+		},
 	}
 	return append(ours, tj.Spec.Resources.Tolerations...)
 }
@@ -139,11 +156,18 @@ func pushSecret(tj *tuningv1alpha1.TuningJob) []secretMount {
 
 func volumes(in Input, named Volumes) []corev1.Volume {
 	tj := in.TuningJob
-	out := []corev1.Volume{empty(volumeWork), empty(volumeTemp), {Name: volumeCheckpoint, VolumeSource: checkpointSource(in, named)}}
+	out := []corev1.Volume{
+		empty(volumeWork),
+		empty(volumeTemp),
+		{Name: volumeCheckpoint, VolumeSource: checkpointSource(in, named)},
+	}
 	if parallel(tj) {
 		// NCCL and data loaders pass tensors through shared memory; a container's own /dev/shm has 64 MiB.
 		out = append(out, corev1.Volume{Name: volumeShared, VolumeSource: corev1.VolumeSource{
-			EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory, SizeLimit: ptr.To(resource.MustParse("8Gi"))},
+			EmptyDir: &corev1.EmptyDirVolumeSource{
+				Medium:    corev1.StorageMediumMemory,
+				SizeLimit: ptr.To(resource.MustParse("8Gi")),
+			},
 		}})
 	}
 	if named.Model != nil {
@@ -214,7 +238,10 @@ func container(name, image string) corev1.Container {
 
 func small(cpu, memory, limit string) corev1.ResourceRequirements {
 	return corev1.ResourceRequirements{
-		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory)},
-		Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse(limit)},
+		Requests: corev1.ResourceList{
+			corev1.ResourceCPU:    resource.MustParse(cpu),
+			corev1.ResourceMemory: resource.MustParse(memory),
+		},
+		Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse(limit)},
 	}
 }

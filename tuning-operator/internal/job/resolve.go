@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package job
 
 import (
@@ -27,8 +29,8 @@ const (
 )
 
 const (
-	// resolveName is how many characters the name of that Job has: the most that a label, and so a Job's name, may have. No Job that
-	// trains has more than maxName, so that no TuningJob's name leads to this one.
+	// resolveName is how many characters the name of that Job has: the most that a label, and so a Job's name, may have.
+	// No Job that trains has more than maxName, so that no TuningJob's name leads to this one.
 	resolveName = 63
 	// resolvePlain is how many of them may be the TuningJob's, for people. At least 34 are left for a hash: 136 bits.
 	resolvePlain = 20
@@ -42,8 +44,8 @@ func ResolveName(tj *tuningv1alpha1.TuningJob) string {
 	return start + hex.EncodeToString(sum[:])[:resolveName-len(start)]
 }
 
-// ResolveJob renders the Job that asks the registry what the push has left there. The operator may not read the push secret; a pod that has it mounted
-// may. It runs on any node, since those of the TuningJob may be gone.
+// ResolveJob renders the Job that asks the registry what the push has left there. The operator may not read the push
+// secret; a pod that has it mounted may. It runs on any node, since those of the TuningJob may be gone.
 func ResolveJob(tj *tuningv1alpha1.TuningJob, o Options) *batchv1.Job {
 	c := container(Resolve, o.RunnerImage)
 	c.Args = append(runnerArgs("resolve"), "--image="+verbatim.Text(tj.Spec.Output.Image))

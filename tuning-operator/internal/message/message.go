@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package message is the contract between the containers of a tuning pod and the controller: what each of them writes
 // to its termination message. The runner and the trainer write it, the controller reads it; the JSON is described for
 // people in tuning-operator/README.md.
@@ -78,7 +80,8 @@ type Fetch struct {
 	TokenRule string `json:"tokenRule,omitempty"`
 }
 
-// Train is where training stood when the container ended. Numbers that JSON cannot carry (NaN, infinities) are left out.
+// Train is where training stood when the container ended. Numbers that JSON cannot carry (NaN, infinities) are left
+// out.
 type Train struct {
 	// FromStep is the step this attempt began at: 0, or the checkpoint it resumed from.
 	FromStep   int64 `json:"fromStep"`
@@ -94,8 +97,8 @@ type Train struct {
 	ElapsedSeconds float64 `json:"elapsedSeconds,omitempty"`
 }
 
-// Line is one line of progress: what the runner and the trainer print, what a running step answers at GET /progress, and
-// what the annotation tuning.kaito.sh/progress holds. Of the runner's lines only what the controller reads is here.
+// Line is one line of progress: what the runner and the trainer print, what a running step answers at GET /progress,
+// and what the annotation tuning.kaito.sh/progress holds. Of the runner's lines only what the controller reads is here.
 type Line struct {
 	Time time.Time `json:"time"`
 	Step Step      `json:"step"`
@@ -155,7 +158,8 @@ func (r Result) Encode() ([]byte, error) {
 	}
 }
 
-// Write puts the message where the kubelet looks for it. An empty path writes nothing: outside of a pod nobody reads it.
+// Write puts the message where the kubelet looks for it. An empty path writes nothing: outside of a pod nobody reads
+// it.
 func (r Result) Write(path string) error {
 	if path == "" {
 		return nil

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package observe
 
 import (
@@ -111,13 +113,18 @@ func join(a, b string) string {
 
 // fallbacks are for a container that died without a message.
 var fallbacks = map[string]string{
-	job.Fetch: tuningv1alpha1.ReasonFetchFailed, job.Train: tuningv1alpha1.ReasonTrainingFailed, job.Push: tuningv1alpha1.ReasonPushFailed,
+	job.Fetch: tuningv1alpha1.ReasonFetchFailed,
+	job.Train: tuningv1alpha1.ReasonTrainingFailed,
+	job.Push:  tuningv1alpha1.ReasonPushFailed,
 }
 
 func containerCause(name string, t *corev1.ContainerStateTerminated) (reason, text string) {
 	if t.Reason == "OOMKilled" {
-		return tuningv1alpha1.ReasonOutOfMemory, fmt.Sprintf("container %s used more memory than it may; raise spec.resources.requests.memory, "+
-			"choose a size with more memory, or lower the dataset's or the batch's size", name)
+		return tuningv1alpha1.ReasonOutOfMemory, fmt.Sprintf(
+			"container %s used more memory than it may; raise spec.resources.requests.memory, "+
+				"choose a size with more memory, or lower the dataset's or the batch's size",
+			name,
+		)
 	}
 	reason = fallbacks[name]
 	if reason == "" {
@@ -128,7 +135,9 @@ func containerCause(name string, t *corev1.ContainerStateTerminated) (reason, te
 		case known(m.Reason):
 			return m.Reason, m.Message
 		case m.Reason != "":
-			return reason, join(fmt.Sprintf("container %s gave the reason %q, which is not a known reason", name, m.Reason), m.Message)
+			return reason, join(
+				fmt.Sprintf("container %s gave the reason %q, which is not a known reason", name, m.Reason), m.Message,
+			)
 		case m.Message != "":
 			return reason, join(fmt.Sprintf("container %s ended with exit code %d", name, t.ExitCode), m.Message)
 		}

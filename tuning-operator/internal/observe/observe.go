@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package observe reads what has become of a TuningJob's Job and pods, and says it in the API's reasons. It is pure: it
 // looks at objects and calls nobody.
 package observe
@@ -179,8 +181,11 @@ func (s *State) failed(j *batchv1.Job) {
 	s.Ended = c.LastTransitionTime
 	if c.Reason == batchv1.JobReasonDeadlineExceeded {
 		s.Reason = tuningv1alpha1.ReasonDeadlineExceeded
-		s.Message = fmt.Sprintf("the run was stopped after spec.activeDeadlineSeconds (%d); create another TuningJob with a longer one, "+
-			"and give it the same checkpoint.volumeSource to go on from the last checkpoint", deref64(j.Spec.ActiveDeadlineSeconds))
+		s.Message = fmt.Sprintf(
+			"the run was stopped after spec.activeDeadlineSeconds (%d); create another TuningJob with a longer one, "+
+				"and give it the same checkpoint.volumeSource to go on from the last checkpoint",
+			deref64(j.Spec.ActiveDeadlineSeconds),
+		)
 		return
 	}
 	cause := root(s.Attempts)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package observe_test
 
 import (
@@ -42,7 +44,13 @@ func jobWith(conditions ...batchv1.JobCondition) *batchv1.Job {
 }
 
 func ended(kind batchv1.JobConditionType, reason string) batchv1.JobCondition {
-	return batchv1.JobCondition{Type: kind, Status: corev1.ConditionTrue, Reason: reason, Message: "the Job controller's words", LastTransitionTime: at(60)}
+	return batchv1.JobCondition{
+		Type:               kind,
+		Status:             corev1.ConditionTrue,
+		Reason:             reason,
+		Message:            "the Job controller's words",
+		LastTransitionTime: at(60),
+	}
 }
 
 func encode(t *testing.T, m message.Result) string {
@@ -55,9 +63,15 @@ func encode(t *testing.T, m message.Result) string {
 type podOption func(*corev1.Pod)
 
 func pod(name string, options ...podOption) corev1.Pod {
-	p := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, CreationTimestamp: at(0)}, Status: corev1.PodStatus{Phase: corev1.PodPending}}
+	p := corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name, CreationTimestamp: at(0)},
+		Status:     corev1.PodStatus{Phase: corev1.PodPending},
+	}
 	waiting := func(n string) corev1.ContainerStatus {
-		return corev1.ContainerStatus{Name: n, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "PodInitializing"}}}
+		return corev1.ContainerStatus{
+			Name:  n,
+			State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "PodInitializing"}},
+		}
 	}
 	p.Status.InitContainerStatuses = []corev1.ContainerStatus{waiting(job.Fetch), waiting(job.Train)}
 	p.Status.ContainerStatuses = []corev1.ContainerStatus{waiting(job.Push)}
@@ -87,7 +101,13 @@ func runs(container string) podOption {
 
 func stops(container string, code int32, reason, text string, minute int) podOption {
 	return func(p *corev1.Pod) {
-		state(p, container).Terminated = &corev1.ContainerStateTerminated{ExitCode: code, Reason: reason, Message: text, StartedAt: at(1), FinishedAt: at(minute)}
+		state(p, container).Terminated = &corev1.ContainerStateTerminated{
+			ExitCode:   code,
+			Reason:     reason,
+			Message:    text,
+			StartedAt:  at(1),
+			FinishedAt: at(minute),
+		}
 		if code != 0 {
 			p.Status.Phase = corev1.PodFailed
 		}
@@ -105,7 +125,16 @@ func waits(container, reason, text string) podOption {
 func disrupted(reason string) podOption {
 	return func(p *corev1.Pod) {
 		p.Status.Phase = corev1.PodFailed
-		p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: reason, Message: "as the cluster says", LastTransitionTime: at(9)})
+		p.Status.Conditions = append(
+			p.Status.Conditions,
+			corev1.PodCondition{
+				Type:               corev1.DisruptionTarget,
+				Status:             corev1.ConditionTrue,
+				Reason:             reason,
+				Message:            "as the cluster says",
+				LastTransitionTime: at(9),
+			},
+		)
 	}
 }
 
@@ -177,8 +206,16 @@ func TestWhileTheJobIsUnderWay(t *testing.T) {
 }
 
 func TestWhyAnAttemptEnded(t *testing.T) {
-	trained := encode(t, message.Result{Step: message.StepTrain, Reason: tuningv1alpha1.ReasonGPUOutOfMemory, Message: "lower max_length", Permanent: true,
-		Train: &message.Train{FromStep: 100, Step: 250, CheckpointStep: 200}})
+	trained := encode(
+		t,
+		message.Result{
+			Step:      message.StepTrain,
+			Reason:    tuningv1alpha1.ReasonGPUOutOfMemory,
+			Message:   "lower max_length",
+			Permanent: true,
+			Train:     &message.Train{FromStep: 100, Step: 250, CheckpointStep: 200},
+		},
+	)
 	for name, c := range map[string]struct {
 		pod          corev1.Pod
 		reason, says string
@@ -219,7 +256,13 @@ func TestWhyAnAttemptEnded(t *testing.T) {
 }
 
 func TestHowAJobEnds(t *testing.T) {
-	pushed := encode(t, message.Result{Step: message.StepPush, Push: &message.Push{Image: "registry.example/adapter:1", Digest: "sha256:abc"}})
+	pushed := encode(
+		t,
+		message.Result{
+			Step: message.StepPush,
+			Push: &message.Push{Image: "registry.example/adapter:1", Digest: "sha256:abc"},
+		},
+	)
 	volume := tuningJob()
 	volume.Spec.Output = tuningv1alpha1.Destination{VolumeSource: embedded.NewVolumeSource(corev1.VolumeSource{})}
 	remembered := tuningJob()
@@ -273,9 +316,16 @@ func TestTheRankThatFellFirstExplainsTheEnd(t *testing.T) {
 
 func TestResultsAreCollected(t *testing.T) {
 	loss := 0.25
-	got := observe.Of(tuningJob(), jobWith(), []corev1.Pod{pod("a",
-		stops(job.Fetch, 0, "Completed", encode(t, message.Result{Fetch: &message.Fetch{BaseRevision: "abc", Rows: 7}}), 2),
-		stops(job.Train, 0, "Completed", encode(t, message.Result{Train: &message.Train{Step: 9, Loss: &loss}}), 3), runs(job.Push))}, silent)
+	got := observe.Of(tuningJob(), jobWith(), []corev1.Pod{
+		pod(
+			"a",
+			stops(job.Fetch, 0, "Completed", encode(t, message.Result{Fetch: &message.Fetch{BaseRevision: "abc", Rows: 7}}), 2),
+			stops(
+				job.Train, 0, "Completed", encode(t, message.Result{Train: &message.Train{Step: 9, Loss: &loss}}), 3,
+			),
+			runs(job.Push),
+		),
+	}, silent)
 	assert.EqualValues(t, 7, got.Fetch.Rows)
 	assert.InDelta(t, 0.25, *got.Train.Loss, 0)
 	assert.Equal(t, at(1), got.Started)
@@ -283,12 +333,20 @@ func TestResultsAreCollected(t *testing.T) {
 }
 
 func TestLiveProgressIsTheLeaders(t *testing.T) {
-	line := &message.Line{Time: at(4).Time, Train: &message.Train{Step: 45, TotalSteps: 100, FromStep: 5, ElapsedSeconds: 80}}
+	line := &message.Line{
+		Time:  at(4).Time,
+		Train: &message.Train{Step: 45, TotalSteps: 100, FromStep: 5, ElapsedSeconds: 80},
+	}
 	asked := ""
-	got := observe.Of(tuningJob(), jobWith(), []corev1.Pod{pod("one", ranked("1"), runs(job.Train)), pod("zero", ranked("0"), runs(job.Train))}, func(p *corev1.Pod) *message.Line {
-		asked = p.Name
-		return line
-	})
+	got := observe.Of(
+		tuningJob(),
+		jobWith(),
+		[]corev1.Pod{pod("one", ranked("1"), runs(job.Train)), pod("zero", ranked("0"), runs(job.Train))},
+		func(p *corev1.Pod) *message.Line {
+			asked = p.Name
+			return line
+		},
+	)
 	assert.Equal(t, "zero", asked)
 	require.NotNil(t, got.Leader)
 	p := observe.Progress(got.Train, got.TrainTime)
@@ -334,7 +392,10 @@ func TestTenAttemptsAreKept(t *testing.T) {
 }
 
 func TestALongLogIsCutToItsEnd(t *testing.T) {
-	got := observe.Of(tuningJob(), jobWith(), []corev1.Pod{pod("a", stops(job.Train, 1, "Error", strings.Repeat("ø", 4000)+"the cause", 5))}, silent)
+	got := observe.Of(
+		tuningJob(), jobWith(),
+		[]corev1.Pod{pod("a", stops(job.Train, 1, "Error", strings.Repeat("ø", 4000)+"the cause", 5))}, silent,
+	)
 	assert.Less(t, len(got.Attempts[0].Message), 1200)
 	assert.True(t, strings.HasSuffix(got.Attempts[0].Message, "the cause"))
 }

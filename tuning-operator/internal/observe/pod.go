@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package observe
 
 import (
@@ -14,7 +16,9 @@ import (
 )
 
 // underWay says what a Job that has not ended is at.
-func (s *State) underWay(tj *tuningv1alpha1.TuningJob, j *batchv1.Job, pods []corev1.Pod, live func(*corev1.Pod) *message.Line) {
+func (s *State) underWay(
+	tj *tuningv1alpha1.TuningJob, j *batchv1.Job, pods []corev1.Pod, live func(*corev1.Pod) *message.Line,
+) {
 	if j.Spec.Suspend != nil && *j.Spec.Suspend {
 		s.suspended(tj, j)
 		return
@@ -62,7 +66,11 @@ func (s *State) between(j *batchv1.Job, pods []corev1.Pod) {
 			well[rank(&pods[i])] = true
 		}
 	}
-	if len(well) >= int(deref(j.Spec.Completions)) { // one rank that has ended well says nothing of another, which may be tried again
+	if len(
+		well,
+	) >= int(
+		deref(j.Spec.Completions),
+	) { // one rank that has ended well says nothing of another, which may be tried again
 		s.Reason, s.Message = tuningv1alpha1.ReasonPushing, "all pods have ended well, and Job "+j.Name+" is about to"
 		return
 	}
@@ -92,12 +100,37 @@ var obstacles = []struct {
 	reason        string
 	remedy        string
 }{
-	{"CreateContainerConfigError", "secret \"", tuningv1alpha1.ReasonSecretNotFound, "create the Secret in this namespace; the pod starts by itself then"},
-	{"CreateContainerConfigError", "couldn't find key", tuningv1alpha1.ReasonSecretInvalid, "add the key to the Secret (a registry secret is of type kubernetes.io/dockerconfigjson, a model secret has HF_TOKEN); the pod starts by itself then"},
+	{
+		"CreateContainerConfigError",
+		"secret \"",
+		tuningv1alpha1.ReasonSecretNotFound,
+		"create the Secret in this namespace; the pod starts by itself then",
+	},
+	{
+		"CreateContainerConfigError",
+		"couldn't find key",
+		tuningv1alpha1.ReasonSecretInvalid,
+		"add the key to the Secret (a registry secret is of type kubernetes.io/dockerconfigjson, a model secret has HF_TOKEN); the pod starts by itself then",
+	},
 	{"CreateContainerConfigError", "", tuningv1alpha1.ReasonContainerNotStarted, "the node can't configure the container"},
-	{"ErrImagePull", "", tuningv1alpha1.ReasonImagePullFailed, "check that the node can reach the registry and that the image exists; the pull is retried"},
-	{"ImagePullBackOff", "", tuningv1alpha1.ReasonImagePullFailed, "check that the node can reach the registry and that the image exists; the pull is retried"},
-	{"InvalidImageName", "", tuningv1alpha1.ReasonImagePullFailed, "the operator's --runner-image or --trainer-image is no image name"},
+	{
+		"ErrImagePull",
+		"",
+		tuningv1alpha1.ReasonImagePullFailed,
+		"check that the node can reach the registry and that the image exists; the pull is retried",
+	},
+	{
+		"ImagePullBackOff",
+		"",
+		tuningv1alpha1.ReasonImagePullFailed,
+		"check that the node can reach the registry and that the image exists; the pull is retried",
+	},
+	{
+		"InvalidImageName",
+		"",
+		tuningv1alpha1.ReasonImagePullFailed,
+		"the operator's --runner-image or --trainer-image is no image name",
+	},
 	{"ErrImageNeverPull", "", tuningv1alpha1.ReasonImagePullFailed, "the image is not on the node and may not be pulled"},
 	{"CreateContainerError", "", tuningv1alpha1.ReasonContainerNotStarted, "the node can't create the container"},
 	{"RunContainerError", "", tuningv1alpha1.ReasonContainerNotStarted, "the node can't start the container"},
@@ -112,7 +145,9 @@ func obstacle(pod *corev1.Pod) (reason, text string, stuck bool) {
 		}
 		for _, o := range obstacles {
 			if w.Reason == o.waiting && strings.Contains(w.Message, o.text) {
-				return o.reason, fmt.Sprintf("container %s of pod %s can't start: %s: %s; %s", c.Name, pod.Name, w.Reason, w.Message, o.remedy), true
+				return o.reason, fmt.Sprintf(
+					"container %s of pod %s can't start: %s: %s; %s", c.Name, pod.Name, w.Reason, w.Message, o.remedy,
+				), true
 			}
 		}
 	}
@@ -153,8 +188,8 @@ func (s *State) step(pod *corev1.Pod, live func(*corev1.Pod) *message.Line) {
 	}
 }
 
-// afterStep says that a step has ended well and the next one is not there yet, which takes as long as its image does to be pulled; false: none has
-// ended. The reason stays that of the step that has ended: a user sees it go forward only.
+// afterStep says that a step has ended well and the next one is not there yet, which takes as long as its image does to
+// be pulled; false: none has ended. The reason stays that of the step that has ended: a user sees it go forward only.
 func (s *State) afterStep(pod *corev1.Pod) bool {
 	ended := ""
 	for _, c := range statuses(pod) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package observe
 
 import (
@@ -6,9 +8,9 @@ import (
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 )
 
-// failures are the reasons that a container's termination message may give for a failed attempt. The reason becomes a condition's
-// reason and a metric's label, so that a text of the container's own choice must not get there: each new one would be a new time
-// series in the operator's memory.
+// failures are the reasons that a container's termination message may give for a failed attempt. The reason becomes a
+// condition's reason and a metric's label, so that a text of the container's own choice must not get there: each new
+// one would be a new time series in the operator's memory.
 var failures = []string{
 	// Of every step:
 	tuningv1alpha1.ReasonInterrupted,

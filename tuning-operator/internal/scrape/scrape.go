@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package scrape asks running pods how far they are, beside the reconciler: a pod has no token with which it could say
 // so to the API server, and the reconciler waits for nobody. What is new is handed on as an event.
 package scrape
@@ -62,8 +64,9 @@ func New(clk clock.WithTicker, interval time.Duration, notify func(types.Namespa
 	}
 }
 
-// newClient makes a client that asks the address it is given and no other: no proxy, and no redirect. A pod that could redirect the
-// operator could have it send requests to addresses that only the operator may reach. The client keeps a connection for idle.
+// newClient makes a client that asks the address it is given and no other: no proxy, and no redirect. A pod that could
+// redirect the operator could have it send requests to addresses that only the operator may reach. The client keeps a
+// connection for idle.
 func newClient(idle time.Duration) *http.Client {
 	return &http.Client{
 		Timeout: timeout, // of the whole answer, with its body

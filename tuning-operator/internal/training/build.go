@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package training
 
 import (
@@ -9,7 +11,13 @@ import (
 )
 
 func build(method string, in sectionMap) (Config, error) {
-	c := Config{Version: Version, Method: method, Model: map[string]any{}, Lora: map[string]any{}, Trainer: map[string]any{}}
+	c := Config{
+		Version: Version,
+		Method:  method,
+		Model:   map[string]any{},
+		Lora:    map[string]any{},
+		Trainer: map[string]any{},
+	}
 	steps := []func(sectionMap) error{c.quantization, c.model, c.lora, c.arguments, c.collator, c.dataset}
 	for _, step := range steps {
 		if err := step(in); err != nil {
@@ -75,18 +83,29 @@ func (c *Config) quantization(in sectionMap) error {
 	case four && eight:
 		return &ConfigError{Key: both, Contradiction: true, Why: "are both true; keep one"}
 	case c.Method == QLoRA && !four && !eight:
-		return &ConfigError{Key: both, Contradiction: true, Why: "are both off, but the method is qlora; set one of them to true, or use method lora"}
+		return &ConfigError{
+			Key:           both,
+			Contradiction: true,
+			Why:           "are both off, but the method is qlora; set one of them to true, or use method lora",
+		}
 	case c.Method == LoRA && (four || eight):
 		key := key4
 		if eight {
 			key = sectionQuantization + ".load_in_8bit"
 		}
-		return &ConfigError{Key: key, Contradiction: true, Why: "is true, but the method is lora; use method qlora, or leave it out"}
+		return &ConfigError{
+			Key:           key,
+			Contradiction: true,
+			Why:           "is true, but the method is lora; use method qlora, or leave it out",
+		}
 	}
 	if method, err := text(in, sectionQuantization, "quant_method"); err != nil {
 		return err
 	} else if method != "" && method != "bitsandbytes" {
-		return &ConfigError{Key: sectionQuantization + ".quant_method", Why: fmt.Sprintf("is %q; only bitsandbytes can be trained with", method)}
+		return &ConfigError{
+			Key: sectionQuantization + ".quant_method",
+			Why: fmt.Sprintf("is %q; only bitsandbytes can be trained with", method),
+		}
 	}
 	if c.Method == QLoRA {
 		c.Quantization = maps.Clone(in[sectionQuantization])
@@ -199,7 +218,11 @@ func (c *Config) arguments(in sectionMap) error {
 		}
 		if to, ok := renamed[key]; ok {
 			if _, also := given[to]; also {
-				return &ConfigError{Key: sectionArguments + "." + key, Contradiction: true, Why: "and " + to + " mean the same; keep " + to}
+				return &ConfigError{
+					Key:           sectionArguments + "." + key,
+					Contradiction: true,
+					Why:           "and " + to + " mean the same; keep " + to,
+				}
 			}
 			key = to
 		}
@@ -229,12 +252,22 @@ func (c *Config) arguments(in sectionMap) error {
 func (c *Config) collator(in sectionMap) error {
 	for key, v := range in[sectionCollator] {
 		switch key {
-		case "mlm", "mlm_probability", "mask_replace_prob", "random_replace_prob", "return_tensors", "tf_experimental_compile", "tokenizer":
+		case "mlm",
+			"mlm_probability",
+			"mask_replace_prob",
+			"random_replace_prob",
+			"return_tensors",
+			"tf_experimental_compile",
+			"tokenizer":
 			// KAITO's template sets mlm to show that it can be set; causal models are not trained by masking.
 			c.note(sectionCollator, key, "is not used: these models are trained on the next token")
 		default:
 			if _, also := c.Trainer[key]; also {
-				return &ConfigError{Key: sectionCollator + "." + key, Contradiction: true, Why: "is set in TrainingArguments too; keep one"}
+				return &ConfigError{
+					Key:           sectionCollator + "." + key,
+					Contradiction: true,
+					Why:           "is set in TrainingArguments too; keep one",
+				}
 			}
 			c.Trainer[key] = v
 		}
@@ -244,7 +277,16 @@ func (c *Config) collator(in sectionMap) error {
 
 func (c *Config) dataset(in sectionMap) (err error) {
 	d := Dataset{Shuffle: true, Seed: 42, TrainFraction: 1} // KAITO's shuffle_seed, and its templates' split
-	known := []string{"messages_column", "context_column", "response_column", "dataset_path", "dataset_extension", "shuffle_dataset", "shuffle_seed", "train_test_split"}
+	known := []string{
+		"messages_column",
+		"context_column",
+		"response_column",
+		"dataset_path",
+		"dataset_extension",
+		"shuffle_dataset",
+		"shuffle_seed",
+		"train_test_split",
+	}
 	for _, key := range slices.Sorted(maps.Keys(in[sectionDataset])) {
 		if !slices.Contains(known, key) {
 			return &ConfigError{Key: sectionDataset + "." + key, Why: "is unknown; there are " + strings.Join(known, ", ")}
@@ -263,7 +305,11 @@ func (c *Config) dataset(in sectionMap) (err error) {
 	}
 	switch {
 	case d.MessagesColumn != "" && context != "":
-		return &ConfigError{Key: sectionDataset + ".messages_column and context_column", Contradiction: true, Why: "name two shapes of data; keep one"}
+		return &ConfigError{
+			Key:           sectionDataset + ".messages_column and context_column",
+			Contradiction: true,
+			Why:           "name two shapes of data; keep one",
+		}
 	case d.MessagesColumn != "":
 	case context != "" && response == "":
 		return &ConfigError{Key: sectionDataset + ".context_column", Why: "needs response_column beside it"}
@@ -289,7 +335,10 @@ func (c *Config) dataset(in sectionMap) (err error) {
 		return err
 	} else if set {
 		if f <= 0 || f > 1 {
-			return &ConfigError{Key: sectionDataset + ".train_test_split", Why: fmt.Sprintf("is %v, from above 0 to 1 is allowed", f)}
+			return &ConfigError{
+				Key: sectionDataset + ".train_test_split",
+				Why: fmt.Sprintf("is %v, from above 0 to 1 is allowed", f),
+			}
 		}
 		d.TrainFraction = f
 	}
@@ -305,7 +354,10 @@ func (c *Config) datasetPath(in sectionMap, d *Dataset) error {
 	}
 	clean := strings.TrimPrefix(strings.TrimPrefix(path.Clean("/"+p), "/data/"), "/")
 	if strings.Contains(p, "..") || clean == "" {
-		return &ConfigError{Key: sectionDataset + ".dataset_path", Why: fmt.Sprintf("is %q, a path inside the dataset is needed", p)}
+		return &ConfigError{
+			Key: sectionDataset + ".dataset_path",
+			Why: fmt.Sprintf("is %q, a path inside the dataset is needed", p),
+		}
 	}
 	d.Path = clean
 	return nil

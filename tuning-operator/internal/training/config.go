@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package training turns KAITO's training_config.yaml into what the trainer takes: the keyword arguments of
 // transformers' from_pretrained, BitsAndBytesConfig, PEFT's LoraConfig and TRL's SFTConfig. Keys that it does not know
 // are passed on, as those libraries know more than a list here could; what contradicts itself is refused here, before
@@ -33,7 +35,14 @@ const (
 	sectionDataset      = "DatasetConfig"
 )
 
-var sections = []string{sectionModel, sectionQuantization, sectionLora, sectionArguments, sectionCollator, sectionDataset}
+var sections = []string{
+	sectionModel,
+	sectionQuantization,
+	sectionLora,
+	sectionArguments,
+	sectionCollator,
+	sectionDataset,
+}
 
 // MaxBytes of a configuration: it travels in the Job's pod template.
 const MaxBytes = 128 << 10
@@ -108,7 +117,12 @@ func Parse(method, text string, overrides map[string]map[string]any) (Config, er
 	}
 	if strings.TrimSpace(text) == "" && method == QLoRA {
 		// The values of KAITO's qlora-params-template.
-		in[sectionQuantization] = map[string]any{"load_in_4bit": true, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "bfloat16", "bnb_4bit_use_double_quant": true}
+		in[sectionQuantization] = map[string]any{
+			"load_in_4bit":              true,
+			"bnb_4bit_quant_type":       "nf4",
+			"bnb_4bit_compute_dtype":    "bfloat16",
+			"bnb_4bit_use_double_quant": true,
+		}
 	}
 	for section, keys := range overrides {
 		if in[section] == nil {

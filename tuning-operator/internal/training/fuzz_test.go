@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package training_test
 
 import (
@@ -14,13 +16,20 @@ import (
 	"kaito.sh/tuning-operator/internal/training"
 )
 
-// FuzzParse looks for a configuration that panics, is refused without a reason, or is let through although it contradicts itself.
+// FuzzParse looks for a configuration that panics, is refused without a reason, or is let through although it
+// contradicts itself.
 func FuzzParse(f *testing.F) {
 	for _, method := range []string{"lora", "qlora"} {
 		f.Add(method, "", "")
 		f.Add(method, kaitoQLoRA, "LoraConfig: {r: 32}")
-		f.Add(method, "QuantizationConfig: {load_in_4bit: true, load_in_8bit: null}\nDatasetConfig: {context_column: q, response_column: a, dataset_path: /data/./x/../y}", "QuantizationConfig: {load_in_8bit: true}")
-		f.Add(method, "TrainingArguments: {max_seq_length: .inf, learning_rate: .nan, bf16: yes}\nDataCollator: {mlm: [1]}", "{}")
+		f.Add(
+			method,
+			"QuantizationConfig: {load_in_4bit: true, load_in_8bit: null}\nDatasetConfig: {context_column: q, response_column: a, dataset_path: /data/./x/../y}",
+			"QuantizationConfig: {load_in_8bit: true}",
+		)
+		f.Add(
+			method, "TrainingArguments: {max_seq_length: .inf, learning_rate: .nan, bf16: yes}\nDataCollator: {mlm: [1]}", "{}",
+		)
 	}
 	golden, err := filepath.Glob("testdata/*.json") // JSON is YAML
 	require.NoError(f, err)

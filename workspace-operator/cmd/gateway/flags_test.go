@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -22,8 +24,18 @@ func env(values map[string]string) func(string) string {
 }
 
 func TestFlagsComeBeforeTheEnvironmentAndBothBeforeTheDefaults(t *testing.T) {
-	got, err := parse([]string{"--model", "phi-3", "--max-queue=7", "--prompt-api", "completions"},
-		env(map[string]string{"GATEWAY_MODEL": "other", "GATEWAY_STREAM_TIMEOUT": "2h", "GATEWAY_LOG_LEVEL": "debug", "GATEWAY_MAX_QUEUE": "9"}), io.Discard)
+	got, err := parse(
+		[]string{"--model", "phi-3", "--max-queue=7", "--prompt-api", "completions"},
+		env(
+			map[string]string{
+				"GATEWAY_MODEL":          "other",
+				"GATEWAY_STREAM_TIMEOUT": "2h",
+				"GATEWAY_LOG_LEVEL":      "debug",
+				"GATEWAY_MAX_QUEUE":      "9",
+			},
+		),
+		io.Discard,
+	)
 	require.NoError(t, err)
 	want := gateway.DefaultConfig()
 	want.Model, want.MaxQueue, want.PromptAPI, want.StreamTimeout = "phi-3", 7, gateway.PromptAPICompletions, 2*time.Hour
@@ -76,7 +88,10 @@ func TestRunRefusesAConfigurationThatCannotServe(t *testing.T) {
 	require.ErrorContains(t, err, `model is ""`)
 	err = run(t.Context(), []string{"--listen", "nowhere:x", "--model", "m"}, env(nil), io.Discard)
 	require.ErrorContains(t, err, `listen is "nowhere:x"`)
-	err = run(t.Context(), []string{"--listen", "127.0.0.1:0", "--status-listen", "nowhere:x", "--model", "m"}, env(nil), io.Discard)
+	err = run(
+		t.Context(), []string{"--listen", "127.0.0.1:0", "--status-listen", "nowhere:x", "--model", "m"}, env(nil),
+		io.Discard,
+	)
 	assert.ErrorContains(t, err, `status-listen is "nowhere:x"`)
 }
 
@@ -84,7 +99,13 @@ func TestRunServesUntilItIsToldToStop(t *testing.T) {
 	ctx, stop := context.WithCancelCause(t.Context())
 	stop(errors.New("at once"))
 	logs := &bytes.Buffer{}
-	require.NoError(t, run(ctx, []string{"--listen", "127.0.0.1:0", "--status-listen", "127.0.0.1:0", "--model", "m", "--drain-delay", "0s"}, env(nil), logs))
+	require.NoError(
+		t,
+		run(
+			ctx, []string{"--listen", "127.0.0.1:0", "--status-listen", "127.0.0.1:0", "--model", "m", "--drain-delay", "0s"},
+			env(nil), logs,
+		),
+	)
 	for _, line := range []string{`"msg":"Serving"`, `"msg":"Drained"`} {
 		assert.Contains(t, logs.String(), line)
 	}

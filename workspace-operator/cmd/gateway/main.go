@@ -1,4 +1,7 @@
-// Command gateway is the HTTP server in front of an inference engine: see package kaito.sh/workspace-operator/internal/gateway.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command gateway is the HTTP server in front of an inference engine: see package
+// kaito.sh/workspace-operator/internal/gateway.
 package main
 
 import (

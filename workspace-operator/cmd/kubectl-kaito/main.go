@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command kubectl-kaito is a plugin of kubectl: kubectl kaito plan, status, chat, logs, audit, doctor and explain.
 package main
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package bench
 
 import (
@@ -36,12 +38,23 @@ import (
 
 var (
 	number = flag.Int("n", 20, "Workspaces that are created at once")
-	rounds = flag.Int("rounds", 0, "times that floor and operator take turns; 0: 3 with -strict, else 1. The ratio of the median round counts, since other work on the machine comes and goes")
-	qps    = flag.Int("qps", 500, "requests a second that each subject may make")
-	burst  = flag.Int("burst", 1000, "requests that each subject may make at once")
-	bare   = flag.Bool("bare", false, "let the floor write the verdict alone into the status, instead of what the contract asks for")
-	hold   = flag.Duration("hold", controller.DefaultOptions().StatusHold, "the operator's --status-hold; 0 shows what keeping a status back saves")
-	strict = flag.Bool("strict", false, "fail when a ratio is above its bar; without it only the counted bars fail, since a busy machine changes times")
+	rounds = flag.Int(
+		"rounds", 0,
+		"times that floor and operator take turns; 0: 3 with -strict, else 1. The ratio of the median round counts, since other work on the machine comes and goes",
+	)
+	qps   = flag.Int("qps", 500, "requests a second that each subject may make")
+	burst = flag.Int("burst", 1000, "requests that each subject may make at once")
+	bare  = flag.Bool(
+		"bare", false, "let the floor write the verdict alone into the status, instead of what the contract asks for",
+	)
+	hold = flag.Duration(
+		"hold", controller.DefaultOptions().StatusHold,
+		"the operator's --status-hold; 0 shows what keeping a status back saves",
+	)
+	strict = flag.Bool(
+		"strict", false,
+		"fail when a ratio is above its bar; without it only the counted bars fail, since a busy machine changes times",
+	)
 )
 
 func TestMain(m *testing.M) {
@@ -69,7 +82,10 @@ type measured struct {
 
 func TestTheOperatorIsNearTheFloor(t *testing.T) {
 	c := cluster.ForTest(t, cluster.Options{CRDPaths: []string{
-		"../../../shared/api/crds/kaito.sh_workspaces.yaml", "../../../shared/api/crds/kaito.sh_gpubudgets.yaml", "../../../shared/api/crds/karpenter.sh_machines.yaml", "../../../shared/api/crds/tuning.kaito.sh_tuningjobs.yaml",
+		"../../../shared/api/crds/kaito.sh_workspaces.yaml",
+		"../../../shared/api/crds/kaito.sh_gpubudgets.yaml",
+		"../../../shared/api/crds/karpenter.sh_machines.yaml",
+		"../../../shared/api/crds/tuning.kaito.sh_tuningjobs.yaml",
 	}})
 	scheme, err := controller.NewScheme()
 	require.NoError(t, err)
@@ -77,7 +93,13 @@ func TestTheOperatorIsNearTheFloor(t *testing.T) {
 	require.NoError(t, err)
 	raw, err := kubernetes.NewForConfig(c.Config())
 	require.NoError(t, err)
-	b := &bench{client: admin, rest: raw.RESTClient(), world: play(t, admin, c.Config()), kubeconfig: c.Kubeconfig(), audit: audit.Open(c.AuditLog())}
+	b := &bench{
+		client:     admin,
+		rest:       raw.RESTClient(),
+		world:      play(t, admin, c.Config()),
+		kubeconfig: c.Kubeconfig(),
+		audit:      audit.Open(c.AuditLog()),
+	}
 
 	if *rounds < 1 {
 		*rounds = 1
@@ -99,7 +121,9 @@ func TestTheOperatorIsNearTheFloor(t *testing.T) {
 	assert.LessOrEqual(t, r.operator.requests, 9.0, "requests a Workspace")
 	assert.Zero(t, r.operator.conflicts)
 	if !*bare {
-		assert.InEpsilon(t, r.operator.status, r.floor.status, 0.15, "the floor must write as much as the operator, or it is no floor")
+		assert.InEpsilon(
+			t, r.operator.status, r.floor.status, 0.15, "the floor must write as much as the operator, or it is no floor",
+		)
 	}
 	if *strict {
 		assert.LessOrEqual(t, r.p50, 1.3, "time to Ready")
@@ -121,18 +145,27 @@ func by(role string) audit.Filter {
 }
 
 func (b *bench) spent(t assert.TestingT, since audit.Mark, role string) []audit.Request {
-	got, err := b.audit.Requests(since, by(role), audit.Not(audit.Verb("watch", "list")), audit.Not(audit.Resource("leases")))
+	got, err := b.audit.Requests(
+		since, by(role), audit.Not(audit.Verb("watch", "list")), audit.Not(audit.Resource("leases")),
+	)
 	assert.NoError(t, err)
 	return got
 }
 
 // measure runs a subject over Workspaces of its own, and then what is to be seen afterwards.
-func (b *bench) measure(t *testing.T, role string, round int, after func(*testing.T, string, string, *subject) *subject) measured {
+func (b *bench) measure(
+	t *testing.T, role string, round int, after func(*testing.T, string, string, *subject) *subject,
+) measured {
 	t.Helper()
 	namespace := fmt.Sprintf("%s-%d", role, round)
 	require.NoError(t, b.client.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}))
 	// There is no controller that makes it, and without it no pod is admitted, not even by a dry run.
-	require.NoError(t, b.client.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default", Namespace: namespace}}))
+	require.NoError(
+		t,
+		b.client.Create(
+			t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default", Namespace: namespace}},
+		),
+	)
 	s := startSubject(t, role, b.kubeconfig, *qps, *burst)
 	defer func() {
 		s.stop(t)
@@ -157,14 +190,24 @@ func (b *bench) measure(t *testing.T, role string, round int, after func(*testin
 	}
 	creating := time.Since(began)
 	// A thousand Workspaces on two cores take minutes.
-	if !assert.Eventually(t, func() bool { return b.world.count() == had+*number }, eventually.Long+time.Duration(*number)*100*time.Millisecond, eventually.Tick) {
+	if !assert.Eventually(
+		t, func() bool { return b.world.count() == had+*number }, eventually.Long+time.Duration(*number)*100*time.Millisecond,
+		eventually.Tick,
+	) {
 		b.explain(t, namespace)
 		t.FailNow()
 	}
 	b.settle(t, role, s)
 
-	t.Logf("%s: %s to create all; requests after their Workspace was there:\n%s", role, creating.Round(time.Millisecond), b.stages(mark, uids))
-	out := measured{cpu: (s.cpu(t) - before) / time.Duration(*number), server: (b.serverCPU(t) - serverBefore) / time.Duration(*number), memory: s.memory(t)}
+	t.Logf(
+		"%s: %s to create all; requests after their Workspace was there:\n%s", role, creating.Round(time.Millisecond),
+		b.stages(mark, uids),
+	)
+	out := measured{
+		cpu:    (s.cpu(t) - before) / time.Duration(*number),
+		server: (b.serverCPU(t) - serverBefore) / time.Duration(*number),
+		memory: s.memory(t),
+	}
 	out.status = b.statusBytes(t, namespace)
 	requests := b.spent(t, mark, role)
 	out.requests = float64(len(requests)) / float64(*number)
@@ -179,7 +222,10 @@ func (b *bench) measure(t *testing.T, role string, round int, after func(*testin
 		for _, r := range requests {
 			if r.Code >= 400 && shown < 8 {
 				shown++
-				t.Logf("refused: %s %s/%s %s/%s %d %s", r.Verb, r.Resource, r.Subresource, r.Namespace, r.Name, r.Code, r.Time.Format("05.000"))
+				t.Logf(
+					"refused: %s %s/%s %s/%s %d %s", r.Verb, r.Resource, r.Subresource, r.Namespace, r.Name, r.Code,
+					r.Time.Format("05.000"),
+				)
 			}
 		}
 	}
@@ -244,7 +290,10 @@ func (b *bench) explain(t *testing.T, namespace string) {
 		machine, deployment := &karpenterv1alpha5.Machine{}, &appsv1.Deployment{}
 		machineErr := b.client.Get(t.Context(), client.ObjectKey{Name: node.Name(w.UID, 0, 0)}, machine)
 		deploymentErr := b.client.Get(t.Context(), client.ObjectKeyFromObject(w), deployment)
-		t.Logf("%s: %+v; Machine %v %+v; Deployment %v %+v", w.Name, w.Status.Conditions, machineErr, machine.Status, deploymentErr, deployment.Status)
+		t.Logf(
+			"%s: %+v; Machine %v %+v; Deployment %v %+v", w.Name, w.Status.Conditions, machineErr, machine.Status, deploymentErr,
+			deployment.Status,
+		)
 	}
 }
 

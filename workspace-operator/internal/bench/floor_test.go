@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package bench
 
 import (
@@ -23,7 +25,8 @@ import (
 	"kaito.sh/workspace-operator/internal/workload"
 )
 
-// floor makes the calls that cannot be saved, and thinks about nothing. It remembers in memory what it has done: it need not survive.
+// floor makes the calls that cannot be saved, and thinks about nothing. It remembers in memory what it has done: it
+// need not survive.
 type floor struct {
 	client client.Client
 	// stages by Workspace: 0 nothing, 1 claimed, 2 applied, 3 ready.
@@ -50,7 +53,14 @@ func setupFloor(mgr ctrl.Manager, bare bool) error {
 		For(&kaitov1alpha1.Workspace{}).
 		Owns(&appsv1.Deployment{}).
 		Watches(&karpenterv1alpha5.Machine{}, handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
-			return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: o.GetLabels()[kaitov1alpha1.LabelWorkspaceNamespace], Name: o.GetLabels()[kaitov1alpha1.LabelWorkspaceName]}}}
+			return []reconcile.Request{
+				{
+					NamespacedName: client.ObjectKey{
+						Namespace: o.GetLabels()[kaitov1alpha1.LabelWorkspaceNamespace],
+						Name:      o.GetLabels()[kaitov1alpha1.LabelWorkspaceName],
+					},
+				},
+			}
 		})).
 		WithOptions(controller.Options{MaxConcurrentReconciles: own.DefaultOptions().Workers}).
 		Complete(f)
@@ -62,8 +72,18 @@ func (f *floor) Reconcile(ctx context.Context, request reconcile.Request) (recon
 	if err := f.client.Get(ctx, request.NamespacedName, w); err != nil || w.DeletionTimestamp != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
-	in := workload.Input{Workspace: w, Labels: node.OwnerLabels(w), Owner: *metav1.NewControllerRef(w, kaitov1alpha1.GroupVersion.WithKind("Workspace")),
-		Engine: workload.Engine{Image: "example.com/engine:1", GPUResource: kaitov1alpha1.ResourceNvidiaGPU, GPUs: 1}, Placement: workload.Placement{Nodes: 1}, Images: workload.Images{Gateway: "example.com/gateway:1", Runner: "example.com/runner:1"}}
+	in := workload.Input{
+		Workspace: w,
+		Labels:    node.OwnerLabels(w),
+		Owner:     *metav1.NewControllerRef(w, kaitov1alpha1.GroupVersion.WithKind("Workspace")),
+		Engine: workload.Engine{
+			Image:       "example.com/engine:1",
+			GPUResource: kaitov1alpha1.ResourceNvidiaGPU,
+			GPUs:        1,
+		},
+		Placement: workload.Placement{Nodes: 1},
+		Images:    workload.Images{Gateway: "example.com/gateway:1", Runner: "example.com/runner:1"},
+	}
 	switch f.stage(request.NamespacedName) {
 	case 0:
 		before := w.DeepCopy()
@@ -71,14 +91,27 @@ func (f *floor) Reconcile(ctx context.Context, request reconcile.Request) (recon
 		if err := f.client.Patch(ctx, w, client.MergeFrom(before)); err != nil {
 			return reconcile.Result{}, err
 		}
-		claim := node.Machines{}.Build(node.Request{Name: w.Name, Namespace: w.Namespace, UID: w.UID, InstanceType: w.Resource.InstanceType, CapacityType: "on-demand", GPUs: 1, DiskGiB: 100})
+		claim := node.Machines{}.Build(
+			node.Request{
+				Name:         w.Name,
+				Namespace:    w.Namespace,
+				UID:          w.UID,
+				InstanceType: w.Resource.InstanceType,
+				CapacityType: "on-demand",
+				GPUs:         1,
+				DiskGiB:      100,
+			},
+		)
 		if err := f.client.Create(ctx, claim); err != nil && !apierrors.IsAlreadyExists(err) {
 			return reconcile.Result{}, err
 		}
 		f.reach(request.NamespacedName, 1)
 	case 1:
 		m := &karpenterv1alpha5.Machine{}
-		if err := f.client.Get(ctx, client.ObjectKey{Name: node.Name(w.UID, 0, 0)}, m); err != nil || m.GetCondition("Ready") == nil {
+		if err := f.client.Get(
+			ctx, client.ObjectKey{Name: node.Name(w.UID, 0, 0)}, m,
+		); err != nil ||
+			m.GetCondition("Ready") == nil {
 			return reconcile.Result{}, client.IgnoreNotFound(err)
 		}
 		if err := f.client.Create(ctx, workload.Service(in)); err != nil {
@@ -100,9 +133,9 @@ func (f *floor) Reconcile(ctx context.Context, request reconcile.Request) (recon
 	return reconcile.Result{}, nil
 }
 
-// status writes what the contract asks for: all conditions, the plan with its arithmetic, nodes and milestones. A smaller status would be
-// cheaper for the API server, which spends twice as long on eight conditions as on three, but no operator of the contract may write it.
-// With -bare it is the verdict alone.
+// status writes what the contract asks for: all conditions, the plan with its arithmetic, nodes and milestones. A
+// smaller status would be cheaper for the API server, which spends twice as long on eight conditions as on three, but
+// no operator of the contract may write it. With -bare it is the verdict alone.
 func (f *floor) status(ctx context.Context, w *kaitov1alpha1.Workspace, ready bool) error {
 	before := w.DeepCopy()
 	if ready {
@@ -123,7 +156,9 @@ func full(w *kaitov1alpha1.Workspace, ready bool) {
 	const placed = "1 of 1 nodes of size Standard_NC24ads_A100_v4 are usable"
 	verdict, reason, message := metav1.ConditionFalse, kaitov1alpha1.ReasonStarting, "the engine starts"
 	if ready {
-		verdict, reason, message = metav1.ConditionTrue, kaitov1alpha1.ReasonReady, "the engine answers at "+workload.Endpoint(w)
+		verdict, reason, message = metav1.ConditionTrue, kaitov1alpha1.ReasonReady, "the engine answers at "+workload.Endpoint(
+			w,
+		)
 	}
 	conditions.Set(w, kaitov1alpha1.ConditionResourceReady, metav1.ConditionTrue, kaitov1alpha1.ReasonReady, placed)
 	conditions.Set(w, kaitov1alpha1.ConditionMachineReady, metav1.ConditionTrue, kaitov1alpha1.ReasonReady, placed)
@@ -131,16 +166,35 @@ func full(w *kaitov1alpha1.Workspace, ready bool) {
 		conditions.Set(w, c, verdict, reason, message)
 	}
 	now := metav1.Now()
-	w.Status.ObservedGeneration, w.Status.TargetNodeCount, w.Status.WorkerNodes = w.Generation, 1, []string{"n-" + node.Name(w.UID, 0, 0)}
+	w.Status.ObservedGeneration, w.Status.TargetNodeCount, w.Status.WorkerNodes = w.Generation, 1, []string{
+		"n-" + node.Name(w.UID, 0, 0),
+	}
 	w.Status.State, w.Status.Endpoint = kaitov1alpha1.StateStarting, workload.Endpoint(w)
 	w.Status.Milestones = &kaitov1alpha1.Milestones{Planned: &now, NodesRequested: &now, NodesReady: &now}
 	if ready {
 		w.Status.State, w.Status.Milestones.EngineReady = kaitov1alpha1.StateRunning, &now
 	}
 	w.Status.Plan = &kaitov1alpha1.PlanStatus{
-		InstanceType: w.Resource.InstanceType, CapacityType: kaitov1alpha1.CapacityOnDemand, Nodes: 1, GPUsPerNode: 1, TensorParallel: 1, PipelineParallel: 1, DataParallel: 1,
-		MaxModelLen: 131072, DType: "bfloat16", EngineImage: "vllm/vllm-openai:v0.00.0", Model: "microsoft/Phi-4-mini-instruct", Revision: "0000000000000000000000000000000000000000",
-		Memory:      &kaitov1alpha1.MemoryPlan{Weights: "7.29", KVCache: "16.00", Activations: "2.65", Overhead: "8.00", Free: "46.06"},
-		CostPerHour: "3.673", PriceDate: "2026-06-18",
+		InstanceType:     w.Resource.InstanceType,
+		CapacityType:     kaitov1alpha1.CapacityOnDemand,
+		Nodes:            1,
+		GPUsPerNode:      1,
+		TensorParallel:   1,
+		PipelineParallel: 1,
+		DataParallel:     1,
+		MaxModelLen:      131072,
+		DType:            "bfloat16",
+		EngineImage:      "vllm/vllm-openai:v0.00.0",
+		Model:            "microsoft/Phi-4-mini-instruct",
+		Revision:         "0000000000000000000000000000000000000000",
+		Memory: &kaitov1alpha1.MemoryPlan{
+			Weights:     "7.29",
+			KVCache:     "16.00",
+			Activations: "2.65",
+			Overhead:    "8.00",
+			Free:        "46.06",
+		},
+		CostPerHour: "3.673",
+		PriceDate:   "2026-06-18",
 	}
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package bench
 
 import (
@@ -20,7 +22,8 @@ import (
 	"kaito.sh/shared/conditions"
 )
 
-// world is the rest of the cluster: it answers at once, so that all the time that passes is the subject's and the API server's.
+// world is the rest of the cluster: it answers at once, so that all the time that passes is the subject's and the API
+// server's.
 type world struct {
 	client client.Client
 
@@ -43,7 +46,9 @@ func play(t *testing.T, c client.Client, config *rest.Config) *world {
 		informer, err := informers.GetInformer(ctx, each.kind, cache.BlockUntilSynced(false))
 		require.NoError(t, err)
 		handle := func(obj any) { running.Go(func() { each.handle(ctx, obj) }) }
-		_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{AddFunc: handle, UpdateFunc: func(_, obj any) { handle(obj) }})
+		_, err = informer.AddEventHandler(
+			toolscache.ResourceEventHandlerFuncs{AddFunc: handle, UpdateFunc: func(_, obj any) { handle(obj) }},
+		)
 		require.NoError(t, err)
 	}
 	running.Go(func() { _ = informers.Start(ctx) }) // it ends with the context
@@ -67,14 +72,22 @@ func (w *world) machine(ctx context.Context, obj any) {
 		return // seen before, or the test has ended
 	}
 	before := n.DeepCopy()
-	n.Status = corev1.NodeStatus{Allocatable: m.Spec.Resources.Requests, Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}}
+	n.Status = corev1.NodeStatus{
+		Allocatable: m.Spec.Resources.Requests,
+		Conditions: []corev1.NodeCondition{
+			{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()},
+		},
+	}
 	if err := w.client.Status().Patch(ctx, n, client.MergeFrom(before)); err != nil {
 		return
 	}
 	old := m.DeepCopy()
 	m.Status.NodeName = n.Name
 	for _, c := range []string{karpenterv1alpha5.ConditionMachineLaunched, karpenterv1alpha5.ConditionMachineRegistered, karpenterv1alpha5.ConditionMachineInitialized, karpenterv1alpha5.ConditionReady} {
-		m.Status.Conditions = append(m.Status.Conditions, karpenterv1alpha5.Condition{Type: c, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()})
+		m.Status.Conditions = append(
+			m.Status.Conditions,
+			karpenterv1alpha5.Condition{Type: c, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()},
+		)
 	}
 	_ = w.client.Status().Patch(ctx, m, client.MergeFrom(old)) // a subject that waits for it in vain fails the test
 }
@@ -87,7 +100,13 @@ func (w *world) deployment(ctx context.Context, obj any) {
 	}
 	before := d
 	d = d.DeepCopy()
-	d.Status = appsv1.DeploymentStatus{ObservedGeneration: d.Generation, Replicas: 1, UpdatedReplicas: 1, ReadyReplicas: 1, AvailableReplicas: 1}
+	d.Status = appsv1.DeploymentStatus{
+		ObservedGeneration: d.Generation,
+		Replicas:           1,
+		UpdatedReplicas:    1,
+		ReadyReplicas:      1,
+		AvailableReplicas:  1,
+	}
 	_ = w.client.Status().Patch(ctx, d, client.MergeFrom(before)) // as above
 }
 

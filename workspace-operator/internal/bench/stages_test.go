@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package bench
 
 import (
@@ -12,9 +14,12 @@ import (
 	"kaito.sh/workspace-operator/internal/node"
 )
 
-// stages tells where the time goes: when, after the creation of its Workspace, each kind of request came in, the median of all Workspaces.
+// stages tells where the time goes: when, after the creation of its Workspace, each kind of request came in, the median
+// of all Workspaces.
 func (b *bench) stages(since audit.Mark, uids map[string]types.UID) string {
-	requests, err := b.audit.Requests(since, audit.Not(audit.Verb("watch", "list", "get")), audit.Not(audit.Resource("leases")))
+	requests, err := b.audit.Requests(
+		since, audit.Not(audit.Verb("watch", "list", "get")), audit.Not(audit.Resource("leases")),
+	)
 	if err != nil {
 		return err.Error()
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package bench
 
 import (
@@ -65,7 +67,10 @@ func runSubject(role string) error {
 	if err != nil {
 		return err
 	}
-	mgr, err := ctrl.NewManager(config, ctrl.Options{Scheme: scheme, Cache: controller.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"}})
+	mgr, err := ctrl.NewManager(
+		config,
+		ctrl.Options{Scheme: scheme, Cache: controller.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"}},
+	)
 	if err != nil {
 		return err
 	}
@@ -80,7 +85,9 @@ func runSubject(role string) error {
 		if options.StatusHold, err = time.ParseDuration(os.Getenv(envHold)); err != nil {
 			return err
 		}
-		err = controller.Setup(ctx, mgr, prometheus.NewRegistry(), options, controller.CatalogPlanner{Catalog: c}, clock.RealClock{})
+		err = controller.Setup(
+			ctx, mgr, prometheus.NewRegistry(), options, controller.CatalogPlanner{Catalog: c}, clock.RealClock{},
+		)
 	}
 	if err != nil {
 		return err
@@ -127,7 +134,10 @@ type subject struct {
 func startSubject(t *testing.T, role, kubeconfig string, qps, burst int) *subject {
 	t.Helper()
 	cmd := exec.Command(os.Args[0]) //nolint:gosec // this test binary
-	cmd.Env = append(os.Environ(), envRole+"="+role, envKubeconfig+"="+kubeconfig, fmt.Sprintf("%s=%d", envQPS, qps), fmt.Sprintf("%s=%d", envBurst, burst), envHold+"="+hold.String())
+	cmd.Env = append(
+		os.Environ(), envRole+"="+role, envKubeconfig+"="+kubeconfig, fmt.Sprintf("%s=%d", envQPS, qps),
+		fmt.Sprintf("%s=%d", envBurst, burst), envHold+"="+hold.String(),
+	)
 	if *bare {
 		cmd.Env = append(cmd.Env, envBare+"=yes")
 	}

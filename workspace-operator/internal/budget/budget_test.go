@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package budget_test
 
 import (
@@ -19,7 +21,12 @@ func one(spec kaitov1alpha1.GPUBudgetSpec) []kaitov1alpha1.GPUBudget {
 var a100 = budget.Bill{GPUs: 1, Cost: budget.Dollars(3.673), Priced: true}
 
 func wish(nodes int) budget.Wish {
-	return budget.Wish{InstanceType: "Standard_NC24ads_A100_v4", CapacityType: kaitov1alpha1.CapacityOnDemand, Nodes: nodes, Bill: a100}
+	return budget.Wish{
+		InstanceType: "Standard_NC24ads_A100_v4",
+		CapacityType: kaitov1alpha1.CapacityOnDemand,
+		Nodes:        nodes,
+		Bill:         a100,
+	}
 }
 
 func TestMoneyIsReadAndSummedExactly(t *testing.T) {
@@ -95,13 +102,19 @@ func TestWhatANodeIsCanBeForbidden(t *testing.T) {
 			require.NotNil(t, budget.Check(one(test.spec), budget.Use{}, nil, test.wish))
 		})
 	}
-	assert.Empty(t, budget.Forbids(one(kaitov1alpha1.GPUBudgetSpec{AllowedInstanceTypes: []string{"standard_nc24ADS_a100_v4"}}), wish(1)), "letter case does not matter")
+	assert.Empty(
+		t,
+		budget.Forbids(one(kaitov1alpha1.GPUBudgetSpec{AllowedInstanceTypes: []string{"standard_nc24ADS_a100_v4"}}), wish(1)),
+		"letter case does not matter",
+	)
 	assert.Empty(t, budget.Forbids(one(kaitov1alpha1.GPUBudgetSpec{}), wish(100)), "no limit limits nothing")
 }
 
 func TestEachOfSeveralBudgetsMustHold(t *testing.T) {
 	t.Parallel()
-	budgets := append(one(kaitov1alpha1.GPUBudgetSpec{MaxNodes: ptr.To[int32](9)}), one(kaitov1alpha1.GPUBudgetSpec{MaxNodes: ptr.To[int32](1)})...)
+	budgets := append(
+		one(kaitov1alpha1.GPUBudgetSpec{MaxNodes: ptr.To[int32](9)}),
+		one(kaitov1alpha1.GPUBudgetSpec{MaxNodes: ptr.To[int32](1)})...)
 	budgets[1].Name = "tighter"
 	assert.Nil(t, budget.Check(budgets, budget.Use{}, nil, wish(1)))
 	excess := budget.Check(budgets, budget.Use{}, nil, wish(2))
@@ -116,5 +129,7 @@ func TestACostOfUnknownPricesRefusesMore(t *testing.T) {
 	require.NotNil(t, excess)
 	assert.Contains(t, excess.What, "the price of 2 nodes in use is not known")
 	assert.Empty(t, budget.Over(&budgets[0], budget.Bill{GPUs: 1}.Times(2)), "it is not known to be over")
-	assert.Equal(t, []string{"spec.maxCostPerHour is 100, and 110.190 are in use"}, budget.Over(&budgets[0], a100.Times(30)))
+	assert.Equal(
+		t, []string{"spec.maxCostPerHour is 100, and 110.190 are in use"}, budget.Over(&budgets[0], a100.Times(30)),
+	)
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package budget
 
 import (
@@ -29,11 +31,13 @@ type Excess struct {
 
 // String is the whole message.
 func (e *Excess) String() string {
-	return strings.Join(slices.DeleteFunc([]string{e.What, e.Whose, e.Remedy}, func(s string) bool { return s == "" }), ". ")
+	return strings.Join(
+		slices.DeleteFunc([]string{e.What, e.Whose, e.Remedy}, func(s string) bool { return s == "" }), ". ",
+	)
 }
 
-// Check says which of the budgets does not allow a Wish on top of what is used; nil: all do. The first budget that does not speaks, with all of
-// its limits that the Wish would exceed.
+// Check says which of the budgets does not allow a Wish on top of what is used; nil: all do. The first budget that does
+// not speaks, with all of its limits that the Wish would exceed.
 func Check(budgets []kaitov1alpha1.GPUBudget, used Use, shares []Share, w Wish) *Excess {
 	for i := range budgets {
 		b := &budgets[i]
@@ -42,15 +46,19 @@ func Check(budgets []kaitov1alpha1.GPUBudget, used Use, shares []Share, w Wish) 
 			continue
 		}
 		return &Excess{
-			What:   fmt.Sprintf("GPUBudget %s/%s does not allow %s: %s", b.Namespace, b.Name, w, strings.Join(over, "; ")),
-			Whose:  whose(shares),
-			Remedy: fmt.Sprintf("Delete a Workspace, or set its resource.count to 0, or ask the administrator of the namespace to raise the limits of GPUBudget %s. The Workspace continues when there is room. kubectl get gpubudget %s -n %s -o yaml shows the present use", b.Name, b.Name, b.Namespace),
+			What:  fmt.Sprintf("GPUBudget %s/%s does not allow %s: %s", b.Namespace, b.Name, w, strings.Join(over, "; ")),
+			Whose: whose(shares),
+			Remedy: fmt.Sprintf(
+				"Delete a Workspace, or set its resource.count to 0, or ask the administrator of the namespace to raise the limits of GPUBudget %s. The Workspace continues when there is room. kubectl get gpubudget %s -n %s -o yaml shows the present use",
+				b.Name, b.Name, b.Namespace,
+			),
 		}
 	}
 	return nil
 }
 
-// Forbids says why none of the budgets' limits could ever allow so many nodes, whatever else is used; empty: they could.
+// Forbids says why none of the budgets' limits could ever allow so many nodes, whatever else is used; empty: they
+// could.
 func Forbids(budgets []kaitov1alpha1.GPUBudget, w Wish) string {
 	for i := range budgets {
 		b := &budgets[i]
@@ -70,13 +78,17 @@ func (w Wish) String() string {
 	if w.Bill.Priced {
 		cost = w.Bill.Cost.String() + " USD an hour"
 	}
-	return fmt.Sprintf("%s of size %s (%s; %s and %s each)", count(int64(w.Nodes), "new node"), w.InstanceType, w.CapacityType, count(w.Bill.GPUs, "GPU"), cost)
+	return fmt.Sprintf(
+		"%s of size %s (%s; %s and %s each)", count(int64(w.Nodes), "new node"), w.InstanceType, w.CapacityType,
+		count(w.Bill.GPUs, "GPU"), cost,
+	)
 }
 
 // forbidden are the limits on what a node is.
 func forbidden(b *kaitov1alpha1.GPUBudget, w Wish) []string {
 	var out []string
-	if allowed := b.Spec.AllowedInstanceTypes; len(allowed) > 0 && !slices.ContainsFunc(allowed, func(t string) bool { return strings.EqualFold(t, w.InstanceType) }) {
+	if allowed := b.Spec.AllowedInstanceTypes; len(allowed) > 0 &&
+		!slices.ContainsFunc(allowed, func(t string) bool { return strings.EqualFold(t, w.InstanceType) }) {
 		out = append(out, "spec.allowedInstanceTypes has "+strings.Join(allowed, ", "))
 	}
 	if allowed := b.Spec.AllowedCapacityTypes; len(allowed) > 0 && !slices.Contains(allowed, w.CapacityType) {
@@ -108,9 +120,21 @@ func exceeded(b *kaitov1alpha1.GPUBudget, used Use, w Wish) []string {
 	case err != nil: // the schema refuses it
 		out = append(out, "spec.maxCostPerHour: "+err.Error())
 	case used.Unpriced > 0 && w.Nodes > 0:
-		out = append(out, fmt.Sprintf("spec.maxCostPerHour is %s, and the price of %s in use is not known", b.Spec.MaxCostPerHour, count(used.Unpriced, "node")))
+		out = append(
+			out,
+			fmt.Sprintf(
+				"spec.maxCostPerHour is %s, and the price of %s in use is not known", b.Spec.MaxCostPerHour,
+				count(used.Unpriced, "node"),
+			),
+		)
 	case used.Cost+want.Cost > limit:
-		out = append(out, numbers("spec.maxCostPerHour", b.Spec.MaxCostPerHour, used.Cost.String(), want.Cost.String(), used.Cost == 0, want.Cost == 0))
+		out = append(
+			out,
+			numbers(
+				"spec.maxCostPerHour", b.Spec.MaxCostPerHour, used.Cost.String(), want.Cost.String(), used.Cost == 0,
+				want.Cost == 0,
+			),
+		)
 	}
 	return out
 }

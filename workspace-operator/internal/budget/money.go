@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package budget
 
 import (
@@ -18,7 +20,8 @@ const decimals = 6
 // Dollars makes Money of a list price in US dollars an hour.
 func Dollars(usd float64) Money { return Money(math.Round(usd * micro)) }
 
-// ParseMoney reads a decimal of US dollars, as the schema of spec.maxCostPerHour allows it: at most 9 digits before the point, and 6 after it.
+// ParseMoney reads a decimal of US dollars, as the schema of spec.maxCostPerHour allows it: at most 9 digits before the
+// point, and 6 after it.
 func ParseMoney(text string) (Money, error) {
 	whole, fraction, _ := strings.Cut(text, ".")
 	if whole == "" {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package budget_test
 
 import (
@@ -53,21 +55,28 @@ func apiServer(t *testing.T) client.WithWatch {
 	t.Helper()
 	scheme, err := controller.NewScheme()
 	require.NoError(t, err)
-	b := fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&kaitov1alpha1.Workspace{}, &kaitov1alpha1.GPUBudget{}).
+	b := fake.NewClientBuilder().
+		WithScheme(scheme).
+		WithStatusSubresource(&kaitov1alpha1.Workspace{}, &kaitov1alpha1.GPUBudget{}).
 		WithObjects(&kaitov1alpha1.GPUBudget{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "team"}, Spec: kaitov1alpha1.GPUBudgetSpec{MaxNodes: ptr.To[int32](budgetNodes)}})
 	for i := range crowd {
 		name := fmt.Sprintf("w%d", i)
 		b.WithObjects(&kaitov1alpha1.Workspace{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, UID: types.UID("uid-" + name), Finalizers: []string{kaitov1alpha1.Finalizer}},
-			Resource:   kaitov1alpha1.ResourceSpec{InstanceType: "Standard_NC24ads_A100_v4"},
-			Inference:  &kaitov1alpha1.InferenceSpec{Preset: &kaitov1alpha1.PresetSpec{Name: "phi-4-mini-instruct"}},
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace:  "ns",
+				Name:       name,
+				UID:        types.UID("uid-" + name),
+				Finalizers: []string{kaitov1alpha1.Finalizer},
+			},
+			Resource:  kaitov1alpha1.ResourceSpec{InstanceType: "Standard_NC24ads_A100_v4"},
+			Inference: &kaitov1alpha1.InferenceSpec{Preset: &kaitov1alpha1.PresetSpec{Name: "phi-4-mini-instruct"}},
 		})
 	}
 	return b.Build()
 }
 
-// gate holds the creation of claims until every pass has either ended or come to one, so that all claims that are ever allowed are on their way at
-// the same moment.
+// gate holds the creation of claims until every pass has either ended or come to one, so that all claims that are ever
+// allowed are on their way at the same moment.
 type gate struct {
 	mu      sync.Mutex
 	moved   *sync.Cond
@@ -98,19 +107,25 @@ func (g *gate) pass() {
 
 // blind reads a cache that has seen no claim yet, and writes to the API server.
 func blind(live client.WithWatch, g *gate) client.Client {
-	return interceptor.NewClient(live, interceptor.Funcs{Create: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
-		if _, claim := obj.(*karpenterv1alpha5.Machine); claim {
-			g.arrive()
-			g.pass()
-		}
-		return c.Create(ctx, obj, opts...)
-	}, List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
-		switch list.(type) {
-		case *kaitov1alpha1.GPUBudgetList:
-			return c.List(ctx, list, opts...)
-		}
-		return nil
-	}})
+	return interceptor.NewClient(
+		live,
+		interceptor.Funcs{
+			Create: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
+				if _, claim := obj.(*karpenterv1alpha5.Machine); claim {
+					g.arrive()
+					g.pass()
+				}
+				return c.Create(ctx, obj, opts...)
+			},
+			List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+				switch list.(type) {
+				case *kaitov1alpha1.GPUBudgetList:
+					return c.List(ctx, list, opts...)
+				}
+				return nil
+			},
+		},
+	)
 }
 
 func operator(t *testing.T, live client.WithWatch, g *gate) *controller.Reconciler {
@@ -118,15 +133,23 @@ func operator(t *testing.T, live client.WithWatch, g *gate) *controller.Reconcil
 	c, err := catalog.Load()
 	require.NoError(t, err)
 	r, err := controller.New(controller.Config{
-		Client: blind(live, g), Live: live, Foreign: served{}, Secrets: present{}, Planner: controller.CatalogPlanner{Catalog: c},
-		Events: events.NewFakeRecorder(1000), Clock: clock.RealClock{}, Options: controller.DefaultOptions(),
+		Client: blind(
+			live, g,
+		),
+		Live:    live,
+		Foreign: served{},
+		Secrets: present{},
+		Planner: controller.CatalogPlanner{Catalog: c},
+		Events:  events.NewFakeRecorder(1000),
+		Clock:   clock.RealClock{},
+		Options: controller.DefaultOptions(),
 	})
 	require.NoError(t, err)
 	return r
 }
 
-// TestWorkersAndNewLeadersNeverOvershoot has several workers reconcile a crowd at once, and a new process do so again, each from a cache that
-// shows no claim: what counts is what the API server has.
+// TestWorkersAndNewLeadersNeverOvershoot has several workers reconcile a crowd at once, and a new process do so again,
+// each from a cache that shows no claim: what counts is what the API server has.
 func TestWorkersAndNewLeadersNeverOvershoot(t *testing.T) {
 	t.Parallel()
 	live := apiServer(t)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller_test
 
 import (
@@ -27,7 +29,8 @@ func definition(t *testing.T, file string) *apiextensionsv1.CustomResourceDefini
 	return crd
 }
 
-// withhold removes kinds from the cluster; the returned function brings them back, and the test's end does so in any case.
+// withhold removes kinds from the cluster; the returned function brings them back, and the test's end does so in any
+// case.
 func withhold(t *testing.T, crds ...*apiextensionsv1.CustomResourceDefinition) (back func()) {
 	t.Helper()
 	for _, crd := range crds {
@@ -54,7 +57,8 @@ func withhold(t *testing.T, crds ...*apiextensionsv1.CustomResourceDefinition) (
 				require.NoError(c, shared.client.Get(t.Context(), client.ObjectKeyFromObject(crd), got))
 				established := false
 				for _, condition := range got.Status.Conditions {
-					established = established || condition.Type == apiextensionsv1.Established && condition.Status == apiextensionsv1.ConditionTrue
+					established = established ||
+						condition.Type == apiextensionsv1.Established && condition.Status == apiextensionsv1.ConditionTrue
 				}
 				assert.True(c, established)
 			}
@@ -91,11 +95,15 @@ func TestWithoutMachinesNodeClaimsAreAskedFor(t *testing.T) {
 	var claim karpv1.NodeClaim
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		list := &karpv1.NodeClaimList{}
-		require.NoError(c, shared.client.List(t.Context(), list, client.MatchingLabels{kaitov1alpha1.LabelWorkspaceNamespace: w.Namespace}))
+		require.NoError(
+			c, shared.client.List(t.Context(), list, client.MatchingLabels{kaitov1alpha1.LabelWorkspaceNamespace: w.Namespace}),
+		)
 		require.Len(c, list.Items, 1)
 		claim = list.Items[0]
 	}, eventually.Long, eventually.Tick)
-	assert.Equal(t, &karpv1.NodeClassReference{Group: "kaito.sh", Kind: "KaitoNodeClass", Name: "default"}, claim.Spec.NodeClassRef)
+	assert.Equal(
+		t, &karpv1.NodeClassReference{Group: "kaito.sh", Kind: "KaitoNodeClass", Name: "default"}, claim.Spec.NodeClassRef,
+	)
 	assert.Equal(t, "true", claim.Annotations[karpv1.DoNotDisruptAnnotationKey])
 	assert.Nil(t, claim.Spec.ExpireAfter.Duration, "the Workspace decides when its node goes")
 
@@ -119,7 +127,9 @@ func TestWithoutMachinesNodeClaimsAreAskedFor(t *testing.T) {
 	assert.Empty(t, machinesOf(t, w))
 	require.NoError(t, shared.client.Delete(t.Context(), w))
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
-		assert.True(c, apierrors.IsNotFound(shared.client.Get(t.Context(), client.ObjectKeyFromObject(&claim), &karpv1.NodeClaim{})))
+		assert.True(
+			c, apierrors.IsNotFound(shared.client.Get(t.Context(), client.ObjectKeyFromObject(&claim), &karpv1.NodeClaim{})),
+		)
 	}, eventually.Long, eventually.Tick)
 }
 
@@ -131,7 +141,9 @@ func TestWithoutTuningJobsTheWorkspaceSaysSoAndGoesOnWhenTheyCome(t *testing.T) 
 	create(t, pushSecret(namespace), w)
 	launch(t, &eventuallyMachines(t, w, 1)[0], "1")
 	eventuallyWorkspace(t, w, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
-		hasCondition(c, w, kaitov1alpha1.ConditionJobStarted, metav1.ConditionFalse, kaitov1alpha1.ReasonTuningOperatorMissing)
+		hasCondition(
+			c, w, kaitov1alpha1.ConditionJobStarted, metav1.ConditionFalse, kaitov1alpha1.ReasonTuningOperatorMissing,
+		)
 		hasCondition(c, w, kaitov1alpha1.ConditionStalled, metav1.ConditionTrue, kaitov1alpha1.ReasonTuningOperatorMissing)
 	})
 	back()
@@ -139,7 +151,9 @@ func TestWithoutTuningJobsTheWorkspaceSaysSoAndGoesOnWhenTheyCome(t *testing.T) 
 	// It goes again, and comes back, while the operator runs.
 	again := withhold(t, definition(t, "tuning.kaito.sh_tuningjobs.yaml"))
 	eventuallyWorkspace(t, w, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
-		hasCondition(c, w, kaitov1alpha1.ConditionJobStarted, metav1.ConditionFalse, kaitov1alpha1.ReasonTuningOperatorMissing)
+		hasCondition(
+			c, w, kaitov1alpha1.ConditionJobStarted, metav1.ConditionFalse, kaitov1alpha1.ReasonTuningOperatorMissing,
+		)
 	})
 	again()
 	require.NotEqual(t, job.UID, eventuallyJob(t, w).UID)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller_test
 
 import (
@@ -14,8 +16,8 @@ import (
 	"kaito.sh/workspace-operator/internal/controller"
 )
 
-// What the released build left behind is still an object of the schema of this one, status and all: an upgrade of the definitions must not
-// make a Workspace unwritable.
+// What the released build left behind is still an object of the schema of this one, status and all: an upgrade of the
+// definitions must not make a Workspace unwritable.
 func TestWhatTheReleasedBuildWroteIsAccepted(t *testing.T) {
 	files, err := filepath.Glob("testdata/upgrade/*.yaml")
 	require.NoError(t, err)

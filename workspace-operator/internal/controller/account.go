@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -56,7 +58,8 @@ func (r *Reconciler) waitingIn(ctx context.Context, namespace string) (int, erro
 	for i := range list.Items {
 		w := &list.Items[i]
 		c := conditions.Get(w, conditions.Stalled)
-		if w.DeletionTimestamp == nil && conditions.IsTrue(w, conditions.Stalled) && c.Reason == kaitov1alpha1.ReasonBudgetExceeded {
+		if w.DeletionTimestamp == nil && conditions.IsTrue(w, conditions.Stalled) &&
+			c.Reason == kaitov1alpha1.ReasonBudgetExceeded {
 			n++
 		}
 	}
@@ -78,10 +81,19 @@ func account(b *kaitov1alpha1.GPUBudget, used budget.Use, shares []budget.Share,
 		}
 		s.Workspaces = append(s.Workspaces, kaitov1alpha1.BudgetShare{Name: share.Workspace, BudgetUse: use(share.Use)})
 	}
-	conditions.True(b, conditions.Ready, kaitov1alpha1.BudgetCounted, "the use of the namespace is counted, and new nodes are held to this budget")
+	conditions.True(
+		b, conditions.Ready, kaitov1alpha1.BudgetCounted,
+		"the use of the namespace is counted, and new nodes are held to this budget",
+	)
 	if over := budget.Over(b, used); len(over) > 0 {
-		conditions.True(b, kaitov1alpha1.BudgetConditionOver, kaitov1alpha1.BudgetOver,
-			strings.Join(over, "; ")+". Running Workspaces keep their nodes; no new node is rented until the use is within the limits")
+		conditions.True(
+			b,
+			kaitov1alpha1.BudgetConditionOver,
+			kaitov1alpha1.BudgetOver,
+			strings.Join(
+				over, "; ",
+			)+". Running Workspaces keep their nodes; no new node is rented until the use is within the limits",
+		)
 		return
 	}
 	conditions.False(b, kaitov1alpha1.BudgetConditionOver, kaitov1alpha1.BudgetWithin, "the use is within all limits")
@@ -89,6 +101,11 @@ func account(b *kaitov1alpha1.GPUBudget, used budget.Use, shares []budget.Share,
 
 func use(u budget.Use) kaitov1alpha1.BudgetUse {
 	return kaitov1alpha1.BudgetUse{
-		Nodes: int32(u.Nodes), GPUs: int32(u.GPUs), CostPerHour: u.Cost.String(), UnpricedNodes: int32(u.Unpriced), //nolint:gosec // numbers of objects
+		Nodes: int32(
+			u.Nodes,
+		),
+		GPUs:          int32(u.GPUs),
+		CostPerHour:   u.Cost.String(),
+		UnpricedNodes: int32(u.Unpriced), //nolint:gosec // numbers of objects
 	}
 }

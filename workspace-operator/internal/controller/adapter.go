@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -36,8 +38,14 @@ func adapters(w *kaitov1alpha1.Workspace, in *workload.Input) error {
 		if err != nil {
 			return err
 		}
-		if slices.ContainsFunc(in.Adapters, func(o workload.Adapter) bool { return o.Name == adapter.Name }) || adapter.Name == w.Name && in.Tuned == "" {
-			return &specError{fmt.Sprintf("inference.adapters[%d].source.name is %q, which is the name of another model that is served: rename it", i, adapter.Name)}
+		if slices.ContainsFunc(in.Adapters, func(o workload.Adapter) bool { return o.Name == adapter.Name }) ||
+			adapter.Name == w.Name && in.Tuned == "" {
+			return &specError{
+				fmt.Sprintf(
+					"inference.adapters[%d].source.name is %q, which is the name of another model that is served: rename it", i,
+					adapter.Name,
+				),
+			}
 		}
 		in.Adapters = append(in.Adapters, adapter)
 	}
@@ -50,9 +58,16 @@ func adapter(i int, a kaitov1alpha1.AdapterSpec) (workload.Adapter, error) {
 	case a.Source == nil:
 		return workload.Adapter{}, &specError{field + ".source is needed: give it a name and an image or a volumeSource"}
 	case a.Source.Image == "" && a.Source.VolumeSource == nil:
-		return workload.Adapter{}, &specError{field + ".source has neither image nor volumeSource: adapters come as one of the two"}
+		return workload.Adapter{}, &specError{
+			field + ".source has neither image nor volumeSource: adapters come as one of the two",
+		}
 	case a.Strength != nil && !isOne(*a.Strength):
-		return workload.Adapter{}, &specError{fmt.Sprintf("%s.strength is %s: the engine applies adapters at full strength only; remove the field, or scale lora_alpha in the adapter", field, *a.Strength)}
+		return workload.Adapter{}, &specError{
+			fmt.Sprintf(
+				"%s.strength is %s: the engine applies adapters at full strength only; remove the field, or scale lora_alpha in the adapter",
+				field, *a.Strength,
+			),
+		}
 	}
 	name := a.Source.Name
 	if name == "" {

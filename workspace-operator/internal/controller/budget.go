@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -41,7 +43,9 @@ func (r *Reconciler) readBudgets(ctx context.Context, s *scope) (flow.Result, er
 }
 
 // budgetsOf lists the GPUBudgets of a namespace by name; none where the cluster does not serve the kind.
-func (r *Reconciler) budgetsOf(ctx context.Context, reader client.Reader, namespace string) ([]kaitov1alpha1.GPUBudget, error) {
+func (r *Reconciler) budgetsOf(
+	ctx context.Context, reader client.Reader, namespace string,
+) ([]kaitov1alpha1.GPUBudget, error) {
 	served, err := r.foreign.Served(ctx, &kaitov1alpha1.GPUBudget{})
 	if err != nil || !served {
 		return nil, err
@@ -66,8 +70,11 @@ func (r *Reconciler) bill(instanceType string, capacityType kaitov1alpha1.Capaci
 	return bill
 }
 
-// rented are the claims of a namespace as nodes that count. A claim counts until it is gone: its machine costs money until then.
-func (r *Reconciler) rented(ctx context.Context, reader client.Reader, namespace string, by client.ListOption) ([]budget.Node, error) {
+// rented are the claims of a namespace as nodes that count. A claim counts until it is gone: its machine costs money
+// until then.
+func (r *Reconciler) rented(
+	ctx context.Context, reader client.Reader, namespace string, by client.ListOption,
+) ([]budget.Node, error) {
 	var out []budget.Node
 	for _, api := range r.claimAPIs() {
 		served, err := r.foreign.Served(ctx, api.Object())
@@ -86,7 +93,14 @@ func (r *Reconciler) rented(ctx context.Context, reader client.Reader, namespace
 			if labels[kaitov1alpha1.LabelWorkspaceNamespace] != namespace {
 				continue
 			}
-			out = append(out, budget.Node{Claim: c.Name, Workspace: labels[kaitov1alpha1.LabelWorkspaceName], Bill: r.bill(c.InstanceType, c.CapacityType, c.GPUs)})
+			out = append(
+				out,
+				budget.Node{
+					Claim:     c.Name,
+					Workspace: labels[kaitov1alpha1.LabelWorkspaceName],
+					Bill:      r.bill(c.InstanceType, c.CapacityType, c.GPUs),
+				},
+			)
 		}
 	}
 	return out, nil
@@ -95,28 +109,41 @@ func (r *Reconciler) rented(ctx context.Context, reader client.Reader, namespace
 // wish is what the missing claims would rent.
 func (r *Reconciler) wish(requests []node.Request) (budget.Wish, []budget.Node) {
 	first := requests[0]
-	w := budget.Wish{InstanceType: first.InstanceType, CapacityType: first.CapacityType, Nodes: len(requests), Bill: r.bill(first.InstanceType, first.CapacityType, first.GPUs)}
+	w := budget.Wish{
+		InstanceType: first.InstanceType,
+		CapacityType: first.CapacityType,
+		Nodes:        len(requests),
+		Bill:         r.bill(first.InstanceType, first.CapacityType, first.GPUs),
+	}
 	var nodes []budget.Node
 	for _, request := range requests {
-		nodes = append(nodes, budget.Node{Claim: node.Name(request.UID, request.Ordinal, request.Attempt), Workspace: request.Name, Bill: w.Bill})
+		nodes = append(
+			nodes,
+			budget.Node{Claim: node.Name(request.UID, request.Ordinal, request.Attempt), Workspace: request.Name, Bill: w.Bill},
+		)
 	}
 	return w, nodes
 }
 
-// foreseen says by the cache alone whether the budgets allow the claims. It costs no request, so that any number of Workspaces may wait. A cache
-// that is behind refuses no Workspace for long: what it has not seen yet wakes those that wait.
+// foreseen says by the cache alone whether the budgets allow the claims. It costs no request, so that any number of
+// Workspaces may wait. A cache that is behind refuses no Workspace for long: what it has not seen yet wakes those that
+// wait.
 func (r *Reconciler) foreseen(ctx context.Context, s *scope, requests []node.Request) (*budget.Excess, error) {
 	if len(s.budgets) == 0 {
 		return nil, nil
 	}
-	rented, err := r.rented(ctx, r.client, s.workspace.Namespace, client.MatchingFields{indexOwnerNamespace: s.workspace.Namespace})
+	rented, err := r.rented(
+		ctx, r.client, s.workspace.Namespace, client.MatchingFields{indexOwnerNamespace: s.workspace.Namespace},
+	)
 	if err != nil {
 		return nil, err
 	}
 	return r.check(s, s.budgets, rented, requests), nil
 }
 
-func (r *Reconciler) check(s *scope, budgets []kaitov1alpha1.GPUBudget, rented []budget.Node, requests []node.Request) *budget.Excess {
+func (r *Reconciler) check(
+	s *scope, budgets []kaitov1alpha1.GPUBudget, rented []budget.Node, requests []node.Request,
+) *budget.Excess {
 	wish, nodes := r.wish(requests)
 	all := append(rented, r.room.held(client.ObjectKeyFromObject(s.workspace))...)
 	all = slices.DeleteFunc(all, func(n budget.Node) bool {
@@ -126,9 +153,10 @@ func (r *Reconciler) check(s *scope, budgets []kaitov1alpha1.GPUBudget, rented [
 	return budget.Check(budgets, used, shares, wish)
 }
 
-// reserve counts what the API server itself has, and keeps the room for the claims until settle. Two Workspaces of a namespace never count at
-// the same time, and what one has reserved the next one counts, so that together they never exceed a budget. A claim that a leader before
-// this one has created is counted, whether the cache shows it or not. Without a budget it costs nothing.
+// reserve counts what the API server itself has, and keeps the room for the claims until settle. Two Workspaces of a
+// namespace never count at the same time, and what one has reserved the next one counts, so that together they never
+// exceed a budget. A claim that a leader before this one has created is counted, whether the cache shows it or not.
+// Without a budget it costs nothing.
 func (r *Reconciler) reserve(ctx context.Context, s *scope, requests []node.Request) (*budget.Excess, error) {
 	w := s.workspace
 	if len(s.budgets) == 0 {
@@ -145,7 +173,9 @@ func (r *Reconciler) reserve(ctx context.Context, s *scope, requests []node.Requ
 	if err != nil {
 		return nil, err
 	}
-	rented, err := r.rented(ctx, r.live, w.Namespace, client.MatchingLabels{kaitov1alpha1.LabelWorkspaceNamespace: w.Namespace})
+	rented, err := r.rented(
+		ctx, r.live, w.Namespace, client.MatchingLabels{kaitov1alpha1.LabelWorkspaceNamespace: w.Namespace},
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -158,8 +188,8 @@ func (r *Reconciler) reserve(ctx context.Context, s *scope, requests []node.Requ
 	return nil, nil
 }
 
-// settle ends a reservation when the claims are created, or surely are not. After a failure that leaves it open, such as a timeout, the room
-// stays reserved until the Workspace's next try, which uses the same names.
+// settle ends a reservation when the claims are created, or surely are not. After a failure that leaves it open, such
+// as a timeout, the room stays reserved until the Workspace's next try, which uses the same names.
 func (r *Reconciler) settle(ctx context.Context, s *scope, failed error) {
 	if len(s.budgets) == 0 || failed != nil && !refused(failed) {
 		return
@@ -177,14 +207,19 @@ func (r *Reconciler) settle(ctx context.Context, s *scope, failed error) {
 // refused says whether the API server has surely not done what it was asked for.
 func refused(err error) bool {
 	return apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsNotFound(err) ||
-		apierrors.IsMethodNotSupported(err) || apierrors.IsTooManyRequests(err) || apierrors.IsUnauthorized(err)
+		apierrors.IsMethodNotSupported(err) ||
+		apierrors.IsTooManyRequests(err) ||
+		apierrors.IsUnauthorized(err)
 }
 
-// exceed stalls the Workspace. While the numbers stay the same the message does too, so that a change of who uses the room costs no write for each
-// Workspace that waits.
+// exceed stalls the Workspace. While the numbers stay the same the message does too, so that a change of who uses the
+// room costs no write for each Workspace that waits.
 func (s *scope) exceed(excess *budget.Excess) {
 	message := excess.String()
-	if c := conditions.Get(s.before, kaitov1alpha1.ConditionResourceReady); c != nil && c.Reason == kaitov1alpha1.ReasonBudgetExceeded && strings.HasPrefix(c.Message, excess.What+". ") {
+	if c := conditions.Get(
+		s.before, kaitov1alpha1.ConditionResourceReady,
+	); c != nil && c.Reason == kaitov1alpha1.ReasonBudgetExceeded &&
+		strings.HasPrefix(c.Message, excess.What+". ") {
 		message = c.Message
 	}
 	o := stuck(kaitov1alpha1.ReasonBudgetExceeded, message)
@@ -207,8 +242,8 @@ func (s *scope) wasOverBudget() bool {
 	return c != nil && conditions.IsTrue(s.before, conditions.Stalled) && c.Reason == kaitov1alpha1.ReasonBudgetExceeded
 }
 
-// noteWaiting remembers whether the Workspace waits for room, after a pass that has come to its end. Nothing is created any more in such a pass:
-// what an earlier one has left reserved is free again.
+// noteWaiting remembers whether the Workspace waits for room, after a pass that has come to its end. Nothing is created
+// any more in such a pass: what an earlier one has left reserved is free again.
 func (r *Reconciler) noteWaiting(ctx context.Context, s *scope) {
 	name := client.ObjectKeyFromObject(s.workspace)
 	if len(s.budgets) == 0 || !s.overBudget() {

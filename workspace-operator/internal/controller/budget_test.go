@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller_test
 
 import (
@@ -33,7 +35,12 @@ func patchBudget(t *testing.T, b *kaitov1alpha1.GPUBudget, edit func(*kaitov1alp
 // claimsIn are the Machines of a namespace that exist, also those that are being deleted.
 func claimsIn(t assert.TestingT, namespace string) []karpenterv1alpha5.Machine {
 	list := &karpenterv1alpha5.MachineList{}
-	assert.NoError(t, shared.client.List(context.Background(), list, client.MatchingLabels{kaitov1alpha1.LabelWorkspaceNamespace: namespace}))
+	assert.NoError(
+		t,
+		shared.client.List(
+			context.Background(), list, client.MatchingLabels{kaitov1alpha1.LabelWorkspaceNamespace: namespace},
+		),
+	)
 	return list.Items
 }
 
@@ -84,7 +91,10 @@ func TestABudgetHoldsWorkspacesBeforeTheirClaims(t *testing.T) {
 
 	// Waiting costs nothing: neither a request nor a write.
 	for i := range all { // a status that only says that work continues is written a moment later
-		eventuallyWorkspace(t, serving(namespace, fmt.Sprintf("w%d", i)), func(c *assert.CollectT, w *kaitov1alpha1.Workspace) { assert.NotEmpty(c, w.Status.State) })
+		eventuallyWorkspace(
+			t, serving(namespace, fmt.Sprintf("w%d", i)),
+			func(c *assert.CollectT, w *kaitov1alpha1.Workspace) { assert.NotEmpty(c, w.Status.State) },
+		)
 	}
 	quiet := mark(t)
 	eventually.Never(t, func() bool { return len(calls(t, quiet)) > 0 }, "waiting costs requests")
@@ -98,7 +108,9 @@ func TestABudgetHoldsWorkspacesBeforeTheirClaims(t *testing.T) {
 	// After the budget is raised, all of them continue.
 	patchBudget(t, b, func(s *kaitov1alpha1.GPUBudgetSpec) { s.MaxNodes = ptr.To[int32](10) })
 	eventuallyOver(t, namespace, 0)
-	require.EventuallyWithT(t, func(c *assert.CollectT) { assert.Len(c, claimsIn(c, namespace), all-1) }, eventually.Long, eventually.Tick)
+	require.EventuallyWithT(
+		t, func(c *assert.CollectT) { assert.Len(c, claimsIn(c, namespace), all-1) }, eventually.Long, eventually.Tick,
+	)
 }
 
 func TestAClaimCountsUntilItIsGone(t *testing.T) {
@@ -140,7 +152,9 @@ func TestALoweredBudgetTakesNoNodeAway(t *testing.T) {
 		assert.True(c, conditions.IsTrue(b, kaitov1alpha1.BudgetConditionOver))
 	}, eventually.Long, eventually.Tick)
 	patchWorkspace(t, w, func(w *kaitov1alpha1.Workspace) {
-		w.Inference.Adapters = []kaitov1alpha1.AdapterSpec{{Source: &kaitov1alpha1.DataSource{Name: "style", Image: "registry.example.com/style:1"}}}
+		w.Inference.Adapters = []kaitov1alpha1.AdapterSpec{
+			{Source: &kaitov1alpha1.DataSource{Name: "style", Image: "registry.example.com/style:1"}},
+		}
 	})
 	eventuallyWorkspace(t, w, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
 		assert.Equal(c, w.Generation, w.Status.ObservedGeneration)
@@ -160,13 +174,24 @@ func TestALoweredBudgetTakesNoNodeAway(t *testing.T) {
 func TestAPlanIsMadeOfWhatABudgetAllows(t *testing.T) {
 	start(t, options())
 	namespace := newNamespace(t)
-	b := budgetOf(namespace, kaitov1alpha1.GPUBudgetSpec{AllowedInstanceTypes: []string{"Standard_NC24ads_A100_v4", "Standard_NC48ads_A100_v4"}, MaxGPUs: ptr.To[int32](1)})
+	b := budgetOf(
+		namespace,
+		kaitov1alpha1.GPUBudgetSpec{
+			AllowedInstanceTypes: []string{"Standard_NC24ads_A100_v4", "Standard_NC48ads_A100_v4"},
+			MaxGPUs:              ptr.To[int32](1),
+		},
+	)
 	create(t, b)
 	free := serving(namespace, "free")
 	free.Resource.InstanceType = ""
 	create(t, free)
-	got := eventuallyWorkspace(t, free, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) { require.NotNil(c, w.Status.Plan) })
-	assert.Equal(t, "Standard_NC24ads_A100_v4", got.Status.Plan.InstanceType, "the cheapest that is allowed, and not the cheapest of all")
+	got := eventuallyWorkspace(
+		t, free, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) { require.NotNil(c, w.Status.Plan) },
+	)
+	assert.Equal(
+		t, "Standard_NC24ads_A100_v4", got.Status.Plan.InstanceType,
+		"the cheapest that is allowed, and not the cheapest of all",
+	)
 
 	other := serving(namespace, "other")
 	other.Resource.InstanceType = "Standard_NC6s_v3"
@@ -186,7 +211,9 @@ func TestANewLeaderCountsWhatTheLastOneRented(t *testing.T) {
 	for i := range 3 {
 		create(t, serving(namespace, fmt.Sprintf("old%d", i)))
 	}
-	require.EventuallyWithT(t, func(c *assert.CollectT) { assert.Len(c, claimsIn(c, namespace), 3) }, eventually.Long, eventually.Tick)
+	require.EventuallyWithT(
+		t, func(c *assert.CollectT) { assert.Len(c, claimsIn(c, namespace), 3) }, eventually.Long, eventually.Tick,
+	)
 	first.stop()
 	for i := range 3 {
 		create(t, serving(namespace, fmt.Sprintf("new%d", i)))

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -34,9 +36,9 @@ func NewScheme() (*runtime.Scheme, error) {
 	return scheme, nil
 }
 
-// CacheOptions keep in memory what is read and no more: of most kinds only what belongs to a Workspace, and of each object only the
-// fields that are looked at. The selector is the default and its exceptions are named, since naming a kind here asks for its
-// definition, and those of other operators may be absent.
+// CacheOptions keep in memory what is read and no more: of most kinds only what belongs to a Workspace, and of each
+// object only the fields that are looked at. The selector is the default and its exceptions are named, since naming a
+// kind here asks for its definition, and those of other operators may be absent.
 func CacheOptions() cache.Options {
 	everything := labels.Everything()
 	return cache.Options{
@@ -71,7 +73,8 @@ func stripManagedFields(obj any) {
 	}
 }
 
-// trimNode keeps all labels, since a selector may ask for any. Of the status only readiness, allocatable GPUs and versions are read.
+// trimNode keeps all labels, since a selector may ask for any. Of the status only readiness, allocatable GPUs and
+// versions are read.
 func trimNode(obj any) (any, error) {
 	n, ok := obj.(*corev1.Node)
 	if !ok {
@@ -81,7 +84,10 @@ func trimNode(obj any) (any, error) {
 	n.Annotations = nil
 	n.Spec = corev1.NodeSpec{Unschedulable: n.Spec.Unschedulable, ProviderID: n.Spec.ProviderID, Taints: n.Spec.Taints}
 	status := corev1.NodeStatus{
-		NodeInfo: corev1.NodeSystemInfo{KubeletVersion: n.Status.NodeInfo.KubeletVersion, ContainerRuntimeVersion: n.Status.NodeInfo.ContainerRuntimeVersion},
+		NodeInfo: corev1.NodeSystemInfo{
+			KubeletVersion:          n.Status.NodeInfo.KubeletVersion,
+			ContainerRuntimeVersion: n.Status.NodeInfo.ContainerRuntimeVersion,
+		},
 	}
 	for name, quantity := range n.Status.Allocatable {
 		if isGPU(name) {
@@ -132,7 +138,8 @@ func trimPod(obj any) (any, error) {
 	return pod, nil
 }
 
-// trimWorkload drops the template: what was applied is known by its hash, and what others have changed since by a digest.
+// trimWorkload drops the template: what was applied is known by its hash, and what others have changed since by a
+// digest.
 func trimWorkload(obj any) (any, error) {
 	switch w := obj.(type) {
 	case *appsv1.Deployment:

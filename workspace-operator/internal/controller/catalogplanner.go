@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -23,7 +25,8 @@ type CatalogPlanner struct {
 	Catalog *catalog.Catalog
 	// Region that prices are of; empty: the lowest of all regions.
 	Region string
-	// EngineRegistry is where engines' images are pulled from, in the place of the registry that the catalogue names; empty: that one.
+	// EngineRegistry is where engines' images are pulled from, in the place of the registry that the catalogue names;
+	// empty: that one.
 	EngineRegistry string
 	// WeightsRegistry is where the catalogue's public weight images are pulled from, in the place of the registry that the
 	// catalogue names; empty: weights come from the model hub.
@@ -74,20 +77,28 @@ func (c CatalogPlanner) request(q Question) (plan.Request, error) {
 		r.Forbidden = nil // nothing is rented
 		r.Sizes, r.InstanceTypes = c.sizes(q.Nodes, r.InstanceTypes), nil
 		if len(r.Sizes) == 0 {
-			return r, &Refusal{Reason: kaitov1alpha1.ReasonNoMatchingNode, Message: "resource.provisioning is Never, and no node with GPUs that matches resource.labelSelector is ready and free: add one, or set provisioning to Auto"}
+			return r, &Refusal{
+				Reason:  kaitov1alpha1.ReasonNoMatchingNode,
+				Message: "resource.provisioning is Never, and no node with GPUs that matches resource.labelSelector is ready and free: add one, or set provisioning to Auto",
+			}
 		}
 	}
 	return r, nil
 }
 
-// present are requests that ask for nothing new: what the Workspace already has, then the nodes that are there, of each size no more than
-// there are.
+// present are requests that ask for nothing new: what the Workspace already has, then the nodes that are there, of each
+// size no more than there are.
 func (c CatalogPlanner) present(q Question, r plan.Request) []plan.Request {
 	var out []plan.Request
 	never := len(r.Sizes) > 0 // these are all that may be
-	if keep := q.Keep; !never && keep != nil && allowed(r.InstanceTypes, keep.InstanceType) && allowed(orOnDemand(r.CapacityTypes), string(keep.CapacityType)) {
+	if keep := q.Keep; !never && keep != nil && allowed(r.InstanceTypes, keep.InstanceType) &&
+		allowed(orOnDemand(r.CapacityTypes), string(keep.CapacityType)) {
 		kept := r
-		kept.InstanceTypes, kept.CapacityTypes, kept.Unavailable, kept.Forbidden = []string{keep.InstanceType}, []string{string(keep.CapacityType)}, nil, nil
+		kept.InstanceTypes, kept.CapacityTypes, kept.Unavailable, kept.Forbidden = []string{
+			keep.InstanceType,
+		}, []string{
+			string(keep.CapacityType),
+		}, nil, nil
 		out = append(out, kept)
 	}
 	sizes := r.Sizes
@@ -117,7 +128,15 @@ func (c CatalogPlanner) present(q Question, r plan.Request) []plan.Request {
 // forbidden says why the budgets could never allow a plan's nodes.
 func (c CatalogPlanner) forbidden(budgets []kaitov1alpha1.GPUBudget, p *plan.Plan) string {
 	capacity := kaitov1alpha1.CapacityType(p.CapacityType)
-	return budget.Forbids(budgets, budget.Wish{InstanceType: p.InstanceType, CapacityType: capacity, Nodes: p.Nodes, Bill: c.Bill(p.InstanceType, capacity)})
+	return budget.Forbids(
+		budgets,
+		budget.Wish{
+			InstanceType: p.InstanceType,
+			CapacityType: capacity,
+			Nodes:        p.Nodes,
+			Bill:         c.Bill(p.InstanceType, capacity),
+		},
+	)
 }
 
 // Bill is what a node counts for in a GPUBudget: all of its GPUs, however they are cut, and the price that plans have.
@@ -149,7 +168,8 @@ func (c CatalogPlanner) sizes(nodes []corev1.Node, names []string) []catalog.Siz
 	var out []catalog.Size
 	for i := range nodes {
 		size, known := sizeOf(&nodes[i], c.Catalog)
-		if !known || !allowed(names, size.Name) || slices.ContainsFunc(out, func(o catalog.Size) bool { return o.Name == size.Name }) {
+		if !known || !allowed(names, size.Name) ||
+			slices.ContainsFunc(out, func(o catalog.Size) bool { return o.Name == size.Name }) {
 			continue
 		}
 		out = append(out, size)
@@ -158,15 +178,21 @@ func (c CatalogPlanner) sizes(nodes []corev1.Node, names []string) []catalog.Siz
 	return out
 }
 
-// refusal carries the planner's up, with what the provisioner said last. A choice that is barred for good because its nodes come without GPUs says so.
+// refusal carries the planner's up, with what the provisioner said last. A choice that is barred for good because its
+// nodes come without GPUs says so.
 func (c CatalogPlanner) refusal(q Question, r *plan.Refusal) *Refusal {
 	out := &Refusal{Reason: r.Reason, Message: r.Message, Until: r.Until}
 	if attempts := q.Workspace.Status.Attempts; r.Reason == kaitov1alpha1.ReasonAttemptsExhausted && len(attempts) > 0 {
 		last := attempts[len(attempts)-1]
-		out.Message += fmt.Sprintf(". The last failure, of %s (%s): %s: %s", last.InstanceType, last.CapacityType, last.Reason, last.Message)
+		out.Message += fmt.Sprintf(
+			". The last failure, of %s (%s): %s: %s", last.InstanceType, last.CapacityType, last.Reason, last.Message,
+		)
 		if last.Reason == kaitov1alpha1.ReasonAcceleratorNotReady && barred(q.Resting, last.Time.Time) {
 			out.Reason = last.Reason
-			out.Message = fmt.Sprintf("nodes of every allowed size came without their GPUs, and have been replaced %d times: %s. See NVIDIA's device plugin and driver, then change resource.instanceType, or create the Workspace anew", node.Budget, last.Message)
+			out.Message = fmt.Sprintf(
+				"nodes of every allowed size came without their GPUs, and have been replaced %d times: %s. See NVIDIA's device plugin and driver, then change resource.instanceType, or create the Workspace anew",
+				node.Budget, last.Message,
+			)
 		}
 	}
 	return out
@@ -186,10 +212,22 @@ func (c CatalogPlanner) answer(q Question, p *plan.Plan) *Plan {
 	gib := func(bytes float64) string { return strconv.FormatFloat(bytes/plan.GiB, 'f', 2, 64) }
 	out := &Plan{
 		Status: kaitov1alpha1.PlanStatus{
-			InstanceType: p.InstanceType, CapacityType: kaitov1alpha1.CapacityType(p.CapacityType),
-			Nodes: int32(p.Nodes), GPUsPerNode: int32(p.GPUsPerNode), //nolint:gosec // bounded by the schema and the catalogue
-			TensorParallel: int32(p.TensorParallel), PipelineParallel: int32(p.PipelineParallel), DataParallel: int32(p.DataParallel), //nolint:gosec // as above
-			MaxModelLen: int64(p.MaxModelLen), DType: p.Dtype, EngineImage: p.Engine.Image, Model: p.Model.ID, Revision: p.Model.Revision,
+			InstanceType: p.InstanceType,
+			CapacityType: kaitov1alpha1.CapacityType(p.CapacityType),
+			Nodes:        int32(p.Nodes),
+			GPUsPerNode:  int32(p.GPUsPerNode), //nolint:gosec // bounded by the schema and the catalogue
+			TensorParallel: int32(
+				p.TensorParallel,
+			),
+			PipelineParallel: int32(p.PipelineParallel),
+			DataParallel:     int32(p.DataParallel), //nolint:gosec // as above
+			MaxModelLen: int64(
+				p.MaxModelLen,
+			),
+			DType:       p.Dtype,
+			EngineImage: p.Engine.Image,
+			Model:       p.Model.ID,
+			Revision:    p.Model.Revision,
 		},
 		SizeGPUs: int64(p.Size.GPUs), DiskGiB: int64(p.DiskGiB),
 	}
@@ -211,12 +249,21 @@ func (c CatalogPlanner) answer(q Question, p *plan.Plan) *Plan {
 
 func (c CatalogPlanner) engine(q Question, p *plan.Plan) workload.Engine {
 	e := workload.Engine{
-		Image: elsewhere(p.Engine.Image, c.EngineRegistry), Model: p.Model.ID, Revision: p.Model.Revision, Args: p.Args, Env: p.Engine.Env,
-		GPUResource: kaitov1alpha1.ResourceNvidiaGPU, GPUs: int64(p.GPUsPerNode),
-		Parallel: p.GPUsPerNode > 1, WeightsBytes: p.Model.WeightsBytes,
-		MaxLoraRank: plan.AdapterRank(q.Workspace, q.TrainingConfig),
+		Image: elsewhere(
+			p.Engine.Image, c.EngineRegistry,
+		),
+		Model:        p.Model.ID,
+		Revision:     p.Model.Revision,
+		Args:         p.Args,
+		Env:          p.Engine.Env,
+		GPUResource:  kaitov1alpha1.ResourceNvidiaGPU,
+		GPUs:         int64(p.GPUsPerNode),
+		Parallel:     p.GPUsPerNode > 1,
+		WeightsBytes: p.Model.WeightsBytes,
+		MaxLoraRank:  plan.AdapterRank(q.Workspace, q.TrainingConfig),
 	}
-	// Half of the node's CPUs and memory, by the share of its GPUs: loading and tokenizing take that, and the system's own pods fit beside.
+	// Half of the node's CPUs and memory, by the share of its GPUs: loading and tokenizing take that, and the system's own
+	// pods fit beside.
 	if gpus := int64(p.Size.GPUs); gpus > 0 {
 		e.CPUs = max(1, int64(p.Size.VCPUs)*e.GPUs/gpus/2)
 		e.MemoryGiB = int64(p.Size.RAMGiB) * e.GPUs / gpus / 2
@@ -237,7 +284,8 @@ func (c CatalogPlanner) engine(q Question, p *plan.Plan) workload.Engine {
 	return e
 }
 
-// publicWeights is the catalogue's image of a model's weights, in the registry that this cluster pulls them from; empty: there is none.
+// publicWeights is the catalogue's image of a model's weights, in the registry that this cluster pulls them from;
+// empty: there is none.
 func (c CatalogPlanner) publicWeights(image string) string {
 	if c.WeightsRegistry == "" {
 		return ""

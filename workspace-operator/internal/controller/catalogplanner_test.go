@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -44,7 +46,9 @@ func TestEnginesComeFromTheRegistryThatHasThem(t *testing.T) {
 	t.Parallel()
 	c, err := catalog.Load()
 	require.NoError(t, err)
-	w := &kaitov1alpha1.Workspace{Inference: &kaitov1alpha1.InferenceSpec{Preset: &kaitov1alpha1.PresetSpec{Name: "phi-4"}}}
+	w := &kaitov1alpha1.Workspace{
+		Inference: &kaitov1alpha1.InferenceSpec{Preset: &kaitov1alpha1.PresetSpec{Name: "phi-4"}},
+	}
 	for registry, want := range map[string]string{
 		"":                             "docker.io/vllm/vllm-openai:v",
 		"registry.example.com":         "registry.example.com/vllm/vllm-openai:v",

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -24,8 +26,8 @@ func nodeChanged(before, after client.Object) bool {
 		a.Spec.Unschedulable != b.Spec.Unschedulable || (a.DeletionTimestamp == nil) != (b.DeletionTimestamp == nil)
 }
 
-// nodeNews passes what can change what a Workspace has. A node that was made for one and that cannot be used yet is no more than
-// a node that is not there.
+// nodeNews passes what can change what a Workspace has. A node that was made for one and that cannot be used yet is no
+// more than a node that is not there.
 func nodeNews() predicate.Predicate {
 	p := changed(nodeChanged)
 	p.CreateFunc = func(e event.CreateEvent) bool {

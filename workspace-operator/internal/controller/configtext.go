@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -15,15 +17,16 @@ import (
 )
 
 const (
-	// maxKeptTexts bounds the texts of ConfigMaps that are kept in memory, in bytes of all together. A text that has been dropped costs one
-	// request when it is needed again.
+	// maxKeptTexts bounds the texts of ConfigMaps that are kept in memory, in bytes of all together. A text that has been
+	// dropped costs one request when it is needed again.
 	maxKeptTexts = 16 << 20
 	// maxKeptEntries bounds their number, since an entry costs memory besides its text.
 	maxKeptEntries = 4096
 )
 
-// configTexts reads ConfigMaps by name. The cache holds only their metadata: a ConfigMap that no Workspace names costs no memory for its data.
-// A text is read from the API server once for each resource version, and the least recently used ones are dropped above maxKeptTexts.
+// configTexts reads ConfigMaps by name. The cache holds only their metadata: a ConfigMap that no Workspace names costs
+// no memory for its data. A text is read from the API server once for each resource version, and the least recently
+// used ones are dropped above maxKeptTexts.
 type configTexts struct {
 	// metadata reads PartialObjectMetadata from the cache, live the ConfigMap from the API server.
 	metadata, live client.Reader

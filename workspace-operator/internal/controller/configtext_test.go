@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller_test
 
 import (
@@ -28,7 +30,12 @@ func TestUnreferencedConfigMapsCostNoMemory(t *testing.T) {
 	namespace := newNamespace(t)
 	const n, size = 20, 900_000
 	for i := range n {
-		create(t, configMap(namespace, fmt.Sprintf("big-%d", i), map[string]string{"inference_config.yaml": strings.Repeat("#", size)}))
+		create(
+			t,
+			configMap(
+				namespace, fmt.Sprintf("big-%d", i), map[string]string{"inference_config.yaml": strings.Repeat("#", size)},
+			),
+		)
 	}
 	before := heap()
 	start(t, options())
@@ -44,14 +51,23 @@ func TestUnreferencedConfigMapsCostNoMemory(t *testing.T) {
 func TestAConfigMapAboveTheLimitIsRefused(t *testing.T) {
 	start(t, options())
 	namespace := newNamespace(t)
-	create(t, configMap(namespace, "config", map[string]string{"inference_config.yaml": "vllm: {max-num-seqs: 8}\n" + strings.Repeat("#", plan.MaxConfigBytes)}))
+	create(
+		t,
+		configMap(
+			namespace, "config",
+			map[string]string{"inference_config.yaml": "vllm: {max-num-seqs: 8}\n" + strings.Repeat("#", plan.MaxConfigBytes)},
+		),
+	)
 	w := serving(namespace, "model")
 	w.Inference.Config = "config"
 	create(t, w)
 	got := eventuallyWorkspace(t, w, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
 		hasCondition(c, w, kaitov1alpha1.ConditionStalled, metav1.ConditionTrue, kaitov1alpha1.ReasonInvalidConfig)
 	})
-	assert.Contains(t, meta.FindStatusCondition(got.Status.Conditions, kaitov1alpha1.ConditionStalled).Message, "at most 131072 are allowed")
+	assert.Contains(
+		t, meta.FindStatusCondition(got.Status.Conditions, kaitov1alpha1.ConditionStalled).Message,
+		"at most 131072 are allowed",
+	)
 	assert.Empty(t, machinesOf(t, w))
 }
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller_test
 
 import (
@@ -15,10 +17,13 @@ import (
 	"kaito.sh/shared/test/eventually"
 )
 
-// calls are the operator's requests since a mark, without the watches and lists that fill its caches, and without leases.
+// calls are the operator's requests since a mark, without the watches and lists that fill its caches, and without
+// leases.
 func calls(t assert.TestingT, since audit.Mark) []audit.Request {
-	requests, err := shared.audit.Requests(since, audit.User(operatorUser), audit.Not(audit.Verb("watch", "list")), audit.Not(audit.Resource("leases")),
-		func(r audit.Request) bool { return r.Resource != "" }) // discovery
+	requests, err := shared.audit.Requests(
+		since, audit.User(operatorUser), audit.Not(audit.Verb("watch", "list")), audit.Not(audit.Resource("leases")),
+		func(r audit.Request) bool { return r.Resource != "" },
+	) // discovery
 	assert.NoError(t, err)
 	return requests
 }

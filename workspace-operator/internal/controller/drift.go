@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -16,8 +18,8 @@ import (
 	"kaito.sh/shared/patch"
 )
 
-// annotationForeign is only in memory: a digest of the fields of the specification that somebody else has written last. The API server
-// keeps account of that in managedFields, which are too large to be kept.
+// annotationForeign is only in memory: a digest of the fields of the specification that somebody else has written last.
+// The API server keeps account of that in managedFields, which are too large to be kept.
 const annotationForeign = "internal.kaito.sh/foreign-fields"
 
 // noteForeign replaces managedFields by the digest.
@@ -35,8 +37,9 @@ func noteForeign(obj client.Object) {
 	obj.SetAnnotations(annotations)
 }
 
-// foreignFields is equal for equal sets of fields under spec that are not the operator's; empty when there are none. What a field is
-// written by an apply, an update or the scale subresource does not matter; the status is everybody else's anyway.
+// foreignFields is equal for equal sets of fields under spec that are not the operator's; empty when there are none.
+// What a field is written by an apply, an update or the scale subresource does not matter; the status is everybody
+// else's anyway.
 func foreignFields(managed []metav1.ManagedFieldsEntry) string {
 	type part struct {
 		manager string
@@ -44,7 +47,9 @@ func foreignFields(managed []metav1.ManagedFieldsEntry) string {
 	}
 	var parts []part
 	for _, entry := range managed {
-		if entry.Manager == kaitov1alpha1.FieldManager && entry.Operation == metav1.ManagedFieldsOperationApply || entry.Subresource == "status" || entry.FieldsV1 == nil {
+		if entry.Manager == kaitov1alpha1.FieldManager && entry.Operation == metav1.ManagedFieldsOperationApply ||
+			entry.Subresource == "status" ||
+			entry.FieldsV1 == nil {
 			continue
 		}
 		var fields struct {
@@ -68,8 +73,9 @@ func foreignFields(managed []metav1.ManagedFieldsEntry) string {
 	return hex.EncodeToString(sum.Sum(nil)[:8])
 }
 
-// drift remembers which foreign fields are left after what is ours has been applied again: those are fields that the operator does not set.
-// After a restart each object that has such fields is applied once more, which the API server takes as no change.
+// drift remembers which foreign fields are left after what is ours has been applied again: those are fields that the
+// operator does not set. After a restart each object that has such fields is applied once more, which the API server
+// takes as no change.
 type drift struct {
 	mu sync.Mutex
 	// tolerated digests, by Workspace and object.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller_test
 
 import (
@@ -143,7 +145,8 @@ func TestWhatSomebodyDeletesIsMadeAgain(t *testing.T) {
 	})
 }
 
-// The same, for a model over several nodes: its engine is a StatefulSet, and a Service without an address names its pods.
+// The same, for a model over several nodes: its engine is a StatefulSet, and a Service without an address names its
+// pods.
 func TestWhatSomebodyChangesOfAnEngineOverSeveralNodesIsPutBack(t *testing.T) {
 	start(t, options())
 	w, machines := large(t, newNamespace(t))
@@ -161,7 +164,9 @@ func TestWhatSomebodyChangesOfAnEngineOverSeveralNodesIsPutBack(t *testing.T) {
 	edited.Spec.Replicas = ptr.To[int32](5)
 	edited.Spec.Template.Spec.Containers[0].Image = "example.com/else:1"
 	require.NoError(t, shared.client.Update(t.Context(), edited))
-	require.EventuallyWithT(t, func(c *assert.CollectT) { assert.Equal(c, wanted, set(c).Spec) }, eventually.Long, eventually.Tick)
+	require.EventuallyWithT(
+		t, func(c *assert.CollectT) { assert.Equal(c, wanted, set(c).Spec) }, eventually.Long, eventually.Tick,
+	)
 	applied := 0
 	for _, r := range calls(t, mark) {
 		if r.Resource == "statefulsets" {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -15,8 +17,8 @@ func templateOf(w *kaitov1alpha1.Workspace) (*corev1.PodTemplateSpec, error) {
 	return w.Inference.Template.Decode("inference.template")
 }
 
-// decodes refuses a Workspace that embeds a pod template or a volume source with a malformed field. The volume sources of adapters are
-// decoded with the adapters. The error is an *embedded.InvalidError.
+// decodes refuses a Workspace that embeds a pod template or a volume source with a malformed field. The volume sources
+// of adapters are decoded with the adapters. The error is an *embedded.InvalidError.
 func decodes(w *kaitov1alpha1.Workspace) error {
 	if _, err := templateOf(w); err != nil {
 		return err
@@ -38,8 +40,8 @@ func decodes(w *kaitov1alpha1.Workspace) error {
 	return nil
 }
 
-// asDecoded returns the inference section with its pod template and volume sources as their Go types marshal them. Two spellings of one
-// template then have one hash, which is also the hash that releases with typed fields have stored.
+// asDecoded returns the inference section with its pod template and volume sources as their Go types marshal them. Two
+// spellings of one template then have one hash, which is also the hash that releases with typed fields have stored.
 func asDecoded(in *kaitov1alpha1.InferenceSpec) (*kaitov1alpha1.InferenceSpec, error) {
 	if in == nil {
 		return nil, nil

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -26,7 +28,9 @@ func Indexed(b *fake.ClientBuilder) *fake.ClientBuilder {
 type builderIndexer struct{ *fake.ClientBuilder }
 
 // IndexField adds an index to the fake client to be.
-func (b builderIndexer) IndexField(_ context.Context, obj client.Object, field string, values client.IndexerFunc) error {
+func (b builderIndexer) IndexField(
+	_ context.Context, obj client.Object, field string, values client.IndexerFunc,
+) error {
 	b.WithIndex(obj, field, values)
 	return nil
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller_test
 
 import (
@@ -21,7 +23,9 @@ import (
 func TestASizeThatCannotBeHadIsFollowedByTheNext(t *testing.T) {
 	start(t, options())
 	w := serving(newNamespace(t), "model")
-	w.Resource = kaitov1alpha1.ResourceSpec{InstanceTypes: []string{"Standard_NC24ads_A100_v4", "Standard_NC40ads_H100_v5"}}
+	w.Resource = kaitov1alpha1.ResourceSpec{
+		InstanceTypes: []string{"Standard_NC24ads_A100_v4", "Standard_NC40ads_H100_v5"},
+	}
 	create(t, w)
 	first := eventuallyMachines(t, w, 1)[0]
 	setMachine(t, &first, "", "QuotaExceeded", "needs 24 cores, has 8 of 100 left in family NCADS_A100_v4")
@@ -188,7 +192,12 @@ func servingPod(t *testing.T, w *kaitov1alpha1.Workspace) *corev1.Pod {
 	var pod corev1.Pod
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		pods := &corev1.PodList{}
-		require.NoError(c, shared.client.List(t.Context(), pods, client.InNamespace(w.Namespace), client.MatchingLabels{kaitov1alpha1.LabelWorkspaceName: w.Name}))
+		require.NoError(
+			c,
+			shared.client.List(
+				t.Context(), pods, client.InNamespace(w.Namespace), client.MatchingLabels{kaitov1alpha1.LabelWorkspaceName: w.Name},
+			),
+		)
 		require.Len(c, pods.Items, 1)
 		pod = pods.Items[0]
 	}, eventually.Long, eventually.Tick)
@@ -230,7 +239,10 @@ func TestAFailedTuningJobIsCarriedUpUnchanged(t *testing.T) {
 	launch(t, &eventuallyMachines(t, w, 1)[0], "1")
 	job := eventuallyJob(t, w)
 	setJob(t, job, func(*tuningv1alpha1.TuningJobStatus) {}, metav1.Condition{
-		Type: tuningv1alpha1.ConditionFailed, Status: metav1.ConditionTrue, Reason: tuningv1alpha1.ReasonDatasetInvalid, Message: "row 17 has no field messages",
+		Type:    tuningv1alpha1.ConditionFailed,
+		Status:  metav1.ConditionTrue,
+		Reason:  tuningv1alpha1.ReasonDatasetInvalid,
+		Message: "row 17 has no field messages",
 	})
 	got := eventuallyWorkspace(t, w, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
 		hasCondition(c, w, kaitov1alpha1.ConditionStalled, metav1.ConditionTrue, tuningv1alpha1.ReasonDatasetInvalid)
@@ -251,7 +263,12 @@ func TestAFailedTuningJobIsCarriedUpUnchanged(t *testing.T) {
 		assert.Empty(c, w.Status.WorkerNodes)
 		assert.Empty(c, w.Status.Attempts, "nodes that were given back have not failed")
 	})
-	require.NoError(t, shared.client.DeleteAllOf(t.Context(), &corev1.Node{}, client.MatchingLabels{kaitov1alpha1.LabelWorkspaceUID: string(w.UID)})) // as a provisioner does
+	require.NoError(
+		t,
+		shared.client.DeleteAllOf(
+			t.Context(), &corev1.Node{}, client.MatchingLabels{kaitov1alpha1.LabelWorkspaceUID: string(w.UID)},
+		),
+	) // as a provisioner does
 	require.NoError(t, shared.client.Delete(t.Context(), job))
 	launch(t, &eventuallyMachines(t, w, 1)[0], "1")
 	again := eventuallyJob(t, w)
@@ -261,9 +278,12 @@ func TestAFailedTuningJobIsCarriedUpUnchanged(t *testing.T) {
 func TestWhatSomebodyElseHasMadeIsNotTakenOver(t *testing.T) {
 	start(t, options())
 	namespace := newNamespace(t)
-	foreign := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "model", Namespace: namespace}, Spec: corev1.ServiceSpec{
-		Selector: map[string]string{"app": "other"}, Ports: []corev1.ServicePort{{Name: "http", Port: 8080}},
-	}}
+	foreign := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "model", Namespace: namespace},
+		Spec: corev1.ServiceSpec{
+			Selector: map[string]string{"app": "other"}, Ports: []corev1.ServicePort{{Name: "http", Port: 8080}},
+		},
+	}
 	w := serving(namespace, "model")
 	create(t, foreign, w)
 	launch(t, &eventuallyMachines(t, w, 1)[0], "1")
@@ -287,9 +307,14 @@ func TestNodesOfOnesOwnAreUsedOnceAndNeverMade(t *testing.T) {
 	labels := map[string]string{"pool": namespace, corev1.LabelInstanceTypeStable: "Standard_NC24ads_A100_v4"}
 	own := func(name string) *kaitov1alpha1.Workspace {
 		w := serving(namespace, name)
-		w.Resource = kaitov1alpha1.ResourceSpec{Provisioning: kaitov1alpha1.ProvisioningNever, LabelSelector: &metav1.LabelSelector{
-			MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "pool", Operator: metav1.LabelSelectorOpIn, Values: []string{namespace}}},
-		}}
+		w.Resource = kaitov1alpha1.ResourceSpec{
+			Provisioning: kaitov1alpha1.ProvisioningNever,
+			LabelSelector: &metav1.LabelSelector{
+				MatchExpressions: []metav1.LabelSelectorRequirement{
+					{Key: "pool", Operator: metav1.LabelSelectorOpIn, Values: []string{namespace}},
+				},
+			},
+		}
 		return w
 	}
 	first, second := own("first"), own("second")
@@ -314,7 +339,9 @@ func TestNodesOfOnesOwnAreUsedOnceAndNeverMade(t *testing.T) {
 	eventuallyWorkspace(t, second, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
 		hasCondition(c, w, kaitov1alpha1.ConditionReady, metav1.ConditionTrue, kaitov1alpha1.ReasonReady)
 	})
-	require.NoError(t, shared.client.Get(t.Context(), client.ObjectKeyFromObject(node), node), "a node of one's own is not deleted")
+	require.NoError(
+		t, shared.client.Get(t.Context(), client.ObjectKeyFromObject(node), node), "a node of one's own is not deleted",
+	)
 }
 
 func TestACountOfZeroReleasesTheNodesAndACountOfOneBringsThemBack(t *testing.T) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller_test
 
 import (
@@ -94,7 +96,9 @@ func TestTheSeedsWorkspaceIsTunedAndThenServed(t *testing.T) {
 	assert.Contains(t, containers[0].Args, w.Name+"=/adapters/"+w.Name)
 	assert.Contains(t, containers[1].Args, "--model="+w.Name)
 	require.Len(t, deployment.Spec.Template.Spec.InitContainers, 1)
-	assert.Contains(t, deployment.Spec.Template.Spec.InitContainers[0].Args, "--model-image=registry.example.com/adapter@"+digest)
+	assert.Contains(
+		t, deployment.Spec.Template.Spec.InitContainers[0].Args, "--model-image=registry.example.com/adapter@"+digest,
+	)
 }
 
 func TestEditsAreRolledOutAndNothingElseIs(t *testing.T) {
@@ -123,7 +127,9 @@ func TestEditsAreRolledOutAndNothingElseIs(t *testing.T) {
 	})
 
 	patchWorkspace(t, w, func(w *kaitov1alpha1.Workspace) {
-		w.Inference.Adapters = []kaitov1alpha1.AdapterSpec{{Source: &kaitov1alpha1.DataSource{Name: "style", Image: "registry.example.com/style:1"}}}
+		w.Inference.Adapters = []kaitov1alpha1.AdapterSpec{
+			{Source: &kaitov1alpha1.DataSource{Name: "style", Image: "registry.example.com/style:1"}},
+		}
 	})
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		assert.Contains(c, deployment().Spec.Template.Spec.Containers[0].Args, "style=/adapters/style")
@@ -131,7 +137,13 @@ func TestEditsAreRolledOutAndNothingElseIs(t *testing.T) {
 	assert.Len(t, machinesOf(t, w), 1, "an edit of the model asks for no other node")
 
 	generation := deployment().Generation
-	require.NoError(t, shared.client.Update(t.Context(), configMap(namespace, "config", map[string]string{"inference_config.yaml": "vllm: {max-num-seqs: 16}", "other": "x"})))
+	require.NoError(
+		t,
+		shared.client.Update(
+			t.Context(),
+			configMap(namespace, "config", map[string]string{"inference_config.yaml": "vllm: {max-num-seqs: 16}", "other": "x"}),
+		),
+	)
 	patchWorkspace(t, w, func(w *kaitov1alpha1.Workspace) { w.Labels = map[string]string{"touched": "yes"} })
 	eventually.Never(t, func() bool { return deployment().Generation != generation }, "the Deployment is written again")
 }
@@ -183,7 +195,9 @@ func TestALargeModelIsServedFromSeveralNodes(t *testing.T) {
 		hasCondition(c, w, kaitov1alpha1.ConditionResourceReady, metav1.ConditionFalse, kaitov1alpha1.ReasonProvisioning)
 	})
 	set := &appsv1.StatefulSet{}
-	assert.Error(t, shared.client.Get(t.Context(), client.ObjectKeyFromObject(w), set), "nothing starts before all nodes are there")
+	assert.Error(
+		t, shared.client.Get(t.Context(), client.ObjectKeyFromObject(w), set), "nothing starts before all nodes are there",
+	)
 	launch(t, &machines[nodes-1], "1")
 	eventuallyWorkspace(t, w, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
 		hasCondition(c, w, kaitov1alpha1.ConditionReady, metav1.ConditionTrue, kaitov1alpha1.ReasonReady)
@@ -202,7 +216,8 @@ func TestALargeModelIsServedFromSeveralNodes(t *testing.T) {
 	assert.True(t, peers.Spec.PublishNotReadyAddresses)
 }
 
-// The pods of a server of several nodes are kept together by a budget, which would keep each of its nodes for ever: a drain respects it.
+// The pods of a server of several nodes are kept together by a budget, which would keep each of its nodes for ever: a
+// drain respects it.
 func TestABudgetKeepsNoNodeThatIsGivenBack(t *testing.T) {
 	start(t, options())
 	w, machines := large(t, newNamespace(t))
@@ -252,7 +267,13 @@ func TestAnAddressOutsideTheClusterNeedsKeys(t *testing.T) {
 		hasCondition(c, w, kaitov1alpha1.ConditionStalled, metav1.ConditionTrue, kaitov1alpha1.ReasonInvalidSpec)
 	})
 	assert.Empty(t, machinesOf(t, w), "what can never be served rents nothing")
-	create(t, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "keys", Namespace: namespace}, StringData: map[string]string{"keys": "secret"}})
+	create(
+		t,
+		&corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Name: "keys", Namespace: namespace},
+			StringData: map[string]string{"keys": "secret"},
+		},
+	)
 	patchWorkspace(t, w, func(w *kaitov1alpha1.Workspace) { w.Annotations["kaito.sh/api-keys"] = "keys" })
 	launch(t, &eventuallyMachines(t, w, 1)[0], "1")
 	eventuallyWorkspace(t, w, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
@@ -266,13 +287,30 @@ func TestAnAddressOutsideTheClusterNeedsKeys(t *testing.T) {
 
 	// An earlier build published the rendezvous, too.
 	earlier := &corev1.Service{
-		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
-		ObjectMeta: metav1.ObjectMeta{Name: w.Name, Namespace: namespace, Labels: service.Labels, OwnerReferences: service.OwnerReferences, Annotations: map[string]string{"kaito.sh/intent": "another"}},
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
+		ObjectMeta: metav1.ObjectMeta{
+			Name:            w.Name,
+			Namespace:       namespace,
+			Labels:          service.Labels,
+			OwnerReferences: service.OwnerReferences,
+			Annotations:     map[string]string{"kaito.sh/intent": "another"},
+		},
 		Spec: corev1.ServiceSpec{Type: service.Spec.Type, Selector: service.Spec.Selector, Ports: []corev1.ServicePort{
-			{Name: "http", Protocol: corev1.ProtocolTCP, Port: 80, TargetPort: intstr.FromInt32(5000)}, {Name: "rendezvous", Protocol: corev1.ProtocolTCP, Port: 29500, TargetPort: intstr.FromInt32(29500)},
+			{
+				Name:       "http",
+				Protocol:   corev1.ProtocolTCP,
+				Port:       80,
+				TargetPort: intstr.FromInt32(5000),
+			},
+			{Name: "rendezvous", Protocol: corev1.ProtocolTCP, Port: 29500, TargetPort: intstr.FromInt32(29500)},
 		}},
 	}
-	require.NoError(t, shared.client.Patch(t.Context(), earlier, client.Apply, client.FieldOwner(kaitov1alpha1.FieldManager), client.ForceOwnership)) //nolint:staticcheck // of a typed object
+	require.NoError(
+		t,
+		shared.client.Patch(
+			t.Context(), earlier, client.Apply, client.FieldOwner(kaitov1alpha1.FieldManager), client.ForceOwnership,
+		),
+	) //nolint:staticcheck // of a typed object
 	patchWorkspace(t, w, func(w *kaitov1alpha1.Workspace) { w.Labels = map[string]string{"touched": "yes"} })
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		require.NoError(c, shared.client.Get(t.Context(), client.ObjectKeyFromObject(w), service))
@@ -284,7 +322,10 @@ func TestAPolicyOfOneProcessIsMadeAndMadeAgain(t *testing.T) {
 	start(t, options())
 	w := ready(t, serving(newNamespace(t), "model"))
 	policy := &networkingv1.NetworkPolicy{}
-	require.NoError(t, shared.client.Get(t.Context(), client.ObjectKeyFromObject(w), policy), "vLLM opens a store on the pod's address for one process, too")
+	require.NoError(
+		t, shared.client.Get(t.Context(), client.ObjectKeyFromObject(w), policy),
+		"vLLM opens a store on the pod's address for one process, too",
+	)
 	require.NoError(t, shared.client.Delete(t.Context(), policy))
 	patchWorkspace(t, w, func(w *kaitov1alpha1.Workspace) { w.Labels = map[string]string{"touched": "yes"} })
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
@@ -306,18 +347,29 @@ func TestALongNameIsServedFromSeveralNodes(t *testing.T) {
 	require.NoError(t, shared.client.List(t.Context(), sets, client.InNamespace(namespace)))
 	require.Len(t, sets.Items, 1)
 	assert.LessOrEqual(t, len(sets.Items[0].Name), 52)
-	require.NoError(t, shared.client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: sets.Items[0].Spec.ServiceName}, &corev1.Service{}))
+	require.NoError(
+		t,
+		shared.client.Get(
+			t.Context(), client.ObjectKey{Namespace: namespace, Name: sets.Items[0].Spec.ServiceName}, &corev1.Service{},
+		),
+	)
 }
 
 func TestReservedLabelsRentNothing(t *testing.T) {
 	start(t, options())
 	w := serving(newNamespace(t), "model")
-	w.Resource.LabelSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"node-restriction.kubernetes.io/trusted": "yes"}}
+	w.Resource.LabelSelector = &metav1.LabelSelector{
+		MatchLabels: map[string]string{"node-restriction.kubernetes.io/trusted": "yes"},
+	}
 	create(t, w)
 	got := eventuallyWorkspace(t, w, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
 		hasCondition(c, w, kaitov1alpha1.ConditionStalled, metav1.ConditionTrue, kaitov1alpha1.ReasonInvalidSpec)
 	})
-	assert.Contains(t, conditions.Get(got, kaitov1alpha1.ConditionStalled).Message, `resource.labelSelector.matchLabels[node-restriction.kubernetes.io/trusted] is "yes"`)
+	assert.Contains(
+		t,
+		conditions.Get(got, kaitov1alpha1.ConditionStalled).Message,
+		`resource.labelSelector.matchLabels[node-restriction.kubernetes.io/trusted] is "yes"`,
+	)
 	assert.Empty(t, machinesOf(t, w))
 	patchWorkspace(t, w, func(w *kaitov1alpha1.Workspace) { w.Resource.Provisioning = kaitov1alpha1.ProvisioningNever })
 	eventuallyWorkspace(t, w, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {

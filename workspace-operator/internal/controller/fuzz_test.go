@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -34,8 +36,21 @@ func (allThere) Exists(context.Context, client.ObjectKey) (bool, bool, error) { 
 func maybe[T any](g *rapid.Generator[T]) *rapid.Generator[*T] { return rapid.Ptr(g, true) }
 
 var (
-	presets    = rapid.SampledFrom([]string{"phi-3-mini-128k-instruct", "llama-3.3-70b-instruct", "gpt-oss-20b", "deepseek-r1-0528", "nobody/nothing", "phi-4@main", "@", "a/b/c"})
-	sizes      = rapid.SampledFrom([]string{"", "Standard_NC6s_v3", "Standard_NC24ads_A100_v4", "Standard_ND96isr_H100_v5", "Standard_D2s_v3", "?"})
+	presets = rapid.SampledFrom(
+		[]string{
+			"phi-3-mini-128k-instruct",
+			"llama-3.3-70b-instruct",
+			"gpt-oss-20b",
+			"deepseek-r1-0528",
+			"nobody/nothing",
+			"phi-4@main",
+			"@",
+			"a/b/c",
+		},
+	)
+	sizes = rapid.SampledFrom(
+		[]string{"", "Standard_NC6s_v3", "Standard_NC24ads_A100_v4", "Standard_ND96isr_H100_v5", "Standard_D2s_v3", "?"},
+	)
 	configs    = rapid.SampledFrom([]string{"", "inference", "training", "missing"})
 	names      = rapid.SampledFrom([]string{"", "a", "b", "w"})
 	secretList = rapid.SliceOfN(names, 0, 3)
@@ -45,7 +60,11 @@ func genPreset() *rapid.Generator[kaitov1alpha1.PresetSpec] {
 	return rapid.Custom(func(t *rapid.T) kaitov1alpha1.PresetSpec {
 		p := kaitov1alpha1.PresetSpec{Name: presets.Draw(t, "preset")}
 		if rapid.Bool().Draw(t, "options") {
-			p.PresetOptions = &kaitov1alpha1.PresetOptions{Image: names.Draw(t, "image"), ImagePullSecrets: secretList.Draw(t, "pull"), ModelAccessSecret: names.Draw(t, "token")}
+			p.PresetOptions = &kaitov1alpha1.PresetOptions{
+				Image:             names.Draw(t, "image"),
+				ImagePullSecrets:  secretList.Draw(t, "pull"),
+				ModelAccessSecret: names.Draw(t, "token"),
+			}
 		}
 		return p
 	})
@@ -53,7 +72,12 @@ func genPreset() *rapid.Generator[kaitov1alpha1.PresetSpec] {
 
 func genSource() *rapid.Generator[kaitov1alpha1.DataSource] {
 	return rapid.Custom(func(t *rapid.T) kaitov1alpha1.DataSource {
-		s := kaitov1alpha1.DataSource{Name: names.Draw(t, "name"), Image: names.Draw(t, "image"), ImagePullSecrets: secretList.Draw(t, "pull"), URLs: secretList.Draw(t, "urls")}
+		s := kaitov1alpha1.DataSource{
+			Name:             names.Draw(t, "name"),
+			Image:            names.Draw(t, "image"),
+			ImagePullSecrets: secretList.Draw(t, "pull"),
+			URLs:             secretList.Draw(t, "urls"),
+		}
 		if rapid.Bool().Draw(t, "volume") {
 			s.VolumeSource = embedded.NewVolumeSource(corev1.VolumeSource{})
 		}
@@ -64,46 +88,86 @@ func genSource() *rapid.Generator[kaitov1alpha1.DataSource] {
 func genWorkspace() *rapid.Generator[*kaitov1alpha1.Workspace] {
 	return rapid.Custom(func(t *rapid.T) *kaitov1alpha1.Workspace {
 		w := &kaitov1alpha1.Workspace{ObjectMeta: metav1.ObjectMeta{
-			Name: rapid.SampledFrom([]string{"w", "1-w", "w.w"}).Draw(t, "name"), Namespace: "ns", UID: "6b1f", Generation: 1,
-			Annotations: map[string]string{AnnotationLoadBalancer: names.Draw(t, "lb"), AnnotationAPIKeys: names.Draw(t, "keys")},
+			Name:       rapid.SampledFrom([]string{"w", "1-w", "w.w"}).Draw(t, "name"),
+			Namespace:  "ns",
+			UID:        "6b1f",
+			Generation: 1,
+			Annotations: map[string]string{
+				AnnotationLoadBalancer: names.Draw(t, "lb"),
+				AnnotationAPIKeys:      names.Draw(t, "keys"),
+			},
 		}}
 		w.Resource = kaitov1alpha1.ResourceSpec{
-			InstanceType: sizes.Draw(t, "size"), InstanceTypes: rapid.SliceOfN(sizes, 0, 3).Draw(t, "sizes"),
-			CapacityTypes: rapid.SliceOfN(rapid.SampledFrom([]kaitov1alpha1.CapacityType{"on-demand", "spot"}), 0, 2).Draw(t, "capacity"),
-			Provisioning:  rapid.SampledFrom([]kaitov1alpha1.ProvisioningMode{"", "Auto", "Always", "Never"}).Draw(t, "provisioning"),
-			Count:         maybe(rapid.Int32Range(0, 100)).Draw(t, "count"), PreferredNodes: secretList.Draw(t, "preferred"),
+			InstanceType:  sizes.Draw(t, "size"),
+			InstanceTypes: rapid.SliceOfN(sizes, 0, 3).Draw(t, "sizes"),
+			CapacityTypes: rapid.SliceOfN(rapid.SampledFrom([]kaitov1alpha1.CapacityType{"on-demand", "spot"}), 0, 2).
+				Draw(t, "capacity"),
+			Provisioning: rapid.SampledFrom([]kaitov1alpha1.ProvisioningMode{"", "Auto", "Always", "Never"}).
+				Draw(t, "provisioning"),
+			Count:          maybe(rapid.Int32Range(0, 100)).Draw(t, "count"),
+			PreferredNodes: secretList.Draw(t, "preferred"),
 		}
 		if rapid.Bool().Draw(t, "selector") {
-			w.Resource.LabelSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"a": names.Draw(t, "label")}, MatchExpressions: []metav1.LabelSelectorRequirement{
-				{Key: "b", Operator: rapid.SampledFrom([]metav1.LabelSelectorOperator{"In", "Exists", "What"}).Draw(t, "operator")},
-			}}
+			w.Resource.LabelSelector = &metav1.LabelSelector{
+				MatchLabels: map[string]string{"a": names.Draw(t, "label")},
+				MatchExpressions: []metav1.LabelSelectorRequirement{
+					{
+						Key:      "b",
+						Operator: rapid.SampledFrom([]metav1.LabelSelectorOperator{"In", "Exists", "What"}).Draw(t, "operator"),
+					},
+				},
+			}
 		}
 		if rapid.Bool().Draw(t, "partition") {
-			w.Resource.Partition = &kaitov1alpha1.PartitionSpec{Mode: "MIG", Profile: rapid.SampledFrom([]string{"", "1g.10gb", "7g.80gb", "9g.1gb"}).Draw(t, "profile"), Count: maybe(rapid.Int32Range(1, 56)).Draw(t, "slices")}
+			w.Resource.Partition = &kaitov1alpha1.PartitionSpec{
+				Mode:    "MIG",
+				Profile: rapid.SampledFrom([]string{"", "1g.10gb", "7g.80gb", "9g.1gb"}).Draw(t, "profile"),
+				Count:   maybe(rapid.Int32Range(1, 56)).Draw(t, "slices"),
+			}
 		}
 		if rapid.Bool().Draw(t, "inference") {
-			w.Inference = &kaitov1alpha1.InferenceSpec{Preset: maybe(genPreset()).Draw(t, "preset"), Config: configs.Draw(t, "config")}
+			w.Inference = &kaitov1alpha1.InferenceSpec{
+				Preset: maybe(genPreset()).Draw(t, "preset"),
+				Config: configs.Draw(t, "config"),
+			}
 			if rapid.Bool().Draw(t, "template") {
 				w.Inference.Template = embedded.NewPodTemplate(corev1.PodTemplateSpec{})
 			}
 			for range rapid.IntRange(0, 3).Draw(t, "adapters") {
-				w.Inference.Adapters = append(w.Inference.Adapters, kaitov1alpha1.AdapterSpec{Source: maybe(genSource()).Draw(t, "source"), Strength: maybe(rapid.SampledFrom([]string{"", "1", "1.0", "0.5"})).Draw(t, "strength")})
+				w.Inference.Adapters = append(
+					w.Inference.Adapters,
+					kaitov1alpha1.AdapterSpec{
+						Source:   maybe(genSource()).Draw(t, "source"),
+						Strength: maybe(rapid.SampledFrom([]string{"", "1", "1.0", "0.5"})).Draw(t, "strength"),
+					},
+				)
 			}
 		}
 		if rapid.Bool().Draw(t, "tuning") {
 			w.Tuning = &kaitov1alpha1.TuningSpec{
-				Preset: maybe(genPreset()).Draw(t, "tuned"), Method: rapid.SampledFrom([]kaitov1alpha1.TuningMethod{"", "lora", "QLORA"}).Draw(t, "method"), Config: configs.Draw(t, "training"),
-				Input: maybe(genSource()).Draw(t, "input"), Serve: rapid.SampledFrom([]kaitov1alpha1.ServePolicy{"", "OnSuccess", "Never"}).Draw(t, "serve"),
+				Preset: maybe(
+					genPreset(),
+				).Draw(t, "tuned"),
+				Method: rapid.SampledFrom([]kaitov1alpha1.TuningMethod{"", "lora", "QLORA"}).Draw(t, "method"),
+				Config: configs.Draw(t, "training"),
+				Input: maybe(
+					genSource(),
+				).Draw(t, "input"),
+				Serve: rapid.SampledFrom([]kaitov1alpha1.ServePolicy{"", "OnSuccess", "Never"}).Draw(t, "serve"),
 			}
 			if rapid.Bool().Draw(t, "output") {
-				w.Tuning.Output = &kaitov1alpha1.DataDestination{Image: names.Draw(t, "output image"), ImagePushSecret: names.Draw(t, "push")}
+				w.Tuning.Output = &kaitov1alpha1.DataDestination{
+					Image:           names.Draw(t, "output image"),
+					ImagePushSecret: names.Draw(t, "push"),
+				}
 			}
 		}
 		return w
 	})
 }
 
-// What the schema lets through, and more, never panics: not before nodes are there, not with them, not after tuning, not on the way out.
+// What the schema lets through, and more, never panics: not before nodes are there, not with them, not after tuning,
+// not on the way out.
 func TestNoWorkspacePanicsTheReconciler(t *testing.T) {
 	t.Parallel()
 	scheme, err := NewScheme()
@@ -115,9 +179,22 @@ func TestNoWorkspacePanicsTheReconciler(t *testing.T) {
 		store := Indexed(fake.NewClientBuilder().WithScheme(scheme)).
 			WithStatusSubresource(&kaitov1alpha1.Workspace{}, &karpenterv1alpha5.Machine{}, &tuningv1alpha1.TuningJob{}).
 			WithObjects(w,
-				&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "inference", Namespace: "ns"}, Data: map[string]string{keyInferenceConfig: rapid.SampledFrom([]string{"", "vllm: {max-model-len: 4096}", "vllm: 3", ":", "[]"}).Draw(t, "inference text")}},
-				&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "training", Namespace: "ns"}, Data: map[string]string{keyTrainingConfig: rapid.SampledFrom([]string{"", "LoraConfig: {r: 64}", "LoraConfig: 3", "training_config: {LoraConfig: {r: x}}"}).Draw(t, "training text")}},
-			).Build()
+				&corev1.ConfigMap{
+					ObjectMeta: metav1.ObjectMeta{Name: "inference", Namespace: "ns"},
+					Data: map[string]string{
+						keyInferenceConfig: rapid.SampledFrom([]string{"", "vllm: {max-model-len: 4096}", "vllm: 3", ":", "[]"}).
+							Draw(t, "inference text"),
+					},
+				},
+				&corev1.ConfigMap{
+					ObjectMeta: metav1.ObjectMeta{Name: "training", Namespace: "ns"},
+					Data: map[string]string{
+						keyTrainingConfig: rapid.SampledFrom([]string{"", "LoraConfig: {r: 64}", "LoraConfig: 3", "training_config: {LoraConfig: {r: x}}"}).
+							Draw(t, "training text"),
+					},
+				},
+			).
+			Build()
 		options := DefaultOptions()
 		options.StatusHold = 0 // every pass is to write what it has come to
 		r, err := New(Config{
@@ -141,7 +218,14 @@ func TestNoWorkspacePanicsTheReconciler(t *testing.T) {
 		pass()
 		job := &tuningv1alpha1.TuningJob{}
 		if store.Get(context.Background(), key, job) == nil {
-			job.Status.Conditions = []metav1.Condition{{Type: tuningv1alpha1.ConditionSucceeded, Status: metav1.ConditionTrue, Reason: "Succeeded", LastTransitionTime: metav1.Now()}}
+			job.Status.Conditions = []metav1.Condition{
+				{
+					Type:               tuningv1alpha1.ConditionSucceeded,
+					Status:             metav1.ConditionTrue,
+					Reason:             "Succeeded",
+					LastTransitionTime: metav1.Now(),
+				},
+			}
 			if rapid.Bool().Draw(t, "has an output") {
 				job.Status.Output = &tuningv1alpha1.Output{Image: "i@sha256:1"}
 			}
@@ -164,7 +248,10 @@ func play(t *rapid.T, store client.Client, m *karpenterv1alpha5.Machine) {
 		status = corev1.ConditionFalse
 	}
 	for _, c := range []string{karpenterv1alpha5.ConditionMachineLaunched, karpenterv1alpha5.ConditionMachineRegistered, karpenterv1alpha5.ConditionMachineInitialized, karpenterv1alpha5.ConditionReady} {
-		m.Status.Conditions = append(m.Status.Conditions, karpenterv1alpha5.Condition{Type: c, Status: status, Reason: "Because", LastTransitionTime: metav1.Now()})
+		m.Status.Conditions = append(
+			m.Status.Conditions,
+			karpenterv1alpha5.Condition{Type: c, Status: status, Reason: "Because", LastTransitionTime: metav1.Now()},
+		)
 	}
 	m.Status.NodeName = "n-" + m.Name
 	require.NoError(t, store.Status().Update(context.Background(), m))

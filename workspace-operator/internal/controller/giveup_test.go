@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller_test
 
 import (
@@ -15,14 +17,23 @@ import (
 	"kaito.sh/shared/test/eventually"
 )
 
-// giveUp plays a provider that deletes a claim which it could not launch. A finalizer keeps the claim in sight on its way out, as Karpenter's does.
+// giveUp plays a provider that deletes a claim which it could not launch. A finalizer keeps the claim in sight on its
+// way out, as Karpenter's does.
 func giveUp(t *testing.T, m *karpenterv1alpha5.Machine, reason, message string) (gone func()) {
 	t.Helper()
 	before := m.DeepCopy()
 	controllerutil.AddFinalizer(m, "karpenter.sh/termination")
 	require.NoError(t, shared.client.Patch(t.Context(), m, client.MergeFrom(before)))
 	before = m.DeepCopy()
-	m.Status.Conditions = []karpenterv1alpha5.Condition{{Type: karpenterv1alpha5.ConditionMachineLaunched, Status: corev1.ConditionUnknown, Reason: reason, Message: message, LastTransitionTime: metav1.Now()}}
+	m.Status.Conditions = []karpenterv1alpha5.Condition{
+		{
+			Type:               karpenterv1alpha5.ConditionMachineLaunched,
+			Status:             corev1.ConditionUnknown,
+			Reason:             reason,
+			Message:            message,
+			LastTransitionTime: metav1.Now(),
+		},
+	}
 	require.NoError(t, shared.client.Status().Patch(t.Context(), m, client.MergeFrom(before)))
 	require.NoError(t, shared.client.Delete(t.Context(), m))
 	return func() {
@@ -32,7 +43,8 @@ func giveUp(t *testing.T, m *karpenterv1alpha5.Machine, reason, message string) 
 	}
 }
 
-// Guards against asking without a pause: the claim on its way out was no failure yet, its successor hid that it had gone, and so on for good.
+// Guards against asking without a pause: the claim on its way out was no failure yet, its successor hid that it had
+// gone, and so on for good.
 func TestAClaimThatIsGivenUpIsAFailedAttemptAndNotAskedForAgainAtOnce(t *testing.T) {
 	for name, test := range map[string]struct{ reason, message, told string }{
 		"with a reason": {"QuotaExceeded", "needs 24 vCPUs, has 10 of 10 left", "QuotaExceeded"},

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -12,9 +14,9 @@ import (
 	"kaito.sh/shared/conditions"
 )
 
-// holds keep a status back for a moment that says only that work goes on. What comes soon after, a claim that is taken or a server that
-// starts, is then told by the same write: where many Workspaces are made at once, statuses are most of what the API server works on.
-// What a person waits for or must act on is never kept back: see goesOn.
+// holds keep a status back for a moment that says only that work goes on. What comes soon after, a claim that is taken
+// or a server that starts, is then told by the same write: where many Workspaces are made at once, statuses are most of
+// what the API server works on. What a person waits for or must act on is never kept back: see goesOn.
 type holds struct {
 	clock clock.PassiveClock
 	limit time.Duration
@@ -28,7 +30,8 @@ type held struct {
 	status *kaitov1alpha1.WorkspaceStatus
 }
 
-// resume gives a Workspace the status that is kept back, if one is, as if it had been written: the pass goes on from it.
+// resume gives a Workspace the status that is kept back, if one is, as if it had been written: the pass goes on from
+// it.
 func (h *holds) resume(w *kaitov1alpha1.Workspace) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -66,10 +69,15 @@ func (h *holds) forget(uid types.UID) {
 }
 
 // reasonsOfWork are those of work that goes on and has met no trouble.
-var reasonsOfWork = []string{kaitov1alpha1.ReasonPending, kaitov1alpha1.ReasonProvisioning, kaitov1alpha1.ReasonStarting, kaitov1alpha1.ReasonTuning}
+var reasonsOfWork = []string{
+	kaitov1alpha1.ReasonPending,
+	kaitov1alpha1.ReasonProvisioning,
+	kaitov1alpha1.ReasonStarting,
+	kaitov1alpha1.ReasonTuning,
+}
 
-// goesOn says whether the status tells of nothing but progress: no verdict was there or is there now, nothing has got worse, nothing is
-// worth an event, and no node is taken that other Workspaces must know of.
+// goesOn says whether the status tells of nothing but progress: no verdict was there or is there now, nothing has got
+// worse, nothing is worth an event, and no node is taken that other Workspaces must know of.
 func (s *scope) goesOn() bool {
 	before, now := s.before, s.workspace
 	switch c := conditions.Get(now, conditions.Reconciling); {

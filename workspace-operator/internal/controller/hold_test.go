@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -29,7 +31,12 @@ type heldBack struct {
 func newHeldBack(t *testing.T) *heldBack {
 	t.Helper()
 	w := upgraded()["plain"]
-	h := &heldBack{t: t, store: upgradeStore(t, w, upgradeConfig()), clock: upgradeClock(), key: client.ObjectKeyFromObject(w)}
+	h := &heldBack{
+		t:     t,
+		store: upgradeStore(t, w, upgradeConfig()),
+		clock: upgradeClock(),
+		key:   client.ObjectKeyFromObject(w),
+	}
 	h.r = reconcilerAt(t, h.store, DefaultOptions(), h.clock)
 	assert.Equal(t, DefaultOptions().StatusHold, h.pass(), "it comes back by itself")
 	require.Len(t, h.machines(), 1)
@@ -51,7 +58,16 @@ func (h *heldBack) launch(status corev1.ConditionStatus, reason, message string)
 	m := &h.machines()[0]
 	m.Status.Conditions = nil
 	for _, c := range []string{karpenterv1alpha5.ConditionMachineLaunched, karpenterv1alpha5.ConditionReady} {
-		m.Status.Conditions = append(m.Status.Conditions, karpenterv1alpha5.Condition{Type: c, Status: status, Reason: reason, Message: message, LastTransitionTime: metav1.NewTime(h.clock.Now())})
+		m.Status.Conditions = append(
+			m.Status.Conditions,
+			karpenterv1alpha5.Condition{
+				Type:               c,
+				Status:             status,
+				Reason:             reason,
+				Message:            message,
+				LastTransitionTime: metav1.NewTime(h.clock.Now()),
+			},
+		)
 	}
 	require.NoError(h.t, h.store.Status().Update(h.t.Context(), m))
 }
@@ -70,7 +86,8 @@ func (h *heldBack) machines() []karpenterv1alpha5.Machine {
 	return list.Items
 }
 
-// Catches a status that is never written when nothing else happens, one that is kept back anew by each pass, and times that are those of the write.
+// Catches a status that is never written when nothing else happens, one that is kept back anew by each pass, and times
+// that are those of the write.
 func TestAStatusThatIsKeptBackIsWrittenInTimeWithTheTimesThatItHad(t *testing.T) {
 	t.Parallel()
 	h := newHeldBack(t)

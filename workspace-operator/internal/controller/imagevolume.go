@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -7,8 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/version"
 )
 
-// Image volumes are on by default from Kubernetes 1.35 and need containerd 2.1. A cluster's nodes may be older than its API server, so
-// the nodes are asked.
+// Image volumes are on by default from Kubernetes 1.35 and need containerd 2.1. A cluster's nodes may be older than its
+// API server, so the nodes are asked.
 var (
 	imageVolumeKubelet    = version.MustParseGeneric("1.35")
 	imageVolumeContainerd = version.MustParseGeneric("2.1")

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -14,7 +16,8 @@ const (
 	// indexWorkerNodes finds the Workspaces that use a node, indexConfigs those that name a ConfigMap (as namespace/name).
 	indexWorkerNodes = "status.workerNodes"
 	indexConfigs     = "configs"
-	// indexOwnerUID finds the claims and pods that carry a Workspace's UID, indexOwner the claims that carry its namespace and name.
+	// indexOwnerUID finds the claims and pods that carry a Workspace's UID, indexOwner the claims that carry its namespace
+	// and name.
 	indexOwnerUID = "owner.uid"
 	indexOwner    = "owner"
 	// indexOwnerNamespace finds the claims of all Workspaces of a namespace.
@@ -39,7 +42,8 @@ func index(ctx context.Context, indexer client.FieldIndexer) error {
 	return add(&corev1.Pod{}, ownerIndexes())
 }
 
-// ownerIndexes are of what belongs to a Workspace by its labels: what one asks for must not take longer the more others there are.
+// ownerIndexes are of what belongs to a Workspace by its labels: what one asks for must not take longer the more others
+// there are.
 func ownerIndexes() map[string]client.IndexerFunc {
 	return map[string]client.IndexerFunc{
 		indexOwnerUID: func(o client.Object) []string {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -11,15 +13,16 @@ import (
 	"kaito.sh/workspace-operator/internal/node"
 )
 
-// judge takes what has failed into the status, before anything is planned: the plan depends on it, and the claim that tells it may
-// be gone by the next pass.
+// judge takes what has failed into the status, before anything is planned: the plan depends on it, and the claim that
+// tells it may be gone by the next pass.
 func (r *Reconciler) judge(_ context.Context, s *scope) (flow.Result, error) {
 	for _, state := range s.states {
 		reason, message := state.Reason, state.Message
 		switch state.Phase {
 		case node.Failed, node.Lost:
 		case node.Deleting:
-			// Deleted by us after a pass whose status was not written, or by a provider that gives up: the reason is still there.
+			// Deleted by us after a pass whose status was not written, or by a provider that gives up: the reason is still
+			// there.
 			var failed bool
 			if reason, message, failed = state.Claim.LastWords(); !failed {
 				continue
@@ -28,7 +31,10 @@ func (r *Reconciler) judge(_ context.Context, s *scope) (flow.Result, error) {
 			continue
 		}
 		if !s.recorded(state.Claim) {
-			s.record(node.Choice{InstanceType: state.Claim.InstanceType, CapacityType: state.Claim.CapacityType}, reason, claimID(state.Claim)+message)
+			s.record(
+				node.Choice{InstanceType: state.Claim.InstanceType, CapacityType: state.Claim.CapacityType}, reason,
+				claimID(state.Claim)+message,
+			)
 		}
 	}
 	s.recordGone()
@@ -52,7 +58,8 @@ func (s *scope) record(choice node.Choice, reason, message string) {
 	s.warn(reason, fmt.Sprintf("%s (%s): %s", choice.InstanceType, choice.CapacityType, message))
 }
 
-// recordGone counts a claim that is no longer there as one failed attempt: a provider may delete a claim that it can't launch.
+// recordGone counts a claim that is no longer there as one failed attempt: a provider may delete a claim that it can't
+// launch.
 func (s *scope) recordGone() {
 	past := s.before.Status
 	if !asked(past.State) || past.Plan == nil || s.workspace.Resource.Provisioning == kaitov1alpha1.ProvisioningNever {
@@ -80,21 +87,40 @@ func (s *scope) recordGone() {
 			continue
 		}
 		if lost != "" {
-			s.record(choice, kaitov1alpha1.ReasonNodeLost, fmt.Sprintf("the claim of node %s has been deleted, by a person, by node repair, or since its machine has gone", lost))
+			s.record(
+				choice,
+				kaitov1alpha1.ReasonNodeLost,
+				fmt.Sprintf(
+					"the claim of node %s has been deleted, by a person, by node repair, or since its machine has gone", lost,
+				),
+			)
 			continue
 		}
 		reason, message := kaitov1alpha1.ReasonLaunchFailed, "it left no reason"
-		if c := conditions.Get(s.before, kaitov1alpha1.ConditionResourceReady); c != nil && c.Reason != kaitov1alpha1.ReasonProvisioning {
+		if c := conditions.Get(
+			s.before, kaitov1alpha1.ConditionResourceReady,
+		); c != nil &&
+			c.Reason != kaitov1alpha1.ReasonProvisioning {
 			reason, message = c.Reason, c.Message
 		}
-		s.record(choice, reason, fmt.Sprintf("the claim of node %d has been deleted before its node was ready; the last that was seen of it: %s", ordinal, message))
+		s.record(
+			choice,
+			reason,
+			fmt.Sprintf(
+				"the claim of node %d has been deleted before its node was ready; the last that was seen of it: %s", ordinal,
+				message,
+			),
+		)
 	}
 }
 
 // asked says whether a Workspace in this state has claims for all its nodes.
 func asked(state kaitov1alpha1.State) bool {
 	switch state {
-	case kaitov1alpha1.StateProvisioning, kaitov1alpha1.StateTuning, kaitov1alpha1.StateStarting, kaitov1alpha1.StateRunning:
+	case kaitov1alpha1.StateProvisioning,
+		kaitov1alpha1.StateTuning,
+		kaitov1alpha1.StateStarting,
+		kaitov1alpha1.StateRunning:
 		return true
 	}
 	return false

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller_test
 
 import (
@@ -34,7 +36,8 @@ var (
 	tuningJobKind = schema.GroupVersionKind{Group: "tuning.kaito.sh", Version: "v1alpha1", Kind: "TuningJob"}
 )
 
-// Informers decode whole lists: before templates and volume sources were kept as JSON, one of these objects hid all others.
+// Informers decode whole lists: before templates and volume sources were kept as JSON, one of these objects hid all
+// others.
 func TestMalformedObjectsStopNoOther(t *testing.T) {
 	blue, green := newNamespace(t), newNamespace(t)
 	healthy := serving(blue, "healthy")
@@ -49,7 +52,13 @@ func TestMalformedObjectsStopNoOther(t *testing.T) {
 		malformed(t, workspaceKind, green, "input", `{tuning: {preset: {name: phi-4-mini-instruct}, input: {volumeSource: {hostPath: []}}, output: {image: r/i}}}`):                                                   "tuning.input.volumeSource.hostPath: invalid value",
 		malformed(t, workspaceKind, green, "output", `{tuning: {preset: {name: phi-4-mini-instruct}, input: {dataset: a/b}, output: {volumeSource: {emptyDir: {sizeLimit: many}}}}}`):                                 "tuning.output.volumeSource.emptyDir.sizeLimit: invalid value",
 	}
-	malformed(t, tuningJobKind, green, "job", `{spec: {model: {preset: phi-4-mini-instruct}, method: lora, input: {volumeSource: {persistentVolumeClaim: x}}, output: {image: r/i}}}`)
+	malformed(
+		t,
+		tuningJobKind,
+		green,
+		"job",
+		`{spec: {model: {preset: phi-4-mini-instruct}, method: lora, input: {volumeSource: {persistentVolumeClaim: x}}, output: {image: r/i}}}`,
+	)
 
 	areStalled := func() {
 		for key, want := range poisoned {
@@ -87,13 +96,22 @@ func TestMalformedObjectsStopNoOther(t *testing.T) {
 func TestAMalformedTemplateIsServedOnceCorrected(t *testing.T) {
 	start(t, options())
 	namespace := newNamespace(t)
-	key := malformed(t, workspaceKind, namespace, "mine", `{inference: {template: {spec: {containers: none}}}, resource: {instanceType: Standard_NC24ads_A100_v4}}`)
+	key := malformed(
+		t,
+		workspaceKind,
+		namespace,
+		"mine",
+		`{inference: {template: {spec: {containers: none}}}, resource: {instanceType: Standard_NC24ads_A100_v4}}`,
+	)
 	w := &kaitov1alpha1.Workspace{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "mine"}}
 	eventuallyWorkspace(t, w, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
 		hasCondition(c, w, kaitov1alpha1.ConditionStalled, metav1.ConditionTrue, kaitov1alpha1.ReasonInvalidSpec)
 	})
 	require.NoError(t, shared.client.Get(t.Context(), key, w))
-	patch := client.RawPatch("application/merge-patch+json", []byte(`{"inference":{"template":{"spec":{"containers":[{"name":"a","image":"example.com/a:1"}]}}}}`))
+	patch := client.RawPatch(
+		"application/merge-patch+json",
+		[]byte(`{"inference":{"template":{"spec":{"containers":[{"name":"a","image":"example.com/a:1"}]}}}}`),
+	)
 	require.NoError(t, shared.client.Patch(t.Context(), w, patch))
 	eventuallyMachines(t, w, 1)
 }
@@ -103,7 +121,9 @@ func released(t *testing.T, w *kaitov1alpha1.Workspace) {
 	t.Helper()
 	require.NoError(t, shared.client.Delete(t.Context(), w))
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
-		assert.True(c, apierrors.IsNotFound(shared.client.Get(t.Context(), client.ObjectKeyFromObject(w), &kaitov1alpha1.Workspace{})))
+		assert.True(
+			c, apierrors.IsNotFound(shared.client.Get(t.Context(), client.ObjectKeyFromObject(w), &kaitov1alpha1.Workspace{})),
+		)
 		assert.Empty(c, machinesOf(c, w))
 	}, eventually.Long, eventually.Tick)
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -55,11 +57,22 @@ func NewMetrics(registry prometheus.Registerer, reader client.Reader, clk clock.
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kaito_workspace_failed_attempts_total", Help: "Tries to get nodes that failed.",
 		}, []string{"instance_type", "capacity_type", "reason"}),
-		reader: reader, clock: clk, scraped: clk.Now(), spent: map[string]float64{},
-		states: prometheus.NewDesc("kaito_workspaces", "Workspaces by where they stand, and why.", []string{"state", "reason"}, nil),
-		cost:   prometheus.NewDesc("kaito_workspace_cost_dollars_per_hour", "List price of the nodes in use, US dollars an hour.", []string{"namespace"}, nil),
-		gpus:   prometheus.NewDesc("kaito_workspace_gpus", "GPUs in use.", []string{"namespace"}, nil),
-		hours:  prometheus.NewDesc("kaito_workspace_gpu_hours_total", "Hours of GPUs in use, counted from one scrape to the next.", []string{"namespace"}, nil),
+		reader:  reader,
+		clock:   clk,
+		scraped: clk.Now(),
+		spent:   map[string]float64{},
+		states: prometheus.NewDesc(
+			"kaito_workspaces", "Workspaces by where they stand, and why.", []string{"state", "reason"}, nil,
+		),
+		cost: prometheus.NewDesc(
+			"kaito_workspace_cost_dollars_per_hour", "List price of the nodes in use, US dollars an hour.",
+			[]string{"namespace"}, nil,
+		),
+		gpus: prometheus.NewDesc("kaito_workspace_gpus", "GPUs in use.", []string{"namespace"}, nil),
+		hours: prometheus.NewDesc(
+			"kaito_workspace_gpu_hours_total", "Hours of GPUs in use, counted from one scrape to the next.",
+			[]string{"namespace"}, nil,
+		),
 	}
 	for _, c := range []prometheus.Collector{m.phases, m.attempts, m} {
 		if err := registry.Register(c); err != nil {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -76,7 +78,9 @@ func TestPhasesAreObservedOnceAndAttemptsEachOnce(t *testing.T) {
 	}
 	step(func(s *kaitov1alpha1.WorkspaceStatus) { s.Milestones.NodesRequested = at(10) })
 	step(func(s *kaitov1alpha1.WorkspaceStatus) {
-		s.Attempts = node.Record(s.Attempts, node.Choice{InstanceType: "A", CapacityType: "spot"}, "QuotaExceeded", "", "", clk.Now())
+		s.Attempts = node.Record(
+			s.Attempts, node.Choice{InstanceType: "A", CapacityType: "spot"}, "QuotaExceeded", "", "", clk.Now(),
+		)
 	})
 	step(func(s *kaitov1alpha1.WorkspaceStatus) { s.Milestones.NodesReady = at(110) })
 	step(func(s *kaitov1alpha1.WorkspaceStatus) { s.Milestones.Tuned = at(1110) })

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -35,8 +37,8 @@ func presetOf(w *kaitov1alpha1.Workspace, stage Stage) string {
 	return plan.PresetName(plan.ServedPreset(w))
 }
 
-// findModels looks up the models of this stage and, since nothing is tuned that can't be served, of the next. false: one of them is not
-// known, and the pass is blocked by the reason.
+// findModels looks up the models of this stage and, since nothing is tuned that can't be served, of the next. false:
+// one of them is not known, and the pass is blocked by the reason.
 func (r *Reconciler) findModels(s *scope) (flow.Result, bool) {
 	if r.models == nil {
 		return flow.Continue(), true
@@ -76,8 +78,11 @@ func (s *scope) pinned(name string) string {
 	return p.Revision
 }
 
-// lookups has the models read beside the reconciler. nil: there is nothing to look up, since the planner has no catalogue.
-func lookups(mgr ctrl.Manager, options Options, planner Planner, clk clock.PassiveClock) (Models, source.Source, error) {
+// lookups has the models read beside the reconciler. nil: there is nothing to look up, since the planner has no
+// catalogue.
+func lookups(
+	mgr ctrl.Manager, options Options, planner Planner, clk clock.PassiveClock,
+) (Models, source.Source, error) {
 	p, ok := planner.(CatalogPlanner)
 	if !ok {
 		return nil, nil, nil

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller_test
 
 import (
@@ -28,10 +30,15 @@ func modelHub(t *testing.T, held <-chan struct{}) controller.Options {
 			return
 		}
 		switch path := r.URL.Path; {
-		case path == "/api/models/acme/tiny/revision/main", path == "/api/models/acme/tiny/revision/"+commit, strings.HasPrefix(path, "/api/models/acme/gated/"):
+		case path == "/api/models/acme/tiny/revision/main",
+			path == "/api/models/acme/tiny/revision/"+commit,
+			strings.HasPrefix(path, "/api/models/acme/gated/"):
 			_, _ = fmt.Fprintf(w, `{"sha": %q, "siblings": [{"rfilename": "model.safetensors", "size": 2000000000}]}`, commit)
 		case path == "/acme/tiny/resolve/"+commit+"/config.json":
-			_, _ = fmt.Fprint(w, `{"architectures": ["LlamaForCausalLM"], "hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 4096}`)
+			_, _ = fmt.Fprint(
+				w,
+				`{"architectures": ["LlamaForCausalLM"], "hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 4096}`,
+			)
 		case strings.HasPrefix(path, "/acme/gated/"):
 			w.Header().Set("X-Error-Code", "GatedRepo")
 			w.WriteHeader(http.StatusUnauthorized)
@@ -68,7 +75,10 @@ func TestAModelOutsideTheCatalogueIsReadThenServedAtItsCommit(t *testing.T) {
 	assert.Equal(t, "0123456789abcdef0123456789abcdef01234567", got.Status.Plan.Revision)
 	d := &appsv1.Deployment{}
 	require.NoError(t, shared.client.Get(t.Context(), client.ObjectKeyFromObject(w), d))
-	assert.Contains(t, fmt.Sprint(d.Spec.Template.Spec), "0123456789abcdef0123456789abcdef01234567", "the engine fetches the commit that was planned with")
+	assert.Contains(
+		t, fmt.Sprint(d.Spec.Template.Spec), "0123456789abcdef0123456789abcdef01234567",
+		"the engine fetches the commit that was planned with",
+	)
 }
 
 func TestWhyAModelOutsideTheCatalogueCannotBePlanned(t *testing.T) {

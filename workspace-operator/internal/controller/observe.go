@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -65,7 +67,10 @@ func get[T client.Object](ctx context.Context, c client.Client, w *kaitov1alpha1
 // history is what the status remembers of the claim's node.
 func (s *scope) history(claim node.Claim) node.History {
 	h := node.History{Used: claim.NodeName != "" && slices.Contains(s.before.Status.WorkerNodes, claim.NodeName)}
-	if c := conditions.Get(s.before, kaitov1alpha1.ConditionResourceReady); c != nil && c.Status != "True" && c.Reason == kaitov1alpha1.ReasonNodeLost {
+	if c := conditions.Get(
+		s.before, kaitov1alpha1.ConditionResourceReady,
+	); c != nil && c.Status != "True" &&
+		c.Reason == kaitov1alpha1.ReasonNodeLost {
 		h.Lost = c.LastTransitionTime.Time
 	}
 	return h
@@ -94,8 +99,8 @@ func (r *Reconciler) listClaims(ctx context.Context, s *scope) ([]node.Claim, er
 	return out, nil
 }
 
-// claimAPIs are the kinds that a Workspace may have claims of. Those of a kind that --node-api no longer chooses are still released; with
-// none there is no right to read either.
+// claimAPIs are the kinds that a Workspace may have claims of. Those of a kind that --node-api no longer chooses are
+// still released; with none there is no right to read either.
 func (r *Reconciler) claimAPIs() []node.API {
 	if r.options.NodeAPI == NodeAPINone {
 		return nil
@@ -114,7 +119,8 @@ func (r *Reconciler) wanted(api node.API) bool {
 	return true
 }
 
-// claimsOf lists claims of one kind. A NodeClaim that a provisioner made of a Machine carries the Machine's labels, and is the Machine's.
+// claimsOf lists claims of one kind. A NodeClaim that a provisioner made of a Machine carries the Machine's labels, and
+// is the Machine's.
 func claimsOf(ctx context.Context, reader client.Reader, api node.API, by client.ListOption) ([]node.Claim, error) {
 	list := api.List()
 	if err := reader.List(ctx, list, by); err != nil {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -58,7 +60,8 @@ type Options struct {
 	ModelHubToken string
 	// ModelHubHTTP speaks to it; nil: a client of its own.
 	ModelHubHTTP *http.Client
-	// SecretRecheck is the time between two looks at what is not watched: a Secret that is missing, or an object that has a needed name.
+	// SecretRecheck is the time between two looks at what is not watched: a Secret that is missing, or an object that has
+	// a needed name.
 	SecretRecheck time.Duration
 	// MaxNodes is the largest number of nodes that one Workspace may rent.
 	MaxNodes int
@@ -88,24 +91,63 @@ func DefaultOptions() Options {
 
 // Register adds the flags.
 func (o *Options) Register(fs *flag.FlagSet) {
-	fs.StringVar(&o.NodeAPI, "node-api", o.NodeAPI, "how nodes are asked for: auto (Machine where its CRD is served, else NodeClaim), machine, nodeclaim, or none (only nodes that are there are used, and neither kind is ever read)")
-	fs.StringVar(&o.NodeClass, "node-class", o.NodeClass, "class of NodeClaims, as group/Kind/name: swapping the provider is this flag")
-	fs.StringVar(&o.ImageVolumes, "image-volumes", o.ImageVolumes, "mount adapters and weights as images: auto (where all the nodes can: kubelet 1.35, containerd 2.1), always or never")
+	fs.StringVar(
+		&o.NodeAPI, "node-api", o.NodeAPI,
+		"how nodes are asked for: auto (Machine where its CRD is served, else NodeClaim), machine, nodeclaim, or none (only nodes that are there are used, and neither kind is ever read)",
+	)
+	fs.StringVar(
+		&o.NodeClass, "node-class", o.NodeClass,
+		"class of NodeClaims, as group/Kind/name: swapping the provider is this flag",
+	)
+	fs.StringVar(
+		&o.ImageVolumes, "image-volumes", o.ImageVolumes,
+		"mount adapters and weights as images: auto (where all the nodes can: kubelet 1.35, containerd 2.1), always or never",
+	)
 	fs.StringVar(&o.Images.Gateway, "gateway-image", o.Images.Gateway, "image of the gateway beside the engine")
 	fs.StringVar(&o.Images.Runner, "runner-image", o.Images.Runner, "image that fetches adapters and weights")
-	fs.StringVar(&o.EngineRegistry, "engine-registry", o.EngineRegistry, "registry that the images of engines are pulled from in the place of docker.io, a mirror of it, with a path if need be; empty: docker.io")
-	fs.StringVar(&o.WeightsRegistry, "weights-registry", o.WeightsRegistry, "registry that the weight images of the catalogue are pulled from: mcr.microsoft.com, where they are public, or a mirror of it, with a path if need be; empty: weights come from the model hub, at the catalogue's commit")
+	fs.StringVar(
+		&o.EngineRegistry, "engine-registry", o.EngineRegistry,
+		"registry that the images of engines are pulled from in the place of docker.io, a mirror of it, with a path if need be; empty: docker.io",
+	)
+	fs.StringVar(
+		&o.WeightsRegistry, "weights-registry", o.WeightsRegistry,
+		"registry that the weight images of the catalogue are pulled from: mcr.microsoft.com, where they are public, or a mirror of it, with a path if need be; empty: weights come from the model hub, at the catalogue's commit",
+	)
 	fs.StringVar(&o.Authorities, "ca-config-map", o.Authorities, trust.Usage)
-	fs.DurationVar(&o.Limits.Acknowledge, "claim-ack-timeout", o.Limits.Acknowledge, "how long a Machine, NodeClaim or TuningJob may stay without any condition before nobody is taken to look at it")
-	fs.DurationVar(&o.Limits.GPUReady, "gpu-ready-timeout", o.Limits.GPUReady, "how long a node that has joined may stay without its GPUs before it is replaced")
-	fs.DurationVar(&o.Limits.NodeLost, "node-lost-timeout", o.Limits.NodeLost, "how long a node in use may stay not Ready before it is replaced")
+	fs.DurationVar(
+		&o.Limits.Acknowledge, "claim-ack-timeout", o.Limits.Acknowledge,
+		"how long a Machine, NodeClaim or TuningJob may stay without any condition before nobody is taken to look at it",
+	)
+	fs.DurationVar(
+		&o.Limits.GPUReady, "gpu-ready-timeout", o.Limits.GPUReady,
+		"how long a node that has joined may stay without its GPUs before it is replaced",
+	)
+	fs.DurationVar(
+		&o.Limits.NodeLost, "node-lost-timeout", o.Limits.NodeLost,
+		"how long a node in use may stay not Ready before it is replaced",
+	)
 	fs.StringVar(&o.Region, "region", o.Region, "Azure region that prices are of; empty: the lowest of all regions")
-	fs.StringVar(&o.ModelHub, "model-hub", o.ModelHub, "where models come from, HuggingFace or a mirror of it, for engines and for what is outside the catalogue; empty: HuggingFace, and nothing outside the catalogue. The environment variable HF_TOKEN is shown to it")
+	fs.StringVar(
+		&o.ModelHub, "model-hub", o.ModelHub,
+		"where models come from, HuggingFace or a mirror of it, for engines and for what is outside the catalogue; empty: HuggingFace, and nothing outside the catalogue. The environment variable HF_TOKEN is shown to it",
+	)
 	fs.IntVar(&o.Workers, "workers", o.Workers, "Workspaces reconciled at once")
-	fs.DurationVar(&o.SecretRecheck, "secret-recheck", o.SecretRecheck, "time between two looks at a Secret that is missing, or at another owner's object that has a needed name")
-	fs.IntVar(&o.MaxNodes, "max-nodes-per-workspace", o.MaxNodes, "largest number of nodes that one Workspace may rent; a Workspace whose plan has more is Stalled with the reason TooManyNodes. Nodes that exist already, and that a Workspace only uses, do not count")
-	fs.DurationVar(&o.RefusalRecheck, "refusal-recheck", o.RefusalRecheck, "how often a Workspace whose pods are refused by a ResourceQuota, Pod Security or an admission policy asks again at first; the interval grows to ten times this")
-	fs.DurationVar(&o.StatusHold, "status-hold", o.StatusHold, "how long a status that says only that work goes on may wait for the next news, to save a write; at most 10s, 0: it does not. Verdicts and failures never wait")
+	fs.DurationVar(
+		&o.SecretRecheck, "secret-recheck", o.SecretRecheck,
+		"time between two looks at a Secret that is missing, or at another owner's object that has a needed name",
+	)
+	fs.IntVar(
+		&o.MaxNodes, "max-nodes-per-workspace", o.MaxNodes,
+		"largest number of nodes that one Workspace may rent; a Workspace whose plan has more is Stalled with the reason TooManyNodes. Nodes that exist already, and that a Workspace only uses, do not count",
+	)
+	fs.DurationVar(
+		&o.RefusalRecheck, "refusal-recheck", o.RefusalRecheck,
+		"how often a Workspace whose pods are refused by a ResourceQuota, Pod Security or an admission policy asks again at first; the interval grows to ten times this",
+	)
+	fs.DurationVar(
+		&o.StatusHold, "status-hold", o.StatusHold,
+		"how long a status that says only that work goes on may wait for the next news, to save a write; at most 10s, 0: it does not. Verdicts and failures never wait",
+	)
 }
 
 // mostStatusHold is how long a person may be left without news of what goes well.
@@ -140,7 +182,10 @@ func (o *Options) Validate() error {
 	if o.StatusHold < 0 || o.StatusHold > mostStatusHold {
 		return fmt.Errorf("--status-hold is %s: want 0 to %s", o.StatusHold, mostStatusHold)
 	}
-	if u, err := url.Parse(o.ModelHub); err != nil || o.ModelHub != "" && (u.Host == "" || u.Scheme != "https" && u.Scheme != "http") {
+	if u, err := url.Parse(
+		o.ModelHub,
+	); err != nil ||
+		o.ModelHub != "" && (u.Host == "" || u.Scheme != "https" && u.Scheme != "http") {
 		return fmt.Errorf("--model-hub is %q: want an address such as %s, or nothing", o.ModelHub, hub.DefaultEndpoint)
 	}
 	_, err := o.class()

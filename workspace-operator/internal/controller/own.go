@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -16,8 +18,8 @@ import (
 	"kaito.sh/workspace-operator/internal/node"
 )
 
-// findNodes gathers nodes that were there before and that the Workspace may use: those it has chosen, and, while it lacks nodes, all
-// that match it, are usable, and belong to nobody.
+// findNodes gathers nodes that were there before and that the Workspace may use: those it has chosen, and, while it
+// lacks nodes, all that match it, are usable, and belong to nobody.
 func (r *Reconciler) findNodes(ctx context.Context, s *scope) error {
 	s.held = map[string]bool{}
 	if !reuses(s.workspace) {
@@ -44,7 +46,10 @@ func (r *Reconciler) findNodes(ctx context.Context, s *scope) error {
 			s.candidates = append(s.candidates, *n)
 		}
 	}
-	if target := int(s.before.Status.TargetNodeCount); target > 0 && len(s.live())+len(s.held) >= target && s.before.Status.ObservedGeneration == s.workspace.Generation {
+	if target := int(
+		s.before.Status.TargetNodeCount,
+	); target > 0 && len(s.live())+len(s.held) >= target &&
+		s.before.Status.ObservedGeneration == s.workspace.Generation {
 		return nil // it has what it wants: other nodes need not be looked at
 	}
 	matching, err := r.matching(ctx, s.workspace)
@@ -66,8 +71,8 @@ func (r *Reconciler) findNodes(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// reuses says whether nodes that were there before may be used. An empty selector names no node: taking any GPU node of the cluster
-// would take somebody else's.
+// reuses says whether nodes that were there before may be used. An empty selector names no node: taking any GPU node of
+// the cluster would take somebody else's.
 func reuses(w *kaitov1alpha1.Workspace) bool {
 	if w.Resource.Provisioning == kaitov1alpha1.ProvisioningAlways {
 		return false
@@ -126,8 +131,8 @@ func (r *Reconciler) free(ctx context.Context, w *kaitov1alpha1.Workspace, n *co
 	return true, nil
 }
 
-// chooseOwn takes as many of the candidates as are wanted: those it has, then the preferred ones, then by name. Each is reserved,
-// so that two Workspaces that choose at the same time never count the same node.
+// chooseOwn takes as many of the candidates as are wanted: those it has, then the preferred ones, then by name. Each is
+// reserved, so that two Workspaces that choose at the same time never count the same node.
 func (s *scope) chooseOwn(r *Reconciler, want int) {
 	candidates := slices.Clone(s.candidates)
 	preferred := s.workspace.Resource.PreferredNodes
@@ -150,7 +155,8 @@ func (s *scope) chooseOwn(r *Reconciler, want int) {
 		if len(s.own) >= want {
 			break
 		}
-		if size != "" && !strings.EqualFold(n.Labels[corev1.LabelInstanceTypeStable], size) && n.Labels[corev1.LabelInstanceTypeStable] != "" {
+		if size != "" && !strings.EqualFold(n.Labels[corev1.LabelInstanceTypeStable], size) &&
+			n.Labels[corev1.LabelInstanceTypeStable] != "" {
 			continue
 		}
 		if s.blocked != nil && !s.held[n.Name] {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -51,7 +53,8 @@ func (s *scope) unplaced() outcome {
 	return pending
 }
 
-// weed deletes claims that have failed, are too many, or are of a choice that is not the plan's any more. It returns the others by ordinal.
+// weed deletes claims that have failed, are too many, or are of a choice that is not the plan's any more. It returns
+// the others by ordinal.
 func (r *Reconciler) weed(ctx context.Context, s *scope, want int) (map[int]node.State, error) {
 	choice := s.choice()
 	kept := map[int]node.State{}
@@ -76,8 +79,9 @@ func (r *Reconciler) weed(ctx context.Context, s *scope, want int) (map[int]node
 	return kept, nil
 }
 
-// leaving are the ordinals whose claim goes before its node was ever used, and nobody has said why. Another is asked for when it is gone, for then it
-// counts as a failed attempt: a provider that deletes what it cannot launch would be asked again and again.
+// leaving are the ordinals whose claim goes before its node was ever used, and nobody has said why. Another is asked
+// for when it is gone, for then it counts as a failed attempt: a provider that deletes what it cannot launch would be
+// asked again and again.
 func (s *scope) leaving() map[int]bool {
 	out := map[int]bool{}
 	for _, state := range s.states {
@@ -122,7 +126,8 @@ func (r *Reconciler) request(ctx context.Context, s *scope, kept map[int]node.St
 		return nil
 	}
 	if s.plan == nil {
-		// The plan that holds says what to ask for, but not how large the size is: ask again. The budgets are asked about the claims.
+		// The plan that holds says what to ask for, but not how large the size is: ask again. The budgets are asked about the
+		// claims.
 		question := s.question(s.stage, nil)
 		question.Budgets = nil
 		plan, err := r.planner.Plan(question)
@@ -146,12 +151,17 @@ func (r *Reconciler) request(ctx context.Context, s *scope, kept map[int]node.St
 	return nil
 }
 
-// admit says whether the claims may be created, and sets what refuses them: the operator's limit, the namespace's budgets, and what the API server
-// would say to the pods. What costs no request comes first, and the budget's room is reserved last.
+// admit says whether the claims may be created, and sets what refuses them: the operator's limit, the namespace's
+// budgets, and what the API server would say to the pods. What costs no request comes first, and the budget's room is
+// reserved last.
 func (r *Reconciler) admit(ctx context.Context, s *scope, requests []node.Request, want int) (bool, error) {
 	if most := r.options.MaxNodes; want > most {
 		o := stuck(kaitov1alpha1.ReasonTooManyNodes, fmt.Sprintf(
-			"the plan has %d new nodes of size %s, and a Workspace may have at most %d (--max-nodes-per-workspace of the workspace-operator): lower resource.count, choose a size with more GPU memory, or ask who runs the operator to raise the limit", want, s.choice().InstanceType, most))
+			"the plan has %d new nodes of size %s, and a Workspace may have at most %d (--max-nodes-per-workspace of the workspace-operator): lower resource.count, choose a size with more GPU memory, or ask who runs the operator to raise the limit",
+			want,
+			s.choice().InstanceType,
+			most,
+		))
 		s.refused = &o
 		return false, nil
 	}
@@ -192,13 +202,17 @@ func (r *Reconciler) createAll(ctx context.Context, s *scope, requests []node.Re
 
 func (r *Reconciler) create(ctx context.Context, s *scope, request node.Request) error {
 	claim := s.api.Build(request)
-	log.FromContext(ctx).Info("Asking for a node", "claim", claim.GetName(), "kind", s.api.Kind(), "instanceType", request.InstanceType, "capacityType", request.CapacityType)
+	log.FromContext(ctx).
+		Info("Asking for a node", "claim", claim.GetName(), "kind", s.api.Kind(), "instanceType", request.InstanceType, "capacityType", request.CapacityType)
 	err := r.client.Create(ctx, claim)
 	if apierrors.IsAlreadyExists(err) {
 		return nil // a pass from an older cache: the watch will show it
 	}
 	if err != nil {
-		s.resource = no(kaitov1alpha1.ReasonLaunchFailed, fmt.Sprintf("the API server refuses %s %s: %v", s.api.Kind(), claim.GetName(), err))
+		s.resource = no(
+			kaitov1alpha1.ReasonLaunchFailed,
+			fmt.Sprintf("the API server refuses %s %s: %v", s.api.Kind(), claim.GetName(), err),
+		)
 		s.claims = s.resource
 		return fmt.Errorf("creating %s %s: %w", s.api.Kind(), claim.GetName(), err)
 	}
@@ -222,7 +236,8 @@ func (s *scope) request(ordinal int, plan *Plan) node.Request {
 	return request
 }
 
-// attempt is the number of failed attempts, and more than that of any claim of the ordinal that is still there, so that names differ.
+// attempt is the number of failed attempts, and more than that of any claim of the ordinal that is still there, so that
+// names differ.
 func (s *scope) attempt(ordinal int) int {
 	attempt := len(s.workspace.Status.Attempts)
 	for _, state := range s.states {
@@ -273,7 +288,9 @@ func (s *scope) judged(want int, waiting, wrong *node.State) outcome {
 	have := len(s.nodes)
 	switch {
 	case have >= want:
-		return yes(kaitov1alpha1.ReasonReady, fmt.Sprintf("%d of %d nodes of size %s are usable", have, want, choice.InstanceType))
+		return yes(
+			kaitov1alpha1.ReasonReady, fmt.Sprintf("%d of %d nodes of size %s are usable", have, want, choice.InstanceType),
+		)
 	case s.refused != nil:
 		return *s.refused
 	case wrong != nil && wrong.Phase == node.Ignored:
@@ -286,12 +303,21 @@ func (s *scope) judged(want int, waiting, wrong *node.State) outcome {
 		return *s.blocked
 	case len(s.missing) > 0 && s.workspace.Resource.Provisioning == kaitov1alpha1.ProvisioningNever:
 		return stuck(kaitov1alpha1.ReasonNoMatchingNode, fmt.Sprintf(
-			"resource.provisioning is Never, and %d of %d nodes are there: add nodes with GPUs that match resource.labelSelector, or set provisioning to Auto", have, want))
+			"resource.provisioning is Never, and %d of %d nodes are there: add nodes with GPUs that match resource.labelSelector, or set provisioning to Auto",
+			have,
+			want,
+		))
 	case len(s.missing) > 0 && s.api == nil:
-		return stuck(kaitov1alpha1.ReasonNodeAPIMissing, "the cluster serves neither karpenter.sh/v1alpha5 Machine nor karpenter.sh/v1 NodeClaim (or --node-api excludes the one that it serves): "+
-			"install a provisioner, for instance gpu-provisioner, or bring your own nodes and set resource.provisioning to Never")
+		return stuck(
+			kaitov1alpha1.ReasonNodeAPIMissing,
+			"the cluster serves neither karpenter.sh/v1alpha5 Machine nor karpenter.sh/v1 NodeClaim (or --node-api excludes the one that it serves): "+
+				"install a provisioner, for instance gpu-provisioner, or bring your own nodes and set resource.provisioning to Never",
+		)
 	}
-	return no(kaitov1alpha1.ReasonProvisioning, fmt.Sprintf("%d nodes of size %s (%s) are asked for", want, choice.InstanceType, choice.CapacityType))
+	return no(
+		kaitov1alpha1.ReasonProvisioning,
+		fmt.Sprintf("%d nodes of size %s (%s) are asked for", want, choice.InstanceType, choice.CapacityType),
+	)
 }
 
 // releaseNodes gives all nodes back: nothing runs on them any more, or nothing should.
@@ -307,7 +333,13 @@ func (r *Reconciler) releaseNodes(ctx context.Context, s *scope) (flow.Result, e
 	}
 	reason, message := kaitov1alpha1.ReasonScaledToZero, "resource.count is 0: no nodes are wanted"
 	if s.failedTuning {
-		s.resource = no(kaitov1alpha1.ReasonNotNeeded, fmt.Sprintf("the TuningJob has failed, and the nodes are released: they are asked for again when TuningJob %s/%s is deleted, which repeats the run", s.workspace.Namespace, s.workspace.Name))
+		s.resource = no(
+			kaitov1alpha1.ReasonNotNeeded,
+			fmt.Sprintf(
+				"the TuningJob has failed, and the nodes are released: they are asked for again when TuningJob %s/%s is deleted, which repeats the run",
+				s.workspace.Namespace, s.workspace.Name,
+			),
+		)
 		s.claims = s.resource
 		return flow.Continue(), nil
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -36,7 +38,8 @@ type Question struct {
 	Resting map[node.Choice]time.Time
 	// Keep is what the Workspace has: where the plan fits it, it stays.
 	Keep *node.Choice
-	// Budgets are the GPUBudgets of the Workspace's namespace: what none of them could ever allow is not planned for new nodes.
+	// Budgets are the GPUBudgets of the Workspace's namespace: what none of them could ever allow is not planned for new
+	// nodes.
 	Budgets []kaitov1alpha1.GPUBudget
 }
 
@@ -52,7 +55,8 @@ type Plan struct {
 	Engine workload.Engine
 }
 
-// Refusal is why nothing is planned. It is an error so that it travels as one, and it is final until an input changes, or Until.
+// Refusal is why nothing is planned. It is an error so that it travels as one, and it is final until an input changes,
+// or Until.
 type Refusal struct {
 	// Reason is one of the Workspace's.
 	Reason string

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -27,7 +29,15 @@ func (r *Reconciler) makePlan(_ context.Context, s *scope) (flow.Result, error) 
 	w := s.workspace
 	// The Service, and labels of cluster-scoped objects, carry the name.
 	if wrong := validation.IsDNS1035Label(w.Name); len(wrong) > 0 {
-		s.block(stuck(kaitov1alpha1.ReasonInvalidSpec, fmt.Sprintf("metadata.name %q can't be a Service's name: %s; create the Workspace under another name", w.Name, strings.Join(wrong, "; "))))
+		s.block(
+			stuck(
+				kaitov1alpha1.ReasonInvalidSpec,
+				fmt.Sprintf(
+					"metadata.name %q can't be a Service's name: %s; create the Workspace under another name", w.Name,
+					strings.Join(wrong, "; "),
+				),
+			),
+		)
 		return flow.Continue(), nil
 	}
 	if err := validate(w); err != nil {
@@ -37,7 +47,8 @@ func (r *Reconciler) makePlan(_ context.Context, s *scope) (flow.Result, error) 
 	if s.tuning() && !s.tunedAlready() {
 		s.stage = StageTune
 	}
-	if s.failedTuning || s.tuning() && s.tunedAlready() && !s.serves() || w.Resource.Count != nil && *w.Resource.Count == 0 {
+	if s.failedTuning || s.tuning() && s.tunedAlready() && !s.serves() ||
+		w.Resource.Count != nil && *w.Resource.Count == 0 {
 		s.released = true
 		return flow.Continue(), nil
 	}
@@ -79,7 +90,9 @@ func (s *scope) refuse(refusal *Refusal) flow.Result {
 		s.block(stuck(refusal.Reason, refusal.Message))
 		return flow.Continue()
 	}
-	s.block(no(refusal.Reason, fmt.Sprintf("%s; tried again at %s", refusal.Message, refusal.Until.UTC().Format(time.RFC3339))))
+	s.block(
+		no(refusal.Reason, fmt.Sprintf("%s; tried again at %s", refusal.Message, refusal.Until.UTC().Format(time.RFC3339))),
+	)
 	return flow.ContinueUntil(max(until, time.Second))
 }
 
@@ -102,7 +115,8 @@ func (s *scope) question(stage Stage, resting map[node.Choice]time.Time) Questio
 	return q
 }
 
-// planKey is equal for equal questions: what else a question holds is the catalogue, which does not change while the process runs.
+// planKey is equal for equal questions: what else a question holds is the catalogue, which does not change while the
+// process runs.
 func (s *scope) planKey(resting map[node.Choice]time.Time) string {
 	parts := []string{string(s.stage), fmt.Sprint(s.workspace.Generation), s.inferenceConfig, s.trainingConfig}
 	if keep := s.question(s.stage, resting).Keep; keep != nil {
@@ -129,8 +143,8 @@ func (s *scope) planKey(resting map[node.Choice]time.Time) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// holds says whether the plan in the status still counts: the workload that is there was made from the present inputs. Another build
-// of the operator, with another catalogue, then neither plans anew nor rolls anything.
+// holds says whether the plan in the status still counts: the workload that is there was made from the present inputs.
+// Another build of the operator, with another catalogue, then neither plans anew nor rolls anything.
 func (s *scope) holds(resting map[node.Choice]time.Time) bool {
 	if s.stage != StageServe || s.server == nil || s.service == nil || s.workspace.Status.Plan == nil {
 		return false
@@ -180,8 +194,14 @@ func (s *scope) inputs(p *kaitov1alpha1.PlanStatus) string {
 // validate refuses, before anything is rented, what could never be served.
 func validate(w *kaitov1alpha1.Workspace) error {
 	if public(w) && (w.Annotations[AnnotationAPIKeys] == "" || w.Inference != nil && w.Inference.Template != nil) {
-		return &specError{fmt.Sprintf("metadata.annotations[%s] asks for an address outside the cluster, which is refused without API keys on the gateway: "+
-			"name a Secret with the key \"keys\" in the annotation %s (a pod template has no gateway of ours), or remove the annotation", AnnotationLoadBalancer, AnnotationAPIKeys)}
+		return &specError{
+			fmt.Sprintf(
+				"metadata.annotations[%s] asks for an address outside the cluster, which is refused without API keys on the gateway: "+
+					"name a Secret with the key \"keys\" in the annotation %s (a pod template has no gateway of ours), or remove the annotation",
+				AnnotationLoadBalancer,
+				AnnotationAPIKeys,
+			),
+		}
 	}
 	if _, err := picker(w); err != nil {
 		return err

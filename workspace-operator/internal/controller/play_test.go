@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller_test
 
 import (
@@ -45,7 +47,9 @@ func newNamespace(t *testing.T) string {
 		}, eventually.Long, eventually.Tick)
 	})
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
-		assert.NoError(c, shared.client.Get(t.Context(), client.ObjectKey{Namespace: ns.Name, Name: "default"}, &corev1.ServiceAccount{}))
+		assert.NoError(
+			c, shared.client.Get(t.Context(), client.ObjectKey{Namespace: ns.Name, Name: "default"}, &corev1.ServiceAccount{}),
+		)
 	}, eventually.Long, eventually.Tick)
 	return ns.Name
 }
@@ -84,11 +88,17 @@ func create(t *testing.T, objects ...client.Object) {
 }
 
 func pushSecret(namespace string) *corev1.Secret {
-	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "push", Namespace: namespace}, StringData: map[string]string{".dockerconfigjson": `{"auths":{}}`}, Type: corev1.SecretTypeDockerConfigJson}
+	return &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: "push", Namespace: namespace},
+		StringData: map[string]string{".dockerconfigjson": `{"auths":{}}`},
+		Type:       corev1.SecretTypeDockerConfigJson,
+	}
 }
 
 // eventuallyWorkspace waits until the Workspace satisfies the check, and returns it.
-func eventuallyWorkspace(t *testing.T, w *kaitov1alpha1.Workspace, check func(*assert.CollectT, *kaitov1alpha1.Workspace)) *kaitov1alpha1.Workspace {
+func eventuallyWorkspace(
+	t *testing.T, w *kaitov1alpha1.Workspace, check func(*assert.CollectT, *kaitov1alpha1.Workspace),
+) *kaitov1alpha1.Workspace {
 	t.Helper()
 	got := &kaitov1alpha1.Workspace{}
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
@@ -98,7 +108,9 @@ func eventuallyWorkspace(t *testing.T, w *kaitov1alpha1.Workspace, check func(*a
 	return got
 }
 
-func hasCondition(c assert.TestingT, w *kaitov1alpha1.Workspace, conditionType string, status metav1.ConditionStatus, reason string) {
+func hasCondition(
+	c assert.TestingT, w *kaitov1alpha1.Workspace, conditionType string, status metav1.ConditionStatus, reason string,
+) {
 	got := meta.FindStatusCondition(w.Status.Conditions, conditionType)
 	if !assert.NotNil(c, got, "condition %s", conditionType) {
 		return
@@ -131,7 +143,8 @@ func eventuallyMachines(t *testing.T, w *kaitov1alpha1.Workspace, n int) []karpe
 	return out
 }
 
-// launch plays the provisioner: the Machine's Node joins, with its labels, its taint and its GPUs, and the Machine becomes Ready.
+// launch plays the provisioner: the Machine's Node joins, with its labels, its taint and its GPUs, and the Machine
+// becomes Ready.
 func launch(t *testing.T, m *karpenterv1alpha5.Machine, gpus string) *corev1.Node {
 	t.Helper()
 	node := joinNode(t, "aks-"+m.Name, m.Labels, m.Spec.Taints, gpus)
@@ -142,8 +155,12 @@ func launch(t *testing.T, m *karpenterv1alpha5.Machine, gpus string) *corev1.Nod
 func joinNode(t *testing.T, name string, labels map[string]string, taints []corev1.Taint, gpus string) *corev1.Node {
 	t.Helper()
 	node := &corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelHostname: name}, Annotations: map[string]string{cluster.SimulatedNodeAnnotation: cluster.SimulatedNodeValue}},
-		Spec:       corev1.NodeSpec{Taints: taints},
+		ObjectMeta: metav1.ObjectMeta{
+			Name:        name,
+			Labels:      map[string]string{corev1.LabelHostname: name},
+			Annotations: map[string]string{cluster.SimulatedNodeAnnotation: cluster.SimulatedNodeValue},
+		},
+		Spec: corev1.NodeSpec{Taints: taints},
 	}
 	for k, v := range labels {
 		node.Labels[k] = v
@@ -166,8 +183,13 @@ func setGPUs(t *testing.T, node *corev1.Node, gpus string) {
 	t.Helper()
 	before := node.DeepCopy()
 	node.Status.Capacity = corev1.ResourceList{
-		corev1.ResourceCPU: resource.MustParse("96"), corev1.ResourceMemory: resource.MustParse("880Gi"), corev1.ResourcePods: resource.MustParse("110"),
-		corev1.ResourceEphemeralStorage: resource.MustParse("2Ti"), kaitov1alpha1.ResourceNvidiaGPU: resource.MustParse(gpus),
+		corev1.ResourceCPU: resource.MustParse(
+			"96",
+		),
+		corev1.ResourceMemory:           resource.MustParse("880Gi"),
+		corev1.ResourcePods:             resource.MustParse("110"),
+		corev1.ResourceEphemeralStorage: resource.MustParse("2Ti"),
+		kaitov1alpha1.ResourceNvidiaGPU: resource.MustParse(gpus),
 	}
 	node.Status.Allocatable = node.Status.Capacity
 	require.NoError(t, shared.client.Status().Patch(t.Context(), node, client.MergeFrom(before)))
@@ -184,9 +206,20 @@ func setMachine(t *testing.T, m *karpenterv1alpha5.Machine, node, reason, messag
 	}
 	m.Status.Conditions = nil
 	for _, c := range []string{karpenterv1alpha5.ConditionMachineLaunched, karpenterv1alpha5.ConditionMachineRegistered, karpenterv1alpha5.ConditionMachineInitialized, karpenterv1alpha5.ConditionReady} {
-		condition := karpenterv1alpha5.Condition{Type: c, Status: status, Reason: reason, Message: message, LastTransitionTime: metav1.Now()}
+		condition := karpenterv1alpha5.Condition{
+			Type:               c,
+			Status:             status,
+			Reason:             reason,
+			Message:            message,
+			LastTransitionTime: metav1.Now(),
+		}
 		if reason != "" && c != karpenterv1alpha5.ConditionMachineLaunched && c != karpenterv1alpha5.ConditionReady {
-			condition = karpenterv1alpha5.Condition{Type: c, Status: corev1.ConditionUnknown, Reason: "AwaitingReconciliation", LastTransitionTime: metav1.Now()}
+			condition = karpenterv1alpha5.Condition{
+				Type:               c,
+				Status:             corev1.ConditionUnknown,
+				Reason:             "AwaitingReconciliation",
+				LastTransitionTime: metav1.Now(),
+			}
 		}
 		m.Status.Conditions = append(m.Status.Conditions, condition)
 	}
@@ -203,7 +236,10 @@ func eventuallyJob(t *testing.T, w *kaitov1alpha1.Workspace) *tuningv1alpha1.Tun
 }
 
 // setJob writes a TuningJob's status.
-func setJob(t *testing.T, job *tuningv1alpha1.TuningJob, edit func(*tuningv1alpha1.TuningJobStatus), conditions ...metav1.Condition) {
+func setJob(
+	t *testing.T, job *tuningv1alpha1.TuningJob, edit func(*tuningv1alpha1.TuningJobStatus),
+	conditions ...metav1.Condition,
+) {
 	t.Helper()
 	before := job.DeepCopy()
 	for _, c := range conditions {

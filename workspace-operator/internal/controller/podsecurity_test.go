@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller_test
 
 import (
@@ -21,7 +23,12 @@ func TestServingPodsBreakTheRestrictedStandardByTheEnginesUserOnly(t *testing.T)
 		}
 		_, violations, found := strings.Cut(refusal, `violates PodSecurity "restricted:latest": `)
 		if assert.True(t, found, "%s: %s", file, refusal) {
-			assert.Equal(t, `runAsNonRoot != true (pod or container "engine" must set securityContext.runAsNonRoot=true)`, violations, file)
+			assert.Equal(
+				t,
+				`runAsNonRoot != true (pod or container "engine" must set securityContext.runAsNonRoot=true)`,
+				violations,
+				file,
+			)
 		}
 	}
 }

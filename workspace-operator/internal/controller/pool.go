@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -20,8 +22,8 @@ import (
 // A Workspace that asks for one has an InferencePool, where the cluster serves that kind.
 // +kubebuilder:rbac:groups=inference.networking.k8s.io,resources=inferencepools,verbs=list;watch;create;patch;delete
 
-// AnnotationInferencePool on a Workspace asks for an InferencePool, and names the Service, NAME:PORT in the same namespace, of its
-// endpoint picker.
+// AnnotationInferencePool on a Workspace asks for an InferencePool, and names the Service, NAME:PORT in the same
+// namespace, of its endpoint picker.
 const AnnotationInferencePool = "kaito.sh/inference-pool"
 
 // picker reads the annotation; nil: there is none.
@@ -33,7 +35,12 @@ func picker(w *kaitov1alpha1.Workspace) (*workload.EndpointPicker, error) {
 	name, port, _ := strings.Cut(text, ":")
 	number, err := strconv.ParseInt(port, 10, 32)
 	if err != nil || len(validation.IsDNS1035Label(name)) > 0 || len(validation.IsValidPortNum(int(number))) > 0 {
-		return nil, &specError{fmt.Sprintf("metadata.annotations[%s] is %q: want NAME:PORT of the endpoint picker's Service in this namespace, for instance picker:9002; correct it, or remove the annotation", AnnotationInferencePool, text)}
+		return nil, &specError{
+			fmt.Sprintf(
+				"metadata.annotations[%s] is %q: want NAME:PORT of the endpoint picker's Service in this namespace, for instance picker:9002; correct it, or remove the annotation",
+				AnnotationInferencePool, text,
+			),
+		}
 	}
 	return &workload.EndpointPicker{Name: name, Port: int32(number)}, nil
 }
@@ -45,8 +52,8 @@ func poolMetadata() *metav1.PartialObjectMetadata {
 	return pool
 }
 
-// applyPool makes the pool that is asked for, and takes away one that no longer is. Nothing is done where the kind is not served: when it comes,
-// every Workspace is looked at again.
+// applyPool makes the pool that is asked for, and takes away one that no longer is. Nothing is done where the kind is
+// not served: when it comes, every Workspace is looked at again.
 func (r *Reconciler) applyPool(ctx context.Context, s *scope) error {
 	w := s.workspace
 	asked, err := picker(w)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller_test
 
 import (
@@ -39,7 +41,10 @@ func TestAnInferencePoolComesWithItsKindAndGoesWithTheAnnotation(t *testing.T) {
 		require.NoError(c, shared.client.Get(t.Context(), client.ObjectKeyFromObject(w), pool))
 	}, eventually.Long, eventually.Tick, "no restart is needed when the kind comes")
 	spec := pool.Object["spec"].(map[string]any)
-	assert.Equal(t, map[string]any{"kaito.sh/workspace": "model", "app.kubernetes.io/component": "inference"}, spec["selector"].(map[string]any)["matchLabels"])
+	assert.Equal(
+		t, map[string]any{"kaito.sh/workspace": "model", "app.kubernetes.io/component": "inference"},
+		spec["selector"].(map[string]any)["matchLabels"],
+	)
 	assert.Equal(t, []any{map[string]any{"number": int64(5000)}}, spec["targetPorts"])
 	assert.Equal(t, "picker", spec["endpointPickerRef"].(map[string]any)["name"])
 	assert.True(t, metav1.IsControlledBy(pool, w))

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -24,13 +26,14 @@ import (
 	"kaito.sh/workspace-operator/internal/workload"
 )
 
-// Whether a pod would be admitted is asked by a create with dryRun=All, before a node is rented for it; an admission policy that is installed
-// with the operator refuses its creates without dryRun. The policy knows the operator by the verb dryrun, which is in the same rule. See
-// docs/adr/0012-dry-run-before-the-bill.md.
+// Whether a pod would be admitted is asked by a create with dryRun=All, before a node is rented for it; an admission
+// policy that is installed with the operator refuses its creates without dryRun. The policy knows the operator by the
+// verb dryrun, which is in the same rule. See docs/adr/0012-dry-run-before-the-bill.md.
 // +kubebuilder:rbac:groups="",resources=pods,verbs=create;dryrun
 
-// preflight asks the API server whether it would admit what is to run on the nodes, once, before the first node of a Workspace is rented: a quota
-// of the namespace, Pod Security and admission policies answer then, and not after the bill has started. Nothing is stored.
+// preflight asks the API server whether it would admit what is to run on the nodes, once, before the first node of a
+// Workspace is rented: a quota of the namespace, Pod Security and admission policies answer then, and not after the
+// bill has started. Nothing is stored.
 func (r *Reconciler) preflight(ctx context.Context, s *scope) error {
 	if s.requested() || s.plan == nil {
 		return nil
@@ -66,8 +69,9 @@ func (r *Reconciler) preflight(ctx context.Context, s *scope) error {
 	return failed
 }
 
-// toRun are the objects that would be created on the nodes: the first pod, which a quota and Pod Security speak about, and what makes it. The pods of
-// a TuningJob are made by the tuning-operator from settings of its own: of them only the TuningJob is known here.
+// toRun are the objects that would be created on the nodes: the first pod, which a quota and Pod Security speak about,
+// and what makes it. The pods of a TuningJob are made by the tuning-operator from settings of its own: of them only the
+// TuningJob is known here.
 func (r *Reconciler) toRun(s *scope) ([]client.Object, error) {
 	if s.stage == StageTune {
 		if s.job != nil && metav1.IsControlledBy(s.job, s.workspace) {
@@ -95,17 +99,25 @@ func (r *Reconciler) toRun(s *scope) ([]client.Object, error) {
 	return []client.Object{pod, server}, nil
 }
 
-// controllerOf is who will control the pod: the StatefulSet, or a ReplicaSet of the Deployment. It does not exist yet, so its UID is the Workspace's.
+// controllerOf is who will control the pod: the StatefulSet, or a ReplicaSet of the Deployment. It does not exist yet,
+// so its UID is the Workspace's.
 func controllerOf(server client.Object, w *kaitov1alpha1.Workspace) metav1.OwnerReference {
-	owner := metav1.OwnerReference{APIVersion: appsv1.SchemeGroupVersion.String(), Kind: "ReplicaSet", Name: server.GetName(), UID: w.UID, Controller: ptr.To(true)}
+	owner := metav1.OwnerReference{
+		APIVersion: appsv1.SchemeGroupVersion.String(),
+		Kind:       "ReplicaSet",
+		Name:       server.GetName(),
+		UID:        w.UID,
+		Controller: ptr.To(true),
+	}
 	if _, set := server.(*appsv1.StatefulSet); set {
 		owner.Kind = "StatefulSet"
 	}
 	return owner
 }
 
-// refusal says what an answer to a dry run means; nil and no error: the object may be created, or that is not known. An answer that says nothing
-// about the object keeps no Workspace from its nodes: what is refused after all shows when the object is created.
+// refusal says what an answer to a dry run means; nil and no error: the object may be created, or that is not known. An
+// answer that says nothing about the object keeps no Workspace from its nodes: what is refused after all shows when the
+// object is created.
 func refusal(obj client.Object, answer error) (*outcome, error) {
 	kind := wordFor(obj)
 	say := func(reason, message string) (*outcome, error) {
@@ -118,9 +130,18 @@ func refusal(obj client.Object, answer error) (*outcome, error) {
 	case apierrors.IsForbidden(answer) && strings.Contains(answer.Error(), `serviceaccount "default" not found`):
 		// The namespace is so new that its default service account is not there yet: the error has the pass repeated.
 	case apierrors.IsAlreadyExists(answer):
-		return say(kaitov1alpha1.ReasonNameTaken, fmt.Sprintf("%s %s/%s exists already and is not this Workspace's: delete or rename it, or give the Workspace another name", kind, obj.GetNamespace(), obj.GetName()))
+		return say(
+			kaitov1alpha1.ReasonNameTaken,
+			fmt.Sprintf(
+				"%s %s/%s exists already and is not this Workspace's: delete or rename it, or give the Workspace another name",
+				kind, obj.GetNamespace(), obj.GetName(),
+			),
+		)
 	case apierrors.IsInvalid(answer):
-		return say(kaitov1alpha1.ReasonInvalidSpec, fmt.Sprintf("the API server refuses the %s: %v: correct what it names", kind, answer))
+		return say(
+			kaitov1alpha1.ReasonInvalidSpec,
+			fmt.Sprintf("the API server refuses the %s: %v: correct what it names", kind, answer),
+		)
 	case apierrors.IsForbidden(answer):
 		f := observe.Refused(fmt.Sprintf("the API server refuses the %s: %v", kind, answer))
 		reason := f.Reason
@@ -132,11 +153,13 @@ func refusal(obj client.Object, answer error) (*outcome, error) {
 	return nil, fmt.Errorf("asking whether the %s would be admitted: %w", kind, answer)
 }
 
-// unasked says whether the question has not reached what decides: the operator may not ask it (an older role), a webhook refuses dry runs, or
-// the kind is not served.
+// unasked says whether the question has not reached what decides: the operator may not ask it (an older role), a
+// webhook refuses dry runs, or the kind is not served.
 func unasked(answer error) bool {
 	return apierrors.IsForbidden(answer) && strings.Contains(answer.Error(), " cannot create resource ") ||
-		meta.IsNoMatchError(answer) || apierrors.IsBadRequest(answer) || apierrors.IsMethodNotSupported(answer) || apierrors.IsNotFound(answer)
+		meta.IsNoMatchError(
+			answer,
+		) || apierrors.IsBadRequest(answer) || apierrors.IsMethodNotSupported(answer) || apierrors.IsNotFound(answer)
 }
 
 func wordFor(obj client.Object) string {
@@ -154,8 +177,9 @@ func wordFor(obj client.Object) string {
 // recheckGrowth is how many times its first interval the interval between two questions becomes at most.
 const recheckGrowth = 10
 
-// recheckAfter is when to ask again. No event tells that a policy has changed, and watching quotas would wake Workspaces with each pod of the
-// namespace. The interval is half of the time for which the Workspace has been refused, within bounds.
+// recheckAfter is when to ask again. No event tells that a policy has changed, and watching quotas would wake
+// Workspaces with each pod of the namespace. The interval is half of the time for which the Workspace has been refused,
+// within bounds.
 func (r *Reconciler) recheckAfter(s *scope) time.Duration {
 	least := r.options.RefusalRecheck
 	c := conditions.Get(s.before, conditions.Stalled)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller_test
 
 import (
@@ -18,7 +20,10 @@ import (
 )
 
 func quotaOf(namespace string, hard corev1.ResourceList) *corev1.ResourceQuota {
-	return &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "quota", Namespace: namespace}, Spec: corev1.ResourceQuotaSpec{Hard: hard}}
+	return &corev1.ResourceQuota{
+		ObjectMeta: metav1.ObjectMeta{Name: "quota", Namespace: namespace},
+		Spec:       corev1.ResourceQuotaSpec{Hard: hard},
+	}
 }
 
 // counted waits until the quota's controller has counted: a quota without a status refuses nothing yet.
@@ -100,7 +105,9 @@ func TestAPodThatPodSecurityRefusesRentsNoNode(t *testing.T) {
 }
 
 func ownTemplate() corev1.PodTemplateSpec {
-	return corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "example.com/own:1"}}}}
+	return corev1.PodTemplateSpec{
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "example.com/own:1"}}},
+	}
 }
 
 func TestAnInvalidTemplateRentsNoNode(t *testing.T) {
@@ -122,7 +129,10 @@ func TestThePodsOfAPreflightCannotBeMade(t *testing.T) {
 	operatorClient, err := client.New(shared.config, client.Options{Scheme: shared.client.Scheme()})
 	require.NoError(t, err)
 	pod := func() *corev1.Pod {
-		return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: "planted-", Namespace: namespace}, Spec: ownTemplate().Spec}
+		return &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{GenerateName: "planted-", Namespace: namespace},
+			Spec:       ownTemplate().Spec,
+		}
 	}
 	// The API server compiles a policy in the background; until then it does not hold.
 	require.EventuallyWithT(t, func(c *assert.CollectT) {

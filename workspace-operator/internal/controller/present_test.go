@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -20,8 +22,13 @@ func idle(n int, size, gpus string) []corev1.Node {
 	var out []corev1.Node
 	for i := range n {
 		out = append(out, corev1.Node{
-			ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("%s-%d", size, i), Labels: map[string]string{corev1.LabelInstanceTypeStable: size}},
-			Status:     corev1.NodeStatus{Allocatable: corev1.ResourceList{kaitov1alpha1.ResourceNvidiaGPU: resource.MustParse(gpus)}},
+			ObjectMeta: metav1.ObjectMeta{
+				Name:   fmt.Sprintf("%s-%d", size, i),
+				Labels: map[string]string{corev1.LabelInstanceTypeStable: size},
+			},
+			Status: corev1.NodeStatus{
+				Allocatable: corev1.ResourceList{kaitov1alpha1.ResourceNvidiaGPU: resource.MustParse(gpus)},
+			},
 		})
 	}
 	return out
@@ -34,7 +41,9 @@ func TestNodesThatAreThereAreCountedBeforeTheyAreChosen(t *testing.T) {
 	// 70 billion parameters in 16 bits: 131 GiB, which one node with two A100s of 80 GB can't hold, and two can.
 	question := func(nodes []corev1.Node, change func(*kaitov1alpha1.ResourceSpec)) Question {
 		w := &kaitov1alpha1.Workspace{
-			Resource:  kaitov1alpha1.ResourceSpec{LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}}},
+			Resource: kaitov1alpha1.ResourceSpec{
+				LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}},
+			},
 			Inference: &kaitov1alpha1.InferenceSpec{Preset: &kaitov1alpha1.PresetSpec{Name: "llama-3.3-70b-instruct"}},
 		}
 		if change != nil {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -11,8 +13,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
-// Priorities of events. What has come further goes first: a node that is there costs money until its model is served, while one that
-// is asked for a second later costs nothing. It cannot starve new Workspaces, since a Workspace goes through each stage once.
+// Priorities of events. What has come further goes first: a node that is there costs money until its model is served,
+// while one that is asked for a second later costs nothing. It cannot starve new Workspaces, since a Workspace goes
+// through each stage once.
 const (
 	ofHeld   = -1 // a status that is kept back: while there is other work, news may still save its write
 	ofPlace  = 10 // claims, nodes and tuning

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -20,9 +22,10 @@ import (
 
 // The operator reads a ConfigMap that a Workspace names. Of all others it watches the metadata only.
 // +kubebuilder:rbac:groups="",resources=configmaps,verbs=get;list;watch
-// Whether a named Secret exists is asked by a create with dryRun=All, so that no right to read Secrets is needed; an admission policy
-// that is installed with the operator refuses its creates without dryRun. See docs/adr/0004-secret-existence.md.
-// The policy knows the operator by the verb dryrun, which is in the same rule: who has the one right has the other, under any name.
+// Whether a named Secret exists is asked by a create with dryRun=All, so that no right to read Secrets is needed; an
+// admission policy that is installed with the operator refuses its creates without dryRun. See
+// docs/adr/0004-secret-existence.md. The policy knows the operator by the verb dryrun, which is in the same rule: who
+// has the one right has the other, under any name.
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=create;dryrun
 
 // Keys of the ConfigMaps that a Workspace may name.
@@ -70,7 +73,11 @@ func (r *Reconciler) findSecrets(ctx context.Context, s *scope) (flow.Result, er
 		}
 		if known && !exists {
 			s.block(stuck(kaitov1alpha1.ReasonSecretNotFound, fmt.Sprintf(
-				"%s names the Secret %s/%s, which does not exist: create it, and the Workspace goes on by itself", name.field, w.Namespace, name.secret)))
+				"%s names the Secret %s/%s, which does not exist: create it, and the Workspace goes on by itself",
+				name.field,
+				w.Namespace,
+				name.secret,
+			)))
 			// The only thing that is looked at again by the clock: watching Secrets would need the right to read them all.
 			return flow.ContinueUntil(r.options.SecretRecheck), nil
 		}
@@ -95,7 +102,12 @@ func (r *Reconciler) config(ctx context.Context, s *scope, name, key, field stri
 	read, err := r.configs.read(ctx, client.ObjectKey{Namespace: w.Namespace, Name: name}, key)
 	if apierrors.IsNotFound(err) {
 		s.block(stuck(kaitov1alpha1.ReasonConfigMapNotFound, fmt.Sprintf(
-			"%s names the ConfigMap %s/%s, which does not exist: create it with the key %s, or remove the field", field, w.Namespace, name, key)))
+			"%s names the ConfigMap %s/%s, which does not exist: create it with the key %s, or remove the field",
+			field,
+			w.Namespace,
+			name,
+			key,
+		)))
 		return "", nil
 	}
 	if err != nil {
@@ -107,7 +119,14 @@ func (r *Reconciler) config(ctx context.Context, s *scope, name, key, field stri
 			"%s names the ConfigMap %s/%s, which has no key %s: add it", field, w.Namespace, name, key)))
 	case read.bytes > plan.MaxConfigBytes:
 		s.block(stuck(kaitov1alpha1.ReasonInvalidConfig, fmt.Sprintf(
-			"%s names the ConfigMap %s/%s, whose key %s has %d bytes: at most %d are allowed; shorten it", field, w.Namespace, name, key, read.bytes, plan.MaxConfigBytes)))
+			"%s names the ConfigMap %s/%s, whose key %s has %d bytes: at most %d are allowed; shorten it",
+			field,
+			w.Namespace,
+			name,
+			key,
+			read.bytes,
+			plan.MaxConfigBytes,
+		)))
 	}
 	return read.text, nil
 }
@@ -152,16 +171,18 @@ func secretsOf(w *kaitov1alpha1.Workspace) []namedSecret {
 	return out
 }
 
-// DryRunSecrets finds out whether a Secret exists without the right to read any: a create that is only a dry run is refused with
-// AlreadyExists when it does.
+// DryRunSecrets finds out whether a Secret exists without the right to read any: a create that is only a dry run is
+// refused with AlreadyExists when it does.
 type DryRunSecrets struct {
 	// Client writes to the API server.
 	Client client.Writer
 }
 
 // ErrUnguarded is returned when nothing keeps the operator from creating Secrets.
-var ErrUnguarded = errors.New("the operator may create Secrets, which the ValidatingAdmissionPolicy secret-existence is to refuse, and that policy does not hold for it: " +
-	"apply the operator's manifests again (config/rbac/secret_existence_policy.yaml), or remove the rule for secrets from its role; the Workspace continues then")
+var ErrUnguarded = errors.New(
+	"the operator may create Secrets, which the ValidatingAdmissionPolicy secret-existence is to refuse, and that policy does not hold for it: " +
+		"apply the operator's manifests again (config/rbac/secret_existence_policy.yaml), or remove the rule for secrets from its role; the Workspace continues then",
+)
 
 const (
 	// labelProbe marks a dry run that the policy refuses, so that the operator sees whether it holds.
@@ -170,8 +191,8 @@ const (
 	probeRefused = "the secret-existence policy holds"
 )
 
-// guarded returns ErrUnguarded when the admission policy does not refuse what it is to refuse. Nothing is stored: the question is a
-// dry run as well.
+// guarded returns ErrUnguarded when the admission policy does not refuse what it is to refuse. Nothing is stored: the
+// question is a dry run as well.
 func (d DryRunSecrets) guarded(ctx context.Context, namespace string) error {
 	err := d.Client.Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{
 		Namespace: namespace, GenerateName: "secret-existence-probe-", Labels: map[string]string{labelProbe: "true"},
@@ -188,8 +209,8 @@ func (d DryRunSecrets) guarded(ctx context.Context, namespace string) error {
 	return fmt.Errorf("asking whether the policy for Secrets holds in %s: %w", namespace, err)
 }
 
-// Exists asks. What an admission policy, a quota or a missing right answers tells nothing about the Secret: it is not known then. The
-// error is ErrUnguarded when the right to ask is a right to create.
+// Exists asks. What an admission policy, a quota or a missing right answers tells nothing about the Secret: it is not
+// known then. The error is ErrUnguarded when the right to ask is a right to create.
 func (d DryRunSecrets) Exists(ctx context.Context, key client.ObjectKey) (exists, known bool, err error) {
 	if err := d.guarded(ctx, key.Namespace); err != nil {
 		return false, false, err

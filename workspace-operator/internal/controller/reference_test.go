@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller_test
 
 import (
@@ -160,12 +162,18 @@ func TestSecretsAreFoundWithoutTheRightToReadThem(t *testing.T) {
 	create(t, pushSecret(namespace))
 	operatorClient, err := client.New(shared.config, client.Options{Scheme: shared.client.Scheme()})
 	require.NoError(t, err)
-	assert.Error(t, operatorClient.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "push"}, &corev1.Secret{}), "it must not be able to read any")
+	assert.Error(
+		t, operatorClient.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "push"}, &corev1.Secret{}),
+		"it must not be able to read any",
+	)
 
 	// The API server compiles a policy in the background; until then it does not hold.
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		planted := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{GenerateName: "planted-", Namespace: operatorNamespace}}
-		assert.ErrorContains(c, operatorClient.Create(t.Context(), planted), "may only ask whether a Secret exists", "it must not be able to make any")
+		assert.ErrorContains(
+			c, operatorClient.Create(t.Context(), planted), "may only ask whether a Secret exists",
+			"it must not be able to make any",
+		)
 	}, eventually.Long, eventually.Tick)
 
 	secrets := controller.DryRunSecrets{Client: operatorClient}
@@ -197,7 +205,10 @@ func account(t *testing.T, name string, verbs ...string) client.Client {
 	create(t, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: operatorNamespace}})
 	config, err := shared.cluster.ServiceAccountConfig(t.Context(), operatorNamespace, name)
 	require.NoError(t, err)
-	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: verbs}}}
+	role := &rbacv1.ClusterRole{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Rules:      []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: verbs}},
+	}
 	create(t, role, &rbacv1.ClusterRoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -27,7 +29,8 @@ func (r *Reconciler) release(ctx context.Context, s *scope) (flow.Result, error)
 	if !controllerutil.ContainsFinalizer(w, kaitov1alpha1.Finalizer) {
 		return flow.Stop(), nil
 	}
-	// First what runs on the nodes, so that nothing is drained that would be made again. The rest is owned, and collected afterwards.
+	// First what runs on the nodes, so that nothing is drained that would be made again. The rest is owned, and collected
+	// afterwards.
 	if err := r.endWork(ctx, s); err != nil {
 		return flow.Stop(), err
 	}
@@ -63,7 +66,8 @@ func (r *Reconciler) release(ctx context.Context, s *scope) (flow.Result, error)
 	return flow.Stop(), client.IgnoreNotFound(err)
 }
 
-// waitsFor names what a deletion waits for, so that somebody can look at it, in an order that does not change by itself.
+// waitsFor names what a deletion waits for, so that somebody can look at it, in an order that does not change by
+// itself.
 func waitsFor(claims []node.Claim) string {
 	const shown = 3
 	names := make([]string, len(claims))
@@ -94,7 +98,11 @@ func (r *Reconciler) endWork(ctx context.Context, s *scope) error {
 		return err
 	}
 	log.FromContext(ctx).Info("Deleting the TuningJob")
-	return client.IgnoreNotFound(r.client.Delete(ctx, job, client.Preconditions{UID: &job.UID}, client.PropagationPolicy(metav1.DeletePropagationBackground)))
+	return client.IgnoreNotFound(
+		r.client.Delete(
+			ctx, job, client.Preconditions{UID: &job.UID}, client.PropagationPolicy(metav1.DeletePropagationBackground),
+		),
+	)
 }
 
 // leftClaims counts the claims that the API server still has, when the caches have none.
@@ -108,7 +116,9 @@ func (r *Reconciler) leftClaims(ctx context.Context, s *scope) (int, error) {
 		if !served {
 			continue
 		}
-		claims, err := claimsOf(ctx, r.live, api, client.MatchingLabels{kaitov1alpha1.LabelWorkspaceUID: string(s.workspace.UID)})
+		claims, err := claimsOf(
+			ctx, r.live, api, client.MatchingLabels{kaitov1alpha1.LabelWorkspaceUID: string(s.workspace.UID)},
+		)
 		if err != nil {
 			return 0, err
 		}
@@ -117,8 +127,8 @@ func (r *Reconciler) leftClaims(ctx context.Context, s *scope) (int, error) {
 	return n, nil
 }
 
-// collect deletes claims whose Workspace is no more: a finalizer that somebody removed by force leaves such behind. The API server
-// is asked first, since what is deleted here is a machine.
+// collect deletes claims whose Workspace is no more: a finalizer that somebody removed by force leaves such behind. The
+// API server is asked first, since what is deleted here is a machine.
 func (r *Reconciler) collect(ctx context.Context, name types.NamespacedName) error {
 	var orphans []node.Claim
 	for _, api := range r.claimAPIs() {

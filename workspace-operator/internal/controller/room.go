@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -19,8 +21,9 @@ import (
 	"kaito.sh/workspace-operator/internal/budget"
 )
 
-// room is what this process remembers about GPUBudgets: which namespaces have one, which Workspaces wait, and which nodes are reserved. It dies
-// with the process, and nothing depends on that: a new leader counts the claims that the API server has.
+// room is what this process remembers about GPUBudgets: which namespaces have one, which Workspaces wait, and which
+// nodes are reserved. It dies with the process, and nothing depends on that: a new leader counts the claims that the
+// API server has.
 type room struct {
 	// stripes keep two Workspaces of a namespace from counting the same room. A namespace always has the same stripe.
 	stripes [64]sync.Mutex
@@ -44,12 +47,14 @@ func newRoom() *room {
 	}
 }
 
-// lock is held while the room of a namespace is counted and reserved. Requests to the API server are made under it: only to count.
+// lock is held while the room of a namespace is counted and reserved. Requests to the API server are made under it:
+// only to count.
 func (r *room) lock(namespace string) *sync.Mutex {
 	return &r.stripes[maphash.String(r.seed, namespace)%uint64(len(r.stripes))]
 }
 
-// wait notes that a Workspace may have to wait. It must be called before the room is counted: a node that goes afterwards wakes the Workspace.
+// wait notes that a Workspace may have to wait. It must be called before the room is counted: a node that goes
+// afterwards wakes the Workspace.
 func (r *room) wait(name types.NamespacedName) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -188,7 +193,8 @@ func (r *room) countSoon(q queue, namespace string) {
 	q.AddAfter(countOf(namespace), countDelay)
 }
 
-// ofClaims adds to the handler of claims what a claim means to a budget: a claim that is gone makes room, and each change is counted.
+// ofClaims adds to the handler of claims what a claim means to a budget: a claim that is gone makes room, and each
+// change is counted.
 func (r *room) ofClaims(inner handler.EventHandler) handler.EventHandler {
 	return handler.Funcs{
 		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller_test
 
 import (
@@ -21,9 +23,11 @@ import (
 func templated(namespace string, count int32) *kaitov1alpha1.Workspace {
 	w := serving(namespace, "model")
 	w.Resource.Count = ptr.To(count)
-	w.Inference = &kaitov1alpha1.InferenceSpec{Template: embedded.NewPodTemplate(corev1.PodTemplateSpec{Spec: corev1.PodSpec{
-		Containers: []corev1.Container{{Name: "server", Image: "example.com/server:1"}},
-	}})}
+	w.Inference = &kaitov1alpha1.InferenceSpec{
+		Template: embedded.NewPodTemplate(corev1.PodTemplateSpec{Spec: corev1.PodSpec{
+			Containers: []corev1.Container{{Name: "server", Image: "example.com/server:1"}},
+		}}),
+	}
 	return w
 }
 

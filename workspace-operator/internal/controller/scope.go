@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -50,8 +52,8 @@ type scope struct {
 	// api asks for new nodes; nil when neither kind is served.
 	api    node.API
 	states []node.State
-	// candidates are nodes that were there and that nobody else uses; held are those of them that this Workspace had chosen
-	// before, and own those that it has chosen now.
+	// candidates are nodes that were there and that nobody else uses; held are those of them that this Workspace had
+	// chosen before, and own those that it has chosen now.
 	candidates []corev1.Node
 	held       map[string]bool
 	own        []corev1.Node
@@ -64,8 +66,8 @@ type scope struct {
 	asked bool
 	// budgets are the GPUBudgets of the namespace, by name.
 	budgets []kaitov1alpha1.GPUBudget
-	// refused is why the missing claims are not created; nil: nothing keeps them from it. recheck is when it is to be asked again though no
-	// event comes; 0: never. unseen: what refuses them is not in the cache yet.
+	// refused is why the missing claims are not created; nil: nothing keeps them from it. recheck is when it is to be
+	// asked again though no event comes; 0: never. unseen: what refuses them is not in the cache yet.
 	refused *outcome
 	recheck time.Duration
 	unseen  bool
@@ -81,8 +83,8 @@ type scope struct {
 	job *tuningv1alpha1.TuningJob
 	// models are those of the presets' names that the catalogue does not have.
 	models map[string]*catalog.Model
-	// plan is the one made in this pass; nil while the one in the status holds, since the workload that is there was made from the
-	// present inputs, and when there is none.
+	// plan is the one made in this pass; nil while the one in the status holds, since the workload that is there was made
+	// from the present inputs, and when there is none.
 	plan *Plan
 	// replacement is the plan that nodes are asked for by while the workload's own holds.
 	replacement *Plan

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -28,8 +30,9 @@ type server struct {
 func ofDeployment(d *appsv1.Deployment) *server {
 	s := d.Status
 	return &server{
-		object:  d,
-		answers: s.ObservedGeneration >= d.Generation && s.UpdatedReplicas > 0 && s.AvailableReplicas > 0 && s.UnavailableReplicas == 0,
+		object: d,
+		answers: s.ObservedGeneration >= d.Generation && s.UpdatedReplicas > 0 && s.AvailableReplicas > 0 &&
+			s.UnavailableReplicas == 0,
 		failure: observe.Deployment(d),
 	}
 }
@@ -41,8 +44,9 @@ func ofStatefulSet(s *appsv1.StatefulSet) *server {
 		replicas = *s.Spec.Replicas
 	}
 	return &server{
-		object:  s,
-		answers: s.Status.ObservedGeneration >= s.Generation && s.Status.UpdatedReplicas == replicas && s.Status.ReadyReplicas > 0,
+		object: s,
+		answers: s.Status.ObservedGeneration >= s.Generation && s.Status.UpdatedReplicas == replicas &&
+			s.Status.ReadyReplicas > 0,
 	}
 }
 
@@ -115,5 +119,9 @@ func (r *Reconciler) remove(ctx context.Context, w *kaitov1alpha1.Workspace, s *
 	}
 	log.FromContext(ctx).Info("Deleting the workload", "name", s.object.GetName())
 	uid := s.object.GetUID()
-	return client.IgnoreNotFound(r.client.Delete(ctx, s.object, client.Preconditions{UID: &uid}, client.PropagationPolicy(metav1.DeletePropagationBackground)))
+	return client.IgnoreNotFound(
+		r.client.Delete(
+			ctx, s.object, client.Preconditions{UID: &uid}, client.PropagationPolicy(metav1.DeletePropagationBackground),
+		),
+	)
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -35,10 +37,12 @@ import (
 // Pods tell why a workload does not serve.
 // +kubebuilder:rbac:groups="",resources=pods,verbs=list;watch
 
-// AnnotationAPIKeys on a Workspace names the Secret whose key "keys" holds one API key a line; without it none is asked for.
+// AnnotationAPIKeys on a Workspace names the Secret whose key "keys" holds one API key a line; without it none is asked
+// for.
 const AnnotationAPIKeys = "kaito.sh/api-keys"
 
-// AnnotationLoadBalancer on a Workspace, "true", asks for an address outside the cluster. It is KAITO's, and is refused without API keys.
+// AnnotationLoadBalancer on a Workspace, "true", asks for an address outside the cluster. It is KAITO's, and is refused
+// without API keys.
 const AnnotationLoadBalancer = "kaito.sh/enablelb"
 
 func public(w *kaitov1alpha1.Workspace) bool {
@@ -84,7 +88,8 @@ func (s *scope) unserved() outcome {
 	return pending
 }
 
-// untilNameIsFree reconciles again after a while. The object that has the name carries no label of ours, so its deletion is not watched.
+// untilNameIsFree reconciles again after a while. The object that has the name carries no label of ours, so its
+// deletion is not watched.
 func (r *Reconciler) untilNameIsFree() flow.Result { return flow.StopUntil(r.options.SecretRecheck) }
 
 // unapplied types the errors that a person must act on; all others are tried again.
@@ -137,7 +142,9 @@ func (r *Reconciler) applyWorkload(ctx context.Context, s *scope) error {
 }
 
 func (r *Reconciler) applyService(ctx context.Context, s *scope, in workload.Input) error {
-	applied, err := patch.Apply(ctx, r.client, kaitov1alpha1.FieldManager, workload.Service(in), r.drift.current(object(s.service)))
+	applied, err := patch.Apply(
+		ctx, r.client, kaitov1alpha1.FieldManager, workload.Service(in), r.drift.current(object(s.service)),
+	)
 	if err != nil || !applied || s.service == nil {
 		return err
 	}
@@ -183,7 +190,8 @@ func (r *Reconciler) applyServer(ctx context.Context, s *scope, in workload.Inpu
 	return nil
 }
 
-// applyBeside makes what a server has besides: the policy that closes its ports, before there is a pod, and what several nodes need.
+// applyBeside makes what a server has besides: the policy that closes its ports, before there is a pod, and what
+// several nodes need.
 func (r *Reconciler) applyBeside(ctx context.Context, in workload.Input) error {
 	if err := r.applyPolicy(ctx, in); err != nil {
 		return err
@@ -204,8 +212,8 @@ func (r *Reconciler) applyPolicy(ctx context.Context, in workload.Input) error {
 	return r.applyChild(ctx, in.Workspace, workload.NetworkPolicy(in), &networkingv1.NetworkPolicy{})
 }
 
-// applyFence closes the ports of a server that another build made, or whose policy was deleted: a server that holds is not rendered again, and its
-// pods stay.
+// applyFence closes the ports of a server that another build made, or whose policy was deleted: a server that holds is
+// not rendered again, and its pods stay.
 func (r *Reconciler) applyFence(ctx context.Context, s *scope) error {
 	if owned(s) != nil {
 		return nil
@@ -222,7 +230,13 @@ func (r *Reconciler) applyFence(ctx context.Context, s *scope) error {
 // surroundings is the input of what stands beside a server: it depends on neither engine nor images.
 func (s *scope) surroundings() workload.Input {
 	w := s.workspace
-	in := workload.Input{Workspace: w, Labels: node.OwnerLabels(w), Owner: ownerOf(w), Releasing: s.releasing(), Public: public(w)}
+	in := workload.Input{
+		Workspace: w,
+		Labels:    node.OwnerLabels(w),
+		Owner:     ownerOf(w),
+		Releasing: s.releasing(),
+		Public:    public(w),
+	}
 	if p := s.planStatus(); p != nil {
 		in.Placement.Nodes = p.Nodes
 	}
@@ -232,8 +246,8 @@ func (s *scope) surroundings() workload.Input {
 	return in
 }
 
-// applyBudget has the pods of a server of several nodes go while one of its nodes is given back, and else stay: its own budget would keep that node
-// from being drained for ever.
+// applyBudget has the pods of a server of several nodes go while one of its nodes is given back, and else stay: its own
+// budget would keep that node from being drained for ever.
 func (r *Reconciler) applyBudget(ctx context.Context, s *scope) error {
 	if s.server == nil {
 		return nil
@@ -250,7 +264,9 @@ func (s *scope) releasing() bool {
 }
 
 // applyChild applies what belongs to the Workspace, unless somebody else has one of its name.
-func (r *Reconciler) applyChild(ctx context.Context, owner *kaitov1alpha1.Workspace, want, current client.Object) error {
+func (r *Reconciler) applyChild(
+	ctx context.Context, owner *kaitov1alpha1.Workspace, want, current client.Object,
+) error {
 	err := r.client.Get(ctx, client.ObjectKeyFromObject(want), current)
 	switch {
 	case apierrors.IsNotFound(err):
@@ -367,14 +383,22 @@ func (r *Reconciler) readWorkload(ctx context.Context, s *scope) (flow.Result, e
 
 func (r *Reconciler) pods(ctx context.Context, s *scope) ([]corev1.Pod, error) {
 	list := &corev1.PodList{}
-	if err := r.client.List(ctx, list, client.InNamespace(s.workspace.Namespace),
-		client.MatchingFields{indexOwnerUID: string(s.workspace.UID)}, client.MatchingLabels{workload.LabelComponent: workload.ComponentInference}); err != nil {
+	if err := r.client.List(
+		ctx,
+		list,
+		client.InNamespace(s.workspace.Namespace),
+		client.MatchingFields{
+			indexOwnerUID: string(s.workspace.UID),
+		},
+		client.MatchingLabels{workload.LabelComponent: workload.ComponentInference},
+	); err != nil {
 		return nil, fmt.Errorf("listing the workload's pods: %w", err)
 	}
 	return list.Items, nil
 }
 
-// noteTimes takes over when the images were there and the weights were fetched, once, together with the time at which the engine answered.
+// noteTimes takes over when the images were there and the weights were fetched, once, together with the time at which
+// the engine answered.
 func (r *Reconciler) noteTimes(ctx context.Context, s *scope) error {
 	pods, err := r.pods(ctx, s)
 	if err != nil {
@@ -383,12 +407,16 @@ func (r *Reconciler) noteTimes(ctx context.Context, s *scope) error {
 	for _, pod := range pods {
 		for _, c := range pod.Status.ContainerStatuses {
 			if c.Name == workload.ContainerEngine && c.State.Running != nil {
-				s.milestone(func(m *kaitov1alpha1.Milestones) **metav1.Time { return &m.ImagePulled }, c.State.Running.StartedAt.Time)
+				s.milestone(
+					func(m *kaitov1alpha1.Milestones) **metav1.Time { return &m.ImagePulled }, c.State.Running.StartedAt.Time,
+				)
 			}
 		}
 		for _, c := range pod.Status.InitContainerStatuses {
 			if c.State.Terminated != nil {
-				s.milestone(func(m *kaitov1alpha1.Milestones) **metav1.Time { return &m.WeightsReady }, c.State.Terminated.FinishedAt.Time)
+				s.milestone(
+					func(m *kaitov1alpha1.Milestones) **metav1.Time { return &m.WeightsReady }, c.State.Terminated.FinishedAt.Time,
+				)
 			}
 		}
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -35,7 +37,10 @@ import (
 const controllerName = "workspace"
 
 // Setup adds the Workspace controller to a manager, and its metrics to a registry.
-func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer, options Options, planner Planner, clk clock.PassiveClock) error {
+func Setup(
+	ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer, options Options, planner Planner,
+	clk clock.PassiveClock,
+) error {
 	if err := index(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
@@ -43,17 +48,54 @@ func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer
 	w := watches{client: c}
 	news := foreignToUs(c)
 	room, roomEvents := roomAndEvents()
-	kinds, err := foreign.New(mgr.GetCache(), mgr.GetScheme(),
-		foreign.Kind{Object: &karpenterv1alpha5.Machine{}, Resource: "machines", Handler: first(ofPlace, room.ofClaims(byLabels())), Predicates: []predicate.Predicate{news}, Indexes: claimIndexes(), Gone: c.ForgetKind},
-		foreign.Kind{Object: &karpv1.NodeClaim{}, Resource: "nodeclaims", Handler: first(ofPlace, room.ofClaims(byLabels())), Predicates: []predicate.Predicate{news}, Indexes: claimIndexes(), Gone: c.ForgetKind},
-		foreign.Kind{Object: &tuningv1alpha1.TuningJob{}, Resource: "tuningjobs", Predicates: []predicate.Predicate{news}, Gone: c.ForgetKind,
-			Handler: first(ofPlace, handler.EnqueueRequestForOwner(mgr.GetScheme(), mgr.GetRESTMapper(), &kaitov1alpha1.Workspace{}, handler.OnlyControllerOwner()))},
-		foreign.Kind{Object: poolMetadata(), Resource: workload.PoolResource, Predicates: []predicate.Predicate{news}, Gone: c.ForgetKind, Handler: first(ofServer, byLabels())},
-		foreign.Kind{Object: &kaitov1alpha1.GPUBudget{}, Resource: "gpubudgets", Predicates: []predicate.Predicate{news, changed(specChanged)}, Handler: room.ofBudgets(),
+	kinds, err := foreign.New(
+		mgr.GetCache(),
+		mgr.GetScheme(),
+		foreign.Kind{
+			Object:     &karpenterv1alpha5.Machine{},
+			Resource:   "machines",
+			Handler:    first(ofPlace, room.ofClaims(byLabels())),
+			Predicates: []predicate.Predicate{news},
+			Indexes:    claimIndexes(),
+			Gone:       c.ForgetKind,
+		},
+		foreign.Kind{
+			Object:     &karpv1.NodeClaim{},
+			Resource:   "nodeclaims",
+			Handler:    first(ofPlace, room.ofClaims(byLabels())),
+			Predicates: []predicate.Predicate{news},
+			Indexes:    claimIndexes(),
+			Gone:       c.ForgetKind,
+		},
+		foreign.Kind{
+			Object:     &tuningv1alpha1.TuningJob{},
+			Resource:   "tuningjobs",
+			Predicates: []predicate.Predicate{news},
+			Gone:       c.ForgetKind,
+			Handler: first(
+				ofPlace,
+				handler.EnqueueRequestForOwner(
+					mgr.GetScheme(), mgr.GetRESTMapper(), &kaitov1alpha1.Workspace{}, handler.OnlyControllerOwner(),
+				),
+			),
+		},
+		foreign.Kind{
+			Object:     poolMetadata(),
+			Resource:   workload.PoolResource,
+			Predicates: []predicate.Predicate{news},
+			Gone:       c.ForgetKind,
+			Handler:    first(ofServer, byLabels()),
+		},
+		foreign.Kind{
+			Object:     &kaitov1alpha1.GPUBudget{},
+			Resource:   "gpubudgets",
+			Predicates: []predicate.Predicate{news, changed(specChanged)},
+			Handler:    room.ofBudgets(),
 			Gone: func(o client.Object) {
 				c.ForgetKind(o)
 				room.forget()
-			}},
+			},
+		},
 	)
 	if err != nil {
 		return err
@@ -67,13 +109,25 @@ func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer
 		return err
 	}
 	r, err := New(Config{
-		Client: c, Live: mgr.GetAPIReader(), Foreign: kinds, Secrets: DryRunSecrets{Client: mgr.GetClient()},
-		Planner: planner, Models: models, Events: mgr.GetEventRecorder(controllerName), Clock: clk, Metrics: metrics, Options: options, Unshown: c.Unshown, room: room,
+		Client:  c,
+		Live:    mgr.GetAPIReader(),
+		Foreign: kinds,
+		Secrets: DryRunSecrets{Client: mgr.GetClient()},
+		Planner: planner,
+		Models:  models,
+		Events:  mgr.GetEventRecorder(controllerName),
+		Clock:   clk,
+		Metrics: metrics,
+		Options: options,
+		Unshown: c.Unshown,
+		room:    room,
 	})
 	if err != nil {
 		return err
 	}
-	owner := handler.EnqueueRequestForOwner(mgr.GetScheme(), mgr.GetRESTMapper(), &kaitov1alpha1.Workspace{}, handler.OnlyControllerOwner())
+	owner := handler.EnqueueRequestForOwner(
+		mgr.GetScheme(), mgr.GetRESTMapper(), &kaitov1alpha1.Workspace{}, handler.OnlyControllerOwner(),
+	)
 	b := ctrl.NewControllerManagedBy(mgr).
 		Named(controllerName).
 		WithOptions(controller.Options{MaxConcurrentReconciles: options.Workers}).
@@ -86,7 +140,8 @@ func Setup(ctx context.Context, mgr ctrl.Manager, registry prometheus.Registerer
 		Watches(&kaitov1alpha1.Workspace{}, handler.EnqueueRequestsFromMapFunc(w.waiting), builder.WithPredicates(freesNodes())).
 		WatchesMetadata(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(w.ofConfigMap)).
 		Watches(&apiextensionsv1.CustomResourceDefinition{}, handler.EnqueueRequestsFromMapFunc(w.ofDefinition),
-			builder.WithPredicates(predicate.NewPredicateFuncs(func(o client.Object) bool { return kinds.Concerns(o.GetName()) })))
+			builder.WithPredicates(predicate.NewPredicateFuncs(func(o client.Object) bool { return kinds.Concerns(o.GetName()) })),
+		)
 	b = b.WatchesRawSource(source.Channel(roomEvents, room.woken()))
 	if learned != nil {
 		b = b.WatchesRawSource(learned)
@@ -122,8 +177,8 @@ func specChanged(before, after client.Object) bool {
 	return before.GetGeneration() != after.GetGeneration()
 }
 
-// foreignToUs drops what was written to an object that a watch says is gone, and passes no event that shows only what a pass has just
-// written itself: that pass has gone on with it.
+// foreignToUs drops what was written to an object that a watch says is gone, and passes no event that shows only what a
+// pass has just written itself: that pass has gone on with it.
 func foreignToUs(c *recent.Client) predicate.Predicate {
 	return predicate.Funcs{
 		CreateFunc: func(e event.CreateEvent) bool { return !c.Shown(e.Object) },
@@ -195,7 +250,9 @@ func (w watches) those(ctx context.Context, wanted func(*kaitov1alpha1.Workspace
 
 func (w watches) ofConfigMap(ctx context.Context, o client.Object) []reconcile.Request {
 	list := &kaitov1alpha1.WorkspaceList{}
-	if err := w.client.List(ctx, list, client.MatchingFields{indexConfigs: o.GetNamespace() + "/" + o.GetName()}); err != nil {
+	if err := w.client.List(
+		ctx, list, client.MatchingFields{indexConfigs: o.GetNamespace() + "/" + o.GetName()},
+	); err != nil {
 		return nil // as above
 	}
 	var out []reconcile.Request
@@ -205,8 +262,8 @@ func (w watches) ofConfigMap(ctx context.Context, o client.Object) []reconcile.R
 	return out
 }
 
-// ofDefinition finds all Workspaces, and asks besides for the kinds themselves: where there is no Workspace, claims of ones that are no more
-// must be found too.
+// ofDefinition finds all Workspaces, and asks besides for the kinds themselves: where there is no Workspace, claims of
+// ones that are no more must be found too.
 func (w watches) ofDefinition(ctx context.Context, _ client.Object) []reconcile.Request {
 	return append(w.those(ctx, func(*kaitov1alpha1.Workspace) bool { return true }), theKinds)
 }

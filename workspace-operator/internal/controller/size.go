@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -17,15 +19,15 @@ const (
 	labelGPUMinor   = "nvidia.com/gpu.compute.minor"
 )
 
-// deviceShare is what CUDA, and so the engine, sees of the memory that the label gives, which is nvidia-smi's total: the driver keeps some. Of
-// the catalogue's GPUs the V100 has the least, 15.77 of 16 GiB.
+// deviceShare is what CUDA, and so the engine, sees of the memory that the label gives, which is nvidia-smi's total:
+// the driver keeps some. Of the catalogue's GPUs the V100 has the least, 15.77 of 16 GiB.
 const deviceShare = 0.98
 
 // bareUtilization is what an engine may take of a GPU that the catalogue does not know.
 const bareUtilization = 0.9
 
-// sizeOf reads a node that is there: by its instance type where the catalogue has it, else by what GPU feature discovery
-// found. false where neither tells enough to plan with.
+// sizeOf reads a node that is there: by its instance type where the catalogue has it, else by what GPU feature
+// discovery found. false where neither tells enough to plan with.
 func sizeOf(n *corev1.Node, c *catalog.Catalog) (catalog.Size, bool) {
 	allocatable := n.Status.Allocatable[kaitov1alpha1.ResourceNvidiaGPU]
 	gpus := int(allocatable.Value())

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller_test
 
 import (
@@ -41,7 +43,9 @@ func TestThreeReconcilesFromAStaleCacheCreateOneMachine(t *testing.T) {
 			require.NoError(t, shared.client.Delete(context.Background(), &m))
 		}
 	})
-	snapshot := controller.Indexed(fake.NewClientBuilder().WithScheme(shared.client.Scheme())).WithObjects(w.DeepCopy()).Build()
+	snapshot := controller.Indexed(fake.NewClientBuilder().WithScheme(shared.client.Scheme())).
+		WithObjects(w.DeepCopy()).
+		Build()
 	live, err := client.NewWithWatch(shared.cluster.Config(), client.Options{Scheme: shared.client.Scheme()})
 	require.NoError(t, err)
 	stale := interceptor.NewClient(live, interceptor.Funcs{

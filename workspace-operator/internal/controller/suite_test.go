@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller_test
 
 import (
@@ -30,8 +32,8 @@ import (
 	"kaito.sh/workspace-operator/internal/controller"
 )
 
-// The operator runs in this process against a real API server, as its service account with the role that is installed: a
-// verb that is missing there fails here. The tests play the provisioner and the tuning-operator through the API.
+// The operator runs in this process against a real API server, as its service account with the role that is installed:
+// a verb that is missing there fails here. The tests play the provisioner and the tuning-operator through the API.
 const (
 	operatorNamespace = "workspace-system"
 	operatorAccount   = "workspace-operator-controller-manager" // as config/default names it

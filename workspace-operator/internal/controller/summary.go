@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -21,8 +23,8 @@ type verdict struct {
 	state kaitov1alpha1.State
 }
 
-// summarize turns what the stages have come to into the status: all conditions every time, and one verdict. After a failed pass what was
-// not looked at stays as it was.
+// summarize turns what the stages have come to into the status: all conditions every time, and one verdict. After a
+// failed pass what was not looked at stays as it was.
 func (s *scope) summarize(failed error) {
 	w := s.workspace
 	if p := s.planStatus(); p != nil {
@@ -59,7 +61,10 @@ func (s *scope) announce(v verdict) {
 		conditions.MarkReady(w, v.reason, v.message)
 	case v.stalled:
 		conditions.MarkStalled(w, v.reason, v.message)
-		if before := conditions.Get(s.before, conditions.Stalled); before == nil || before.Status != metav1.ConditionTrue || before.Reason != v.reason {
+		if before := conditions.Get(
+			s.before, conditions.Stalled,
+		); before == nil || before.Status != metav1.ConditionTrue ||
+			before.Reason != v.reason {
 			s.warn(v.reason, v.message)
 		}
 	default:
@@ -82,7 +87,8 @@ func (s *scope) condition(conditionType string, o outcome, failed error) {
 	}
 }
 
-// claimCondition is MachineReady or NodeClaimReady, by what there is, else by what would be asked for; empty when neither.
+// claimCondition is MachineReady or NodeClaimReady, by what there is, else by what would be asked for; empty when
+// neither.
 func (s *scope) claimCondition() string {
 	if len(s.states) > 0 {
 		if s.states[0].Claim.Kind == (node.Machines{}).Kind() {
@@ -96,7 +102,8 @@ func (s *scope) claimCondition() string {
 	return s.api.Condition()
 }
 
-// countNodes lists the nodes in use. One that was in use and is not usable for the moment stays, so that it is known to have been.
+// countNodes lists the nodes in use. One that was in use and is not usable for the moment stays, so that it is known to
+// have been.
 func (s *scope) countNodes() {
 	status := &s.workspace.Status
 	var names []string

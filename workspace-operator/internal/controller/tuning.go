@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -23,8 +25,8 @@ import (
 // One TuningJob of the Workspace's name, applied, read back, and deleted with the Workspace.
 // +kubebuilder:rbac:groups=tuning.kaito.sh,resources=tuningjobs,verbs=list;watch;create;patch;delete
 
-// readJob reads the TuningJob before anything is placed: one that has failed needs no nodes any more, and they cost money until a person
-// comes. They are asked for again when the TuningJob is deleted, which is how a run is repeated.
+// readJob reads the TuningJob before anything is placed: one that has failed needs no nodes any more, and they cost
+// money until a person comes. They are asked for again when the TuningJob is deleted, which is how a run is repeated.
 func (r *Reconciler) readJob(ctx context.Context, s *scope) (flow.Result, error) {
 	if !s.tuning() || s.tunedAlready() || s.workspace.Tuning == nil {
 		return flow.Continue(), nil
@@ -60,12 +62,21 @@ func (r *Reconciler) tune(ctx context.Context, s *scope) (flow.Result, error) {
 		return flow.Stop(), err
 	}
 	if !served {
-		s.started = stuck(kaitov1alpha1.ReasonTuningOperatorMissing, "the cluster does not serve tuning.kaito.sh/v1alpha1 TuningJob: install the tuning-operator, and the Workspace goes on by itself")
+		s.started = stuck(
+			kaitov1alpha1.ReasonTuningOperatorMissing,
+			"the cluster does not serve tuning.kaito.sh/v1alpha1 TuningJob: install the tuning-operator, and the Workspace goes on by itself",
+		)
 		return flow.Stop(), nil
 	}
 	job := s.job
 	if job != nil && !metav1.IsControlledBy(job, s.workspace) {
-		s.started = stuck(kaitov1alpha1.ReasonNameTaken, fmt.Sprintf("TuningJob %s/%s belongs to somebody else: delete or rename it, or give the Workspace another name", job.Namespace, job.Name))
+		s.started = stuck(
+			kaitov1alpha1.ReasonNameTaken,
+			fmt.Sprintf(
+				"TuningJob %s/%s belongs to somebody else: delete or rename it, or give the Workspace another name", job.Namespace,
+				job.Name,
+			),
+		)
 		return r.untilNameIsFree(), nil
 	}
 	if job == nil {
@@ -143,7 +154,10 @@ func (s *scope) tuned(result tune.Result) flow.Result {
 	t.Image, t.Digest = result.Image, result.Digest
 	s.started = yes(kaitov1alpha1.ReasonTuned, "the TuningJob has succeeded")
 	if s.workspace.Tuning.Output != nil && s.workspace.Tuning.Output.Image != "" && result.Image == "" {
-		s.started = stuck(kaitov1alpha1.ReasonTuningFailed, "the TuningJob has succeeded and does not say which image it has pushed: see status.output of the TuningJob")
+		s.started = stuck(
+			kaitov1alpha1.ReasonTuningFailed,
+			"the TuningJob has succeeded and does not say which image it has pushed: see status.output of the TuningJob",
+		)
 		return flow.Stop()
 	}
 	s.milestone(func(m *kaitov1alpha1.Milestones) **metav1.Time { return &m.Tuned }, s.now)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package controller
 
 import (
@@ -37,8 +39,8 @@ import (
 	"kaito.sh/workspace-operator/internal/node"
 )
 
-// What testdata/upgrade holds was written by the build that was released last. -released writes it anew, which is right only when a release
-// is made: a difference before means that an upgrade would roll what serves.
+// What testdata/upgrade holds was written by the build that was released last. -released writes it anew, which is right
+// only when a release is made: a difference before means that an upgrade would roll what serves.
 var released = flag.Bool("released", false, "write testdata/upgrade anew, as this build leaves objects behind")
 
 const upgradeDir = "testdata/upgrade"
@@ -47,22 +49,45 @@ const upgradeDir = "testdata/upgrade"
 func upgraded() map[string]*kaitov1alpha1.Workspace {
 	base := func(name string) *kaitov1alpha1.Workspace {
 		return &kaitov1alpha1.Workspace{
-			TypeMeta:   metav1.TypeMeta{APIVersion: kaitov1alpha1.GroupVersion.String(), Kind: "Workspace"},
-			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "ns", UID: "6b1f7a52-0000-4000-8000-000000000000", Generation: 1},
-			Resource:   kaitov1alpha1.ResourceSpec{InstanceType: "Standard_NC24ads_A100_v4"},
-			Inference:  &kaitov1alpha1.InferenceSpec{Preset: &kaitov1alpha1.PresetSpec{Name: "phi-4-mini-instruct"}},
+			TypeMeta: metav1.TypeMeta{APIVersion: kaitov1alpha1.GroupVersion.String(), Kind: "Workspace"},
+			ObjectMeta: metav1.ObjectMeta{
+				Name:       name,
+				Namespace:  "ns",
+				UID:        "6b1f7a52-0000-4000-8000-000000000000",
+				Generation: 1,
+			},
+			Resource:  kaitov1alpha1.ResourceSpec{InstanceType: "Standard_NC24ads_A100_v4"},
+			Inference: &kaitov1alpha1.InferenceSpec{Preset: &kaitov1alpha1.PresetSpec{Name: "phi-4-mini-instruct"}},
 		}
 	}
-	out := map[string]*kaitov1alpha1.Workspace{"plain": base("plain"), "adapters": base("adapters"), "several": base("several"), "template": base("template"), "tuned": base("tuned")}
+	out := map[string]*kaitov1alpha1.Workspace{
+		"plain":    base("plain"),
+		"adapters": base("adapters"),
+		"several":  base("several"),
+		"template": base("template"),
+		"tuned":    base("tuned"),
+	}
 	out["adapters"].Inference.Config = "inference"
-	out["adapters"].Inference.Adapters = []kaitov1alpha1.AdapterSpec{{Source: &kaitov1alpha1.DataSource{Name: "style", Image: "registry.example.com/style:1"}}}
+	out["adapters"].Inference.Adapters = []kaitov1alpha1.AdapterSpec{
+		{Source: &kaitov1alpha1.DataSource{Name: "style", Image: "registry.example.com/style:1"}},
+	}
 	out["several"].Inference.Preset.Name = "llama-3.3-70b-instruct"
 	out["several"].Resource.Count = ptr.To[int32](4)
-	out["template"].Inference = &kaitov1alpha1.InferenceSpec{Template: embedded.NewPodTemplate(corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "mine", Image: "example.com/mine:1"}}}})}
+	out["template"].Inference = &kaitov1alpha1.InferenceSpec{
+		Template: embedded.NewPodTemplate(
+			corev1.PodTemplateSpec{
+				Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "mine", Image: "example.com/mine:1"}}},
+			},
+		),
+	}
 	out["tuned"].Inference = nil
 	out["tuned"].Tuning = &kaitov1alpha1.TuningSpec{
-		Preset: &kaitov1alpha1.PresetSpec{Name: "phi-4-mini-instruct"}, Method: kaitov1alpha1.MethodLora,
-		Input: &kaitov1alpha1.DataSource{URLs: []string{"https://example.com/train.parquet"}}, Output: &kaitov1alpha1.DataDestination{Image: "registry.example.com/adapter:1"},
+		Preset: &kaitov1alpha1.PresetSpec{Name: "phi-4-mini-instruct"},
+		Method: kaitov1alpha1.MethodLora,
+		Input: &kaitov1alpha1.DataSource{
+			URLs: []string{"https://example.com/train.parquet"},
+		},
+		Output: &kaitov1alpha1.DataDestination{Image: "registry.example.com/adapter:1"},
 	}
 	return out
 }
@@ -101,7 +126,10 @@ func upgradeStore(t *testing.T, objects ...client.Object) client.WithWatch {
 }
 
 func upgradeConfig() *corev1.ConfigMap {
-	return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "inference", Namespace: "ns"}, Data: map[string]string{keyInferenceConfig: "vllm: {max-num-seqs: 8}"}}
+	return &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Name: "inference", Namespace: "ns"},
+		Data:       map[string]string{keyInferenceConfig: "vllm: {max-num-seqs: 8}"},
+	}
 }
 
 func TestWhatTheReleasedBuildWroteIsNeitherRolledNorWrittenAgain(t *testing.T) {
@@ -146,7 +174,8 @@ func TestWhatTheReleasedBuildWroteIsNeitherRolledNorWrittenAgain(t *testing.T) {
 				_, err := r.Reconcile(t.Context(), reconcile.Request{NamespacedName: client.ObjectKeyFromObject(w)})
 				require.NoError(t, err)
 			}
-			// A server without a policy gets one, and keeps its pods. The fake client can't apply the kind, so it is tried at each pass.
+			// A server without a policy gets one, and keeps its pods. The fake client can't apply the kind, so it is tried at
+			// each pass.
 			writes = slices.DeleteFunc(writes, func(write string) bool { return write == "apply NetworkPolicy" })
 			assert.Empty(t, writes)
 		})
@@ -190,30 +219,63 @@ func leaveBehind(t *testing.T, w *kaitov1alpha1.Workspace, path string) {
 	for i := range machines.Items {
 		m := &machines.Items[i]
 		for _, c := range []string{karpenterv1alpha5.ConditionMachineLaunched, karpenterv1alpha5.ConditionMachineRegistered, karpenterv1alpha5.ConditionMachineInitialized, karpenterv1alpha5.ConditionReady} {
-			m.Status.Conditions = append(m.Status.Conditions, karpenterv1alpha5.Condition{Type: c, Status: corev1.ConditionTrue, Reason: c, LastTransitionTime: now})
+			m.Status.Conditions = append(
+				m.Status.Conditions,
+				karpenterv1alpha5.Condition{Type: c, Status: corev1.ConditionTrue, Reason: c, LastTransitionTime: now},
+			)
 		}
 		m.Status.NodeName = "n-" + m.Name
 		require.NoError(t, store.Status().Update(t.Context(), m))
-		require.NoError(t, store.Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: m.Status.NodeName, Labels: m.Labels}, Status: corev1.NodeStatus{
-			Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}, Allocatable: m.Spec.Resources.Requests,
-		}}))
+		require.NoError(
+			t,
+			store.Create(
+				t.Context(),
+				&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: m.Status.NodeName, Labels: m.Labels}, Status: corev1.NodeStatus{
+					Conditions: []corev1.NodeCondition{
+						{Type: corev1.NodeReady, Status: corev1.ConditionTrue},
+					},
+					Allocatable: m.Spec.Resources.Requests,
+				}},
+			),
+		)
 	}
 	pass()
 	job := &tuningv1alpha1.TuningJob{}
 	if store.Get(t.Context(), key, job) == nil {
-		job.Status.Conditions = []metav1.Condition{{Type: tuningv1alpha1.ConditionSucceeded, Status: metav1.ConditionTrue, Reason: "Succeeded", LastTransitionTime: now}}
-		job.Status.Output = &tuningv1alpha1.Output{Image: "registry.example.com/adapter@sha256:1111111111111111111111111111111111111111111111111111111111111111", Digest: "sha256:1111111111111111111111111111111111111111111111111111111111111111"}
+		job.Status.Conditions = []metav1.Condition{
+			{
+				Type:               tuningv1alpha1.ConditionSucceeded,
+				Status:             metav1.ConditionTrue,
+				Reason:             "Succeeded",
+				LastTransitionTime: now,
+			},
+		}
+		job.Status.Output = &tuningv1alpha1.Output{
+			Image:  "registry.example.com/adapter@sha256:1111111111111111111111111111111111111111111111111111111111111111",
+			Digest: "sha256:1111111111111111111111111111111111111111111111111111111111111111",
+		}
 		require.NoError(t, store.Status().Update(t.Context(), job))
 		pass()
 		pass()
 	}
 	deployment, set := &appsv1.Deployment{}, &appsv1.StatefulSet{}
 	if store.Get(t.Context(), key, deployment) == nil {
-		deployment.Status = appsv1.DeploymentStatus{ObservedGeneration: deployment.Generation, Replicas: 1, UpdatedReplicas: 1, ReadyReplicas: 1, AvailableReplicas: 1}
+		deployment.Status = appsv1.DeploymentStatus{
+			ObservedGeneration: deployment.Generation,
+			Replicas:           1,
+			UpdatedReplicas:    1,
+			ReadyReplicas:      1,
+			AvailableReplicas:  1,
+		}
 		require.NoError(t, store.Status().Update(t.Context(), deployment))
 	}
 	if store.Get(t.Context(), key, set) == nil {
-		set.Status = appsv1.StatefulSetStatus{ObservedGeneration: set.Generation, Replicas: *set.Spec.Replicas, UpdatedReplicas: *set.Spec.Replicas, ReadyReplicas: 1}
+		set.Status = appsv1.StatefulSetStatus{
+			ObservedGeneration: set.Generation,
+			Replicas:           *set.Spec.Replicas,
+			UpdatedReplicas:    *set.Spec.Replicas,
+			ReadyReplicas:      1,
+		}
 		require.NoError(t, store.Status().Update(t.Context(), set))
 	}
 	pass()

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package controller reconciles Workspaces. Observing reads caches only, deciding is pure, and writing is what differs.
 package controller
 
@@ -88,7 +90,8 @@ type Config struct {
 	Clock   clock.PassiveClock
 	Metrics *Metrics
 	Options Options
-	// Unshown is how long the client believes against the caches something that was written for a Workspace; nil: it never does.
+	// Unshown is how long the client believes against the caches something that was written for a Workspace; nil: it never
+	// does.
 	Unshown func(types.NamespacedName) time.Duration
 
 	room *room
@@ -110,14 +113,25 @@ func New(c Config) (*Reconciler, error) {
 		c.room = newRoom()
 	}
 	return &Reconciler{
-		room:   c.room,
-		client: c.Client, unshown: c.Unshown, live: c.Live, foreign: c.Foreign, secrets: c.Secrets, planner: c.Planner, models: c.Models,
-		events: c.Events, clock: c.Clock, metrics: c.Metrics, options: c.Options,
-		machines: node.Machines{}, nodeClaims: node.NodeClaims{Class: class},
-		configs: newConfigTexts(c.Client, c.Live),
-		plans:   memo{kept: map[types.UID]memoized{}}, reservations: reservations{taken: map[string]types.UID{}},
-		drift: drift{tolerated: map[types.UID]map[types.UID]string{}},
-		holds: &holds{clock: c.Clock, limit: c.Options.StatusHold, held: map[types.UID]held{}},
+		room:         c.room,
+		client:       c.Client,
+		unshown:      c.Unshown,
+		live:         c.Live,
+		foreign:      c.Foreign,
+		secrets:      c.Secrets,
+		planner:      c.Planner,
+		models:       c.Models,
+		events:       c.Events,
+		clock:        c.Clock,
+		metrics:      c.Metrics,
+		options:      c.Options,
+		machines:     node.Machines{},
+		nodeClaims:   node.NodeClaims{Class: class},
+		configs:      newConfigTexts(c.Client, c.Live),
+		plans:        memo{kept: map[types.UID]memoized{}},
+		reservations: reservations{taken: map[string]types.UID{}},
+		drift:        drift{tolerated: map[types.UID]map[types.UID]string{}},
+		holds:        &holds{clock: c.Clock, limit: c.Options.StatusHold, held: map[types.UID]held{}},
 	}, nil
 }
 
@@ -147,7 +161,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		return reconcile.Result{}, r.count(recent.By(ctx, request.NamespacedName), request.Namespace)
 	}
 	result, err := r.pass(recent.By(ctx, request.NamespacedName), request)
-	// Once more when what was written is no longer believed against the caches: a watch shows it before, unless it was broken.
+	// Once more when what was written is no longer believed against the caches: a watch shows it before, unless it was
+	// broken.
 	if err == nil {
 		result.RequeueAfter = soonest(result.RequeueAfter, r.unshown(request.NamespacedName))
 	}
@@ -205,8 +220,8 @@ func (r *Reconciler) watchKinds(ctx context.Context) error {
 	return nil
 }
 
-// finish writes the status once, when it has changed, whatever the pass has come to; or says how long it is kept back. A conflict asks for
-// nothing but another pass.
+// finish writes the status once, when it has changed, whatever the pass has come to; or says how long it is kept back.
+// A conflict asks for nothing but another pass.
 func (r *Reconciler) finish(ctx context.Context, s *scope, failed error) (time.Duration, error) {
 	if s.workspace.UID == "" || apierrors.IsConflict(failed) {
 		return 0, failed
@@ -240,7 +255,8 @@ func writeStatus(ctx context.Context, c client.Client, before, w *kaitov1alpha1.
 	return nil
 }
 
-// roundTimes makes the times of conditions what the API server will have of them, so that what is remembered of a write is what is read back.
+// roundTimes makes the times of conditions what the API server will have of them, so that what is remembered of a write
+// is what is read back.
 func (s *scope) roundTimes() {
 	for i := range s.workspace.Status.Conditions {
 		at := &s.workspace.Status.Conditions[i].LastTransitionTime
@@ -254,7 +270,9 @@ func (r *Reconciler) addFinalizer(ctx context.Context, s *scope) (flow.Result, e
 	if controllerutil.ContainsFinalizer(w, kaitov1alpha1.Finalizer) {
 		return flow.Continue(), nil
 	}
-	change, err := recent.Locked(w.ResourceVersion, "/metadata/finalizers", append(slices.Clone(w.Finalizers), kaitov1alpha1.Finalizer))
+	change, err := recent.Locked(
+		w.ResourceVersion, "/metadata/finalizers", append(slices.Clone(w.Finalizers), kaitov1alpha1.Finalizer),
+	)
 	if err != nil {
 		return flow.Stop(), err
 	}
@@ -277,7 +295,8 @@ func (r *Reconciler) tell(s *scope) {
 	}
 }
 
-// memo keeps the last plan of each Workspace: planning looks through the whole catalogue, and most passes change none of its inputs.
+// memo keeps the last plan of each Workspace: planning looks through the whole catalogue, and most passes change none
+// of its inputs.
 type memo struct {
 	mu   sync.Mutex
 	kept map[types.UID]memoized
@@ -309,8 +328,8 @@ func (m *memo) forget(uid types.UID) {
 	delete(m.kept, uid)
 }
 
-// reservations keep two Workspaces that are reconciled at the same time from choosing the same node. What has been chosen is in
-// the Workspaces' status; this bridges the time until the caches show it.
+// reservations keep two Workspaces that are reconciled at the same time from choosing the same node. What has been
+// chosen is in the Workspaces' status; this bridges the time until the caches show it.
 type reservations struct {
 	mu    sync.Mutex
 	taken map[string]types.UID

@@ -1,5 +1,8 @@
-// Package foreign knows which kinds of other operators the cluster serves, and watches each from the moment that it is served
-// until it is not. An absent kind is a state: nothing fails, hangs or has to be restarted, whether it comes late or goes again.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package foreign knows which kinds of other operators the cluster serves, and watches each from the moment that it is
+// served until it is not. An absent kind is a state: nothing fails, hangs or has to be restarted, whether it comes late
+// or goes again.
 //
 // What is served is read from the cached CustomResourceDefinitions, so asking costs no request.
 package foreign
@@ -24,7 +27,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 )
 
-// syncLimit bounds the wait for a new kind's first list, so that a missing right becomes an error that names it and not a hang.
+// syncLimit bounds the wait for a new kind's first list, so that a missing right becomes an error that names it and not
+// a hang.
 const syncLimit = 20 * time.Second
 
 // Kind is a kind that somebody else's CustomResourceDefinition may bring.
@@ -64,7 +68,12 @@ type state struct {
 
 // New makes the set. Start must be called before Served.
 func New(c cache.Cache, scheme *runtime.Scheme, kinds ...Kind) (*Kinds, error) {
-	k := &Kinds{cache: c, scheme: scheme, kinds: map[schema.GroupVersionKind]Kind{}, states: map[schema.GroupVersionKind]*state{}}
+	k := &Kinds{
+		cache:  c,
+		scheme: scheme,
+		kinds:  map[schema.GroupVersionKind]Kind{},
+		states: map[schema.GroupVersionKind]*state{},
+	}
 	for _, kind := range kinds {
 		gvk, err := apiutil.GVKForObject(kind.Object, scheme)
 		if err != nil {
@@ -88,8 +97,8 @@ func (k *Kinds) Concerns(crd string) bool {
 	return false
 }
 
-// Served says whether obj's kind can be read and written now, and sees to it that it is watched from the first time that it can,
-// and no longer once it cannot.
+// Served says whether obj's kind can be read and written now, and sees to it that it is watched from the first time
+// that it can, and no longer once it cannot.
 func (k *Kinds) Served(ctx context.Context, obj client.Object) (bool, error) {
 	gvk, err := apiutil.GVKForObject(obj, k.scheme)
 	if err != nil {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package foreign
 
 import (
@@ -29,8 +31,12 @@ func machines(established, served bool) *apiextensionsv1.CustomResourceDefinitio
 	}
 	return &apiextensionsv1.CustomResourceDefinition{
 		ObjectMeta: metav1.ObjectMeta{Name: "machines.karpenter.sh"},
-		Spec:       apiextensionsv1.CustomResourceDefinitionSpec{Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{Name: "v1alpha5", Served: served}}},
-		Status:     apiextensionsv1.CustomResourceDefinitionStatus{Conditions: []apiextensionsv1.CustomResourceDefinitionCondition{{Type: apiextensionsv1.Established, Status: status}}},
+		Spec: apiextensionsv1.CustomResourceDefinitionSpec{
+			Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{Name: "v1alpha5", Served: served}},
+		},
+		Status: apiextensionsv1.CustomResourceDefinitionStatus{
+			Conditions: []apiextensionsv1.CustomResourceDefinitionCondition{{Type: apiextensionsv1.Established, Status: status}},
+		},
 	}
 }
 
@@ -40,7 +46,10 @@ func TestAKindIsWatchedOnceFromWhenItIsServedAndAgainWhenItComesBack(t *testing.
 	require.NoError(t, apiextensionsv1.AddToScheme(scheme))
 	require.NoError(t, karpenterv1alpha5.AddToScheme(scheme))
 	store := fake.NewClientBuilder().WithScheme(scheme).Build()
-	kinds, err := New(withReader(scheme, store), scheme, Kind{Object: &karpenterv1alpha5.Machine{}, Resource: "machines", Handler: &handler.EnqueueRequestForObject{}})
+	kinds, err := New(
+		withReader(scheme, store), scheme,
+		Kind{Object: &karpenterv1alpha5.Machine{}, Resource: "machines", Handler: &handler.EnqueueRequestForObject{}},
+	)
 	require.NoError(t, err)
 	w := &watches{}
 	kinds.Start(w)
@@ -80,6 +89,8 @@ type readerCache struct {
 	reader client.Reader
 }
 
-func (c *readerCache) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+func (c *readerCache) Get(
+	ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption,
+) error {
 	return c.reader.Get(ctx, key, obj, opts...)
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package gateway
 
 import (
@@ -74,21 +76,43 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 }
 
 func invalidRequest(code, param, format string, args ...any) *apiError {
-	return &apiError{status: http.StatusBadRequest, kind: typeInvalidRequest, code: code, param: param, message: fmt.Sprintf(format, args...)}
+	return &apiError{
+		status:  http.StatusBadRequest,
+		kind:    typeInvalidRequest,
+		code:    code,
+		param:   param,
+		message: fmt.Sprintf(format, args...),
+	}
 }
 
 func bodyTooLarge(rt *route, limit int64) *apiError {
-	message := fmt.Sprintf("The request's body is larger than %d bytes, the most this server takes. Send less, or have --max-body-bytes raised.", limit)
+	message := fmt.Sprintf(
+		"The request's body is larger than %d bytes, the most this server takes. Send less, or have --max-body-bytes raised.",
+		limit,
+	)
 	if rt.chat && limit == maxChatBytes {
-		message = fmt.Sprintf("The request's body is larger than %d bytes, the most that %s takes. Send less, or call /v1/chat/completions, which takes more.", limit, rt.pattern)
+		message = fmt.Sprintf(
+			"The request's body is larger than %d bytes, the most that %s takes. Send less, or call /v1/chat/completions, which takes more.",
+			limit, rt.pattern,
+		)
 	}
-	return &apiError{status: http.StatusRequestEntityTooLarge, kind: typeInvalidRequest, code: "request_too_large", message: message}
+	return &apiError{
+		status:  http.StatusRequestEntityTooLarge,
+		kind:    typeInvalidRequest,
+		code:    "request_too_large",
+		message: message,
+	}
 }
 
 func unknownPath(path string) *apiError {
 	return &apiError{
-		status: http.StatusNotFound, kind: typeInvalidRequest, code: "unknown_url",
-		message: fmt.Sprintf("Nothing is served at %s. Served are POST /chat and OpenAI's inference calls under /v1, such as /v1/chat/completions.", quote(path)),
+		status: http.StatusNotFound,
+		kind:   typeInvalidRequest,
+		code:   "unknown_url",
+		message: fmt.Sprintf(
+			"Nothing is served at %s. Served are POST /chat and OpenAI's inference calls under /v1, such as /v1/chat/completions.",
+			quote(path),
+		),
 	}
 }
 
@@ -102,9 +126,12 @@ func methodNotAllowed(method, path, allowed string) *apiError {
 
 func unauthorized() *apiError {
 	return &apiError{
-		status: http.StatusUnauthorized, kind: typeInvalidRequest, code: "invalid_api_key",
-		message:    "This model asks for an API key, and none that it knows was sent. Send it as \"Authorization: Bearer KEY\".",
-		headerName: "WWW-Authenticate", headerValue: "Bearer",
+		status:      http.StatusUnauthorized,
+		kind:        typeInvalidRequest,
+		code:        "invalid_api_key",
+		message:     "This model asks for an API key, and none that it knows was sent. Send it as \"Authorization: Bearer KEY\".",
+		headerName:  "WWW-Authenticate",
+		headerValue: "Bearer",
 	}
 }
 

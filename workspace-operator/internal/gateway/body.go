@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package gateway
 
 import (
@@ -11,9 +13,9 @@ import (
 )
 
 // holdBytes is how much of a body is read before the request takes one of the engine's places. A body up to this size
-// is complete by then, so a client that sends slowly costs the engine nothing, one that leaves while it queues is noticed
-// (net/http watches the connection only after the body's end), and the call can be repeated where a kept-alive connection
-// to the engine turns out to be closed. What goes beyond is passed on while it arrives.
+// is complete by then, so a client that sends slowly costs the engine nothing, one that leaves while it queues is
+// noticed (net/http watches the connection only after the body's end), and the call can be repeated where a kept-alive
+// connection to the engine turns out to be closed. What goes beyond is passed on while it arrives.
 const holdBytes = 256 << 10
 
 // takeBody reads the beginning of r's body and replaces it with one that the engine call can read. It bounds the body's
@@ -26,8 +28,8 @@ func (g *Gateway) takeBody(r *http.Request, ex *exchange) error {
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil
 	}
-	// The kernel's deadline: the real time counts. net/http lifts it at the body's end, so the answer may take longer. A writer
-	// without deadlines has no connection to be slow.
+	// The kernel's deadline: the real time counts. net/http lifts it at the body's end, so the answer may take longer. A
+	// writer without deadlines has no connection to be slow.
 	_ = ex.rec.control.SetReadDeadline(time.Now().Add(g.cfg.ReadTimeout))
 	// The server's own writer: it closes the connection of a client that sends too much.
 	limited := http.MaxBytesReader(ex.rec.ResponseWriter, r.Body, limit)
@@ -119,8 +121,11 @@ func (g *Gateway) bodyError(rt *route, err error) *apiError {
 		return g.queueRefusal(err)
 	case errors.Is(err, errIntakeFull):
 		return &apiError{
-			status: http.StatusTooManyRequests, kind: typeRateLimit, code: "memory_full", retryAfter: g.limiter.retryAfter(),
-			message: "The requests that are being answered take all the memory that this server has for bodies. Try again after the time that Retry-After gives, in seconds.",
+			status:     http.StatusTooManyRequests,
+			kind:       typeRateLimit,
+			code:       "memory_full",
+			retryAfter: g.limiter.retryAfter(),
+			message:    "The requests that are being answered take all the memory that this server has for bodies. Try again after the time that Retry-After gives, in seconds.",
 		}
 	case errors.Is(err, errBodyGaveWay):
 		return &apiError{

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package gateway
 
 import (
@@ -112,7 +114,9 @@ func TestABodyThatIsAnnouncedAsTooLargeIsRefusedUnread(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { _ = conn.Close() }()
 	require.NoError(t, conn.SetDeadline(time.Now().Add(eventually.Short)))
-	_, err = io.WriteString(conn, "POST /v1/completions HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 999999999999\r\n\r\n")
+	_, err = io.WriteString(
+		conn, "POST /v1/completions HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 999999999999\r\n\r\n",
+	)
 	require.NoError(t, err)
 	status, err := bufio.NewReader(conn).ReadString('\n')
 	require.NoError(t, err)

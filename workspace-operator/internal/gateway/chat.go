@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package gateway
 
 import (
@@ -26,11 +28,12 @@ type chatRequest struct {
 var chatKeys = []string{"generate_kwargs", "messages", "model", "prompt", "return_full_text"}
 
 const (
-	// maxChatBytes bounds the body of POST /chat: a million characters, more than the longest context takes. Such a body is text that is read whole; what
-	// brings images or sound goes to /v1/chat/completions, whose bodies are passed on while they arrive.
+	// maxChatBytes bounds the body of POST /chat: a million characters, more than the longest context takes. Such a body
+	// is text that is read whole; what brings images or sound goes to /v1/chat/completions, whose bodies are passed on
+	// while they arrive.
 	maxChatBytes = 1 << 20
-	// maxTranslations bounds how many bodies of /chat are translated at once. Translating takes some milliseconds of the processor and about eight times the
-	// body's size; what is held for longer is charged to the request.
+	// maxTranslations bounds how many bodies of /chat are translated at once. Translating takes some milliseconds of the
+	// processor and about eight times the body's size; what is held for longer is charged to the request.
 	maxTranslations = 4
 )
 
@@ -49,8 +52,8 @@ func checkChatType(r *http.Request) *apiError {
 	}
 }
 
-// readChat reads and translates the body of an admitted request. From then on ex is charged for the translation alone. The error is an *apiError, one of
-// reading, or one of the intake.
+// readChat reads and translates the body of an admitted request. From then on ex is charged for the translation alone.
+// The error is an *apiError, one of reading, or one of the intake.
 func (g *Gateway) readChat(r *http.Request, ex *exchange) (*chatRequest, error) {
 	body := ex.whole
 	if _, more := r.Body.(*uploadBody); more {
@@ -86,19 +89,28 @@ func (g *Gateway) readRest(r *http.Request, ex *exchange) ([]byte, error) {
 	return body.Bytes(), err
 }
 
-// translateChat turns the body of POST /chat into the engine call that answers it. The error is always an *apiError that
-// names the key, what it was and what is allowed.
+// translateChat turns the body of POST /chat into the engine call that answers it. The error is always an *apiError
+// that names the key, what it was and what is allowed.
 func translateChat(body []byte, model string, api PromptAPI) (*chatRequest, error) {
 	var keys map[string]json.RawMessage
 	if err := json.Unmarshal(body, &keys); err != nil || keys == nil {
-		return nil, invalidRequest("invalid_json", "", `The body is not a JSON object. Send {"prompt": "…"} or {"messages": [{"role": "user", "content": "…"}]}.`)
+		return nil, invalidRequest(
+			"invalid_json",
+			"",
+			`The body is not a JSON object. Send {"prompt": "…"} or {"messages": [{"role": "user", "content": "…"}]}.`,
+		)
 	}
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		if key == "stream" {
-			return nil, invalidRequest("unknown_parameter", "stream", "stream is not a key of /chat, which answers in one piece. For a stream, call /v1/chat/completions.")
+			return nil, invalidRequest(
+				"unknown_parameter", "stream",
+				"stream is not a key of /chat, which answers in one piece. For a stream, call /v1/chat/completions.",
+			)
 		}
 		if !slices.Contains(chatKeys, key) {
-			return nil, invalidRequest("unknown_parameter", key, "%s is not a key of /chat. Allowed are %s.", quote(key), strings.Join(chatKeys, ", "))
+			return nil, invalidRequest(
+				"unknown_parameter", key, "%s is not a key of /chat. Allowed are %s.", quote(key), strings.Join(chatKeys, ", "),
+			)
 		}
 		if isNull(keys[key]) {
 			delete(keys, key)
@@ -109,8 +121,10 @@ func translateChat(body []byte, model string, api PromptAPI) (*chatRequest, erro
 	var kwargs map[string]json.RawMessage
 	for key, into := range map[string]any{"prompt": &prompt, "model": &model, "return_full_text": &fullText, "generate_kwargs": &kwargs} {
 		if raw, ok := keys[key]; ok && json.Unmarshal(raw, into) != nil {
-			return nil, invalidRequest("invalid_type", key, "%s is %s: it must be %s.", key, quote(string(raw)),
-				map[string]string{"prompt": "a string", "model": "a string", "return_full_text": "true or false", "generate_kwargs": "an object"}[key])
+			return nil, invalidRequest(
+				"invalid_type", key, "%s is %s: it must be %s.", key, quote(string(raw)),
+				map[string]string{"prompt": "a string", "model": "a string", "return_full_text": "true or false", "generate_kwargs": "an object"}[key],
+			)
 		}
 	}
 	_, hasPrompt := keys["prompt"]
@@ -165,7 +179,11 @@ func marshalPlain(v any) ([]byte, error) {
 func checkMessages(raw json.RawMessage) error {
 	var messages []map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &messages); err != nil || len(messages) == 0 {
-		return invalidRequest("invalid_type", "messages", `messages must be a list of at least one object such as {"role": "user", "content": "…"}.`)
+		return invalidRequest(
+			"invalid_type",
+			"messages",
+			`messages must be a list of at least one object such as {"role": "user", "content": "…"}.`,
+		)
 	}
 	for i, message := range messages {
 		var role string

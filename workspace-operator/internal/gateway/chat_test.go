@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package gateway
 
 import (
@@ -121,17 +123,34 @@ func TestChatRefusesByName(t *testing.T) {
 
 func TestTheQuickStartsCallIsAnswered(t *testing.T) {
 	f := start(t, answer(oneChoice))
-	res, body := f.do(t, http.MethodPost, "/chat", `{"prompt":"YOUR QUESTION HERE"}`, "Accept", "application/json", "Content-Type", "application/json")
+	res, body := f.do(
+		t,
+		http.MethodPost,
+		"/chat",
+		`{"prompt":"YOUR QUESTION HERE"}`,
+		"Accept",
+		"application/json",
+		"Content-Type",
+		"application/json",
+	)
 	require.Equal(t, http.StatusOK, res.StatusCode)
 	assert.Equal(t, "application/json", res.Header.Get("Content-Type"))
 	assert.JSONEq(t, `{"Result":"Hei!"}`, body)
 	require.Len(t, f.requests(), 1)
 	assert.Equal(t, "/v1/chat/completions", f.requests()[0].path)
-	assert.JSONEq(t, `{"model":"workspace-phi-3","messages":[{"role":"user","content":"YOUR QUESTION HERE"}]}`, f.requests()[0].body)
+	assert.JSONEq(
+		t,
+		`{"model":"workspace-phi-3","messages":[{"role":"user","content":"YOUR QUESTION HERE"}]}`,
+		f.requests()[0].body,
+	)
 }
 
 func TestChatShowsTheTextOfBothEngineCalls(t *testing.T) {
-	f := start(t, answer(`{"choices":[{"index":0,"text":" blue."}]}`), func(c *Config) { c.PromptAPI = PromptAPICompletions })
+	f := start(
+		t,
+		answer(`{"choices":[{"index":0,"text":" blue."}]}`),
+		func(c *Config) { c.PromptAPI = PromptAPICompletions },
+	)
 	_, body := f.do(t, http.MethodPost, "/chat", `{"prompt":"The sky is","return_full_text":true}`)
 	assert.JSONEq(t, `{"Result":"The sky is blue."}`, body)
 }
@@ -213,7 +232,8 @@ func FuzzChat(f *testing.F) {
 			got, err := translateChat(body, "m", api)
 			if err != nil {
 				var refused *apiError
-				if !errors.As(err, &refused) || refused.code == "" || refused.message == "" || refused.status != http.StatusBadRequest {
+				if !errors.As(err, &refused) || refused.code == "" || refused.message == "" ||
+					refused.status != http.StatusBadRequest {
 					t.Fatalf("refused without a name: %v", err)
 				}
 				continue

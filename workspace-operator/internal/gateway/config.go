@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package gateway
 
 import (
@@ -14,7 +16,8 @@ type PromptAPI string
 const (
 	// PromptAPIChat wraps the prompt into one user message, so that the model's chat template is applied.
 	PromptAPIChat PromptAPI = "chat"
-	// PromptAPICompletions hands the prompt to the model as it is: the choice for base models, which have no chat template.
+	// PromptAPICompletions hands the prompt to the model as it is: the choice for base models, which have no chat
+	// template.
 	PromptAPICompletions PromptAPI = "completions"
 )
 
@@ -144,7 +147,9 @@ func (c Config) engineURL() (*url.URL, error) {
 	if err != nil {
 		return nil, err
 	}
-	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || (u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.User != nil {
+	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || (u.Path != "" && u.Path != "/") ||
+		u.RawQuery != "" ||
+		u.User != nil {
 		return nil, fmt.Errorf("engine %q is not a plain URL of scheme and host", c.Engine)
 	}
 	return &url.URL{Scheme: u.Scheme, Host: u.Host}, nil

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package gateway
 
 import (
@@ -21,7 +23,8 @@ var (
 	errStreamDeadline  = errors.New("the stream took longer than stream-timeout")
 )
 
-// statusClientGone is what logs and metrics say of a request whose client left before an answer began. It is never sent.
+// statusClientGone is what logs and metrics say of a request whose client left before an answer began. It is never
+// sent.
 const statusClientGone = 499
 
 // Gateway is the handler of everything a client can reach; Status is that of probes and metrics.
@@ -171,8 +174,8 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) {
 	whole = true
 }
 
-// handle answers r, or returns the refusal that is to be written. It returns nil, with nothing written, where the client
-// is gone.
+// handle answers r, or returns the refusal that is to be written. It returns nil, with nothing written, where the
+// client is gone.
 func (g *Gateway) handle(w http.ResponseWriter, r *http.Request, ex *exchange) *apiError {
 	if r.Method != ex.route.method {
 		return methodNotAllowed(r.Method, ex.route.pattern, ex.route.method)

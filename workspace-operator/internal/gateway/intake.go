@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package gateway
 
 import (
@@ -16,9 +18,9 @@ var (
 	errIntakeFull = errors.New("the bodies of other requests take all the memory that there is for bodies")
 )
 
-// intake counts the memory of requests' bodies, from their first bytes until their requests end. Where there is too much of it, the body that has been
-// arriving for the longest gives way: an honest one is there in a moment, one that is sent slowly on purpose never is. Where none is arriving, the
-// newest is refused.
+// intake counts the memory of requests' bodies, from their first bytes until their requests end. Where there is too
+// much of it, the body that has been arriving for the longest gives way: an honest one is there in a moment, one that
+// is sent slowly on purpose never is. Where none is arriving, the newest is refused.
 type intake struct {
 	limit int64
 
@@ -39,11 +41,12 @@ type charge struct {
 	arrived bool
 }
 
-// begin returns a charge of nothing, for a body that begins to arrive. evict makes its reader fail; it is not called after arrive.
+// begin returns a charge of nothing, for a body that begins to arrive. evict makes its reader fail; it is not called
+// after arrive.
 func (in *intake) begin(evict func()) *charge { return &charge{intake: in, evict: evict} }
 
-// resize sets what the body takes, in bytes. Less always succeeds. More fails with errBodyGaveWay where the body was evicted, and with errIntakeFull where
-// there is no room; the charge is then what it was.
+// resize sets what the body takes, in bytes. Less always succeeds. More fails with errBodyGaveWay where the body was
+// evicted, and with errIntakeFull where there is no room; the charge is then what it was.
 func (c *charge) resize(bytes int64) error {
 	in := c.intake
 	in.mu.Lock()

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package gateway
 
 import (
@@ -18,27 +20,123 @@ import (
 
 func TestOnlyInferenceCanBeReached(t *testing.T) {
 	blocked := []string{
-		// vLLM's routes besides inference, from 0.10 to 0.32: of its API server, of SageMaker's mode, of its development mode.
-		"/health", "/load", "/ping", "/version", "/tokenize", "/detokenize", "/tokenizer_info", "/invocations", "/server_info", "/metrics/", "/kv_event_sources",
-		"/pooling", "/classify", "/score", "/rerank", "/v2/rerank", "/v2/embed", "/generative_scoring", "/v1/systemone", "/v1/realtime", "/inference/v1/generate",
-		"/inference/v1/abort_requests", "/v1/chat/completions/batch", "/v1/chat/completions/render", "/v1/chat/completions/derender", "/v1/completions/render",
-		"/v1/completions/derender", "/v1/messages/render", "/v1/responses/render", "/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/v1/files", "/v1/batches",
-		"/pause", "/resume", "/is_paused", "/sleep", "/wake_up", "/is_sleeping", "/reset_prefix_cache", "/reset_mm_cache", "/reset_encoder_cache",
-		"/collective_rpc", "/update_weights", "/init_weights_update_group", "/init_weight_transfer_engine", "/get_world_size", "/start_profile", "/stop_profile",
-		"/scale_elastic_ep", "/is_scaling_elastic_ep", "/abort_requests", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json",
+		// vLLM's routes besides inference, from 0.10 to 0.32: of its API server, of SageMaker's mode, of its development
+		// mode.
+		"/health",
+		"/load",
+		"/ping",
+		"/version",
+		"/tokenize",
+		"/detokenize",
+		"/tokenizer_info",
+		"/invocations",
+		"/server_info",
+		"/metrics/",
+		"/kv_event_sources",
+		"/pooling",
+		"/classify",
+		"/score",
+		"/rerank",
+		"/v2/rerank",
+		"/v2/embed",
+		"/generative_scoring",
+		"/v1/systemone",
+		"/v1/realtime",
+		"/inference/v1/generate",
+		"/inference/v1/abort_requests",
+		"/v1/chat/completions/batch",
+		"/v1/chat/completions/render",
+		"/v1/chat/completions/derender",
+		"/v1/completions/render",
+		"/v1/completions/derender",
+		"/v1/messages/render",
+		"/v1/responses/render",
+		"/v1/load_lora_adapter",
+		"/v1/unload_lora_adapter",
+		"/v1/files",
+		"/v1/batches",
+		"/pause",
+		"/resume",
+		"/is_paused",
+		"/sleep",
+		"/wake_up",
+		"/is_sleeping",
+		"/reset_prefix_cache",
+		"/reset_mm_cache",
+		"/reset_encoder_cache",
+		"/collective_rpc",
+		"/update_weights",
+		"/init_weights_update_group",
+		"/init_weight_transfer_engine",
+		"/get_world_size",
+		"/start_profile",
+		"/stop_profile",
+		"/scale_elastic_ep",
+		"/is_scaling_elastic_ep",
+		"/abort_requests",
+		"/docs",
+		"/docs/oauth2-redirect",
+		"/redoc",
+		"/openapi.json",
 		// Ways to write an allowed path that is another one.
-		"/", "//", "//v1/models", "/v1/models/", "/v1//models", "/v1/./models", "/./v1/models", "/v1/../pause", "/v1/%2e%2e/pause", "/v1/%2E%2E/pause", "/v1/..%2fpause", "/v1/%252e%252e/pause",
-		"/v1/models/../../pause", "/v1/chat/completions/../../../pause", "/v1/models/%2e%2e/%2e%2e/pause", "/v1/models/..;/pause", "/v1\\..\\pause", "/V1/models", "/v1/Models", "/v1/models%20",
-		"/v1/models%00", "/v1/models%00/pause", "/v1/models%0d%0aX: y", "/v1/models;/pause", "/v1/models%3f", "/v1/models%23", "/%76%31/load_lora_adapter", "/v1/load%5flora_adapter",
-		"/v1/responses/a%2fb", "/v1/responses/..", "/v1/responses/../models", "/v1/responses/%2e%2e/load_lora_adapter", "/v1/responses/", "/v1/responses//cancel", "/v1/responses/a/cancel/b",
-		"/chat/", "/chat/../pause", "/healthz/", "/healthz/../pause", "/readyz/x", "/v1", "/v1/",
+		"/",
+		"//",
+		"//v1/models",
+		"/v1/models/",
+		"/v1//models",
+		"/v1/./models",
+		"/./v1/models",
+		"/v1/../pause",
+		"/v1/%2e%2e/pause",
+		"/v1/%2E%2E/pause",
+		"/v1/..%2fpause",
+		"/v1/%252e%252e/pause",
+		"/v1/models/../../pause",
+		"/v1/chat/completions/../../../pause",
+		"/v1/models/%2e%2e/%2e%2e/pause",
+		"/v1/models/..;/pause",
+		"/v1\\..\\pause",
+		"/V1/models",
+		"/v1/Models",
+		"/v1/models%20",
+		"/v1/models%00",
+		"/v1/models%00/pause",
+		"/v1/models%0d%0aX: y",
+		"/v1/models;/pause",
+		"/v1/models%3f",
+		"/v1/models%23",
+		"/%76%31/load_lora_adapter",
+		"/v1/load%5flora_adapter",
+		"/v1/responses/a%2fb",
+		"/v1/responses/..",
+		"/v1/responses/../models",
+		"/v1/responses/%2e%2e/load_lora_adapter",
+		"/v1/responses/",
+		"/v1/responses//cancel",
+		"/v1/responses/a/cancel/b",
+		"/chat/",
+		"/chat/../pause",
+		"/healthz/",
+		"/healthz/../pause",
+		"/readyz/x",
+		"/v1",
+		"/v1/",
 		// The gateway's own, which are on the status port.
-		"/healthz", "/readyz", "/metrics", "/drained",
+		"/healthz",
+		"/readyz",
+		"/metrics",
+		"/drained",
 	}
 	f := start(t, answer(`{}`))
 	for _, path := range blocked {
 		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions, "REPORT"} {
-			answers := f.raw(t, fmt.Sprintf("%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}", method, strings.ReplaceAll(path, " ", "%20")))
+			answers := f.raw(
+				t,
+				fmt.Sprintf(
+					"%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}", method,
+					strings.ReplaceAll(path, " ", "%20"),
+				),
+			)
 			require.Len(t, answers, 1, path)
 			require.Equal(t, http.StatusNotFound, answers[0].StatusCode, "%s %s", method, path)
 			requireError(t, answers[0], answers[0].body, http.StatusNotFound, "unknown_url")
@@ -55,7 +153,9 @@ func TestNoHeaderLeadsElsewhere(t *testing.T) {
 		"Host: x\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAAP__", "Host: x\r\nDestination: /pause",
 	} {
 		before := len(f.requests())
-		answers := f.raw(t, "GET /v1/models HTTP/1.1\r\n"+header+"\r\n\r\n"+"GET /pause HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+		answers := f.raw(
+			t, "GET /v1/models HTTP/1.1\r\n"+header+"\r\n\r\n"+"GET /pause HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+		)
 		require.Len(t, answers, 2, header)
 		assert.Equal(t, http.StatusOK, answers[0].StatusCode, header)
 		assert.Equal(t, http.StatusNotFound, answers[1].StatusCode, "a connection stays HTTP: %s", header)
@@ -177,8 +277,11 @@ func TestHopByHopHeadersEndAtTheGateway(t *testing.T) {
 		w.Header().Set("Keep-Alive", "timeout=5")
 		_, _ = io.WriteString(w, `{}`)
 	})
-	answers := f.raw(t, "POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: X-Hop, Upgrade, HTTP2-Settings, close\r\nX-Hop: 1\r\nUpgrade: h2c\r\n"+
-		"HTTP2-Settings: AAMAAABkAAQAAP__\r\nKeep-Alive: 1\r\nTE: trailers, deflate\r\nProxy-Authorization: Basic eA==\r\nContent-Length: 2\r\n\r\n{}")
+	answers := f.raw(
+		t,
+		"POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: X-Hop, Upgrade, HTTP2-Settings, close\r\nX-Hop: 1\r\nUpgrade: h2c\r\n"+
+			"HTTP2-Settings: AAMAAABkAAQAAP__\r\nKeep-Alive: 1\r\nTE: trailers, deflate\r\nProxy-Authorization: Basic eA==\r\nContent-Length: 2\r\n\r\n{}",
+	)
 	require.Len(t, answers, 1)
 	assert.Equal(t, http.StatusOK, answers[0].StatusCode)
 	assert.Empty(t, answers[0].Header.Get("X-Inner"))

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package gateway
 
 import (
@@ -20,8 +22,9 @@ import (
 
 // keyRing holds the API keys of a mounted file and follows the file's changes.
 //
-// It looks at the file when a request comes, at most once per keyCheckEvery, and reads it again where it is another file than
-// last time. A Secret's volume changes by swapping a symbolic link, which a look that follows links sees as another file.
+// It looks at the file when a request comes, at most once per keyCheckEvery, and reads it again where it is another
+// file than last time. A Secret's volume changes by swapping a symbolic link, which a look that follows links sees as
+// another file.
 type keyRing struct {
 	path   string
 	clock  clock.PassiveClock
@@ -40,8 +43,8 @@ type keyRing struct {
 // keyCheckEvery bounds how often the file is looked at, and so how long a withdrawn key may still be taken.
 const keyCheckEvery = time.Second
 
-// newKeyRing reads path. A file that cannot be read or holds no key is an error: a gateway that was told to ask for keys
-// must not start without.
+// newKeyRing reads path. A file that cannot be read or holds no key is an error: a gateway that was told to ask for
+// keys must not start without.
 func newKeyRing(path string, c clock.PassiveClock, logger *slog.Logger, onReload func(error)) (*keyRing, error) {
 	k := &keyRing{path: path, clock: c, logger: logger, onReload: onReload}
 	info, err := os.Stat(path)
@@ -77,8 +80,9 @@ func (k *keyRing) allows(r *http.Request) bool {
 	return found == 1
 }
 
-// refresh reads the file again where it changed. Of several requests at once, one looks and the others go on with the keys
-// there are. A file that cannot be read leaves the keys as they were; one that is read and holds none withdraws all.
+// refresh reads the file again where it changed. Of several requests at once, one looks and the others go on with the
+// keys there are. A file that cannot be read leaves the keys as they were; one that is read and holds none withdraws
+// all.
 func (k *keyRing) refresh() {
 	now := k.clock.Now()
 	if now.UnixNano() < k.nextCheck.Load() || !k.checkMu.TryLock() {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package gateway
 
 import (
@@ -11,7 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// mountedSecret lays a file out as the kubelet does: a data directory that a symbolic link names, and the file as a link through it.
+// mountedSecret lays a file out as the kubelet does: a data directory that a symbolic link names, and the file as a
+// link through it.
 type mountedSecret struct{ dir string }
 
 func newMountedSecret(t *testing.T, content string) *mountedSecret {
@@ -101,7 +104,12 @@ func TestKeysFollowTheMountedSecret(t *testing.T) {
 
 	f.clock.Step(time.Hour)
 	assert.Equal(t, http.StatusOK, f.statusWithKey(t, "new-key"))
-	assert.Equal(t, "1", f.metric(t, `kaito_gateway_api_key_reloads_total{result="success"}`), "a file that did not change is not read")
+	assert.Equal(
+		t,
+		"1",
+		f.metric(t, `kaito_gateway_api_key_reloads_total{result="success"}`),
+		"a file that did not change is not read",
+	)
 
 	secret.swap(t, "3", "\n# nobody\n")
 	f.clock.Step(keyCheckEvery)

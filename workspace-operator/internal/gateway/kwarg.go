@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package gateway
 
 import (
@@ -27,8 +29,8 @@ type kwarg struct {
 
 // kwargs maps generate_kwargs to vLLM's sampling parameters. It is read only.
 //
-// Two differ from Hugging Face on purpose. max_length bounds the new tokens alone, not prompt and answer together: a prompt's
-// tokens are not known here, and who asks for 200 wants an answer of 200. min_length likewise.
+// Two differ from Hugging Face on purpose. max_length bounds the new tokens alone, not prompt and answer together: a
+// prompt's tokens are not known here, and who asks for 200 wants an answer of 200. min_length likewise.
 var kwargs = map[string]kwarg{
 	"max_length":              integer("max_tokens", 1, math.MaxInt32),
 	"max_new_tokens":          integer("max_tokens", 1, math.MaxInt32),
@@ -67,21 +69,28 @@ func engineParamsOf(given map[string]json.RawMessage) (engineParams, error) {
 		raw, param := given[key], "generate_kwargs."+key
 		known, ok := kwargs[key]
 		if !ok {
-			return nil, invalidRequest("unknown_parameter", "generate_kwargs."+cut(key), "%s is not a key of generate_kwargs. Allowed are %s.",
-				quote(key), strings.Join(slices.Sorted(maps.Keys(kwargs)), ", "))
+			return nil, invalidRequest(
+				"unknown_parameter", "generate_kwargs."+cut(key), "%s is not a key of generate_kwargs. Allowed are %s.", quote(key),
+				strings.Join(slices.Sorted(maps.Keys(kwargs)), ", "),
+			)
 		}
 		if isNull(raw) { // Hugging Face's None: as if it were not there
 			continue
 		}
 		value, ok := known.parse(raw)
 		if !ok {
-			return nil, invalidRequest("invalid_value", param, "%s is %s: it must be %s.", param, quote(string(raw)), known.allowed)
+			return nil, invalidRequest(
+				"invalid_value", param, "%s is %s: it must be %s.", param, quote(string(raw)), known.allowed,
+			)
 		}
 		if known.param == "" {
 			continue
 		}
 		if other, taken := from[known.param]; taken {
-			return nil, invalidRequest("invalid_value", param, "generate_kwargs.%s and %s both set the engine's %s: give one of them.", other, param, known.param)
+			return nil, invalidRequest(
+				"invalid_value", param, "generate_kwargs.%s and %s both set the engine's %s: give one of them.", other, param,
+				known.param,
+			)
 		}
 		params[known.param], from[known.param] = value, key
 	}
@@ -152,9 +161,13 @@ func texts(param string) kwarg {
 }
 
 func tokens(param string) kwarg {
-	return kwarg{param: param, allowed: "a token's number or a list of them", parse: func(raw json.RawMessage) (any, bool) {
-		return oneOrMore[uint32](raw)
-	}}
+	return kwarg{
+		param:   param,
+		allowed: "a token's number or a list of them",
+		parse: func(raw json.RawMessage) (any, bool) {
+			return oneOrMore[uint32](raw)
+		},
+	}
 }
 
 // oneOrMore reads a T or a list of T as a list.

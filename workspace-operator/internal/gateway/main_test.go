@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package gateway
 
 import (
@@ -73,7 +75,9 @@ func start(t *testing.T, engine http.HandlerFunc, changes ...func(*Config)) *fix
 		body, _ := io.ReadAll(r.Body) // a body that breaks off is noted as far as it came
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		f.mu.Lock()
-		f.seen = append(f.seen, seen{r.Method, r.RequestURI, r.URL.Path, r.URL.RawQuery, r.Host, r.Header.Clone(), string(body)})
+		f.seen = append(
+			f.seen, seen{r.Method, r.RequestURI, r.URL.Path, r.URL.RawQuery, r.Host, r.Header.Clone(), string(body)},
+		)
 		f.mu.Unlock()
 		engine(w, r)
 	}))
@@ -84,7 +88,10 @@ func start(t *testing.T, engine http.HandlerFunc, changes ...func(*Config)) *fix
 		change(&cfg)
 	}
 	var err error
-	f.Gateway, err = New(cfg, Options{Clock: f.clock, Logger: slog.New(slog.NewJSONHandler(f.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	f.Gateway, err = New(
+		cfg,
+		Options{Clock: f.clock, Logger: slog.New(slog.NewJSONHandler(f.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))},
+	)
 	require.NoError(t, err)
 	server := httptest.NewServer(f.Gateway)
 	pages := httptest.NewServer(f.Status())
@@ -137,7 +144,9 @@ func (f *fixture) open(t *testing.T, ctx context.Context, method, path, body str
 	return res
 }
 
-func (f *fixture) request(t *testing.T, ctx context.Context, method, path, body string, header ...string) *http.Request {
+func (f *fixture) request(
+	t *testing.T, ctx context.Context, method, path, body string, header ...string,
+) *http.Request {
 	t.Helper()
 	url := f.url
 	if slices.Contains(statusPaths, path) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package gateway
 
 import (
@@ -39,19 +41,37 @@ func newMetrics(l *limiter, draining func() bool) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: name("requests_total"), Help: "Requests answered, by route and status; 499 is a client that left before the answer began.",
+			Name: name(
+				"requests_total",
+			),
+			Help: "Requests answered, by route and status; 499 is a client that left before the answer began.",
 		}, []string{"route", "code"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: name("request_duration_seconds"), Help: "Time from a request's headers to its answer's end, the queue included.", Buckets: buckets,
+			Name: name(
+				"request_duration_seconds",
+			),
+			Help:    "Time from a request's headers to its answer's end, the queue included.",
+			Buckets: buckets,
 		}, []string{"route"}),
 		firstByte: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: name("time_to_first_byte_seconds"), Help: "Time from a request's headers to the first byte of its answer's body.", Buckets: buckets,
+			Name: name(
+				"time_to_first_byte_seconds",
+			),
+			Help:    "Time from a request's headers to the first byte of its answer's body.",
+			Buckets: buckets,
 		}, []string{"route"}),
 		queueWait: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: name("queue_wait_seconds"), Help: "Time from a request's headers until it had one of the engine's places.", Buckets: buckets,
+			Name: name(
+				"queue_wait_seconds",
+			),
+			Help:    "Time from a request's headers until it had one of the engine's places.",
+			Buckets: buckets,
 		}),
 		cut: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: name("answers_cut_total"), Help: "Answers that ended in their middle, by who ended them: client, engine or deadline.",
+			Name: name(
+				"answers_cut_total",
+			),
+			Help: "Answers that ended in their middle, by who ended them: client, engine or deadline.",
 		}, []string{"route", "by"}),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: name("refusals_total"), Help: "Requests refused by the gateway itself, by the error's code.",
@@ -66,7 +86,16 @@ func newMetrics(l *limiter, draining func() bool) *metrics {
 			Name: name("api_key_reloads_total"), Help: "Attempts to read a changed key file, by result: success or error.",
 		}, []string{"result"}),
 	}
-	m.registry.MustRegister(m.requests, m.duration, m.firstByte, m.queueWait, m.cut, m.refusals, m.inFlight, m.engineUp, m.reloads,
+	m.registry.MustRegister(
+		m.requests,
+		m.duration,
+		m.firstByte,
+		m.queueWait,
+		m.cut,
+		m.refusals,
+		m.inFlight,
+		m.engineUp,
+		m.reloads,
 		collectors.NewGoCollector(),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: name("requests_queued"), Help: "Requests that wait for one of the engine's places.",
@@ -140,8 +169,8 @@ func (g *Gateway) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(page.Bytes()) // a failed write means that the scraper is gone
 }
 
-// appendEngineMetrics copies the engine's page, less what would break the page as a whole: names that are the gateway's,
-// and OpenMetrics' end mark.
+// appendEngineMetrics copies the engine's page, less what would break the page as a whole: names that are the
+// gateway's, and OpenMetrics' end mark.
 func appendEngineMetrics(page *bytes.Buffer, engine []byte) {
 	for line := range bytes.Lines(engine) {
 		name := line

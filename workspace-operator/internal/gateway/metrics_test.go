@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package gateway
 
 import (
@@ -35,7 +37,9 @@ func TestThePageHoldsTheGatewaysMetricsAndTheEngines(t *testing.T) {
 
 	res, page := f.do(t, http.MethodGet, "/metrics", "")
 	require.Equal(t, http.StatusOK, res.StatusCode)
-	assert.True(t, strings.HasPrefix(res.Header.Get("Content-Type"), "text/plain; version=0.0.4"), res.Header.Get("Content-Type"))
+	assert.True(
+		t, strings.HasPrefix(res.Header.Get("Content-Type"), "text/plain; version=0.0.4"), res.Header.Get("Content-Type"),
+	)
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(strings.NewReader(page))
 	require.NoError(t, err, "one page that Prometheus can read")
@@ -102,8 +106,12 @@ func TestLogsHoldNeitherPromptsNorKeys(t *testing.T) {
 		{http.MethodPost, "/v1/completions?api_key=the-secret-key", `{"prompt":"my private question"}`},
 		{http.MethodGet, "/my private question", ``},
 	} {
-		_, _ = f.do(t, call.method, strings.ReplaceAll(call.path, " ", "%20"), call.body, "Authorization", "Bearer the-secret-key")
-		_, _ = f.do(t, call.method, strings.ReplaceAll(call.path, " ", "%20"), call.body, "Authorization", "Bearer the-wrong-key")
+		_, _ = f.do(
+			t, call.method, strings.ReplaceAll(call.path, " ", "%20"), call.body, "Authorization", "Bearer the-secret-key",
+		)
+		_, _ = f.do(
+			t, call.method, strings.ReplaceAll(call.path, " ", "%20"), call.body, "Authorization", "Bearer the-wrong-key",
+		)
 	}
 	logs := f.logs.String()
 	assert.Contains(t, logs, `"route":"/v1/completions","status":500`, "requests are logged at all")

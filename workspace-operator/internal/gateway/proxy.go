@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package gateway
 
 import (
@@ -32,7 +34,14 @@ func newTransport(cfg Config) *http.Transport {
 
 // withheld are headers that are the client's business with the gateway, not with the engine: credentials, and
 // vLLM's choice of a data-parallel rank, which would let a client defeat the balancing. The list is read only.
-var withheld = []string{"Authorization", "Cookie", "Proxy-Authorization", "X-Api-Key", "X-Data-Parallel-Rank", "X-Real-Ip"}
+var withheld = []string{
+	"Authorization",
+	"Cookie",
+	"Proxy-Authorization",
+	"X-Api-Key",
+	"X-Data-Parallel-Rank",
+	"X-Real-Ip",
+}
 
 // newProxy returns the pass-through to the engine. FlushInterval stays zero on purpose: ReverseProxy then flushes every
 // write of an event stream, and of any other answer without a length, at once, and spares the rest an extra flush.
@@ -72,8 +81,8 @@ func (g *Gateway) newProxy() *httputil.ReverseProxy {
 	}
 }
 
-// repeatable lets the transport send a call once more where a kept-alive connection turns out to be closed before the first
-// byte of an answer. A POST is not repeated otherwise; but inference changes nothing, and a client of ours should
+// repeatable lets the transport send a call once more where a kept-alive connection turns out to be closed before the
+// first byte of an answer. A POST is not repeated otherwise; but inference changes nothing, and a client of ours should
 // not see how we keep connections. net/http does not send a header that has no value.
 func repeatable(call *http.Request) {
 	if _, given := call.Header["Idempotency-Key"]; !given {

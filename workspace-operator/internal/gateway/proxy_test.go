@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package gateway
 
 import (
@@ -120,10 +122,12 @@ func TestRequestsReachTheEngineAsTheyWereSent(t *testing.T) {
 		_, _ = io.Copy(w, r.Body)
 	})
 	body := `{"model":"adapters/dolly-15k","messages":[ ],"logit_bias":{"1":2}}`
-	res, got := f.do(t, http.MethodPost, "/v1/chat/completions?api-version=1", body,
-		"Content-Type", "application/json", "Accept-Encoding", "br", "X-Request-Id", "from-the-client", "Traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+	res, got := f.do(
+		t, http.MethodPost, "/v1/chat/completions?api-version=1", body, "Content-Type", "application/json", "Accept-Encoding",
+		"br", "X-Request-Id", "from-the-client", "Traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
 		"Authorization", "Bearer secret", "Cookie", "a=b", "X-Api-Key", "secret", "X-Data-Parallel-Rank", "3",
-		"X-Forwarded-For", "10.0.0.1", "Forwarded", "for=10.0.0.1")
+		"X-Forwarded-For", "10.0.0.1", "Forwarded", "for=10.0.0.1",
+	)
 	assert.Equal(t, http.StatusTeapot, res.StatusCode)
 	assert.Equal(t, body, got, "a LoRA adapter's name and unknown fields are the engine's business")
 	assert.Equal(t, "yes", res.Header.Get("X-Engine"))

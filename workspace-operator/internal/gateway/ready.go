@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package gateway
 
 import (
@@ -57,7 +59,9 @@ func (g *Gateway) serveReady(w http.ResponseWriter, r *http.Request) {
 		err = g.ready.check(r.Context())
 	}
 	if err != nil {
-		(&apiError{status: http.StatusServiceUnavailable, kind: typeServer, code: "not_ready", message: "Not ready: " + err.Error() + "."}).write(w)
+		(&apiError{status: http.StatusServiceUnavailable, kind: typeServer, code: "not_ready", message: "Not ready: " + err.Error() + "."}).write(
+			w,
+		)
 		return
 	}
 	writeJSON(w, http.StatusOK, map[string]string{"status": "ready", "model": g.cfg.Model})

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package gateway
 
 import (
@@ -47,8 +49,9 @@ func (r *recorder) Write(p []byte) (int, error) {
 }
 
 // renew moves the connection's write deadline, which the flush that follows is held to as well. It is the kernel's
-// deadline, so the real time counts whatever clock the gateway was given. Moving it costs more than a chunk's copy does, so it is
-// moved only when an eighth of it is gone: a client has between seven eighths of the write timeout and all of it.
+// deadline, so the real time counts whatever clock the gateway was given. Moving it costs more than a chunk's copy
+// does, so it is moved only when an eighth of it is gone: a client has between seven eighths of the write timeout and
+// all of it.
 func (r *recorder) renew() {
 	now := time.Now()
 	if now.Before(r.renewAt) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package gateway
 
 import (
@@ -74,8 +76,8 @@ func (t routeTable) lookup(path string) *route {
 	return nil
 }
 
-// isToken says whether s is a plain identifier: letters, digits, dash and underscore, 1 to 128 of them. Such a string is
-// safe in a path, a header and a log line.
+// isToken says whether s is a plain identifier: letters, digits, dash and underscore, 1 to 128 of them. Such a string
+// is safe in a path, a header and a log line.
 func isToken(s string) bool {
 	if s == "" || len(s) > 128 {
 		return false

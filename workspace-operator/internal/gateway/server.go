@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package gateway
 
 import (
@@ -16,15 +18,19 @@ var ErrDrainIncomplete = errors.New("requests outlasted drain-timeout and were c
 // statusGrace bounds the last answers on the status port, which are ready when the drain ends.
 const statusGrace = 2 * time.Second
 
-// Serve answers clients on ln and the cluster on status until ctx ends, and then stops in order: /readyz says no, requests that still come are taken for
-// DrainDelay, the listener closes, what runs is waited for until DrainTimeout is over, and /drained answers. It closes both listeners.
+// Serve answers clients on ln and the cluster on status until ctx ends, and then stops in order: /readyz says no,
+// requests that still come are taken for DrainDelay, the listener closes, what runs is waited for until DrainTimeout is
+// over, and /drained answers. It closes both listeners.
 func (g *Gateway) Serve(ctx context.Context, ln, status net.Listener) error {
 	server, pages := g.server(g), g.server(g.Status())
 	defer g.Close()
 	failed := make(chan error, 2)
 	go func() { failed <- fmt.Errorf("serving on %s: %w", ln.Addr(), server.Serve(ln)) }()
 	go func() { failed <- fmt.Errorf("serving on %s: %w", status.Addr(), pages.Serve(status)) }()
-	g.logger.Info("Serving", "address", ln.Addr().String(), "status", status.Addr().String(), "engine", g.engine.String(), "model", g.cfg.Model)
+	g.logger.Info(
+		"Serving", "address", ln.Addr().String(), "status", status.Addr().String(), "engine", g.engine.String(), "model",
+		g.cfg.Model,
+	)
 	select {
 	case err := <-failed:
 		return errors.Join(err, server.Close(), pages.Close())

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package gateway
 
 import (
@@ -32,7 +34,12 @@ type serving struct {
 
 func serve(t *testing.T, change func(*Config)) *serving {
 	t.Helper()
-	s := &serving{clock: testingclock.NewFakeClock(epoch), more: make(chan string), done: make(chan error, 1), engineLeft: make(chan struct{})}
+	s := &serving{
+		clock:      testingclock.NewFakeClock(epoch),
+		more:       make(chan string),
+		done:       make(chan error, 1),
+		engineLeft: make(chan struct{}),
+	}
 	engine := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/v1/completions" {
 			healthy(listed)(w, r)
@@ -113,7 +120,9 @@ func TestAStopDrainsInOrder(t *testing.T) {
 	lines := s.stream(t)
 
 	s.stop()
-	until(t, "not ready", func() bool { status, _ := s.status(t, "/readyz"); return status == http.StatusServiceUnavailable })
+	until(
+		t, "not ready", func() bool { status, _ := s.status(t, "/readyz"); return status == http.StatusServiceUnavailable },
+	)
 	status, asked := s.status(t, "/v1/models")
 	assert.Equal(t, http.StatusOK, status, "whom the cluster still sends is answered")
 	assert.True(t, asked, "and asked to come back on another connection")
@@ -152,7 +161,9 @@ func TestWhatOutlastsTheDrainIsCutOff(t *testing.T) {
 	s := serve(t, func(c *Config) { c.DrainDelay, c.DrainTimeout = time.Millisecond, 200*time.Millisecond })
 	lines := s.stream(t)
 	s.stop()
-	until(t, "not ready", func() bool { status, _ := s.status(t, "/readyz"); return status == http.StatusServiceUnavailable })
+	until(
+		t, "not ready", func() bool { status, _ := s.status(t, "/readyz"); return status == http.StatusServiceUnavailable },
+	)
 	s.clock.Step(time.Millisecond)
 	select {
 	case err := <-s.done:
@@ -210,7 +221,9 @@ func TestTheEnginesHookWaitsForTheLastStream(t *testing.T) {
 	early := s.hook() // the kubelet stops both containers at once: the hook may come first
 	until(t, "the hook waits", s.clock.HasWaiters)
 	s.stop()
-	until(t, "not ready", func() bool { status, _ := s.status(t, "/readyz"); return status == http.StatusServiceUnavailable })
+	until(
+		t, "not ready", func() bool { status, _ := s.status(t, "/readyz"); return status == http.StatusServiceUnavailable },
+	)
 	late := s.hook()
 	s.clock.Step(DefaultConfig().DrainDelay)
 	s.more <- "b\n"

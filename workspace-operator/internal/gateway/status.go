@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package gateway
 
 import (
@@ -26,7 +28,8 @@ func (d *drain) began() bool {
 	}
 }
 
-// Status returns the handler of the pages that are for the cluster and not for clients. It is served on a port of its own, which no Service has.
+// Status returns the handler of the pages that are for the cluster and not for clients. It is served on a port of its
+// own, which no Service has.
 //
 //	/healthz  the gateway is alive
 //	/readyz   the engine serves the model, and the gateway is not stopping
@@ -59,11 +62,12 @@ func (g *Gateway) Status() http.Handler {
 	return mux
 }
 
-// serveDrained answers when the gateway has no request any more and takes none. The kubelet stops all containers of a pod at once and waits for the
-// hook of each, so this keeps the engine until the last stream is over, and no longer. The kubelet bounds the wait by the pod's grace period.
+// serveDrained answers when the gateway has no request any more and takes none. The kubelet stops all containers of a
+// pod at once and waits for the hook of each, so this keeps the engine until the last stream is over, and no longer.
+// The kubelet bounds the wait by the pod's grace period.
 //
-// The hook also runs where the engine's container alone is restarted, because its startup probe has failed. Then no stop begins, and the answer comes
-// after drain-delay.
+// The hook also runs where the engine's container alone is restarted, because its startup probe has failed. Then no
+// stop begins, and the answer comes after drain-delay.
 func (g *Gateway) serveDrained(w http.ResponseWriter, r *http.Request) {
 	said := "drained"
 	select {

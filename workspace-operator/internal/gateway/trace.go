@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package gateway
 
 import (
@@ -29,7 +31,9 @@ func NewTracerProvider(ctx context.Context, getenv func(string) string) (*sdktra
 	}
 	options := []sdktrace.TracerProviderOption{sdktrace.WithBatcher(exporter)}
 	if getenv("OTEL_SERVICE_NAME") == "" && getenv("OTEL_RESOURCE_ATTRIBUTES") == "" {
-		options = append(options, sdktrace.WithResource(resource.NewSchemaless(attribute.String("service.name", "kaito-gateway"))))
+		options = append(
+			options, sdktrace.WithResource(resource.NewSchemaless(attribute.String("service.name", "kaito-gateway"))),
+		)
 	}
 	return sdktrace.NewTracerProvider(options...), nil
 }
@@ -42,11 +46,15 @@ func (g *Gateway) trace(tp trace.TracerProvider) {
 		otelhttp.WithPropagators(propagator),
 		otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return r.Method + " " + r.Pattern }),
 	)
-	g.transport = &tracedTransport{next: g.transport, tracer: tp.Tracer("kaito.sh/workspace-operator/internal/gateway"), propagator: propagator}
+	g.transport = &tracedTransport{
+		next:       g.transport,
+		tracer:     tp.Tracer("kaito.sh/workspace-operator/internal/gateway"),
+		propagator: propagator,
+	}
 }
 
-// tracedTransport makes a client span of each engine call. It is not otelhttp's, whose spans hold the whole URL: a client may have
-// put a key into the query. Probes and scrapes are no engine calls of a client and get none.
+// tracedTransport makes a client span of each engine call. It is not otelhttp's, whose spans hold the whole URL: a
+// client may have put a key into the query. Probes and scrapes are no engine calls of a client and get none.
 type tracedTransport struct {
 	next       http.RoundTripper
 	tracer     trace.Tracer
@@ -57,8 +65,14 @@ func (t *tracedTransport) RoundTrip(call *http.Request) (*http.Response, error) 
 	if exchangeOf(call.Context()) == nil {
 		return t.next.RoundTrip(call)
 	}
-	ctx, span := t.tracer.Start(call.Context(), call.Method+" "+exchangeOf(call.Context()).route.pattern, trace.WithSpanKind(trace.SpanKindClient),
-		trace.WithAttributes(attribute.String("http.request.method", call.Method), attribute.String("server.address", call.URL.Host)))
+	ctx, span := t.tracer.Start(
+		call.Context(),
+		call.Method+" "+exchangeOf(call.Context()).route.pattern,
+		trace.WithSpanKind(trace.SpanKindClient),
+		trace.WithAttributes(
+			attribute.String("http.request.method", call.Method), attribute.String("server.address", call.URL.Host),
+		),
+	)
 	call = call.Clone(ctx)
 	t.propagator.Inject(ctx, propagation.HeaderCarrier(call.Header))
 	res, err := t.next.RoundTrip(call)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package gateway
 
 import (
@@ -53,7 +55,10 @@ func TestSpansReachFromTheClientToTheEngine(t *testing.T) {
 		_, _ = io.Copy(io.Discard, res.Body)
 		require.NoError(t, res.Body.Close())
 	}
-	until(t, "two requests have a span of the server and one of the call; probes have none", func() bool { return len(exporter.GetSpans()) == 4 })
+	until(
+		t, "two requests have a span of the server and one of the call; probes have none",
+		func() bool { return len(exporter.GetSpans()) == 4 },
+	)
 	names := map[string]int{}
 	for _, span := range exporter.GetSpans() {
 		assert.Equal(t, parent, span.SpanContext.TraceID().String())

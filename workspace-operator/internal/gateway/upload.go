@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package gateway
 
 import (
@@ -8,11 +10,11 @@ import (
 )
 
 const (
-	// uploadShare is the part of the engine's places that requests may take before their bodies are there: one in so many. The others
-	// stay with those whose bodies are, however slowly the rest of the world sends.
+	// uploadShare is the part of the engine's places that requests may take before their bodies are there: one in so many.
+	// The others stay with those whose bodies are, however slowly the rest of the world sends.
 	uploadShare = 8
-	// Of a body that goes on after its request has a place, paceBytes must come in each paceTime, or it is given up. A minute
-	// for the largest body of 32 MiB, which is ReadTimeout's default, is ten times as fast.
+	// Of a body that goes on after its request has a place, paceBytes must come in each paceTime, or it is given up. A
+	// minute for the largest body of 32 MiB, which is ReadTimeout's default, is ten times as fast.
 	paceBytes = 256 << 10
 	paceTime  = 5 * time.Second
 )
@@ -22,8 +24,8 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// uploadBody is a body of which only the beginning is held: the rest is passed on while it arrives. It keeps one of the few
-// places of such bodies until its end.
+// uploadBody is a body of which only the beginning is held: the rest is passed on while it arrives. It keeps one of the
+// few places of such bodies until its end.
 type uploadBody struct {
 	io.Reader // the beginning, then the rest
 	rest      io.Reader

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package gateway
 
 import (
@@ -18,7 +20,9 @@ func (f *fixture) begin(t *testing.T, length, sent int) net.Conn {
 	conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
-	_, err = fmt.Fprintf(conn, "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", length, strings.Repeat("a", sent))
+	_, err = fmt.Fprintf(
+		conn, "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", length, strings.Repeat("a", sent),
+	)
 	require.NoError(t, err)
 	return conn
 }
@@ -28,7 +32,10 @@ func TestBodiesThatStopInTheirMiddleLeavePlacesToOthers(t *testing.T) {
 	for range 2 * uploadShare { // as many as there are places
 		f.begin(t, 3*holdBytes, 2*holdBytes)
 	}
-	until(t, "the others wait", func() bool { return f.uploads.queued.Load() == 2*uploadShare-2 || f.uploads.queued.Load() == 10 })
+	until(
+		t, "the others wait",
+		func() bool { return f.uploads.queued.Load() == 2*uploadShare-2 || f.uploads.queued.Load() == 10 },
+	)
 	assert.Equal(t, int64(2), f.limiter.running.Load())
 	for range 20 {
 		res, body := f.do(t, http.MethodPost, "/v1/completions", strings.Repeat("a", holdBytes))
@@ -117,7 +124,10 @@ func TestBodiesAreChargedUntilTheirRequestsEnd(t *testing.T) {
 	until(t, "the engine has it", func() bool { return len(f.requests()) == 1 })
 	first := f.held()
 	assert.InDelta(t, holdBytes/2, first, 1)
-	chats := []<-chan int{f.post(t, "/chat", `{"prompt":"`+strings.Repeat("a", maxChatBytes/2)+`"}`), f.post(t, "/chat", `{"prompt":"`+strings.Repeat("a", holdBytes/2)+`"}`)}
+	chats := []<-chan int{
+		f.post(t, "/chat", `{"prompt":"`+strings.Repeat("a", maxChatBytes/2)+`"}`),
+		f.post(t, "/chat", `{"prompt":"`+strings.Repeat("a", holdBytes/2)+`"}`),
+	}
 	until(t, "the engine has them", func() bool { return len(f.requests()) == 3 })
 	assert.InDelta(t, maxChatBytes/2+holdBytes/2, f.held()-first, 500, "their translations alone")
 	close(release)

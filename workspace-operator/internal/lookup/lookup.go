@@ -1,5 +1,8 @@
-// Package lookup reads, beside the reconciler, what is published about models that the catalogue does not have. The reconciler asks from
-// memory and never waits: an answer that is not there yet is being fetched, and who asked is told when it is.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package lookup reads, beside the reconciler, what is published about models that the catalogue does not have. The
+// reconciler asks from memory and never waits: an answer that is not there yet is being fetched, and who asked is told
+// when it is.
 package lookup
 
 import (
@@ -26,7 +29,8 @@ const (
 	workers = 4
 	// firstRetry doubles up to lastRetry while the hub does not answer.
 	firstRetry, lastRetry = 15 * time.Second, 10 * time.Minute
-	// recheck is how often what a person must mend on the hub's side is looked at again: a licence is accepted, a repository published.
+	// recheck is how often what a person must mend on the hub's side is looked at again: a licence is accepted, a
+	// repository published.
 	recheck = 10 * time.Minute
 )
 
@@ -80,8 +84,9 @@ func New(known *catalog.Catalog, reader Reader, clk clock.PassiveClock) *Models 
 // Tell names who is told that an asker's answer is there; it may wait until the context ends. It is set before Start.
 func (m *Models) Tell(tell func(context.Context, types.NamespacedName)) { m.tell = tell }
 
-// Find gives the model of a preset's name; nil and no refusal where the catalogue has it, or the name is none of a repository, so that the
-// planner says what is wrong with it. pinned is the commit that was planned with before: a branch that has moved on since changes nothing.
+// Find gives the model of a preset's name; nil and no refusal where the catalogue has it, or the name is none of a
+// repository, so that the planner says what is wrong with it. pinned is the commit that was planned with before: a
+// branch that has moved on since changes nothing.
 func (m *Models) Find(asker types.NamespacedName, name, pinned string) (*catalog.Model, *Refusal) {
 	var unknown *catalog.UnknownModelError
 	if _, err := m.catalog.Model(name); !errors.As(err, &unknown) {
@@ -93,7 +98,9 @@ func (m *Models) Find(asker types.NamespacedName, name, pinned string) (*catalog
 	}
 	if m.reader == nil {
 		return nil, &Refusal{Reason: kaitov1alpha1.ReasonModelUnreachable, Stalled: true, Message: fmt.Sprintf(
-			"preset.name is %q, which the catalogue does not have, and --model-hub is empty, so that no hub is asked: set it, or describe the model in a file for --catalog", name)}
+			"preset.name is %q, which the catalogue does not have, and --model-hub is empty, so that no hub is asked: set it, or describe the model in a file for --catalog",
+			name,
+		)}
 	}
 	if pinned != "" {
 		ref.Revision = pinned
@@ -121,7 +128,12 @@ func (m *Models) Find(asker types.NamespacedName, name, pinned string) (*catalog
 		refusal.Retry = 0
 		return nil, refusal
 	}
-	return nil, &Refusal{Reason: kaitov1alpha1.ReasonModelLookup, Message: fmt.Sprintf("reading what the model hub publishes about %s, which the catalogue does not have", describe(ref))}
+	return nil, &Refusal{
+		Reason: kaitov1alpha1.ReasonModelLookup,
+		Message: fmt.Sprintf(
+			"reading what the model hub publishes about %s, which the catalogue does not have", describe(ref),
+		),
+	}
 }
 
 func describe(ref catalog.Reference) string {
@@ -144,7 +156,10 @@ func (e *entry) refusal(ref catalog.Reference, now time.Time) *Refusal {
 			r.Reason, r.Stalled = kaitov1alpha1.ReasonModelUnreachable, false
 		}
 	}
-	r.Message = fmt.Sprintf("the workspace-operator can't plan %s, which the catalogue does not have: %v; tried again at %s", describe(ref), e.err, e.again.UTC().Format(time.RFC3339))
+	r.Message = fmt.Sprintf(
+		"the workspace-operator can't plan %s, which the catalogue does not have: %v; tried again at %s", describe(ref),
+		e.err, e.again.UTC().Format(time.RFC3339),
+	)
 	return r
 }
 
@@ -172,7 +187,8 @@ func (m *Models) Start(ctx context.Context) error {
 func (m *Models) read(ctx context.Context, ref catalog.Reference) {
 	bounded, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	log.FromContext(ctx).Info("Reading a model that the catalogue does not have", "model", ref.Name, "revision", ref.Revision)
+	log.FromContext(ctx).
+		Info("Reading a model that the catalogue does not have", "model", ref.Name, "revision", ref.Revision)
 	model, err := m.reader.Model(bounded, m.catalog, ref)
 	if ctx.Err() != nil {
 		return // the process ends

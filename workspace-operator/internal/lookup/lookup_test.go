@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package lookup_test
 
 import (
@@ -29,8 +31,8 @@ const (
 		"num_key_value_heads": 8, "max_position_embeddings": 4096, "torch_dtype": "bfloat16"}`
 )
 
-// fakeHub speaks as much of the hub's protocol as is asked for: the commit of a branch, files by commit through a redirect, and, to who
-// shows no token, 401 for what is gated as for what is not there.
+// fakeHub speaks as much of the hub's protocol as is asked for: the commit of a branch, files by commit through a
+// redirect, and, to who shows no token, 401 for what is gated as for what is not there.
 type fakeHub struct {
 	mu    sync.Mutex
 	head  string
@@ -67,7 +69,11 @@ func (h *fakeHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			refuse(http.StatusNotFound, "RevisionNotFound")
 			return
 		}
-		_, _ = fmt.Fprintf(w, `{"sha": %q, "siblings": [{"rfilename": "config.json"}, {"rfilename": "model.safetensors", "size": 2000000000}]}`, at)
+		_, _ = fmt.Fprintf(
+			w,
+			`{"sha": %q, "siblings": [{"rfilename": "config.json"}, {"rfilename": "model.safetensors", "size": 2000000000}]}`,
+			at,
+		)
 	case strings.HasPrefix(path, "/acme/tiny/resolve/"):
 		http.Redirect(w, r, "/cdn/config.json", http.StatusTemporaryRedirect)
 	case path == "/cdn/config.json":
@@ -116,7 +122,11 @@ func setup(t *testing.T, token string) *fixture {
 	t.Helper()
 	known, err := catalog.Load()
 	require.NoError(t, err)
-	f := &fixture{hub: &fakeHub{head: first, asked: map[string]int{}}, clock: clocktesting.NewFakePassiveClock(time.Unix(1000, 0)), told: make(chan types.NamespacedName, 10)}
+	f := &fixture{
+		hub:   &fakeHub{head: first, asked: map[string]int{}},
+		clock: clocktesting.NewFakePassiveClock(time.Unix(1000, 0)),
+		told:  make(chan types.NamespacedName, 10),
+	}
 	server := httptest.NewTLSServer(f.hub)
 	t.Cleanup(server.Close)
 	f.Models = lookup.New(known, hub.Client{HTTP: server.Client(), Endpoint: server.URL, Token: token}, f.clock)

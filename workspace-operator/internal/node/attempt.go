@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package node
 
 import (
@@ -19,27 +21,34 @@ type Choice struct {
 const (
 	// maxAttempts is how many failed attempts the status keeps; the schema refuses more.
 	maxAttempts = 10
-	// firstPause is how long a choice rests after its first failure; each further one doubles that, up to lastPause. Azure's own
-	// advice for an allocation failure is to try later or elsewhere.
+	// firstPause is how long a choice rests after its first failure; each further one doubles that, up to lastPause.
+	// Azure's own advice for an allocation failure is to try later or elsewhere.
 	firstPause = time.Minute
 	lastPause  = 30 * time.Minute
 	// memory is how long a failure counts for the next pause.
 	memory = 6 * time.Hour
-	// Budget is how many nodes of a choice are replaced at once because they never had their GPUs; then the choice rests until
-	// the user acts. Lost nodes are replaced at once as often within replacementWindow; then the choice rests like one that
-	// could not be had.
+	// Budget is how many nodes of a choice are replaced at once because they never had their GPUs; then the choice rests
+	// until the user acts. Lost nodes are replaced at once as often within replacementWindow; then the choice rests like
+	// one that could not be had.
 	Budget            = 3
 	replacementWindow = time.Hour
 	// Forever is longer than anything that is waited for.
 	Forever = 10 * 365 * 24 * time.Hour
 )
 
-// Record appends a failed attempt and keeps the last ten. What happened is cut to a size that a status can hold ten times.
-func Record(attempts []kaitov1alpha1.Attempt, choice Choice, reason, message, next string, now time.Time) []kaitov1alpha1.Attempt {
+// Record appends a failed attempt and keeps the last ten. What happened is cut to a size that a status can hold ten
+// times.
+func Record(
+	attempts []kaitov1alpha1.Attempt, choice Choice, reason, message, next string, now time.Time,
+) []kaitov1alpha1.Attempt {
 	const limit = 1024
 	out := append(append([]kaitov1alpha1.Attempt(nil), attempts...), kaitov1alpha1.Attempt{
-		InstanceType: choice.InstanceType, CapacityType: choice.CapacityType,
-		Reason: reason, Message: excerpt.Head(redact.Text(message), limit), Time: metav1.NewTime(now.Truncate(time.Second)), Next: next,
+		InstanceType: choice.InstanceType,
+		CapacityType: choice.CapacityType,
+		Reason:       reason,
+		Message:      excerpt.Head(redact.Text(message), limit),
+		Time:         metav1.NewTime(now.Truncate(time.Second)),
+		Next:         next,
 	})
 	if len(out) > maxAttempts {
 		out = out[len(out)-maxAttempts:]

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package node asks for nodes and judges what comes. Machine and NodeClaim differ in nothing but their builders and
 // readers, behind API. What is decided here is pure: writing is the controller's.
 package node
@@ -163,7 +165,9 @@ func (r Request) requests() corev1.ResourceList {
 }
 
 func taints() []corev1.Taint {
-	return []corev1.Taint{{Key: kaitov1alpha1.TaintKeySKU, Value: kaitov1alpha1.TaintValueGPU, Effect: corev1.TaintEffectNoSchedule}}
+	return []corev1.Taint{
+		{Key: kaitov1alpha1.TaintKeySKU, Value: kaitov1alpha1.TaintValueGPU, Effect: corev1.TaintEffectNoSchedule},
+	}
 }
 
 type requirement struct {

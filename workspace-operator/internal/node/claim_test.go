@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package node_test
 
 import (
@@ -66,7 +68,9 @@ func TestANodeClaimIsWhatTheContractSays(t *testing.T) {
 	assert.NotContains(t, c.Labels, "karpenter.sh/provisioner-name")
 	assert.Equal(t, "true", c.Annotations["karpenter.sh/do-not-disrupt"])
 	assert.Nil(t, c.Spec.ExpireAfter.Duration)
-	assert.Equal(t, &karpv1.NodeClassReference{Group: "karpenter.kwok.sh", Kind: "KWOKNodeClass", Name: "fake"}, c.Spec.NodeClassRef)
+	assert.Equal(
+		t, &karpv1.NodeClassReference{Group: "karpenter.kwok.sh", Kind: "KWOKNodeClass", Name: "fake"}, c.Spec.NodeClassRef,
+	)
 	got := map[string][]string{}
 	for _, r := range c.Spec.Requirements {
 		assert.Equal(t, corev1.NodeSelectorOpIn, r.Operator)

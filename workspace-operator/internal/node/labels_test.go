@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package node_test
 
 import (
@@ -13,16 +15,31 @@ import (
 )
 
 func requestWith(key, value string) node.Request {
-	return node.Request{InstanceType: "Standard_NC6s_v3", CapacityType: kaitov1alpha1.CapacityOnDemand, Labels: map[string]string{key: value}}
+	return node.Request{
+		InstanceType: "Standard_NC6s_v3",
+		CapacityType: kaitov1alpha1.CapacityOnDemand,
+		Labels:       map[string]string{key: value},
+	}
 }
 
 func TestReservedLabelsAreRefusedForNewNodes(t *testing.T) {
 	t.Parallel()
 	keys := []string{
-		"kubernetes.io/hostname", "node-restriction.kubernetes.io/trusted", "node-role.kubernetes.io/control-plane", "topology.kubernetes.io/zone",
-		"topology.kubernetes.io/region", "kubernetes.azure.com/agentpool", "kubernetes.azure.com/mode", "karpenter.sh/nodepool", "compatibility.karpenter.sh/provider",
-		"karpenter.azure.com/sku-name", "node.kubernetes.io/exclude-from-external-load-balancers", "kubelet.kubernetes.io/x", "beta.kubernetes.io/os",
-		"app.kubernetes.io/name", "k8s.io/x",
+		"kubernetes.io/hostname",
+		"node-restriction.kubernetes.io/trusted",
+		"node-role.kubernetes.io/control-plane",
+		"topology.kubernetes.io/zone",
+		"topology.kubernetes.io/region",
+		"kubernetes.azure.com/agentpool",
+		"kubernetes.azure.com/mode",
+		"karpenter.sh/nodepool",
+		"compatibility.karpenter.sh/provider",
+		"karpenter.azure.com/sku-name",
+		"node.kubernetes.io/exclude-from-external-load-balancers",
+		"kubelet.kubernetes.io/x",
+		"beta.kubernetes.io/os",
+		"app.kubernetes.io/name",
+		"k8s.io/x",
 	}
 	// Whatever the next versions of these lists have is refused, too.
 	keys = append(append(keys, kubeletapis.KubeletLabels()...), karpv1.WellKnownLabels.UnsortedList()...)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package node
 
 import (
@@ -17,7 +19,8 @@ import (
 // nodeClaimGroupVersion is the API that NodeClaims asks by.
 var nodeClaimGroupVersion = schema.GroupVersion{Group: "karpenter.sh", Version: "v1"}
 
-// AddToScheme adds NodeClaim to a scheme. Karpenter's own package adds its kinds to client-go's scheme only, all of them.
+// AddToScheme adds NodeClaim to a scheme. Karpenter's own package adds its kinds to client-go's scheme only, all of
+// them.
 func AddToScheme(scheme *runtime.Scheme) error {
 	scheme.AddKnownTypes(nodeClaimGroupVersion, &karpv1.NodeClaim{}, &karpv1.NodeClaimList{})
 	metav1.AddToGroupVersion(scheme, nodeClaimGroupVersion)
@@ -36,7 +39,9 @@ var _ API = NodeClaims{}
 func ParseClass(s string) (karpv1.NodeClassReference, error) {
 	parts := strings.Split(s, "/")
 	if len(parts) != 3 || parts[0] == "" || parts[1] == "" || parts[2] == "" {
-		return karpv1.NodeClassReference{}, fmt.Errorf("node class %q: want group/Kind/name, for example kaito.sh/KaitoNodeClass/default", s)
+		return karpv1.NodeClassReference{}, fmt.Errorf(
+			"node class %q: want group/Kind/name, for example kaito.sh/KaitoNodeClass/default", s,
+		)
 	}
 	return karpv1.NodeClassReference{Group: parts[0], Kind: parts[1], Name: parts[2]}, nil
 }
@@ -101,7 +106,12 @@ func (k NodeClaims) Read(obj client.Object) Claim {
 	of := func(conditionType string) Condition {
 		for i := range c.Status.Conditions {
 			if got := c.Status.Conditions[i]; got.Type == conditionType {
-				return Condition{Status: corev1.ConditionStatus(got.Status), Reason: got.Reason, Message: got.Message, Since: got.LastTransitionTime.Time}
+				return Condition{
+					Status:  corev1.ConditionStatus(got.Status),
+					Reason:  got.Reason,
+					Message: got.Message,
+					Since:   got.LastTransitionTime.Time,
+				}
 			}
 		}
 		return Condition{}

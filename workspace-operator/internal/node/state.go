@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package node
 
 import (
@@ -49,7 +51,13 @@ type Limits struct {
 }
 
 // quiet are reasons that providers give while all is well. Anything else on a claim that is not launched is shown.
-var quiet = map[string]bool{"": true, "AwaitingReconciliation": true, "Launching": true, "Pending": true, "InProgress": true}
+var quiet = map[string]bool{
+	"":                       true,
+	"AwaitingReconciliation": true,
+	"Launching":              true,
+	"Pending":                true,
+	"InProgress":             true,
+}
 
 // History is what the Workspace's status remembers of a claim's node.
 type History struct {
@@ -97,8 +105,13 @@ func (s *State) ignored(limits Limits, now time.Time) {
 		return
 	}
 	s.Phase, s.Reason = Ignored, kaitov1alpha1.ReasonNoProvisioner
-	s.Message = fmt.Sprintf("%s %s has no condition after %s, so nobody looks at it: install a provisioner for this kind (gpu-provisioner, or any other of Karpenter's API), "+
-		"or point --node-api or --node-class of the workspace-operator at the one that is there", s.Claim.Kind, s.Claim.Name, limits.Acknowledge)
+	s.Message = fmt.Sprintf(
+		"%s %s has no condition after %s, so nobody looks at it: install a provisioner for this kind (gpu-provisioner, or any other of Karpenter's API), "+
+			"or point --node-api or --node-class of the workspace-operator at the one that is there",
+		s.Claim.Kind,
+		s.Claim.Name,
+		limits.Acknowledge,
+	)
 }
 
 // joined judges a claim whose Node has registered.
@@ -137,8 +150,8 @@ func (s *State) lost(why string, past History, limits Limits, now time.Time) {
 	s.Message = fmt.Sprintf("%s for more than %s", why, limits.NodeLost)
 }
 
-// lostSince is when the Node became not Ready. Of a Node that is Ready and has lost its GPUs (a device plugin that restarts does
-// that for a while) nothing tells since when, so the Workspace's own condition counts.
+// lostSince is when the Node became not Ready. Of a Node that is Ready and has lost its GPUs (a device plugin that
+// restarts does that for a while) nothing tells since when, so the Workspace's own condition counts.
 func lostSince(node *corev1.Node, past History, now time.Time) time.Time {
 	if c := readyCondition(node); c != nil && c.Status != corev1.ConditionTrue {
 		return c.LastTransitionTime.Time
@@ -162,7 +175,9 @@ func unusable(claim Claim, node *corev1.Node, gpus int64) string {
 		return why
 	}
 	if !claim.Ready.True() {
-		return fmt.Sprintf("%s %s is not Ready: %s %s", claim.Kind, claim.Name, claim.Initialized.Reason, claim.Initialized.Message)
+		return fmt.Sprintf(
+			"%s %s is not Ready: %s %s", claim.Kind, claim.Name, claim.Initialized.Reason, claim.Initialized.Message,
+		)
 	}
 	return ""
 }
@@ -181,7 +196,9 @@ func Unusable(node *corev1.Node, gpus int64) string {
 	}
 	allocatable := node.Status.Allocatable[kaitov1alpha1.ResourceNvidiaGPU]
 	if got := allocatable.Value(); got < gpus {
-		return fmt.Sprintf("node %s has %d of %d GPUs allocatable: see NVIDIA's device plugin and driver on it", node.Name, got, gpus)
+		return fmt.Sprintf(
+			"node %s has %d of %d GPUs allocatable: see NVIDIA's device plugin and driver on it", node.Name, got, gpus,
+		)
 	}
 	return ""
 }
@@ -195,8 +212,8 @@ func readyCondition(node *corev1.Node) *corev1.NodeCondition {
 	return nil
 }
 
-// Failure says why a provider has given the claim up, and whether it has: a condition is False. Unknown is still being worked at;
-// a provider that gives up says False, or deletes the claim.
+// Failure says why a provider has given the claim up, and whether it has: a condition is False. Unknown is still being
+// worked at; a provider that gives up says False, or deletes the claim.
 func (c Claim) Failure() (reason, message string, failed bool) {
 	for _, condition := range []Condition{c.Launched, c.Registered, c.Initialized} {
 		if condition.Status != corev1.ConditionFalse || quiet[condition.Reason] {
@@ -211,8 +228,8 @@ func (c Claim) Failure() (reason, message string, failed bool) {
 	return "", "", false
 }
 
-// LastWords is why a claim that is on its way out failed, as far as it says: a provider that gives up need not make a condition False before it
-// deletes the claim.
+// LastWords is why a claim that is on its way out failed, as far as it says: a provider that gives up need not make a
+// condition False before it deletes the claim.
 func (c Claim) LastWords() (reason, message string, told bool) {
 	if reason, message, told = c.Failure(); told {
 		return reason, message, true

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package node_test
 
 import (
@@ -25,9 +27,18 @@ func is(status corev1.ConditionStatus, reason, message string, ago time.Duration
 
 // claim is one that was made ten minutes ago and whose node joined ago.
 func claim(edit func(*node.Claim)) node.Claim {
-	c := node.Claim{Kind: "Machine", Name: "ws1", Created: now.Add(-10 * time.Minute), NodeName: "n", Acknowledged: true, GPUs: 2,
-		Launched: is("True", "", "", 9*time.Minute), Registered: is("True", "", "", 5*time.Minute),
-		Initialized: is("True", "", "", time.Minute), Ready: is("True", "", "", time.Minute)}
+	c := node.Claim{
+		Kind:         "Machine",
+		Name:         "ws1",
+		Created:      now.Add(-10 * time.Minute),
+		NodeName:     "n",
+		Acknowledged: true,
+		GPUs:         2,
+		Launched:     is("True", "", "", 9*time.Minute),
+		Registered:   is("True", "", "", 5*time.Minute),
+		Initialized:  is("True", "", "", time.Minute),
+		Ready:        is("True", "", "", time.Minute),
+	}
 	if edit != nil {
 		edit(&c)
 	}
@@ -36,7 +47,14 @@ func claim(edit func(*node.Claim)) node.Claim {
 
 func gpuNode(ready corev1.ConditionStatus, ago time.Duration, gpus string) *corev1.Node {
 	return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}, Status: corev1.NodeStatus{
-		Conditions:  []corev1.NodeCondition{{Type: corev1.NodeReady, Status: ready, Reason: "KubeletNotReady", LastTransitionTime: metav1.NewTime(now.Add(-ago))}},
+		Conditions: []corev1.NodeCondition{
+			{
+				Type:               corev1.NodeReady,
+				Status:             ready,
+				Reason:             "KubeletNotReady",
+				LastTransitionTime: metav1.NewTime(now.Add(-ago)),
+			},
+		},
 		Allocatable: corev1.ResourceList{kaitov1alpha1.ResourceNvidiaGPU: resource.MustParse(gpus)},
 	}}
 }

@@ -1,6 +1,8 @@
-// Package observe reads what ails a workload from its pods and its controller: a typed reason, the numbers, and a remedy.
-// The most specific cause comes first: a container that was killed for its memory also crash-loops, and its pod is
-// also not ready.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package observe reads what ails a workload from its pods and its controller: a typed reason, the numbers, and a
+// remedy. The most specific cause comes first: a container that was killed for its memory also crash-loops, and its pod
+// is also not ready.
 package observe
 
 import (
@@ -25,8 +27,8 @@ type Failure struct {
 	Message string
 }
 
-// unschedulableGrace is how long a pod may fit no node before that is news: the scheduler hears of a new node a moment after
-// its operator does, and says "unschedulable" until then.
+// unschedulableGrace is how long a pod may fit no node before that is news: the scheduler hears of a new node a moment
+// after its operator does, and says "unschedulable" until then.
 const unschedulableGrace = 20 * time.Second
 
 // trouble is one container's, or one pod's, state in the terms that the table asks for.
@@ -40,8 +42,8 @@ type trouble struct {
 	text string
 }
 
-// Pods finds the first row of the table that any pod fits. All pods are looked through for a row before the next row is tried.
-// recheck is when there may be more to say though no event comes; 0: never.
+// Pods finds the first row of the table that any pod fits. All pods are looked through for a row before the next row is
+// tried. recheck is when there may be more to say though no event comes; 0: never.
 func Pods(pods []corev1.Pod, now time.Time) (failure *Failure, recheck time.Duration) {
 	var troubles []trouble
 	ordered := slices.Clone(pods)
@@ -113,9 +115,15 @@ func Deployment(d *appsv1.Deployment) *Failure {
 // Refused types what the API server answers to the creation of a pod or of a workload.
 func Refused(message string) *Failure {
 	if strings.Contains(message, "exceeded quota") {
-		return &Failure{Reason: kaitov1alpha1.ReasonQuotaDenied, Message: message + ". Raise the namespace's ResourceQuota, or put the Workspace into another namespace"}
+		return &Failure{
+			Reason:  kaitov1alpha1.ReasonQuotaDenied,
+			Message: message + ". Raise the namespace's ResourceQuota, or put the Workspace into another namespace",
+		}
 	}
-	return &Failure{Reason: kaitov1alpha1.ReasonUnschedulable, Message: message + ". See which policy of the namespace refuses the pod (Pod Security, a LimitRange, an admission policy), and allow it"}
+	return &Failure{
+		Reason:  kaitov1alpha1.ReasonUnschedulable,
+		Message: message + ". See which policy of the namespace refuses the pod (Pod Security, a LimitRange, an admission policy), and allow it",
+	}
 }
 
 // tail is the end of what a container wrote: the cause stands last.

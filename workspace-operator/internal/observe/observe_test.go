@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package observe_test
 
 import (
@@ -18,10 +20,15 @@ var now = time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC)
 
 func unschedulable(ago time.Duration) func(*corev1.Pod) {
 	return func(p *corev1.Pod) {
-		p.Status.Conditions = []corev1.PodCondition{{
-			Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, LastTransitionTime: metav1.NewTime(now.Add(-ago)),
-			Message: "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
-		}}
+		p.Status.Conditions = []corev1.PodCondition{
+			{
+				Type:               corev1.PodScheduled,
+				Status:             corev1.ConditionFalse,
+				Reason:             corev1.PodReasonUnschedulable,
+				LastTransitionTime: metav1.NewTime(now.Add(-ago)),
+				Message:            "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
+			},
+		}
 	}
 }
 
@@ -36,7 +43,10 @@ func TestAPodThatFitsNoNodeIsNewsOnlyAfterAWhile(t *testing.T) {
 }
 
 func pod(edit func(*corev1.Pod)) corev1.Pod {
-	p := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "phi-0", Namespace: "ns"}, Status: corev1.PodStatus{Phase: corev1.PodRunning}}
+	p := corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "phi-0", Namespace: "ns"},
+		Status:     corev1.PodStatus{Phase: corev1.PodRunning},
+	}
 	edit(&p)
 	return p
 }
@@ -44,7 +54,10 @@ func pod(edit func(*corev1.Pod)) corev1.Pod {
 func engine(s corev1.ContainerStatus) func(*corev1.Pod) {
 	return func(p *corev1.Pod) {
 		s.Name = "engine"
-		p.Status.ContainerStatuses = []corev1.ContainerStatus{s, {Name: "gateway", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
+		p.Status.ContainerStatuses = []corev1.ContainerStatus{
+			s,
+			{Name: "gateway", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}},
+		}
 	}
 }
 
@@ -53,11 +66,19 @@ func waiting(reason, message string) corev1.ContainerState {
 }
 
 func ended(code int32, reason, message string) corev1.ContainerState {
-	return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Reason: reason, Message: message}}
+	return corev1.ContainerState{
+		Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Reason: reason, Message: message},
+	}
 }
 
 func crashed(code int32, reason, message string) func(*corev1.Pod) {
-	return engine(corev1.ContainerStatus{RestartCount: 4, State: waiting("CrashLoopBackOff", "back-off 40s"), LastTerminationState: ended(code, reason, message)})
+	return engine(
+		corev1.ContainerStatus{
+			RestartCount:         4,
+			State:                waiting("CrashLoopBackOff", "back-off 40s"),
+			LastTerminationState: ended(code, reason, message),
+		},
+	)
 }
 
 func TestPods(t *testing.T) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package observe
 
 import (
@@ -23,9 +25,18 @@ type row struct {
 var table = []row{
 	{
 		reason: kaitov1alpha1.ReasonModelAccessDenied,
-		when:   wrote("GatedRepoError", "Cannot access gated repo", "401 Client Error", "403 Client Error", `"reason":"SourceDenied"`),
+		when: wrote(
+			"GatedRepoError",
+			"Cannot access gated repo",
+			"401 Client Error",
+			"403 Client Error",
+			`"reason":"SourceDenied"`,
+		),
 		say: func(t trouble) string {
-			return fmt.Sprintf("%s was refused the model (%s): accept the model's licence at its page, and name a Secret with a token of that account in preset.presetOptions.modelAccessSecret (key HF_TOKEN). It wrote: %s", t.where(), t.end(), tail(t.text))
+			return fmt.Sprintf(
+				"%s was refused the model (%s): accept the model's licence at its page, and name a Secret with a token of that account in preset.presetOptions.modelAccessSecret (key HF_TOKEN). It wrote: %s",
+				t.where(), t.end(), tail(t.text),
+			)
 		},
 	},
 	{
@@ -35,21 +46,33 @@ var table = []row{
 				t.container == "" && t.pod.Status.Reason == "Evicted" && strings.Contains(t.text, "ephemeral-storage")
 		},
 		say: func(t trouble) string {
-			return fmt.Sprintf("%s found the node's disk full: take a size with a larger or local disk, or set osDiskSizeGiB in the node class. %s", t.where(), tail(t.text))
+			return fmt.Sprintf(
+				"%s found the node's disk full: take a size with a larger or local disk, or set osDiskSizeGiB in the node class. %s",
+				t.where(), tail(t.text),
+			)
 		},
 	},
 	{
 		reason: kaitov1alpha1.ReasonOutOfMemory,
-		when:   wrote("CUDA out of memory", "torch.OutOfMemoryError", "No available memory for the cache blocks", "is larger than the maximum number of tokens that can be stored in KV cache"),
+		when: wrote(
+			"CUDA out of memory", "torch.OutOfMemoryError", "No available memory for the cache blocks",
+			"is larger than the maximum number of tokens that can be stored in KV cache",
+		),
 		say: func(t trouble) string {
-			return fmt.Sprintf("%s ran out of GPU memory (%s): lower max-model-len or gpu-memory-utilization in inference.config, or take a size with more GPU memory. It wrote: %s", t.where(), t.end(), tail(t.text))
+			return fmt.Sprintf(
+				"%s ran out of GPU memory (%s): lower max-model-len or gpu-memory-utilization in inference.config, or take a size with more GPU memory. It wrote: %s",
+				t.where(), t.end(), tail(t.text),
+			)
 		},
 	},
 	{
 		reason: kaitov1alpha1.ReasonOutOfMemory,
 		when:   func(t trouble) bool { return t.ended != nil && t.ended.Reason == "OOMKilled" },
 		say: func(t trouble) string {
-			return fmt.Sprintf("%s was killed for its memory (%s): the node has too little RAM for loading the model; take a larger size", t.where(), t.end())
+			return fmt.Sprintf(
+				"%s was killed for its memory (%s): the node has too little RAM for loading the model; take a larger size",
+				t.where(), t.end(),
+			)
 		},
 	},
 	{
@@ -58,23 +81,34 @@ var table = []row{
 			return waits(t, "CreateContainerConfigError") && strings.Contains(t.text, "secret")
 		},
 		say: func(t trouble) string {
-			return fmt.Sprintf("%s cannot start: %s. Create the Secret, or the key in it; the container starts by itself then", t.where(), tail(t.text))
+			return fmt.Sprintf(
+				"%s cannot start: %s. Create the Secret, or the key in it; the container starts by itself then", t.where(),
+				tail(t.text),
+			)
 		},
 	},
 	{
 		reason: kaitov1alpha1.ReasonConfigMapNotFound,
 		when:   func(t trouble) bool { return waits(t, "CreateContainerConfigError") },
 		say: func(t trouble) string {
-			return fmt.Sprintf("%s cannot start: %s. Create what is missing; the container starts by itself then", t.where(), tail(t.text))
+			return fmt.Sprintf(
+				"%s cannot start: %s. Create what is missing; the container starts by itself then", t.where(), tail(t.text),
+			)
 		},
 	},
 	{
 		reason: kaitov1alpha1.ReasonImagePullFailed,
 		when: func(t trouble) bool {
-			return waits(t, "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable", "ImageInspectError", "SignatureValidationFailed")
+			return waits(
+				t, "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable",
+				"ImageInspectError", "SignatureValidationFailed",
+			)
 		},
 		say: func(t trouble) string {
-			return fmt.Sprintf("%s cannot get its image: %s. Check the name, that the node reaches the registry, and the pull secret", t.where(), tail(t.text))
+			return fmt.Sprintf(
+				"%s cannot get its image: %s. Check the name, that the node reaches the registry, and the pull secret", t.where(),
+				tail(t.text),
+			)
 		},
 	},
 	{
@@ -100,14 +134,19 @@ var table = []row{
 		after:  unschedulableGrace,
 		when:   func(t trouble) bool { return t.container == "" && unschedulable(t.pod) != nil },
 		say: func(t trouble) string {
-			return fmt.Sprintf("pod %s fits no node: %s. See what else runs on the Workspace's nodes, and their taints and labels", t.pod.Name, tail(unschedulable(t.pod).Message))
+			return fmt.Sprintf(
+				"pod %s fits no node: %s. See what else runs on the Workspace's nodes, and their taints and labels", t.pod.Name,
+				tail(unschedulable(t.pod).Message),
+			)
 		},
 	},
 	{
 		reason: kaitov1alpha1.ReasonEngineCrashing,
 		when:   func(t trouble) bool { return t.container == "" && t.pod.Status.Phase == corev1.PodFailed },
 		say: func(t trouble) string {
-			return fmt.Sprintf("pod %s has failed: %s %s. It is replaced by itself", t.pod.Name, t.pod.Status.Reason, tail(t.text))
+			return fmt.Sprintf(
+				"pod %s has failed: %s %s. It is replaced by itself", t.pod.Name, t.pod.Status.Reason, tail(t.text),
+			)
 		},
 	},
 }
@@ -132,8 +171,8 @@ func unschedulable(pod *corev1.Pod) *corev1.PodCondition {
 	return nil
 }
 
-// NeedsPerson says whether a failure stays until a person acts. A pod that fits no node, or is refused by a policy that may change,
-// is tried again by Kubernetes itself.
+// NeedsPerson says whether a failure stays until a person acts. A pod that fits no node, or is refused by a policy that
+// may change, is tried again by Kubernetes itself.
 func NeedsPerson(reason string) bool {
 	switch reason {
 	case kaitov1alpha1.ReasonModelAccessDenied, kaitov1alpha1.ReasonOutOfMemory, kaitov1alpha1.ReasonDiskFull,

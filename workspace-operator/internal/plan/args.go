@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plan
 
 import (
@@ -46,7 +48,9 @@ func (q *question) args(p *Plan) map[string]string {
 	set("reasoning-parser", e.ReasoningParser)
 	if e.ChatTemplate != "" {
 		// vLLM's examples/ has its templates under these names.
-		out["chat-template"] = p.Engine.TemplateDir + "/tool_chat_template_" + strings.ReplaceAll(e.ChatTemplate, "-", "_") + ".jinja"
+		out["chat-template"] = p.Engine.TemplateDir + "/tool_chat_template_" + strings.ReplaceAll(
+			e.ChatTemplate, "-", "_",
+		) + ".jinja"
 	}
 	mode := e.TokenizerMode
 	if e.LoadFormat == "mistral" {
@@ -85,7 +89,12 @@ func (q *question) args(p *Plan) map[string]string {
 }
 
 // plainSwitches have no opposite form: what is off is left out (store_true in vLLM 0.32.0's EngineArgs).
-var plainSwitches = []string{"aggregate-engine-logging", "data-parallel-multi-port-external-lb", "disable-log-stats", "grpc"}
+var plainSwitches = []string{
+	"aggregate-engine-logging",
+	"data-parallel-multi-port-external-lb",
+	"disable-log-stats",
+	"grpc",
+}
 
 // switchFlag puts a flag as vLLM's parser takes it: a switch that is on has no value, one that is off is --no-flag.
 func switchFlag(out map[string]string, flag, value string, isSwitch, on bool) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plan
 
 import (
@@ -15,8 +17,8 @@ import (
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 )
 
-// decided are the engine's flags that the plan sets; a user's value for one would contradict it, so it is refused by name.
-// It is never changed.
+// decided are the engine's flags that the plan sets; a user's value for one would contradict it, so it is refused by
+// name. It is never changed.
 var decided = map[string]string{
 	"tensor-parallel-size":         "the plan decides it: choose resource.instanceType or resource.count instead",
 	"pipeline-parallel-size":       "the plan decides it: choose resource.count instead",
@@ -85,17 +87,22 @@ type inference struct {
 }
 
 func invalidConfig(file, key, format string, args ...any) *Refusal {
-	return &Refusal{Reason: kaitov1alpha1.ReasonInvalidConfig, Message: fmt.Sprintf("%s: %s: %s", file, key, fmt.Sprintf(format, args...))}
+	return &Refusal{
+		Reason:  kaitov1alpha1.ReasonInvalidConfig,
+		Message: fmt.Sprintf("%s: %s: %s", file, key, fmt.Sprintf(format, args...)),
+	}
 }
 
-// MaxConfigBytes is the largest inference_config.yaml or training_config.yaml that is parsed, in bytes. Parsing a hostile text of
-// 1.2 MB took 2.9 s and 1.5 GiB of memory. The tuning-operator has the same limit.
+// MaxConfigBytes is the largest inference_config.yaml or training_config.yaml that is parsed, in bytes. Parsing a
+// hostile text of 1.2 MB took 2.9 s and 1.5 GiB of memory. The tuning-operator has the same limit.
 const MaxConfigBytes = 128 << 10
 
 // parseYAML reads a configuration file. The error is a *Refusal.
 func parseYAML(file, text string) (map[string]any, error) {
 	if len(text) > MaxConfigBytes {
-		return nil, invalidConfig(file, "document", "has %d bytes; at most %d are allowed: shorten it", len(text), MaxConfigBytes)
+		return nil, invalidConfig(
+			file, "document", "has %d bytes; at most %d are allowed: shorten it", len(text), MaxConfigBytes,
+		)
 	}
 	var document map[string]any
 	if err := yaml.UnmarshalStrict([]byte(text), &document); err != nil {
@@ -104,7 +111,8 @@ func parseYAML(file, text string) (map[string]any, error) {
 	return document, nil
 }
 
-// parseInference reads the section vllm of inference_config.yaml as YAML, so that quotes and comments mean what they mean.
+// parseInference reads the section vllm of inference_config.yaml as YAML, so that quotes and comments mean what they
+// mean.
 func parseInference(text string) (inference, error) {
 	const file = "inference_config.yaml"
 	out := inference{passed: map[string]string{}}
@@ -148,7 +156,9 @@ func (c *inference) take(file, key string, value any) error {
 	case "max-model-len":
 		n, err := tokens(text)
 		if err != nil {
-			return invalidConfig(file, "vllm."+key, "is %q; allowed: a whole number of tokens, at least 1, such as 8192 or 8K, or auto", text)
+			return invalidConfig(
+				file, "vllm."+key, "is %q; allowed: a whole number of tokens, at least 1, such as 8192 or 8K, or auto", text,
+			)
 		}
 		c.maxModelLen = n
 		return nil

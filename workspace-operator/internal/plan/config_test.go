@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plan_test
 
 import (
@@ -58,7 +60,9 @@ func TestWhatThePlanDecidesIsRefusedByName(t *testing.T) {
 	}
 	r := inference("phi-4", "Standard_NC24ads_A100_v4")
 	r.InferenceConfig = "vllm: {tokenizer: org/tokenizer}"
-	assert.Equal(t, "org/tokenizer", mustPlan(t, c, r).Args["tokenizer"], "the beginning of tokenizer-mode, but a flag of its own")
+	assert.Equal(
+		t, "org/tokenizer", mustPlan(t, c, r).Args["tokenizer"], "the beginning of tokenizer-mode, but a flag of its own",
+	)
 }
 
 func TestValuesThatContradictTheModelAreRefused(t *testing.T) {
@@ -115,11 +119,15 @@ func TestFlagsOfTheCatalogueFollowModelEngineAndParallelism(t *testing.T) {
 	assert.Equal(t, "deepseek_v32", distill["tokenizer-mode"])
 	assert.Equal(t, "/vllm-workspace/examples/tool_chat_template_deepseekr1.jinja", distill["chat-template"])
 	assert.Equal(t, "deepseek_r1", distill["reasoning-parser"])
-	assert.NotContains(t, args("deepseek-r1-distill-llama-8b", "Standard_ND40rs_v2"), "tokenizer-mode", "0.10.2 does not know it")
+	assert.NotContains(
+		t, args("deepseek-r1-distill-llama-8b", "Standard_ND40rs_v2"), "tokenizer-mode", "0.10.2 does not know it",
+	)
 	assert.Equal(t, "mistral", args("mistral-7b-instruct", "Standard_NC12s_v3")["tokenizer-mode"], "but it knows this one")
 
 	assert.NotContains(t, args("gpt-oss-20b", "Standard_NC24ads_A100_v4"), "enable-expert-parallel")
-	assert.Contains(t, args("gpt-oss-20b", "Standard_NC48ads_A100_v4"), "enable-expert-parallel", "two copies share the experts")
+	assert.Contains(
+		t, args("gpt-oss-20b", "Standard_NC48ads_A100_v4"), "enable-expert-parallel", "two copies share the experts",
+	)
 	assert.NotContains(t, args("phi-4", "Standard_NC48ads_A100_v4"), "enable-expert-parallel", "it has no experts")
 
 	v32 := args("deepseek-ai/DeepSeek-V3.2", "Standard_ND96isr_H200_v5")

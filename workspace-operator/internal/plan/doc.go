@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package plan decides what a model runs on: a pure function from a question and the catalogue to a plan with its
 // arithmetic, or to a typed refusal with every candidate and why it fell. Nothing else decides, so what it
 // answers is what is made.
@@ -35,7 +37,8 @@ const (
 // Request is everything that a plan depends on.
 type Request struct {
 	Mode Mode
-	// Model describes a model that the catalogue does not have, as catalog.ModelFromConfig read it; nil: Preset is looked up.
+	// Model describes a model that the catalogue does not have, as catalog.ModelFromConfig read it; nil: Preset is looked
+	// up.
 	Model *catalog.Model
 	// Preset is a name, an alias or an id of the catalogue, with an optional @revision. Unused with ModeTemplate.
 	Preset string
@@ -45,8 +48,8 @@ type Request struct {
 	CapacityTypes []string
 	// Count bounds the nodes; nil: as many as are needed.
 	Count *int
-	// MIGProfile cuts the GPUs; empty: whole ones. Slices is how many GPUs of a node are taken; 0: all. Of MIG instances one
-	// is taken: a process sees no second.
+	// MIGProfile cuts the GPUs; empty: whole ones. Slices is how many GPUs of a node are taken; 0: all. Of MIG instances
+	// one is taken: a process sees no second.
 	MIGProfile string
 	Slices     int
 	// Region that prices are looked up in; empty: the cheapest region's.
@@ -55,7 +58,8 @@ type Request struct {
 	Sizes []catalog.Size
 	// Unavailable says until when a choice is not to be asked for; nil: everything may be.
 	Unavailable func(instanceType, capacityType string) (time.Time, bool)
-	// Forbidden says why a plan may not be rented, for instance by a GPUBudget, in words; empty: it may. nil: everything may.
+	// Forbidden says why a plan may not be rented, for instance by a GPUBudget, in words; empty: it may. nil: everything
+	// may.
 	Forbidden func(*Plan) string
 	// InferenceConfig is the text of inference_config.yaml, TrainingConfig that of training_config.yaml.
 	InferenceConfig, TrainingConfig string
@@ -97,7 +101,8 @@ type Plan struct {
 	Candidates []Candidate
 }
 
-// Terms are what fills one GPU, bytes. Weights+KVCache+Activations+Free is usable; Usable+Overhead is the device's memory.
+// Terms are what fills one GPU, bytes. Weights+KVCache+Activations+Free is usable; Usable+Overhead is the device's
+// memory.
 type Terms struct {
 	Weights, KVCache, Activations, Overhead, Free, Usable float64
 }

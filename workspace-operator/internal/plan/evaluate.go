@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plan
 
 import (
@@ -7,7 +9,8 @@ import (
 	"kaito.sh/shared/catalog"
 )
 
-// evaluate makes the best plan of one option; the fall is why there is none, with the arithmetic of the attempt in the plan.
+// evaluate makes the best plan of one option; the fall is why there is none, with the arithmetic of the attempt in the
+// plan.
 func (q *question) evaluate(o option) (p *Plan, why *fall) {
 	p = &Plan{InstanceType: o.size.Name, CapacityType: o.capacity, Size: o.size, Model: q.model, Nodes: 1,
 		GPUsPerNode: o.size.GPUs, TensorParallel: 1, PipelineParallel: 1, DataParallel: 1}
@@ -60,7 +63,11 @@ func (q *question) partition(p *Plan) *fall {
 		return nil
 	}
 	if n > 1 {
-		return fell(CausePartition, "resource.partition.count is %d: a model uses one MIG instance, and instances cannot be joined; allowed: 1, or a larger profile than %s", n, p.Size.MIGProfile)
+		return fell(
+			CausePartition,
+			"resource.partition.count is %d: a model uses one MIG instance, and instances cannot be joined; allowed: 1, or a larger profile than %s",
+			n, p.Size.MIGProfile,
+		)
 	}
 	p.GPUsPerNode = 1
 	return nil
@@ -78,12 +85,17 @@ func (q *question) engine(p *Plan) *fall {
 	}
 	if d := q.inference.dtype; d != "" && q.request.Mode == ModeInference {
 		if !slices.Contains(engine.Dtypes, d) {
-			return fell(CauseModel, "dtype %s of the config cannot be computed by compute capability %s (it can: %v)", d, p.Size.Capability, engine.Dtypes)
+			return fell(
+				CauseModel, "dtype %s of the config cannot be computed by compute capability %s (it can: %v)", d, p.Size.Capability,
+				engine.Dtypes,
+			)
 		}
 		p.Dtype = d
 	}
 	if q.model.NoFloat16 && p.Dtype == "float16" {
-		return fell(CauseModel, "the model overflows in float16, and the dtype on compute capability %s is float16", p.Size.Capability)
+		return fell(
+			CauseModel, "the model overflows in float16, and the dtype on compute capability %s is float16", p.Size.Capability,
+		)
 	}
 	return nil
 }
@@ -92,10 +104,16 @@ func (q *question) engine(p *Plan) *fall {
 func (q *question) served(p *Plan) *fall {
 	m := q.model
 	if m.MinEngine != "" && !p.Engine.AtLeast(m.MinEngine) {
-		return fell(CauseModel, "the model needs %s %s or later, and %s is the last that serves compute capability %s", p.Engine.Name, m.MinEngine, p.Engine.Version, p.Size.Capability)
+		return fell(
+			CauseModel, "the model needs %s %s or later, and %s is the last that serves compute capability %s", p.Engine.Name,
+			m.MinEngine, p.Engine.Version, p.Size.Capability,
+		)
 	}
 	if m.NoLoRA && q.request.Adapters > 0 {
-		return fell(CauseAdapters, "%s serves no adapters on %s models: merge the adapter into the weights, or choose another model", p.Engine.Name, m.Architecture)
+		return fell(
+			CauseAdapters, "%s serves no adapters on %s models: merge the adapter into the weights, or choose another model",
+			p.Engine.Name, m.Architecture,
+		)
 	}
 	method := m.Quant.Method
 	if q.inference.quantization != "" {
@@ -109,7 +127,10 @@ func (q *question) served(p *Plan) *fall {
 		return fell(CauseModel, "the weights are stored by %s, which the catalogue does not know", method)
 	}
 	if p.Size.Capability.Less(quantization.MinCapability) {
-		return fell(CauseModel, "quantization %s needs compute capability %s, the GPU has %s", method, quantization.MinCapability, p.Size.Capability)
+		return fell(
+			CauseModel, "quantization %s needs compute capability %s, the GPU has %s", method, quantization.MinCapability,
+			p.Size.Capability,
+		)
 	}
 	if m.Quant.Method == "" {
 		p.Quantization = method
@@ -122,8 +143,11 @@ func (q *question) tune(p *Plan) *fall {
 	p.Memory = tuningTerms(q.model, p.Size, q.request.Method, q.training)
 	p.MaxModelLen, p.DataParallel = q.training.sequence, p.GPUsPerNode
 	if p.Memory.Free < 0 {
-		return fell(CauseMemory, "needs %.1f GiB a GPU (weights %.1f, training %.1f for %d × %d tokens), usable are %.1f of %.1f",
-			(p.Memory.Weights+p.Memory.Activations)/GiB, p.Memory.Weights/GiB, p.Memory.Activations/GiB, q.training.batch, q.training.sequence, p.Memory.Usable/GiB, p.Size.DeviceGiB)
+		return fell(
+			CauseMemory, "needs %.1f GiB a GPU (weights %.1f, training %.1f for %d × %d tokens), usable are %.1f of %.1f",
+			(p.Memory.Weights+p.Memory.Activations)/GiB, p.Memory.Weights/GiB, p.Memory.Activations/GiB, q.training.batch,
+			q.training.sequence, p.Memory.Usable/GiB, p.Size.DeviceGiB,
+		)
 	}
 	return nil
 }
@@ -180,8 +204,9 @@ func (q *question) place(p *Plan, nodes, limit int) bool {
 	return found
 }
 
-// tensorParallels are the ways to cut the model that a node has GPUs for, ascending. Where the rest of the GPUs cannot work
-// as copies of the model, in a pipeline across nodes or because the engine has no copies, only the largest is taken.
+// tensorParallels are the ways to cut the model that a node has GPUs for, ascending. Where the rest of the GPUs cannot
+// work as copies of the model, in a pipeline across nodes or because the engine has no copies, only the largest is
+// taken.
 func (q *question) tensorParallels(p *Plan, nodes int) []int {
 	var out []int
 	for tp := 1; tp <= min(p.GPUsPerNode, vocabularyMultiple); tp++ {
@@ -198,8 +223,8 @@ func (q *question) tensorParallels(p *Plan, nodes int) []int {
 // vocabularyMultiple is what vLLM pads the vocabulary to, and then divides among the GPUs (DEFAULT_VOCAB_PADDING_SIZE).
 const vocabularyMultiple = 64
 
-// divides says whether the engine can cut the model into tp: attention heads, padded vocabulary and, where it is known, the
-// feed-forward width. Fewer KV heads than tp are repeated, so one must divide the other.
+// divides says whether the engine can cut the model into tp: attention heads, padded vocabulary and, where it is known,
+// the feed-forward width. Fewer KV heads than tp are repeated, so one must divide the other.
 func divides(m catalog.Model, tp int) bool {
 	if tp == 1 {
 		return true
@@ -236,11 +261,17 @@ const defaultRank = 16
 func (q *question) why(p *Plan, limit, most int) *fall {
 	t := p.Memory
 	cause := CauseMemory
-	text := fmt.Sprintf("%d × %d GPUs, tensor parallel %d: weights %.1f + activations %.1f + cache %.1f GiB for %d tokens is over the usable %.1f of %.1f GiB a GPU",
-		p.Nodes, p.GPUsPerNode, p.TensorParallel, t.Weights/GiB, t.Activations/GiB, t.KVCache/GiB, min(MinContext, limit), t.Usable/GiB, p.Size.DeviceGiB)
+	text := fmt.Sprintf(
+		"%d × %d GPUs, tensor parallel %d: weights %.1f + activations %.1f + cache %.1f GiB for %d tokens is over the usable %.1f of %.1f GiB a GPU",
+		p.Nodes, p.GPUsPerNode, p.TensorParallel, t.Weights/GiB, t.Activations/GiB, t.KVCache/GiB, min(MinContext, limit),
+		t.Usable/GiB, p.Size.DeviceGiB,
+	)
 	if q.inference.maxModelLen > 0 && p.MaxModelLen > 0 {
 		cause = CauseContext
-		text = fmt.Sprintf("%d × %d GPUs, tensor parallel %d: max-model-len %d of the config does not fit, %d tokens do", p.Nodes, p.GPUsPerNode, p.TensorParallel, limit, p.MaxModelLen)
+		text = fmt.Sprintf(
+			"%d × %d GPUs, tensor parallel %d: max-model-len %d of the config does not fit, %d tokens do", p.Nodes,
+			p.GPUsPerNode, p.TensorParallel, limit, p.MaxModelLen,
+		)
 	}
 	switch {
 	case most > 1 && q.request.Count != nil:
@@ -251,7 +282,10 @@ func (q *question) why(p *Plan, limit, most int) *fall {
 	case !q.model.MultiNode:
 		text += "; the model cannot be spread over nodes"
 	case !p.Engine.MultiNode:
-		text += fmt.Sprintf("; %s %s, the last engine for compute capability %s, cannot spread a model over nodes", p.Engine.Name, p.Engine.Version, p.Size.Capability)
+		text += fmt.Sprintf(
+			"; %s %s, the last engine for compute capability %s, cannot spread a model over nodes", p.Engine.Name,
+			p.Engine.Version, p.Size.Capability,
+		)
 	default:
 		text += "; resource.count allows 1 node"
 	}
@@ -259,8 +293,16 @@ func (q *question) why(p *Plan, limit, most int) *fall {
 }
 
 func (p *Plan) candidate(why *fall) Candidate {
-	c := Candidate{InstanceType: p.InstanceType, CapacityType: p.CapacityType, Nodes: p.Nodes, TensorParallel: p.TensorParallel,
-		Memory: p.Memory, MaxModelLen: p.MaxModelLen, CostPerHour: p.CostPerHour, Priced: p.Priced}
+	c := Candidate{
+		InstanceType:   p.InstanceType,
+		CapacityType:   p.CapacityType,
+		Nodes:          p.Nodes,
+		TensorParallel: p.TensorParallel,
+		Memory:         p.Memory,
+		MaxModelLen:    p.MaxModelLen,
+		CostPerHour:    p.CostPerHour,
+		Priced:         p.Priced,
+	}
 	if why != nil {
 		c.Rejected, c.Cause = why.text, why.cause
 	}

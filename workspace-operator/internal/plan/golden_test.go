@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plan_test
 
 import (
@@ -26,7 +28,9 @@ func hardware(s catalog.Size) string {
 func table(t *testing.T, c *catalog.Catalog, request func(model, size string) plan.Request) string {
 	t.Helper()
 	var out strings.Builder
-	out.WriteString("# model / hardware, nodes, parallelism tensor.pipeline.data, dtype, tokens, GiB a GPU: weights cache activations free\n")
+	out.WriteString(
+		"# model / hardware, nodes, parallelism tensor.pipeline.data, dtype, tokens, GiB a GPU: weights cache activations free\n",
+	)
 	for _, m := range c.Models() {
 		_, _ = fmt.Fprintln(&out, m.ID)
 		var fallen []string
@@ -36,8 +40,11 @@ func table(t *testing.T, c *catalog.Catalog, request func(model, size string) pl
 			row := ""
 			if err == nil {
 				g := func(bytes float64) float64 { return bytes / plan.GiB }
-				row = fmt.Sprintf("  %-12s %dn %d.%d.%d %-8s %7d %7.2f %6.2f %5.2f %6.2f", hardware(s), p.Nodes, p.TensorParallel, p.PipelineParallel, p.DataParallel,
-					p.Dtype, p.MaxModelLen, g(p.Memory.Weights), g(p.Memory.KVCache), g(p.Memory.Activations), g(p.Memory.Free))
+				row = fmt.Sprintf(
+					"  %-12s %dn %d.%d.%d %-8s %7d %7.2f %6.2f %5.2f %6.2f", hardware(s), p.Nodes, p.TensorParallel,
+					p.PipelineParallel, p.DataParallel, p.Dtype, p.MaxModelLen, g(p.Memory.Weights), g(p.Memory.KVCache),
+					g(p.Memory.Activations), g(p.Memory.Free),
+				)
 			} else {
 				row = hardware(s) + " " + cause(t, err)
 			}
@@ -92,7 +99,9 @@ func TestEveryModelOnEverySizeIsPlannedAsBefore(t *testing.T) {
 			want, err := os.ReadFile(file)
 			require.NoError(t, err, "run go test -update")
 			if string(want) != got {
-				t.Fatalf("%s differs; look at the change, then run go test -update:\n%s", file, firstDifferences(string(want), got, 10))
+				t.Fatalf(
+					"%s differs; look at the change, then run go test -update:\n%s", file, firstDifferences(string(want), got, 10),
+				)
 			}
 		})
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plan
 
 import (
@@ -49,8 +51,13 @@ func Make(r Request, c *catalog.Catalog) (*Plan, error) {
 	}
 	if len(feasible) == 0 {
 		if resting == 0 && len(barred) > 0 {
-			return nil, &Refusal{Reason: kaitov1alpha1.ReasonBudgetExceeded, Candidates: candidates,
-				Message: "no choice that fits is allowed: " + list(barred, 4) + ". Name an allowed size in resource.instanceType, or leave it empty for the cheapest that is allowed and fits; or ask the administrator of the namespace to change the budget"}
+			return nil, &Refusal{
+				Reason:     kaitov1alpha1.ReasonBudgetExceeded,
+				Candidates: candidates,
+				Message: "no choice that fits is allowed: " + list(
+					barred, 4,
+				) + ". Name an allowed size in resource.instanceType, or leave it empty for the cheapest that is allowed and fits; or ask the administrator of the namespace to change the budget",
+			}
 		}
 		return nil, q.refuse(candidates, resting, until)
 	}
@@ -78,8 +85,8 @@ func rank(c Candidate, best *Plan) int {
 	return 2
 }
 
-// preferred is a total order: price, then nodes, then name; plans of one size keep the order of their capacity types. Where
-// one node is enough somewhere, no pipeline over the network is taken for being cheaper: it is the last resort.
+// preferred is a total order: price, then nodes, then name; plans of one size keep the order of their capacity types.
+// Where one node is enough somewhere, no pipeline over the network is taken for being cheaper: it is the last resort.
 func preferred(a, b *Plan) int {
 	switch {
 	case (a.Nodes > 1) != (b.Nodes > 1):
@@ -113,7 +120,10 @@ func ask(r Request, c *catalog.Catalog) (*question, error) {
 		q.request.CapacityTypes = []string{catalog.CapacityOnDemand}
 	}
 	if r.Count != nil && *r.Count < 1 {
-		return nil, &Refusal{Reason: kaitov1alpha1.ReasonInvalidSpec, Message: fmt.Sprintf("resource.count is %d: nothing is planned for it; allowed: at least 1", *r.Count)}
+		return nil, &Refusal{
+			Reason:  kaitov1alpha1.ReasonInvalidSpec,
+			Message: fmt.Sprintf("resource.count is %d: nothing is planned for it; allowed: at least 1", *r.Count),
+		}
 	}
 	if r.Mode == ModeTemplate {
 		return q, nil
@@ -122,7 +132,12 @@ func ask(r Request, c *catalog.Catalog) (*question, error) {
 	if r.Model != nil {
 		q.model = *r.Model
 	} else if q.model, err = c.Model(r.Preset); err != nil {
-		return nil, &Refusal{Reason: kaitov1alpha1.ReasonUnknownPreset, Message: fmt.Sprintf("preset.name is %q: %s. Name a model of the catalogue, or serve it by inference.template", r.Preset, err)}
+		return nil, &Refusal{
+			Reason: kaitov1alpha1.ReasonUnknownPreset,
+			Message: fmt.Sprintf(
+				"preset.name is %q: %s. Name a model of the catalogue, or serve it by inference.template", r.Preset, err,
+			),
+		}
 	}
 	if q.inference, err = parseInference(r.InferenceConfig); err != nil {
 		return nil, err
@@ -138,10 +153,18 @@ func ask(r Request, c *catalog.Catalog) (*question, error) {
 		q.request.Method = methodLoRA
 	case methodLoRA, methodQLoRA:
 	default:
-		return nil, &Refusal{Reason: kaitov1alpha1.ReasonInvalidSpec, Message: fmt.Sprintf("tuning.method is %q; allowed: lora, qlora", r.Method)}
+		return nil, &Refusal{
+			Reason:  kaitov1alpha1.ReasonInvalidSpec,
+			Message: fmt.Sprintf("tuning.method is %q; allowed: lora, qlora", r.Method),
+		}
 	}
 	if q.model.Tuning == nil || q.model.Quant.Bits != 16 {
-		return nil, infeasible(fmt.Sprintf("tuning.preset.name is %q: the catalogue has no figures for tuning it (it is quantized, or its shape is not known); choose a 16-bit model", r.Preset))
+		return nil, infeasible(
+			fmt.Sprintf(
+				"tuning.preset.name is %q: the catalogue has no figures for tuning it (it is quantized, or its shape is not known); choose a 16-bit model",
+				r.Preset,
+			),
+		)
 	}
 	if q.training, err = parseTraining(r.TrainingConfig); err != nil {
 		return nil, err
@@ -153,17 +176,26 @@ func ask(r Request, c *catalog.Catalog) (*question, error) {
 func (q *question) agree() error {
 	const file = "inference_config.yaml"
 	if n := q.inference.maxModelLen; n > q.model.Context {
-		return invalidConfig(file, "vllm.max-model-len", "is %d, and %s has a context of %d; allowed: at most that", n, q.model.ID, q.model.Context)
+		return invalidConfig(
+			file, "vllm.max-model-len", "is %d, and %s has a context of %d; allowed: at most that", n, q.model.ID,
+			q.model.Context,
+		)
 	}
 	wanted, stored := q.inference.quantization, q.model.Quant.Method
 	if wanted == "" || wanted == stored {
 		return nil
 	}
 	if stored != "" {
-		return invalidConfig(file, "vllm.quantization", "is %q, and the weights of %s are stored by %s; remove the key", wanted, q.model.ID, stored)
+		return invalidConfig(
+			file, "vllm.quantization", "is %q, and the weights of %s are stored by %s; remove the key", wanted, q.model.ID,
+			stored,
+		)
 	}
 	if quantization, known := q.catalog.Quantization(wanted); !known || !quantization.InFlight {
-		return invalidConfig(file, "vllm.quantization", "is %q; allowed for 16-bit weights: %s", wanted, strings.Join(q.catalog.InFlightQuantizations(), ", "))
+		return invalidConfig(
+			file, "vllm.quantization", "is %q; allowed for 16-bit weights: %s", wanted,
+			strings.Join(q.catalog.InFlightQuantizations(), ", "),
+		)
 	}
 	return nil
 }
@@ -197,14 +229,23 @@ func (q *question) sizes() ([]catalog.Size, error) {
 	for _, name := range q.request.InstanceTypes {
 		size, err := q.catalog.Size(name)
 		if err != nil {
-			return nil, &Refusal{Reason: kaitov1alpha1.ReasonUnknownInstanceType, Message: fmt.Sprintf("resource.instanceType is %q: %s. Choose a GPU size of the catalogue, or leave it empty for the cheapest that fits", name, err)}
+			return nil, &Refusal{
+				Reason: kaitov1alpha1.ReasonUnknownInstanceType,
+				Message: fmt.Sprintf(
+					"resource.instanceType is %q: %s. Choose a GPU size of the catalogue, or leave it empty for the cheapest that fits",
+					name, err,
+				),
+			}
 		}
 		sizes = append(sizes, size)
 	}
 	chosen := len(sizes) > 0
 	if !chosen {
 		if q.request.Mode == ModeTemplate {
-			return nil, &Refusal{Reason: kaitov1alpha1.ReasonInvalidSpec, Message: "resource.instanceType is empty: with inference.template nothing is known of the memory that is needed; name a size"}
+			return nil, &Refusal{
+				Reason:  kaitov1alpha1.ReasonInvalidSpec,
+				Message: "resource.instanceType is empty: with inference.template nothing is known of the memory that is needed; name a size",
+			}
 		}
 		for _, size := range q.catalog.Sizes() {
 			if _, priced := q.price(size.Name, catalog.CapacityOnDemand); priced {
@@ -227,7 +268,10 @@ func (q *question) sizes() ([]catalog.Size, error) {
 		}
 	}
 	if len(cut) == 0 {
-		return nil, &Refusal{Reason: kaitov1alpha1.ReasonInvalidSpec, Message: fmt.Sprintf("resource.partition.profile is %q: no size of the catalogue has it", q.request.MIGProfile)}
+		return nil, &Refusal{
+			Reason:  kaitov1alpha1.ReasonInvalidSpec,
+			Message: fmt.Sprintf("resource.partition.profile is %q: no size of the catalogue has it", q.request.MIGProfile),
+		}
 	}
 	return cut, nil
 }
@@ -236,7 +280,8 @@ func (q *question) price(size, capacity string) (catalog.Price, bool) {
 	return Price(q.catalog, q.request.Region, size, capacity)
 }
 
-// Price is the list price of a node that plans have: that of the region, or the lowest of all where the region is empty or has no prices.
+// Price is the list price of a node that plans have: that of the region, or the lowest of all where the region is empty
+// or has no prices.
 func Price(c *catalog.Catalog, region, size, capacity string) (catalog.Price, bool) {
 	if region != "" && c.KnowsRegion(region) {
 		return c.Price(size, region, capacity)
@@ -247,8 +292,16 @@ func Price(c *catalog.Catalog, region, size, capacity string) (catalog.Price, bo
 // refuse says why nothing fits, the closest candidate first.
 func (q *question) refuse(candidates []Candidate, resting int, until time.Time) *Refusal {
 	if resting > 0 {
-		return &Refusal{Reason: kaitov1alpha1.ReasonAttemptsExhausted, Until: until, Candidates: candidates,
-			Message: "every choice that fits has failed lately: " + list(candidates, 4) + ". The next try is made at " + until.UTC().Format(time.RFC3339) + "; add sizes to resource.instanceTypes, or spot to resource.capacityTypes, to have more choices"}
+		return &Refusal{
+			Reason:     kaitov1alpha1.ReasonAttemptsExhausted,
+			Until:      until,
+			Candidates: candidates,
+			Message: "every choice that fits has failed lately: " + list(
+				candidates, 4,
+			) + ". The next try is made at " + until.UTC().
+				Format(time.RFC3339) +
+				"; add sizes to resource.instanceTypes, or spot to resource.capacityTypes, to have more choices",
+		}
 	}
 	what := "the pod template"
 	if q.request.Mode != ModeTemplate {

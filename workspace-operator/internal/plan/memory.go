@@ -1,19 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plan
 
 import "kaito.sh/shared/catalog"
 
-// Figures of the memory arithmetic. Weights need 2 % more than their files for buffers that are kept beside them; the base is
-// CUDA's context, the engine's graphs and its sampling buffers; 5 % of the weights is the peak of activations during
-// profiling (vLLM's memory profiling of models from 1 to 70 billion parameters).
+// Figures of the memory arithmetic. Weights need 2 % more than their files for buffers that are kept beside them; the
+// base is CUDA's context, the engine's graphs and its sampling buffers; 5 % of the weights is the peak of activations
+// during profiling (vLLM's memory profiling of models from 1 to 70 billion parameters).
 const (
 	weightsFactor     = 1.02
 	activationBase    = 2.3 * GiB
 	activationPerByte = 0.05
 )
 
-// inFlight is how many tokens past its window a layer keeps until they are settled: two batches (the engine schedules one
-// while another runs) of 8192 tokens, the most that vLLM takes by default when it serves (EngineArgs, 8192 on an H100 and
-// 2048 on smaller GPUs; one figure for all keeps a plan from getting worse on a larger GPU).
+// inFlight is how many tokens past its window a layer keeps until they are settled: two batches (the engine schedules
+// one while another runs) of 8192 tokens, the most that vLLM takes by default when it serves (EngineArgs, 8192 on an
+// H100 and 2048 on smaller GPUs; one figure for all keeps a plan from getting worse on a larger GPU).
 const inFlight = 2 * 8192
 
 // bytesOf a cached element.
@@ -74,7 +76,9 @@ func (c cache) fits(memory float64, limit int) int {
 }
 
 // serving fills one GPU for inference. The context is what is left, at most limit; ok is false under MinContext.
-func serving(m catalog.Model, s catalog.Size, utilization float64, kvDtype string, tp, pp, limit, adapters, rank int, hybrid bool) (Terms, int, bool) {
+func serving(
+	m catalog.Model, s catalog.Size, utilization float64, kvDtype string, tp, pp, limit, adapters, rank int, hybrid bool,
+) (Terms, int, bool) {
 	device := s.DeviceGiB * GiB
 	t := Terms{Usable: device * utilization, Overhead: device * (1 - utilization)}
 	t.Weights = float64(m.WeightsBytes) * weightsFactor / float64(tp*pp)

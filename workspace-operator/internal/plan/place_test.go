@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plan_test
 
 import (
@@ -38,7 +40,9 @@ func TestTheArithmeticOfTheSeedIsTheDocumentedOne(t *testing.T) {
 	perToken := 2.0 * 32 * 32 * 96 * 2 // layers, KV heads, head dimension, 16 bits
 	assert.InDelta(t, perToken*float64(p.MaxModelLen), p.Memory.KVCache, 1)
 	assert.Less(t, p.Memory.Free, perToken, "the context is all that is left")
-	assert.Regexp(t, "^docker.io/vllm/vllm-openai:v0.10.2(@sha256:.*)?$", p.Engine.Image, "the last engine that runs on a V100")
+	assert.Regexp(
+		t, "^docker.io/vllm/vllm-openai:v0.10.2(@sha256:.*)?$", p.Engine.Image, "the last engine that runs on a V100",
+	)
 }
 
 func TestGPUsOfANodeAreUsedByTensorOrDataParallelism(t *testing.T) {
@@ -115,7 +119,8 @@ func TestAPipelineIsTakenOnlyWhereNoSingleNodeFits(t *testing.T) {
 	require.Equal(t, 1, p.Nodes)
 	cheaperPipeline := false
 	for _, candidate := range p.Candidates {
-		cheaperPipeline = cheaperPipeline || candidate.Rejected == "" && candidate.Nodes > 1 && candidate.CostPerHour < p.CostPerHour
+		cheaperPipeline = cheaperPipeline ||
+			candidate.Rejected == "" && candidate.Nodes > 1 && candidate.CostPerHour < p.CostPerHour
 	}
 	assert.True(t, cheaperPipeline, "the case is one where several small nodes are cheaper")
 
@@ -174,11 +179,19 @@ func TestPartOfANodeIsPlannedAsThatManyGPUs(t *testing.T) {
 func TestWhatTheGPUCannotServeFallsWithItsCause(t *testing.T) {
 	t.Parallel()
 	c := load(t)
-	old := catalog.Size{Name: "bare", GPUs: 1, DeviceGiB: 24, Utilization: 0.9, Capability: catalog.ComputeCapability{Major: 6, Minor: 1}}
+	old := catalog.Size{
+		Name:        "bare",
+		GPUs:        1,
+		DeviceGiB:   24,
+		Utilization: 0.9,
+		Capability:  catalog.ComputeCapability{Major: 6, Minor: 1},
+	}
 	adapters := inference("falcon-7b", "Standard_NC24ads_A100_v4")
 	adapters.Adapters = 1
 	bare, empty := inference("phi-4"), inference("phi-4")
-	empty.Sizes = []catalog.Size{{Name: "empty", DeviceGiB: 80, Utilization: 0.9, Capability: catalog.ComputeCapability{Major: 8}}}
+	empty.Sizes = []catalog.Size{
+		{Name: "empty", DeviceGiB: 80, Utilization: 0.9, Capability: catalog.ComputeCapability{Major: 8}},
+	}
 	bare.Sizes = []catalog.Size{old}
 	for _, tc := range []struct {
 		name    string
@@ -211,14 +224,29 @@ func TestATemplateIsCountedAndNotMeasured(t *testing.T) {
 	assert.Equal(t, [2]int{1, 4}, [2]int{p.Nodes, p.GPUsPerNode})
 	assert.Zero(t, p.Memory)
 	assert.Nil(t, p.Args)
-	p = mustPlan(t, c, plan.Request{Mode: plan.ModeTemplate, InstanceTypes: []string{"Standard_NC96ads_A100_v4"}, Count: count(3), Region: "eastus"})
+	p = mustPlan(
+		t,
+		c,
+		plan.Request{
+			Mode:          plan.ModeTemplate,
+			InstanceTypes: []string{"Standard_NC96ads_A100_v4"},
+			Count:         count(3),
+			Region:        "eastus",
+		},
+	)
 	assert.Equal(t, 3, p.Nodes)
 	assert.InDelta(t, 3*14.692, p.CostPerHour, 0.001)
 }
 
 func TestNodesThatAreThereArePlannedByTheirLabelsAndCostNothing(t *testing.T) {
 	t.Parallel()
-	own := catalog.Size{Name: "NVIDIA-L40S", GPUs: 2, DeviceGiB: 44, Utilization: 0.9, Capability: catalog.ComputeCapability{Major: 8, Minor: 9}}
+	own := catalog.Size{
+		Name:        "NVIDIA-L40S",
+		GPUs:        2,
+		DeviceGiB:   44,
+		Utilization: 0.9,
+		Capability:  catalog.ComputeCapability{Major: 8, Minor: 9},
+	}
 	r := inference("qwen2.5-coder-32b-instruct")
 	r.Sizes = []catalog.Size{own}
 	p := mustPlan(t, load(t), r)
@@ -264,12 +292,16 @@ func TestTuningMemoryFollowsMethodSequenceAndCheckpointing(t *testing.T) {
 	eight := base
 	eight.TrainingConfig = "QuantizationConfig: {load_in_8bit: true}"
 	assert.Greater(t, mustPlan(t, c, eight).Memory.Weights, p.Memory.Weights, "8 bits are more than 4")
-	assert.Greater(t, mustPlan(t, c, tuning("lora", "phi-3-mini-128k-instruct", "Standard_NC6s_v3")).Memory.Weights, p.Memory.Weights)
+	assert.Greater(
+		t, mustPlan(t, c, tuning("lora", "phi-3-mini-128k-instruct", "Standard_NC6s_v3")).Memory.Weights, p.Memory.Weights,
+	)
 
 	assert.Equal(t, kaitov1alpha1.ReasonInvalidSpec, refusal(t, c, tuning("dora", "phi-4")).Reason)
 	endless := base
 	endless.TrainingConfig = "TrainingArguments: {max_seq_length: 16000000, per_device_train_batch_size: 16000000}"
-	assert.Equal(t, plan.CauseMemory, refusal(t, c, endless).Candidates[0].Cause, "a product that overflows an int32 is no small one")
+	assert.Equal(
+		t, plan.CauseMemory, refusal(t, c, endless).Candidates[0].Cause, "a product that overflows an int32 is no small one",
+	)
 }
 
 func TestNoRequestPanicsAndEveryRefusalIsTyped(t *testing.T) {
@@ -282,18 +314,33 @@ func TestNoRequestPanicsAndEveryRefusalIsTyped(t *testing.T) {
 			return rapid.SliceOfN(rapid.SampledFrom(from), 0, 3).Draw(t, label)
 		}
 		r := plan.Request{
-			Mode:   plan.Mode(rapid.SampledFrom([]string{"inference", "tuning", "template", "", "x"}).Draw(t, "mode")),
-			Preset: rapid.SampledFrom(names).Draw(t, "preset"), InstanceTypes: some("sizes", sizes), CapacityTypes: some("capacity", []string{"on-demand", "spot", ""}),
-			MIGProfile: rapid.SampledFrom([]string{"", "1g.10gb", "x"}).Draw(t, "profile"), Slices: rapid.IntRange(-2, 60).Draw(t, "slices"),
-			Region: rapid.SampledFrom([]string{"", "eastus", "atlantis"}).Draw(t, "region"), Method: rapid.String().Draw(t, "method"),
-			Adapters: rapid.IntRange(-1, 100).Draw(t, "adapters"), AdapterRank: rapid.IntRange(-1, 1000).Draw(t, "rank"),
+			Mode: plan.Mode(rapid.SampledFrom([]string{"inference", "tuning", "template", "", "x"}).Draw(t, "mode")),
+			Preset: rapid.SampledFrom(names).
+				Draw(t, "preset"),
+			InstanceTypes: some("sizes", sizes),
+			CapacityTypes: some("capacity", []string{"on-demand", "spot", ""}),
+			MIGProfile: rapid.SampledFrom([]string{"", "1g.10gb", "x"}).
+				Draw(t, "profile"),
+			Slices: rapid.IntRange(-2, 60).Draw(t, "slices"),
+			Region: rapid.SampledFrom([]string{"", "eastus", "atlantis"}).
+				Draw(t, "region"),
+			Method:      rapid.String().Draw(t, "method"),
+			Adapters:    rapid.IntRange(-1, 100).Draw(t, "adapters"),
+			AdapterRank: rapid.IntRange(-1, 1000).Draw(t, "rank"),
 		}
 		if rapid.Bool().Draw(t, "counted") {
 			r.Count = count(rapid.IntRange(-3, 1<<30).Draw(t, "count"))
 		}
 		if rapid.Bool().Draw(t, "bare") {
-			r.Sizes = []catalog.Size{{Name: "bare", GPUs: rapid.IntRange(0, 100).Draw(t, "gpus"), DeviceGiB: rapid.Float64Range(0, 500).Draw(t, "memory"),
-				Utilization: 0.9, Capability: catalog.ComputeCapability{Major: rapid.IntRange(0, 13).Draw(t, "major")}}}
+			r.Sizes = []catalog.Size{
+				{
+					Name:        "bare",
+					GPUs:        rapid.IntRange(0, 100).Draw(t, "gpus"),
+					DeviceGiB:   rapid.Float64Range(0, 500).Draw(t, "memory"),
+					Utilization: 0.9,
+					Capability:  catalog.ComputeCapability{Major: rapid.IntRange(0, 13).Draw(t, "major")},
+				},
+			}
 		}
 		_, err := plan.Make(r, c)
 		if err != nil {

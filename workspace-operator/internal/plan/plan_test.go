@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plan_test
 
 import (
@@ -30,7 +32,15 @@ func inference(preset string, sizes ...string) plan.Request {
 func TestTheSeedFits(t *testing.T) {
 	t.Parallel()
 	c := load(t)
-	tuned, err := plan.Make(plan.Request{Mode: plan.ModeTuning, Method: "qlora", Preset: "phi-3-mini-128k-instruct", InstanceTypes: []string{"Standard_NC6s_v3"}}, c)
+	tuned, err := plan.Make(
+		plan.Request{
+			Mode:          plan.ModeTuning,
+			Method:        "qlora",
+			Preset:        "phi-3-mini-128k-instruct",
+			InstanceTypes: []string{"Standard_NC6s_v3"},
+		},
+		c,
+	)
 	require.NoError(t, err)
 	assert.Equal(t, 1, tuned.Nodes)
 	request := inference("phi-3-mini-128k-instruct", "Standard_NC6s_v3")
@@ -63,7 +73,10 @@ func TestKnownMistakesAreNotMade(t *testing.T) {
 		p, err := plan.Make(inference("deepseek-v3-0324", "Standard_ND96isr_H200_v5"), c)
 		require.NoError(t, err)
 		perToken := p.Memory.KVCache / float64(p.MaxModelLen)
-		assert.InDelta(t, 61*(512+64)*2, perToken, 1, "61 layers, rank 512 and 64 rotary, 16 bits, whatever the tensor parallelism of %d", p.TensorParallel)
+		assert.InDelta(
+			t, 61*(512+64)*2, perToken, 1, "61 layers, rank 512 and 64 rotary, 16 bits, whatever the tensor parallelism of %d",
+			p.TensorParallel,
+		)
 	})
 	for name, text := range map[string]string{
 		"plain": "vllm:\n  max-model-len: 4096", "quoted": "vllm:\n  \"max-model-len\": \"4096\"", "commented": "vllm:\n  # max-model-len: 99\n  max_model_len: 4096 # enough",
@@ -169,15 +182,20 @@ func TestWithNoSizeTheCheapestFeasibleIsTaken(t *testing.T) {
 func draw(t *rapid.T, c *catalog.Catalog) plan.Request {
 	models, sizes := c.Models(), c.Sizes()
 	r := plan.Request{
-		Mode:   rapid.SampledFrom([]plan.Mode{plan.ModeInference, plan.ModeTuning}).Draw(t, "mode"),
-		Preset: rapid.SampledFrom(models).Draw(t, "model").ID, Method: rapid.SampledFrom([]string{"lora", "qlora"}).Draw(t, "method"),
-		Adapters: rapid.IntRange(0, 10).Draw(t, "adapters"), AdapterRank: rapid.IntRange(0, 256).Draw(t, "rank"),
+		Mode: rapid.SampledFrom([]plan.Mode{plan.ModeInference, plan.ModeTuning}).Draw(t, "mode"),
+		Preset: rapid.SampledFrom(models).
+			Draw(t, "model").
+			ID,
+		Method:      rapid.SampledFrom([]string{"lora", "qlora"}).Draw(t, "method"),
+		Adapters:    rapid.IntRange(0, 10).Draw(t, "adapters"),
+		AdapterRank: rapid.IntRange(0, 256).Draw(t, "rank"),
 	}
 	if rapid.Bool().Draw(t, "sized") {
 		r.InstanceTypes = []string{rapid.SampledFrom(sizes).Draw(t, "size").Name}
 	}
 	if rapid.Bool().Draw(t, "cut") {
-		r.MIGProfile = rapid.SampledFrom([]string{"1g.10gb", "2g.20gb", "3g.40gb", "4g.47gb", "7g.80gb", "1g.35gb"}).Draw(t, "profile")
+		r.MIGProfile = rapid.SampledFrom([]string{"1g.10gb", "2g.20gb", "3g.40gb", "4g.47gb", "7g.80gb", "1g.35gb"}).
+			Draw(t, "profile")
 	}
 	if rapid.Bool().Draw(t, "part") {
 		r.Slices = rapid.IntRange(0, 9).Draw(t, "slices")
@@ -209,10 +227,16 @@ func TestAPlanKeepsItsPromises(t *testing.T) {
 			assert.Equal(t, p.TensorParallel*p.DataParallel, p.GPUsPerNode, "every GPU that is asked for works")
 			assert.Equal(t, p.Nodes, p.PipelineParallel)
 			if p.Engine.Version == "0.10.2" {
-				assert.Equal(t, [2]int{1, 1}, [2]int{p.Nodes, p.DataParallel}, "V0 has no copies behind one server, and no pipeline across nodes")
+				assert.Equal(
+					t, [2]int{1, 1}, [2]int{p.Nodes, p.DataParallel},
+					"V0 has no copies behind one server, and no pipeline across nodes",
+				)
 			}
 			if r.InferenceConfig != "" {
-				assert.Equal(t, fmt.Sprintf("vllm: {max-model-len: %d}", p.MaxModelLen), r.InferenceConfig, "what the user asks for is what is planned")
+				assert.Equal(
+					t, fmt.Sprintf("vllm: {max-model-len: %d}", p.MaxModelLen), r.InferenceConfig,
+					"what the user asks for is what is planned",
+				)
 			}
 		}
 		if p.Size.MIGProfile != "" {
@@ -260,7 +284,9 @@ func FuzzConfigsNeverPanic(f *testing.F) {
 		if err != nil {
 			require.ErrorAs(t, err, &refusal)
 		}
-		_, err = plan.Make(plan.Request{Mode: plan.ModeTuning, Method: "lora", Preset: "phi-4", TrainingConfig: trainingConfig}, c)
+		_, err = plan.Make(
+			plan.Request{Mode: plan.ModeTuning, Method: "lora", Preset: "phi-4", TrainingConfig: trainingConfig}, c,
+		)
 		if err != nil {
 			require.ErrorAs(t, err, &refusal)
 		}

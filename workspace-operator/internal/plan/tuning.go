@@ -1,10 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plan
 
 import "kaito.sh/shared/catalog"
 
-// Figures of the tuning arithmetic. QLoRA (Dettmers et al., 2023, section 3): 4 bits and 0.127 bits of doubly quantized constants
-// for each parameter of the linear layers; embeddings stay 16-bit. The optimizer keeps an adapter's parameter in 16 bits or
-// 32, its gradient, and AdamW's two moments in 32: 16 bytes. The base is CUDA's context and PyTorch's caching allocator.
+// Figures of the tuning arithmetic. QLoRA (Dettmers et al., 2023, section 3): 4 bits and 0.127 bits of doubly quantized
+// constants for each parameter of the linear layers; embeddings stay 16-bit. The optimizer keeps an adapter's parameter
+// in 16 bits or 32, its gradient, and AdamW's two moments in 32: 16 bytes. The base is CUDA's context and PyTorch's
+// caching allocator.
 const (
 	methodLoRA     = "lora"
 	methodQLoRA    = "qlora"
@@ -52,7 +55,11 @@ func tuningTerms(m catalog.Model, s catalog.Size, method string, t training) Ter
 	if !t.checkpointing {
 		activations = layer * kept
 	}
-	terms.Activations = tuningBase + adapterParams(m, t.rank)*optimizerBytes + activations + tokens*float64(m.Tuning.Vocab)*logitBytes
+	terms.Activations = tuningBase + adapterParams(
+		m, t.rank,
+	)*optimizerBytes + activations + tokens*float64(
+		m.Tuning.Vocab,
+	)*logitBytes
 	terms.Free = terms.Usable - terms.Weights - terms.Activations
 	return terms
 }

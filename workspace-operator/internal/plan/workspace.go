@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plan
 
 import (
@@ -8,8 +10,8 @@ import (
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 )
 
-// ForWorkspace is what is asked for a Workspace that has no nodes yet and of which nothing has failed, for its tuning or
-// for its serving; the configs are the texts of the ConfigMaps that it names.
+// ForWorkspace is what is asked for a Workspace that has no nodes yet and of which nothing has failed, for its tuning
+// or for its serving; the configs are the texts of the ConfigMaps that it names.
 func ForWorkspace(w *kaitov1alpha1.Workspace, tuning bool, region, inferenceConfig, trainingConfig string) Request {
 	r := Request{
 		Mode: ModeInference, InstanceTypes: w.Resource.InstanceTypes, Region: region,

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin
 
 import (
@@ -53,13 +55,16 @@ and machines beyond those that claims have are found too. Pools without the gpu-
 			return e.report(inv, output)
 		},
 	}
-	cmd.Flags().StringVar(&pools, "pools", "", "file with the output of `az aks nodepool list -o json`; - is the standard input")
-	cmd.Flags().DurationVar(&grace, "grace", defaultGrace, "what is younger, or is being deleted for less long, is on its way and no orphan")
+	cmd.Flags().
+		StringVar(&pools, "pools", "", "file with the output of `az aks nodepool list -o json`; - is the standard input")
+	cmd.Flags().
+		DurationVar(&grace, "grace", defaultGrace, "what is younger, or is being deleted for less long, is on its way and no orphan")
 	addOutput(cmd, &output)
 	return cmd
 }
 
-// take reads the cluster's side. Half of it would make orphans of what belongs to the other half, so what cannot be read is an error.
+// take reads the cluster's side. Half of it would make orphans of what belongs to the other half, so what cannot be
+// read is an error.
 func (c *cluster) take(ctx context.Context, inv *inventory) error {
 	workspaces := &kaitov1alpha1.WorkspaceList{}
 	switch err := c.client.List(ctx, workspaces); {
@@ -98,7 +103,10 @@ func (c *cluster) take(ctx context.Context, inv *inventory) error {
 
 func cannotAudit(what string, err error) error {
 	if apierrors.IsForbidden(err) {
-		return fmt.Errorf("you may not list %s, and without them what belongs to somebody would look like an orphan: ask for the right, see %s doctor: %w", what, kubectl, err)
+		return fmt.Errorf(
+			"you may not list %s, and without them what belongs to somebody would look like an orphan: ask for the right, see %s doctor: %w",
+			what, kubectl, err,
+		)
 	}
 	return fmt.Errorf("listing %s: %w", what, err)
 }
@@ -157,7 +165,10 @@ func (e *environment) printAudit(inv *inventory, r auditReport) error {
 	if inv.cloud {
 		cloud = plural(len(inv.pools), "agent pool") + " compared"
 	}
-	_, err := fmt.Fprintf(e.Out, "%s among %s and %s of %s; %s\n", line, plural(len(inv.claims), "claim"), plural(len(inv.nodes), "node"), plural(inv.owners(), "Workspace"), cloud)
+	_, err := fmt.Fprintf(
+		e.Out, "%s among %s and %s of %s; %s\n", line, plural(len(inv.claims), "claim"), plural(len(inv.nodes), "node"),
+		plural(inv.owners(), "Workspace"), cloud,
+	)
 	return err
 }
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin_test
 
 import (
@@ -60,7 +62,17 @@ func TestAuditFindsWhatBelongsToNobody(t *testing.T) {
 	foreign := claim("", 1)
 	foreign.Labels = nil
 	create(t, foreign)
-	stray := join(t, "stray-"+w.Namespace, map[string]string{kaitov1alpha1.LabelWorkspaceUID: "0000-gone", kaitov1alpha1.LabelWorkspaceName: "gone", kaitov1alpha1.LabelWorkspaceNamespace: "default", corev1.LabelInstanceTypeStable: "Standard_NC24ads_A100_v4"}, nil)
+	stray := join(
+		t,
+		"stray-"+w.Namespace,
+		map[string]string{
+			kaitov1alpha1.LabelWorkspaceUID:       "0000-gone",
+			kaitov1alpha1.LabelWorkspaceName:      "gone",
+			kaitov1alpha1.LabelWorkspaceNamespace: "default",
+			corev1.LabelInstanceTypeStable:        "Standard_NC24ads_A100_v4",
+		},
+		nil,
+	)
 	other := join(t, "other-"+w.Namespace, map[string]string{"team": "somebody"}, nil)
 	t.Cleanup(func() { drop(t, held, foreign) })
 
@@ -79,7 +91,11 @@ func TestAuditFindsWhatBelongsToNobody(t *testing.T) {
 
 	table := online(t, "default", "audit", "--grace", "0s")
 	assert.Equal(t, 1, table.code)
-	assert.Regexp(t, `(?m)^orphan +Node +stray-\S+ +default/gone +\S+ +3\.\d\d +no Machine or NodeClaim names it`, table.out)
+	assert.Regexp(
+		t,
+		`(?m)^orphan +Node +stray-\S+ +default/gone +\S+ +3\.\d\d +no Machine or NodeClaim names it`,
+		table.out,
+	)
 	assert.Contains(t, table.out, "the cloud was not looked at")
 }
 
@@ -102,12 +118,16 @@ func TestAuditComparesAgentPoolsWithClaims(t *testing.T) {
 		return got
 	}
 	const ours = `"tags":{"kaito.sh_managed-by":"gpu-provisioner","kaito.sh_pool-key":"aaaaaaaa"}`
-	enough := pools(`[{"name":"gaaaaaaaa0","count":1,"provisioningState":"Succeeded","vmSize":"Standard_NC24ads_A100_v4",` + ours + `},{"name":"system","count":3,"provisioningState":"Succeeded"}]`)
+	enough := pools(
+		`[{"name":"gaaaaaaaa0","count":1,"provisioningState":"Succeeded","vmSize":"Standard_NC24ads_A100_v4",` + ours + `},{"name":"system","count":3,"provisioningState":"Succeeded"}]`,
+	)
 	assert.Empty(t, enough.of("gaaaaaaaa0"))
 	assert.Empty(t, enough.of("system"), "not the provisioner's")
 	assert.Empty(t, enough.of(m.Name))
 
-	busy := pools(`[{"name":"gaaaaaaaa0","count":3,"provisioningState":"Scaling","vmSize":"Standard_NC24ads_A100_v4",` + ours + `}]`)
+	busy := pools(
+		`[{"name":"gaaaaaaaa0","count":3,"provisioningState":"Scaling","vmSize":"Standard_NC24ads_A100_v4",` + ours + `}]`,
+	)
 	assert.Contains(t, busy.of("gaaaaaaaa0"), "on its way AgentPool 2 of its 3 machines", "an operation runs")
 
 	lost := pools(`[{"name":"system","count":3,"provisioningState":"Succeeded"}]`)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin
 
 import (
@@ -46,8 +48,13 @@ Ctrl-C stops an answer. Where the standard input is no terminal it is read to it
 	flags.IntVar(&f.limit, "max-tokens", 0, "the longest answer, in tokens (default: the engine's)")
 	flags.Float64Var(&f.temperature, "temperature", 0, "sampling temperature (default: the engine's)")
 	flags.StringVar(&f.model, "model", "", "model to ask: an adapter's name, for instance (default: the Workspace's own)")
-	flags.StringVar(&f.keyFile, "api-key-file", "", "file whose first line is the API key, where the Workspace asks for one (default: the variable KAITO_API_KEY)")
-	flags.BoolVar(&f.completion, "completion", false, "continue the text instead of answering it: for models without a chat template")
+	flags.StringVar(
+		&f.keyFile, "api-key-file", "",
+		"file whose first line is the API key, where the Workspace asks for one (default: the variable KAITO_API_KEY)",
+	)
+	flags.BoolVar(
+		&f.completion, "completion", false, "continue the text instead of answering it: for models without a chat template",
+	)
 	return cmd
 }
 
@@ -162,7 +169,8 @@ func (t *talk) ask(ctx context.Context, prompt string) error {
 
 const promptMark = "> "
 
-// converse takes questions line by line. Ctrl-C stops an answer; while none is being given it ends the program, as everywhere.
+// converse takes questions line by line. Ctrl-C stops an answer; while none is being given it ends the program, as
+// everywhere.
 func (t *talk) converse(ctx context.Context) error {
 	_, _ = fmt.Fprintf(t.ErrOut, "asking %s; /reset forgets, /exit or Ctrl-D ends\n", t.asker.model)
 	lines := make(chan string)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin
 
 import (
@@ -56,7 +58,9 @@ func (e *environment) connect() (*cluster, error) {
 	}
 	// Where nothing is configured client-go answers with a port of old.
 	if clientcmd.IsEmptyConfig(e.configError()) && config.Host == clientcmd.ClusterDefaults.Server {
-		return nil, errors.New("no cluster is configured: set KUBECONFIG or --kubeconfig, or choose a --context (plan and explain need no cluster)")
+		return nil, errors.New(
+			"no cluster is configured: set KUBECONFIG or --kubeconfig, or choose a --context (plan and explain need no cluster)",
+		)
 	}
 	config.QPS, config.Burst = clientQPS, clientBurst
 	namespace, _, err := e.flags.ToRawKubeConfigLoader().Namespace()
@@ -105,16 +109,23 @@ func (c *cluster) workspace(ctx context.Context, name string) (*kaitov1alpha1.Wo
 type noWorkspaceError struct{ namespace, name string }
 
 func (e *noWorkspaceError) Error() string {
-	return fmt.Sprintf("there is no Workspace %s in namespace %s: see kubectl get workspaces -A, and choose the namespace by -n", e.name, e.namespace)
+	return fmt.Sprintf(
+		"there is no Workspace %s in namespace %s: see kubectl get workspaces -A, and choose the namespace by -n", e.name,
+		e.namespace,
+	)
 }
 
-var errNoWorkspaceAPI = errors.New("the cluster does not serve Workspaces (kaito.sh/v1alpha1): install the workspace-operator, then " + kubectl + " doctor")
+var errNoWorkspaceAPI = errors.New(
+	"the cluster does not serve Workspaces (kaito.sh/v1alpha1): install the workspace-operator, then " + kubectl + " doctor",
+)
 
 // absent says that the kind is not served.
 func absent(err error) bool { return meta.IsNoMatchError(err) }
 
 // completeWorkspaces offers the namespace's Workspaces to the shell, once.
-func (e *environment) completeWorkspaces(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+func (e *environment) completeWorkspaces(
+	cmd *cobra.Command, args []string, _ string,
+) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin
 
 import (
@@ -92,16 +94,25 @@ func (e *environment) printDiagnosisLines(all []diagnosis, counts map[grade]int)
 	colours := map[grade]colour{gradeOK: green, gradeWarn: yellow, gradeFail: red}
 	var out strings.Builder
 	for _, d := range all {
-		_, _ = fmt.Fprintf(&out, "%s %-12s %s\n", p.paint(colours[d.Grade], fmt.Sprintf("%-4s", d.Grade)), d.Check, d.Text) // a builder does not fail
+		_, _ = fmt.Fprintf(
+			&out, "%s %-12s %s\n", p.paint(colours[d.Grade], fmt.Sprintf("%-4s", d.Grade)), d.Check, d.Text,
+		) // a builder does not fail
 		if d.Remedy != "" {
 			_, _ = fmt.Fprintf(&out, "                  → %s\n", d.Remedy)
 		}
 	}
-	_, err := fmt.Fprintf(e.Out, "%s\n%d ok, %d warn, %d fail\n", out.String(), counts[gradeOK], counts[gradeWarn], counts[gradeFail])
+	_, err := fmt.Fprintf(
+		e.Out, "%s\n%d ok, %d warn, %d fail\n", out.String(), counts[gradeOK], counts[gradeWarn], counts[gradeFail],
+	)
 	return err
 }
 
 // unseen is a check that could not look.
 func unseen(check, what string, err error) diagnosis {
-	return diagnosis{gradeWarn, check, fmt.Sprintf("%s cannot be read, so this was not checked: %v", what, err), "ask for the right to list them, or have somebody run this who may"}
+	return diagnosis{
+		gradeWarn,
+		check,
+		fmt.Sprintf("%s cannot be read, so this was not checked: %v", what, err),
+		"ask for the right to list them, or have somebody run this who may",
+	}
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin_test
 
 import (
@@ -48,15 +50,25 @@ func operatorDeployment(namespace, name string) *appsv1.Deployment {
 		ObjectMeta: metav1.ObjectMeta{Name: name + "-controller-manager", Namespace: namespace, Labels: labels},
 		Spec: appsv1.DeploymentSpec{Selector: &metav1.LabelSelector{MatchLabels: labels}, Template: corev1.PodTemplateSpec{
 			ObjectMeta: metav1.ObjectMeta{Labels: labels},
-			Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "manager", Image: "example.com/" + name + ":1"}}, NodeSelector: map[string]string{"doctor": "node"}},
+			Spec: corev1.PodSpec{
+				Containers:   []corev1.Container{{Name: "manager", Image: "example.com/" + name + ":1"}},
+				NodeSelector: map[string]string{"doctor": "node"},
+			},
 		}},
 	}
 }
 
 func lease(namespace, operator string, renewed time.Time) *coordinationv1.Lease {
-	return &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: operator + ".kaito.sh", Namespace: namespace}, Spec: coordinationv1.LeaseSpec{
-		HolderIdentity: ptr.To("pod_1"), LeaseDurationSeconds: ptr.To[int32](15), RenewTime: &metav1.MicroTime{Time: renewed},
-	}}
+	return &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{Name: operator + ".kaito.sh", Namespace: namespace},
+		Spec: coordinationv1.LeaseSpec{
+			HolderIdentity: ptr.To(
+				"pod_1",
+			),
+			LeaseDurationSeconds: ptr.To[int32](15),
+			RenewTime:            &metav1.MicroTime{Time: renewed},
+		},
+	}
 }
 
 // The checks look at the whole cluster, so what one finds is set up here step by step, and nowhere else.
@@ -79,7 +91,10 @@ func TestDoctorSaysWhatTheClusterLacksAndWhatToDo(t *testing.T) {
 		create(t, operatorDeployment(namespace, name))
 	}
 	stale := lease(namespace, "tuning-operator", time.Now().Add(-time.Hour))
-	create(t, stale, lease(namespace, "workspace-operator", time.Now().Add(time.Hour)), lease(namespace, "gpu-provisioner", time.Now().Add(time.Hour)))
+	create(
+		t, stale, lease(namespace, "workspace-operator", time.Now().Add(time.Hour)),
+		lease(namespace, "gpu-provisioner", time.Now().Add(time.Hour)),
+	)
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		_, got := doctor(t, shared.kubeconfig, namespace)
 		got.has(c, "ok", "workspace-operator runs: "+namespace)

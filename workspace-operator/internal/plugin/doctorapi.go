@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin
 
 import (
@@ -47,19 +49,41 @@ func nodeClaimVersion() schema.GroupVersion {
 	return schema.GroupVersion{Group: "karpenter.sh", Version: "v1"}
 }
 
-// checkAPIs: Workspaces must be served, one of the two ways to get nodes should be, TuningJobs are needed for tuning only.
+// checkAPIs: Workspaces must be served, one of the two ways to get nodes should be, TuningJobs are needed for tuning
+// only.
 func checkAPIs(_ context.Context, _ *cluster, apis servedAPIs) []diagnosis {
 	const check = "API"
 	var out []diagnosis
 	if apis.has(kaitov1alpha1.GroupVersion, "workspaces") {
-		out = append(out, diagnosis{Grade: gradeOK, Check: check, Text: "Workspaces are served as " + kaitov1alpha1.GroupVersion.String()})
+		out = append(
+			out,
+			diagnosis{Grade: gradeOK, Check: check, Text: "Workspaces are served as " + kaitov1alpha1.GroupVersion.String()},
+		)
 	} else {
-		out = append(out, diagnosis{gradeFail, check, "Workspaces are not served", "install the workspace-operator: kubectl apply --server-side -k workspace-operator/config/default"})
+		out = append(
+			out,
+			diagnosis{
+				gradeFail,
+				check,
+				"Workspaces are not served",
+				"install the workspace-operator: kubectl apply --server-side -k workspace-operator/config/default",
+			},
+		)
 	}
 	if apis.has(kaitov1beta1.GroupVersion, "workspaces") {
-		out = append(out, diagnosis{Grade: gradeOK, Check: check, Text: "Workspaces are served as " + kaitov1beta1.GroupVersion.String()})
+		out = append(
+			out, diagnosis{Grade: gradeOK, Check: check, Text: "Workspaces are served as " + kaitov1beta1.GroupVersion.String()},
+		)
 	} else {
-		out = append(out, diagnosis{gradeWarn, check, kaitov1beta1.GroupVersion.String() + " of Workspaces is not served: the CRD is of an older release", "update it: kubectl apply --server-side -k workspace-operator/config/crd"})
+		out = append(
+			out,
+			diagnosis{
+				gradeWarn,
+				check,
+				kaitov1beta1.GroupVersion.String() + " of Workspaces is not served: the CRD is of an older release",
+				"update it: kubectl apply --server-side -k workspace-operator/config/crd",
+			},
+		)
 	}
 	machines, claims := apis.has(karpenterv1alpha5.GroupVersion, "machines"), apis.has(nodeClaimVersion(), "nodeclaims")
 	switch {
@@ -71,15 +95,35 @@ func checkAPIs(_ context.Context, _ *cluster, apis servedAPIs) []diagnosis {
 		if claims {
 			both = append(both, "NodeClaims")
 		}
-		out = append(out, diagnosis{Grade: gradeOK, Check: check, Text: "nodes can be asked for by " + strings.Join(both, " and ")})
+		out = append(
+			out, diagnosis{Grade: gradeOK, Check: check, Text: "nodes can be asked for by " + strings.Join(both, " and ")},
+		)
 	default:
-		out = append(out, diagnosis{gradeFail, check, "neither Machines (karpenter.sh/v1alpha5) nor NodeClaims (karpenter.sh/v1) are served: no nodes can be created",
-			"install a node provisioner: kubectl apply --server-side -k gpu-provisioner/config/with-karpenter-crds; or bring your own nodes by resource.provisioning: Never. See " + kubectl + " explain " + kaitov1alpha1.ReasonNodeAPIMissing})
+		out = append(
+			out,
+			diagnosis{
+				gradeFail,
+				check,
+				"neither Machines (karpenter.sh/v1alpha5) nor NodeClaims (karpenter.sh/v1) are served: no nodes can be created",
+				"install a node provisioner: kubectl apply --server-side -k gpu-provisioner/config/with-karpenter-crds; or bring your own nodes by resource.provisioning: Never. See " + kubectl + " explain " + kaitov1alpha1.ReasonNodeAPIMissing,
+			},
+		)
 	}
 	if apis.has(tuningv1alpha1.GroupVersion, "tuningjobs") {
-		return append(out, diagnosis{Grade: gradeOK, Check: check, Text: "TuningJobs are served as " + tuningv1alpha1.GroupVersion.String()})
+		return append(
+			out,
+			diagnosis{Grade: gradeOK, Check: check, Text: "TuningJobs are served as " + tuningv1alpha1.GroupVersion.String()},
+		)
 	}
-	return append(out, diagnosis{gradeWarn, check, "TuningJobs are not served: Workspaces with a tuning section cannot be tuned", "install the tuning-operator: kubectl apply --server-side -k tuning-operator/config/default. See " + kubectl + " explain " + kaitov1alpha1.ReasonTuningOperatorMissing})
+	return append(
+		out,
+		diagnosis{
+			gradeWarn,
+			check,
+			"TuningJobs are not served: Workspaces with a tuning section cannot be tuned",
+			"install the tuning-operator: kubectl apply --server-side -k tuning-operator/config/default. See " + kubectl + " explain " + kaitov1alpha1.ReasonTuningOperatorMissing,
+		},
+	)
 }
 
 // right is one thing that somebody who uses Workspaces does, and what works only with it.
@@ -91,7 +135,12 @@ type right struct {
 
 func rights(apis servedAPIs) []right {
 	out := []right{
-		{verb: "create", group: kaitov1alpha1.GroupVersion.Group, resource: "workspaces", lacks: "kubectl apply of a Workspace"},
+		{
+			verb:     "create",
+			group:    kaitov1alpha1.GroupVersion.Group,
+			resource: "workspaces",
+			lacks:    "kubectl apply of a Workspace",
+		},
 		{verb: "list", group: kaitov1alpha1.GroupVersion.Group, resource: "workspaces", lacks: kubectl + " status"},
 		{verb: "list", resource: "pods", lacks: kubectl + " status, logs and chat"},
 		{verb: "get", resource: "pods", subresource: "log", lacks: kubectl + " logs"},
@@ -99,13 +148,39 @@ func rights(apis servedAPIs) []right {
 		{verb: "list", resource: "nodes", cluster: true, lacks: kubectl + " audit, and the nodes in " + kubectl + " status"},
 	}
 	if apis.has(karpenterv1alpha5.GroupVersion, "machines") {
-		out = append(out, right{verb: "list", group: karpenterv1alpha5.GroupVersion.Group, resource: "machines", cluster: true, lacks: kubectl + " audit, and the Machines in " + kubectl + " status"})
+		out = append(
+			out,
+			right{
+				verb:     "list",
+				group:    karpenterv1alpha5.GroupVersion.Group,
+				resource: "machines",
+				cluster:  true,
+				lacks:    kubectl + " audit, and the Machines in " + kubectl + " status",
+			},
+		)
 	}
 	if apis.has(nodeClaimVersion(), "nodeclaims") {
-		out = append(out, right{verb: "list", group: nodeClaimVersion().Group, resource: "nodeclaims", cluster: true, lacks: kubectl + " audit, and the NodeClaims in " + kubectl + " status"})
+		out = append(
+			out,
+			right{
+				verb:     "list",
+				group:    nodeClaimVersion().Group,
+				resource: "nodeclaims",
+				cluster:  true,
+				lacks:    kubectl + " audit, and the NodeClaims in " + kubectl + " status",
+			},
+		)
 	}
 	if apis.has(tuningv1alpha1.GroupVersion, "tuningjobs") {
-		out = append(out, right{verb: "get", group: tuningv1alpha1.GroupVersion.Group, resource: "tuningjobs", lacks: "the TuningJob in " + kubectl + " status"})
+		out = append(
+			out,
+			right{
+				verb:     "get",
+				group:    tuningv1alpha1.GroupVersion.Group,
+				resource: "tuningjobs",
+				lacks:    "the TuningJob in " + kubectl + " status",
+			},
+		)
 	}
 	return out
 }
@@ -117,7 +192,12 @@ func checkRights(ctx context.Context, c *cluster, apis servedAPIs) []diagnosis {
 	all := rights(apis)
 	for _, r := range all {
 		review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
-			ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: r.verb, Group: r.group, Resource: r.resource, Subresource: r.subresource},
+			ResourceAttributes: &authorizationv1.ResourceAttributes{
+				Verb:        r.verb,
+				Group:       r.group,
+				Resource:    r.resource,
+				Subresource: r.subresource,
+			},
 		}}
 		what, where := strings.TrimSuffix(r.resource+"/"+r.subresource, "/"), "in the cluster"
 		if !r.cluster {
@@ -129,11 +209,25 @@ func checkRights(ctx context.Context, c *cluster, apis servedAPIs) []diagnosis {
 		case err != nil:
 			return append(lacking, unseen(check, "your rights", err))
 		case !answer.Status.Allowed:
-			lacking = append(lacking, diagnosis{gradeWarn, check, fmt.Sprintf("you may not %s %s %s: %s will not work", r.verb, what, where, r.lacks), "ask whoever administers the cluster for a Role with it"})
+			lacking = append(
+				lacking,
+				diagnosis{
+					gradeWarn,
+					check,
+					fmt.Sprintf("you may not %s %s %s: %s will not work", r.verb, what, where, r.lacks),
+					"ask whoever administers the cluster for a Role with it",
+				},
+			)
 		}
 	}
 	if len(lacking) > 0 {
 		return lacking
 	}
-	return []diagnosis{{Grade: gradeOK, Check: check, Text: fmt.Sprintf("all %d that these commands and Workspaces in namespace %s need", len(all), c.namespace)}}
+	return []diagnosis{
+		{
+			Grade: gradeOK,
+			Check: check,
+			Text:  fmt.Sprintf("all %d that these commands and Workspaces in namespace %s need", len(all), c.namespace),
+		},
+	}
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin
 
 import (
@@ -37,8 +39,8 @@ func operators() []operator {
 	}
 }
 
-// checkOperators looks for the Deployments by their label, and for leases that are renewed: a pod that runs and holds no lease does no work, and
-// who holds one works, wherever it runs.
+// checkOperators looks for the Deployments by their label, and for leases that are renewed: a pod that runs and holds
+// no lease does no work, and who holds one works, wherever it runs.
 func (e *environment) checkOperators(ctx context.Context, c *cluster, _ servedAPIs) []diagnosis {
 	leases := &coordinationv1.LeaseList{}
 	leaseErr := c.client.List(ctx, leases)
@@ -56,8 +58,17 @@ func (e *environment) checkOperators(ctx context.Context, c *cluster, _ servedAP
 		case leaseErr == nil && (len(found.Items) > 0 || holds.Grade == gradeOK):
 			out = append(out, holds)
 		case len(found.Items) == 0 && o.missing != gradeOK:
-			out = append(out, diagnosis{o.missing, checkNameOperators, fmt.Sprintf("no Deployment is labelled %s=%s, and nobody is seen to hold its lease: %s", labelName, o.name, o.lacks),
-				fmt.Sprintf("kubectl apply --server-side -k %s/config/default", o.name)})
+			out = append(
+				out,
+				diagnosis{
+					o.missing,
+					checkNameOperators,
+					fmt.Sprintf(
+						"no Deployment is labelled %s=%s, and nobody is seen to hold its lease: %s", labelName, o.name, o.lacks,
+					),
+					fmt.Sprintf("kubectl apply --server-side -k %s/config/default", o.name),
+				},
+			)
 		}
 	}
 	if leaseErr != nil {
@@ -72,10 +83,23 @@ const checkNameOperators = "operators"
 func checkDeployment(o operator, d *appsv1.Deployment) diagnosis {
 	where := d.Namespace + "/" + d.Name
 	if d.Status.AvailableReplicas > 0 {
-		return diagnosis{Grade: gradeOK, Check: checkNameOperators, Text: fmt.Sprintf("%s runs: %s has %d of %d replicas available", o.name, where, d.Status.AvailableReplicas, desired(d.Spec.Replicas))}
+		return diagnosis{
+			Grade: gradeOK,
+			Check: checkNameOperators,
+			Text: fmt.Sprintf(
+				"%s runs: %s has %d of %d replicas available", o.name, where, d.Status.AvailableReplicas, desired(d.Spec.Replicas),
+			),
+		}
 	}
-	return diagnosis{gradeFail, checkNameOperators, fmt.Sprintf("%s does not run: %s has none of %d replicas available", o.name, where, desired(d.Spec.Replicas)),
-		fmt.Sprintf("kubectl -n %s describe deployment %s, and kubectl -n %s logs deployment/%s", d.Namespace, d.Name, d.Namespace, d.Name)}
+	return diagnosis{
+		gradeFail,
+		checkNameOperators,
+		fmt.Sprintf("%s does not run: %s has none of %d replicas available", o.name, where, desired(d.Spec.Replicas)),
+		fmt.Sprintf(
+			"kubectl -n %s describe deployment %s, and kubectl -n %s logs deployment/%s", d.Namespace, d.Name, d.Namespace,
+			d.Name,
+		),
+	}
 }
 
 // leaseSuffix ends the name of every operator's lease.
@@ -89,7 +113,12 @@ func checkLease(name string, leases []coordinationv1.Lease, now time.Time) diagn
 		}
 		where := l.Namespace + "/" + l.Name
 		if l.Spec.RenewTime == nil || l.Spec.HolderIdentity == nil || *l.Spec.HolderIdentity == "" {
-			return diagnosis{gradeFail, checkNameOperators, fmt.Sprintf("nobody holds the lease %s: %s does no work", where, name), "see the operator's log: it cannot take the lease, or has just been stopped"}
+			return diagnosis{
+				gradeFail,
+				checkNameOperators,
+				fmt.Sprintf("nobody holds the lease %s: %s does no work", where, name),
+				"see the operator's log: it cannot take the lease, or has just been stopped",
+			}
 		}
 		length := 15 * time.Second // controller-runtime's
 		if l.Spec.LeaseDurationSeconds != nil {
@@ -97,11 +126,30 @@ func checkLease(name string, leases []coordinationv1.Lease, now time.Time) diagn
 		}
 		since := now.Sub(l.Spec.RenewTime.Time)
 		if since > length {
-			return diagnosis{gradeFail, checkNameOperators, fmt.Sprintf("the lease %s was renewed %s ago by %s, and lasts %s: %s does no work", where, age(l.Spec.RenewTime.Time, now), *l.Spec.HolderIdentity, length, name), "see the operator's pod and log"}
+			return diagnosis{
+				gradeFail,
+				checkNameOperators,
+				fmt.Sprintf(
+					"the lease %s was renewed %s ago by %s, and lasts %s: %s does no work", where, age(l.Spec.RenewTime.Time, now),
+					*l.Spec.HolderIdentity, length, name,
+				),
+				"see the operator's pod and log",
+			}
 		}
-		return diagnosis{Grade: gradeOK, Check: checkNameOperators, Text: fmt.Sprintf("%s holds the lease %s", *l.Spec.HolderIdentity, where)}
+		return diagnosis{
+			Grade: gradeOK,
+			Check: checkNameOperators,
+			Text:  fmt.Sprintf("%s holds the lease %s", *l.Spec.HolderIdentity, where),
+		}
 	}
-	return diagnosis{gradeWarn, checkNameOperators, fmt.Sprintf("there is no lease %s: %s has never worked here, or runs with --leader-elect=false", name+leaseSuffix, name), "see the operator's log"}
+	return diagnosis{
+		gradeWarn,
+		checkNameOperators,
+		fmt.Sprintf(
+			"there is no lease %s: %s has never worked here, or runs with --leader-elect=false", name+leaseSuffix, name,
+		),
+		"see the operator's log",
+	}
 }
 
 // checkProvisioner looks for somebody who makes nodes: the gpu-provisioner, or another provider of Karpenter's API.
@@ -113,18 +161,28 @@ func (e *environment) checkProvisioner(ctx context.Context, c *cluster, apis ser
 	}
 	var names []string
 	leases := &coordinationv1.LeaseList{}
-	if err := c.client.List(ctx, leases); err == nil && checkLease(gpuProvisioner, leases.Items, e.clock.Now()).Grade == gradeOK {
+	if err := c.client.List(
+		ctx, leases,
+	); err == nil &&
+		checkLease(gpuProvisioner, leases.Items, e.clock.Now()).Grade == gradeOK {
 		names = append(names, gpuProvisioner+" (holds its lease)")
 	}
 	for i := range list.Items {
 		d := &list.Items[i]
-		if name := d.Labels[labelName]; name == gpuProvisioner || strings.Contains(name, "karpenter") || strings.Contains(d.Name, "karpenter") {
+		if name := d.Labels[labelName]; name == gpuProvisioner || strings.Contains(name, "karpenter") ||
+			strings.Contains(d.Name, "karpenter") {
 			names = append(names, d.Namespace+"/"+d.Name)
 		}
 	}
 	if len(names) == 0 {
-		return []diagnosis{{gradeWarn, check, "no Deployment of gpu-provisioner or Karpenter is there: nobody makes nodes, unless a provisioner runs elsewhere (AKS's node auto-provisioning does)",
-			"install one, or bring your own nodes by resource.provisioning: Never. See " + kubectl + " explain " + kaitov1alpha1.ReasonNoProvisioner}}
+		return []diagnosis{
+			{
+				gradeWarn,
+				check,
+				"no Deployment of gpu-provisioner or Karpenter is there: nobody makes nodes, unless a provisioner runs elsewhere (AKS's node auto-provisioning does)",
+				"install one, or bring your own nodes by resource.provisioning: Never. See " + kubectl + " explain " + kaitov1alpha1.ReasonNoProvisioner,
+			},
+		}
 	}
 	out := []diagnosis{{Grade: gradeOK, Check: check, Text: strings.Join(names, ", ")}}
 	if !apis.has(nodeclassv1alpha1.GroupVersion, "kaitonodeclasses") {
@@ -135,18 +193,44 @@ func (e *environment) checkProvisioner(ctx context.Context, c *cluster, apis ser
 		return append(out, unseen(check, "KaitoNodeClasses", err))
 	}
 	if len(classes.Items) == 0 {
-		return append(out, diagnosis{gradeFail, check, "there is no KaitoNodeClass, so no NodeClaim is launched", "the gpu-provisioner installs one named default: see that it runs"})
+		return append(
+			out,
+			diagnosis{
+				gradeFail,
+				check,
+				"there is no KaitoNodeClass, so no NodeClaim is launched",
+				"the gpu-provisioner installs one named default: see that it runs",
+			},
+		)
 	}
 	for i := range classes.Items {
 		class := &classes.Items[i]
 		ready := meta.FindStatusCondition(class.Status.Conditions, kaitov1alpha1.ConditionReady)
 		switch {
 		case meta.IsStatusConditionTrue(class.Status.Conditions, kaitov1alpha1.ConditionReady):
-			out = append(out, diagnosis{Grade: gradeOK, Check: check, Text: fmt.Sprintf("KaitoNodeClass %s is Ready", class.Name)})
+			out = append(
+				out, diagnosis{Grade: gradeOK, Check: check, Text: fmt.Sprintf("KaitoNodeClass %s is Ready", class.Name)},
+			)
 		case ready == nil:
-			out = append(out, diagnosis{gradeFail, check, fmt.Sprintf("KaitoNodeClass %s has no status: the gpu-provisioner has not looked at it", class.Name), "see that it runs"})
+			out = append(
+				out,
+				diagnosis{
+					gradeFail,
+					check,
+					fmt.Sprintf("KaitoNodeClass %s has no status: the gpu-provisioner has not looked at it", class.Name),
+					"see that it runs",
+				},
+			)
 		default:
-			out = append(out, diagnosis{gradeFail, check, fmt.Sprintf("KaitoNodeClass %s is not Ready: %s: %s", class.Name, ready.Reason, ready.Message), "mend it: " + kubectl + " explain NodeClassNotReady"})
+			out = append(
+				out,
+				diagnosis{
+					gradeFail,
+					check,
+					fmt.Sprintf("KaitoNodeClass %s is not Ready: %s: %s", class.Name, ready.Reason, ready.Message),
+					"mend it: " + kubectl + " explain NodeClassNotReady",
+				},
+			)
 		}
 	}
 	return out
@@ -180,19 +264,43 @@ func checkGPUs(ctx context.Context, c *cluster, _ servedAPIs) []diagnosis {
 	if plugin != "" {
 		out = append(out, diagnosis{Grade: gradeOK, Check: check, Text: "NVIDIA's device plugin is the DaemonSet " + plugin})
 	} else if err == nil && with == 0 {
-		out = append(out, diagnosis{gradeWarn, check, "no DaemonSet of NVIDIA's device plugin is there: GPU nodes will report no GPUs, unless their image brings the plugin",
-			"install it (https://github.com/NVIDIA/k8s-device-plugin), or the GPU operator"})
+		out = append(
+			out,
+			diagnosis{
+				gradeWarn,
+				check,
+				"no DaemonSet of NVIDIA's device plugin is there: GPU nodes will report no GPUs, unless their image brings the plugin",
+				"install it (https://github.com/NVIDIA/k8s-device-plugin), or the GPU operator",
+			},
+		)
 	}
 	if with > 0 {
-		out = append(out, diagnosis{Grade: gradeOK, Check: check, Text: fmt.Sprintf("%s allocatable on %s", plural(int(gpus), "GPU"), plural(with, "node"))})
+		out = append(
+			out,
+			diagnosis{
+				Grade: gradeOK,
+				Check: check,
+				Text:  fmt.Sprintf("%s allocatable on %s", plural(int(gpus), "GPU"), plural(with, "node")),
+			},
+		)
 	}
 	if len(without) > 0 {
 		slices.Sort(without)
-		out = append(out, diagnosis{gradeFail, check, fmt.Sprintf("%s made for GPUs and report none: %s", isAre(len(without)), strings.Join(without, ", ")),
-			"see the device plugin's pods and the driver on them: " + kubectl + " explain " + kaitov1alpha1.ReasonAcceleratorNotReady})
+		out = append(
+			out,
+			diagnosis{
+				gradeFail,
+				check,
+				fmt.Sprintf("%s made for GPUs and report none: %s", isAre(len(without)), strings.Join(without, ", ")),
+				"see the device plugin's pods and the driver on them: " + kubectl + " explain " + kaitov1alpha1.ReasonAcceleratorNotReady,
+			},
+		)
 	}
 	if with+len(without) == 0 {
-		out = append(out, diagnosis{Grade: gradeOK, Check: check, Text: "no GPU node is there; one is created when a Workspace asks for it"})
+		out = append(
+			out,
+			diagnosis{Grade: gradeOK, Check: check, Text: "no GPU node is there; one is created when a Workspace asks for it"},
+		)
 	}
 	return out
 }
@@ -204,7 +312,8 @@ func isAre(n int) string {
 	return fmt.Sprintf("%d nodes are", n)
 }
 
-// isGPUNode: made for a Workspace and Ready, or labelled by AKS (kubernetes.azure.com/accelerator) or by NVIDIA's discovery.
+// isGPUNode: made for a Workspace and Ready, or labelled by AKS (kubernetes.azure.com/accelerator) or by NVIDIA's
+// discovery.
 func isGPUNode(n *corev1.Node) bool {
 	if n.Labels["kubernetes.azure.com/accelerator"] == "nvidia" || n.Labels["nvidia.com/gpu.present"] == "true" {
 		return true

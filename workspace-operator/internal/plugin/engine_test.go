@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin_test
 
 import (
@@ -8,7 +10,8 @@ import (
 	"sync"
 )
 
-// engine speaks as the gateway does: a stream of chat completions, and errors in OpenAI's shape. What it answers depends on the question.
+// engine speaks as the gateway does: a stream of chat completions, and errors in OpenAI's shape. What it answers
+// depends on the question.
 type engine struct {
 	mutex    sync.Mutex
 	requests []asked

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin
 
 import (
@@ -66,7 +68,12 @@ func (e *environment) explain(reason, output string) error {
 
 func unknownReason(reason string) error {
 	if i := slices.IndexFunc(runbook.GoesOn(), func(r string) bool { return strings.EqualFold(r, reason) }); i >= 0 {
-		return &noError{fmt.Sprintf("%s is a reason of work that goes on or has ended well: nobody has to act; %s status WORKSPACE shows how far it is", runbook.GoesOn()[i], kubectl)}
+		return &noError{
+			fmt.Sprintf(
+				"%s is a reason of work that goes on or has ended well: nobody has to act; %s status WORKSPACE shows how far it is",
+				runbook.GoesOn()[i], kubectl,
+			),
+		}
 	}
 	if near := runbook.Nearest(reason); len(near) > 0 {
 		return &noError{fmt.Sprintf("no runbook for %q; did you mean %s?", reason, strings.Join(near, ", "))}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin
 
 import (
@@ -108,7 +110,13 @@ func (s *subject) readConfigs(configs map[string]*corev1.ConfigMap) {
 				return
 			}
 		}
-		s.notes = append(s.notes, fmt.Sprintf("%s names the ConfigMap %s, and its key %s is not among the files: planned without it; add its file by -f, or the text by --%s", field, name, key, flag))
+		s.notes = append(
+			s.notes,
+			fmt.Sprintf(
+				"%s names the ConfigMap %s, and its key %s is not among the files: planned without it; add its file by -f, or the text by --%s",
+				field, name, key, flag,
+			),
+		)
 	}
 	if w.Inference != nil {
 		find("inference.config", w.Inference.Config, keyInferenceConfig, "inference-config", &s.inferenceConfig)
@@ -117,7 +125,10 @@ func (s *subject) readConfigs(configs map[string]*corev1.ConfigMap) {
 		find("tuning.config", w.Tuning.Config, keyTrainingConfig, "training-config", &s.trainingConfig)
 	}
 	if w.Resource.Provisioning == kaitov1alpha1.ProvisioningNever {
-		s.notes = append(s.notes, "resource.provisioning is Never: the operator plans for the nodes that are there, and this for the sizes of the catalogue; name theirs by --instance-type")
+		s.notes = append(
+			s.notes,
+			"resource.provisioning is Never: the operator plans for the nodes that are there, and this for the sizes of the catalogue; name theirs by --instance-type",
+		)
 	}
 	if w.Resource.Count != nil && *w.Resource.Count == 0 {
 		s.notes = append(s.notes, "resource.count is 0: the operator creates nothing; give --count to plan for nodes")

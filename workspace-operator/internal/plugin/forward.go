@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin
 
 import (
@@ -31,14 +33,21 @@ func (c *cluster) answering(ctx context.Context, w *kaitov1alpha1.Workspace) (ba
 	err := c.client.Get(ctx, client.ObjectKeyFromObject(w), service)
 	switch {
 	case apierrors.IsNotFound(err):
-		return backend{}, fmt.Errorf("no Service of Workspace %s/%s is there yet, so nothing answers: %s", w.Namespace, w.Name, whereItStands(w))
+		return backend{}, fmt.Errorf(
+			"no Service of Workspace %s/%s is there yet, so nothing answers: %s", w.Namespace, w.Name, whereItStands(w),
+		)
 	case err != nil:
 		return backend{}, fmt.Errorf("reading the Service of Workspace %s/%s: %w", w.Namespace, w.Name, err)
 	case !ours(w, service):
-		return backend{}, fmt.Errorf("the Service %s/%s is not of this Workspace: another object has its name, see %s explain %s", w.Namespace, w.Name, kubectl, kaitov1alpha1.ReasonNameTaken)
+		return backend{}, fmt.Errorf(
+			"the Service %s/%s is not of this Workspace: another object has its name, see %s explain %s", w.Namespace, w.Name,
+			kubectl, kaitov1alpha1.ReasonNameTaken,
+		)
 	}
 	pods := &corev1.PodList{}
-	if err := c.client.List(ctx, pods, client.InNamespace(w.Namespace), client.MatchingLabels(service.Spec.Selector)); err != nil {
+	if err := c.client.List(
+		ctx, pods, client.InNamespace(w.Namespace), client.MatchingLabels(service.Spec.Selector),
+	); err != nil {
 		return backend{}, fmt.Errorf("listing the pods of Workspace %s/%s: %w", w.Namespace, w.Name, err)
 	}
 	for i := range pods.Items {
@@ -48,7 +57,9 @@ func (c *cluster) answering(ctx context.Context, w *kaitov1alpha1.Workspace) (ba
 			return backend{pod.Namespace, pod.Name, port}, err
 		}
 	}
-	return backend{}, fmt.Errorf("none of %s of Workspace %s/%s is ready: %s", plural(len(pods.Items), "pod"), w.Namespace, w.Name, whereItStands(w))
+	return backend{}, fmt.Errorf(
+		"none of %s of Workspace %s/%s is ready: %s", plural(len(pods.Items), "pod"), w.Namespace, w.Name, whereItStands(w),
+	)
 }
 
 // whereItStands is the verdict in a line, with the command that says more.
@@ -82,12 +93,22 @@ func targetPort(service *corev1.Service, pod *corev1.Pod) (int32, error) {
 			}
 		}
 	}
-	return 0, fmt.Errorf("the Service %s/%s has no port %d that leads to a port of pod %s", service.Namespace, service.Name, kaitov1alpha1.PortHTTP, pod.Name)
+	return 0, fmt.Errorf(
+		"the Service %s/%s has no port %d that leads to a port of pod %s", service.Namespace, service.Name,
+		kaitov1alpha1.PortHTTP, pod.Name,
+	)
 }
 
 // forward listens on a free port of localhost and carries connections to the pod until stop is called.
 func (c *cluster) forward(ctx context.Context, to backend) (address string, stop func(), err error) {
-	url := c.kube.CoreV1().RESTClient().Post().Resource("pods").Namespace(to.namespace).Name(to.pod).SubResource("portforward").URL()
+	url := c.kube.CoreV1().
+		RESTClient().
+		Post().
+		Resource("pods").
+		Namespace(to.namespace).
+		Name(to.pod).
+		SubResource("portforward").
+		URL()
 	transport, upgrader, err := spdy.RoundTripperFor(c.config)
 	if err != nil {
 		return "", nil, fmt.Errorf("preparing the port-forward: %w", err)
@@ -102,7 +123,9 @@ func (c *cluster) forward(ctx context.Context, to backend) (address string, stop
 		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
 	})
 	end, ready, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
-	forwarder, err := portforward.NewOnAddressesForStreaming(dialer, []string{"127.0.0.1"}, []string{fmt.Sprintf("0:%d", to.port)}, end, ready, io.Discard, io.Discard)
+	forwarder, err := portforward.NewOnAddressesForStreaming(
+		dialer, []string{"127.0.0.1"}, []string{fmt.Sprintf("0:%d", to.port)}, end, ready, io.Discard, io.Discard,
+	)
 	if err != nil {
 		return "", nil, fmt.Errorf("preparing the port-forward: %w", err)
 	}
@@ -116,7 +139,10 @@ func (c *cluster) forward(ctx context.Context, to backend) (address string, stop
 		if err == nil {
 			err = errors.New("it ended at once")
 		}
-		return "", nil, fmt.Errorf("port-forward to pod %s/%s: %w; it needs the right to create pods/portforward, see %s doctor", to.namespace, to.pod, err, kubectl)
+		return "", nil, fmt.Errorf(
+			"port-forward to pod %s/%s: %w; it needs the right to create pods/portforward, see %s doctor", to.namespace, to.pod,
+			err, kubectl,
+		)
 	case <-ctx.Done():
 		stop()
 		return "", nil, ctx.Err()

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin
 
 import (
@@ -74,8 +76,8 @@ func (inv *inventory) findings(prices *catalog.Catalog) []finding {
 	return out
 }
 
-// claimFindings: a claim that names a Workspace's UID belongs to that Workspace, one behind another claim to that claim. Claims that name
-// neither are somebody else's.
+// claimFindings: a claim that names a Workspace's UID belongs to that Workspace, one behind another claim to that
+// claim. Claims that name neither are somebody else's.
 func (inv *inventory) claimFindings(prices *catalog.Catalog) []finding {
 	owners, uids := inv.uids(), map[types.UID]bool{}
 	for _, claim := range inv.claims {
@@ -84,7 +86,13 @@ func (inv *inventory) claimFindings(prices *catalog.Catalog) []finding {
 	var out []finding
 	for _, claim := range inv.claims {
 		labels := claim.Object.GetLabels()
-		f := finding{Kind: claim.Kind, Name: claim.Name, Age: age(claim.Created, inv.now), Workspace: owner(labels), CostPerHour: price(prices, claim.InstanceType, 1)}
+		f := finding{
+			Kind:        claim.Kind,
+			Name:        claim.Name,
+			Age:         age(claim.Created, inv.now),
+			Workspace:   owner(labels),
+			CostPerHour: price(prices, claim.InstanceType, 1),
+		}
 		behind := metav1.GetControllerOf(claim.Object)
 		switch uid := types.UID(labels[kaitov1alpha1.LabelWorkspaceUID]); {
 		case behind != nil && uids[behind.UID]:
@@ -96,7 +104,10 @@ func (inv *inventory) claimFindings(prices *catalog.Catalog) []finding {
 		default:
 			f.Why = fmt.Sprintf("Workspace %s with UID %s is gone", f.Workspace, uid)
 		}
-		f.State, f.Remedy = stateOrphan, fmt.Sprintf("see that the workspace-operator runs (%s doctor), or kubectl delete %s %s", kubectl, strings.ToLower(claim.Kind), claim.Name)
+		f.State, f.Remedy = stateOrphan, fmt.Sprintf(
+			"see that the workspace-operator runs (%s doctor), or kubectl delete %s %s", kubectl, strings.ToLower(claim.Kind),
+			claim.Name,
+		)
 		if since := deletedAt(claim.Object); !since.IsZero() {
 			f.Remedy = "see its provisioner: it holds the claim's finalizer"
 			f.Why = fmt.Sprintf("%s; being deleted for %s", f.Why, age(since, inv.now))
@@ -132,9 +143,14 @@ func (inv *inventory) nodeFindings(prices *catalog.Catalog) []finding {
 			continue
 		}
 		f := finding{
-			State: stateOrphan, Kind: "Node", Name: n.Name, Workspace: owner(n.Labels), Age: age(n.CreationTimestamp.Time, inv.now),
+			State:       stateOrphan,
+			Kind:        "Node",
+			Name:        n.Name,
+			Workspace:   owner(n.Labels),
+			Age:         age(n.CreationTimestamp.Time, inv.now),
 			CostPerHour: price(prices, n.Labels[corev1.LabelInstanceTypeStable], 1),
-			Why:         "no Machine or NodeClaim names it", Remedy: "see the provisioner; it deletes machines that no claim names, or delete the machine in its agent pool",
+			Why:         "no Machine or NodeClaim names it",
+			Remedy:      "see the provisioner; it deletes machines that no claim names, or delete the machine in its agent pool",
 		}
 		since := n.CreationTimestamp.Time
 		if n.DeletionTimestamp != nil {
@@ -149,8 +165,8 @@ func (inv *inventory) nodeFindings(prices *catalog.Catalog) []finding {
 	return out
 }
 
-// poolFindings compare how many machines a pool was asked for with how many claims have one in it. Whatever may still explain a surplus (a
-// claim without a machine, an operation that runs) makes it no orphan.
+// poolFindings compare how many machines a pool was asked for with how many claims have one in it. Whatever may still
+// explain a surplus (a claim without a machine, an operation that runs) makes it no orphan.
 func (inv *inventory) poolFindings(prices *catalog.Catalog) []finding {
 	bound, listed := map[string]int{}, map[string]bool{}
 	waiting := 0
@@ -174,8 +190,18 @@ func (inv *inventory) poolFindings(prices *catalog.Catalog) []finding {
 		counted[ids[0]] = true
 		bound[pool]++
 		if inv.cloud && !listed[pool] && deletedAt(claim.Object).IsZero() {
-			missing = append(missing, finding{State: stateMissing, Kind: claim.Kind, Name: claim.Name, Workspace: owner(claim.Object.GetLabels()), Age: age(claim.Created, inv.now),
-				Why: "its machine is in the agent pool " + pool + ", which the cloud does not list", Remedy: "see that --pools is of this cluster, and of now"})
+			missing = append(
+				missing,
+				finding{
+					State:     stateMissing,
+					Kind:      claim.Kind,
+					Name:      claim.Name,
+					Workspace: owner(claim.Object.GetLabels()),
+					Age:       age(claim.Created, inv.now),
+					Why:       "its machine is in the agent pool " + pool + ", which the cloud does not list",
+					Remedy:    "see that --pools is of this cluster, and of now",
+				},
+			)
 		}
 	}
 	var out []finding
@@ -204,7 +230,9 @@ func (inv *inventory) poolFindings(prices *catalog.Catalog) []finding {
 
 // standsBefore says whether another claim stands behind this one, which then is the one that has the machine.
 func (inv *inventory) standsBefore(claim node.Claim) bool {
-	return slices.ContainsFunc(inv.claims, func(other node.Claim) bool { return metav1.IsControlledBy(other.Object, claim.Object) })
+	return slices.ContainsFunc(
+		inv.claims, func(other node.Claim) bool { return metav1.IsControlledBy(other.Object, claim.Object) },
+	)
 }
 
 // providerIDs of a claim's machine: the status's, or what the provisioner has written ahead of it.

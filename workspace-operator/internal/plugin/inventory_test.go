@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin
 
 import (
@@ -16,7 +18,9 @@ import (
 )
 
 func machine(name, uid, providerID string, conditions ...karpenterv1alpha5.Condition) node.Claim {
-	m := &karpenterv1alpha5.Machine{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{kaitov1alpha1.LabelWorkspaceUID: uid}}}
+	m := &karpenterv1alpha5.Machine{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{kaitov1alpha1.LabelWorkspaceUID: uid}},
+	}
 	m.Status.ProviderID, m.Status.Conditions = providerID, conditions
 	return node.Machines{}.Read(m)
 }
@@ -30,7 +34,11 @@ func TestASurplusOfMachinesIsAnOrphanOnlyWhenNothingElseExplainsIt(t *testing.T)
 	prices, err := catalog.Load()
 	require.NoError(t, err)
 	ours := map[string]string{tagManagedBy: managedByValue, tagPoolKey: "aaaaaaaa"}
-	failed := karpenterv1alpha5.Condition{Type: karpenterv1alpha5.ConditionMachineLaunched, Status: corev1.ConditionFalse, Reason: "QuotaExceeded"}
+	failed := karpenterv1alpha5.Condition{
+		Type:   karpenterv1alpha5.ConditionMachineLaunched,
+		Status: corev1.ConditionFalse,
+		Reason: "QuotaExceeded",
+	}
 	for name, test := range map[string]struct {
 		pool   agentPool
 		claims []node.Claim
@@ -74,7 +82,9 @@ func TestAClaimBehindAMachineIsJudgedWithIt(t *testing.T) {
 	m.UID = "machine"
 	m.Object.SetUID("machine")
 	behind := machine("m", "gone", in("gaaaaaaaa0", "0"))
-	behind.Object.SetOwnerReferences([]metav1.OwnerReference{{Kind: "Machine", Name: "m", UID: "machine", Controller: new(true)}})
+	behind.Object.SetOwnerReferences(
+		[]metav1.OwnerReference{{Kind: "Machine", Name: "m", UID: "machine", Controller: new(true)}},
+	)
 
 	both := inventory{now: time.Now(), claims: []node.Claim{m, behind}}
 	got := both.claimFindings(prices)

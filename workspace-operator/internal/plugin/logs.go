@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin
 
 import (
@@ -87,7 +89,8 @@ func (e *environment) logs(ctx context.Context, name string, f logFlags) error {
 	return e.printLogs(ctx, c, w.Namespace, sources, f)
 }
 
-// chosenPods are those that serve, or of the job; several runs of a job leave pods behind, of which the newest of each index counts.
+// chosenPods are those that serve, or of the job; several runs of a job leave pods behind, of which the newest of each
+// index counts.
 func chosenPods(s *snapshot, tuning bool) []*corev1.Pod {
 	var serving, job []*corev1.Pod
 	for i := range s.pods {
@@ -136,10 +139,12 @@ func containerNames(pod *corev1.Pod) []string {
 	return out
 }
 
-// defaultContainer is the one that somebody wants to read: an init container that runs or has failed, else the engine, else the first.
+// defaultContainer is the one that somebody wants to read: an init container that runs or has failed, else the engine,
+// else the first.
 func defaultContainer(pod *corev1.Pod) string {
 	for _, c := range pod.Status.InitContainerStatuses {
-		failed := c.State.Terminated != nil && c.State.Terminated.ExitCode != 0 || c.State.Waiting != nil && c.RestartCount > 0
+		failed := c.State.Terminated != nil && c.State.Terminated.ExitCode != 0 ||
+			c.State.Waiting != nil && c.RestartCount > 0
 		if c.State.Running != nil && !c.Ready || failed {
 			return c.Name
 		}
@@ -189,7 +194,9 @@ func (e *environment) printLogs(ctx context.Context, c *cluster, namespace strin
 	return errors.Join(failures...)
 }
 
-func (c *cluster) copyLog(ctx context.Context, namespace string, s source, options corev1.PodLogOptions, prefix string, out *lineWriter) error {
+func (c *cluster) copyLog(
+	ctx context.Context, namespace string, s source, options corev1.PodLogOptions, prefix string, out *lineWriter,
+) error {
 	body, err := c.kube.CoreV1().Pods(namespace).GetLogs(s.pod, &options).Stream(ctx)
 	if err != nil {
 		if apierrors.IsBadRequest(err) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin_test
 
 import (
@@ -34,8 +36,9 @@ import (
 	"kaito.sh/workspace-operator/internal/plugin"
 )
 
-// The commands run in this process against a real API server, where the real operator looks after Workspaces, and KWOK plays nodes and
-// pods. A port-forward to a simulated pod ends at engine; the tests play the provisioner and the tuning-operator.
+// The commands run in this process against a real API server, where the real operator looks after Workspaces, and KWOK
+// plays nodes and pods. A port-forward to a simulated pod ends at engine; the tests play the provisioner and the
+// tuning-operator.
 var shared struct {
 	client     client.Client
 	cluster    *cluster.Cluster
@@ -62,7 +65,9 @@ func run(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // best effort, below the system's temporary folder
 	logs := filepath.Join(dir, "container.log")
-	if err := os.WriteFile(logs, []byte(time.Now().UTC().Format(time.RFC3339Nano)+" stdout F "+logLine+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(
+		logs, []byte(time.Now().UTC().Format(time.RFC3339Nano)+" stdout F "+logLine+"\n"), 0o600,
+	); err != nil {
 		panic(err)
 	}
 	shared.engine = &engine{}
@@ -106,14 +111,19 @@ func operate(c *cluster.Cluster) error {
 	if err != nil {
 		return err
 	}
-	mgr, err := ctrl.NewManager(c.Config(), ctrl.Options{Scheme: scheme, Cache: controller.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"}})
+	mgr, err := ctrl.NewManager(
+		c.Config(),
+		ctrl.Options{Scheme: scheme, Cache: controller.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"}},
+	)
 	if err != nil {
 		return err
 	}
 	options := controller.DefaultOptions()
 	options.Images.Gateway, options.Images.Runner = "example.com/gateway:1", "example.com/runner:1"
 	ctx, cancel := context.WithCancel(context.Background())
-	if err := controller.Setup(ctx, mgr, prometheus.NewRegistry(), options, controller.CatalogPlanner{Catalog: known}, clock.RealClock{}); err != nil {
+	if err := controller.Setup(
+		ctx, mgr, prometheus.NewRegistry(), options, controller.CatalogPlanner{Catalog: known}, clock.RealClock{},
+	); err != nil {
 		cancel()
 		return err
 	}
@@ -183,8 +193,10 @@ func (r *running) wait() result {
 // until waits for a text in what is printed.
 func (r *running) until(text string) {
 	r.t.Helper()
-	require.Eventually(r.t, func() bool { return strings.Contains(r.out.String()+r.errOut.String(), text) }, eventually.Long, eventually.Tick,
-		"%q is not printed", text)
+	require.Eventually(
+		r.t, func() bool { return strings.Contains(r.out.String()+r.errOut.String(), text) }, eventually.Long,
+		eventually.Tick, "%q is not printed", text,
+	)
 }
 
 // newNamespace also waits for its default service account, without which no pod is admitted.
@@ -193,7 +205,9 @@ func newNamespace(t *testing.T) string {
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "test-"}}
 	require.NoError(t, shared.client.Create(t.Context(), ns))
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
-		assert.NoError(c, shared.client.Get(t.Context(), client.ObjectKey{Namespace: ns.Name, Name: "default"}, &corev1.ServiceAccount{}))
+		assert.NoError(
+			c, shared.client.Get(t.Context(), client.ObjectKey{Namespace: ns.Name, Name: "default"}, &corev1.ServiceAccount{}),
+		)
 	}, eventually.Long, eventually.Tick)
 	return ns.Name
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin
 
 import (
@@ -119,7 +121,8 @@ func terminal(out any) (width, height int, yes bool) {
 	return width, height, true
 }
 
-// paletteFor paints nothing where there is no terminal, where NO_COLOR is set (https://no-color.org) or the terminal is dumb.
+// paletteFor paints nothing where there is no terminal, where NO_COLOR is set (https://no-color.org) or the terminal is
+// dumb.
 func paletteFor(out any) palette {
 	_, _, yes := terminal(out)
 	return palette{on: yes && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}

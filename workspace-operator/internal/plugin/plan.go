@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin
 
 import (
@@ -76,28 +78,56 @@ prefers, are not looked at. The exit code is 1 where nothing fits.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringSliceVarP(&f.files.Filenames, "filename", "f", nil, "file, folder or URL with Workspaces and the ConfigMaps that they name; - is the standard input")
-	flags.StringSliceVar(&f.instanceTypes, "instance-type", nil, "size to plan for; several are fallbacks in order (default: all of the catalogue)")
-	flags.StringSliceVar(&f.capacityTypes, "capacity-type", nil, "on-demand or spot; several are fallbacks in order (default on-demand)")
+	flags.StringSliceVarP(
+		&f.files.Filenames, "filename", "f", nil,
+		"file, folder or URL with Workspaces and the ConfigMaps that they name; - is the standard input",
+	)
+	flags.StringSliceVar(
+		&f.instanceTypes, "instance-type", nil,
+		"size to plan for; several are fallbacks in order (default: all of the catalogue)",
+	)
+	flags.StringSliceVar(
+		&f.capacityTypes, "capacity-type", nil, "on-demand or spot; several are fallbacks in order (default on-demand)",
+	)
 	flags.BoolVar(&f.spot, "spot", false, "the same as --capacity-type=spot")
 	flags.Int32Var(&f.count, "count", 0, "the most nodes that may be used (default: as many as are needed)")
 	flags.StringVar(&f.mig, "mig-profile", "", "MIG profile that the GPUs are cut into, for example 3g.40gb")
 	flags.Int32Var(&f.slices, "gpus-per-node", 0, "how many GPUs of a node to use (default: all)")
 	flags.StringVar(&f.region, "region", "", "Azure region that prices are of (default: the cheapest of all)")
 	flags.IntVar(&f.context, "context-length", 0, "context that must fit, in tokens (default: the longest that fits)")
-	flags.StringVar(&f.dtype, "dtype", "", "dtype of weights and activations: float16, bfloat16 (default: the model's, where the GPU computes in it)")
-	flags.StringVar(&f.quantization, "quantization", "", "method that the engine quantizes 16-bit weights by while loading, for example fp8")
+	flags.StringVar(
+		&f.dtype, "dtype", "",
+		"dtype of weights and activations: float16, bfloat16 (default: the model's, where the GPU computes in it)",
+	)
+	flags.StringVar(
+		&f.quantization, "quantization", "",
+		"method that the engine quantizes 16-bit weights by while loading, for example fp8",
+	)
 	flags.StringVar(&f.kvCacheDtype, "kv-cache-dtype", "", "dtype of the cache: auto, fp8")
-	flags.Float64Var(&f.utilization, "gpu-memory-utilization", 0, "fraction of the GPU's memory that the engine may take (default: the catalogue's)")
+	flags.Float64Var(
+		&f.utilization, "gpu-memory-utilization", 0,
+		"fraction of the GPU's memory that the engine may take (default: the catalogue's)",
+	)
 	flags.IntVar(&f.adapters, "adapters", 0, "LoRA adapters that are served beside the model")
 	flags.StringVar(&f.method, "method", "", "tune first, by lora or qlora")
 	flags.BoolVar(&f.serve, "serve", true, "with --method: also plan serving the tuned model")
 	flags.IntVar(&f.sequence, "max-seq-length", 0, "with tuning: sequence length in tokens (default 2048)")
 	flags.IntVar(&f.batch, "batch-size", 0, "with tuning: sequences a GPU and step (default 1)")
-	flags.StringVar(&f.inferenceFile, "inference-config", "", "file with inference_config.yaml, instead of the ConfigMap that the Workspace names")
-	flags.StringVar(&f.trainingFile, "training-config", "", "file with training_config.yaml, instead of the ConfigMap that the Workspace names")
-	flags.StringSliceVar(&f.catalogs, "catalog", nil, "file that is laid over the catalogue, as the operator's flag of this name")
-	flags.BoolVar(&f.hub, "hub", false, "read a model that the catalogue does not have from HuggingFace (HF_TOKEN, HF_ENDPOINT); the only thing that needs a network")
+	flags.StringVar(
+		&f.inferenceFile, "inference-config", "",
+		"file with inference_config.yaml, instead of the ConfigMap that the Workspace names",
+	)
+	flags.StringVar(
+		&f.trainingFile, "training-config", "",
+		"file with training_config.yaml, instead of the ConfigMap that the Workspace names",
+	)
+	flags.StringSliceVar(
+		&f.catalogs, "catalog", nil, "file that is laid over the catalogue, as the operator's flag of this name",
+	)
+	flags.BoolVar(
+		&f.hub, "hub", false,
+		"read a model that the catalogue does not have from HuggingFace (HF_TOKEN, HF_ENDPOINT); the only thing that needs a network",
+	)
 	addOutput(cmd, &f.output, outputWide)
 	complete(cmd, "capacity-type", catalog.CapacityOnDemand, catalog.CapacitySpot)
 	complete(cmd, "method", string(kaitov1alpha1.MethodLora), string(kaitov1alpha1.MethodQLora))
@@ -197,7 +227,13 @@ func (f planFlags) resolve(ctx context.Context, c *catalog.Catalog, r *plan.Requ
 	}
 	ctx, cancel := context.WithTimeout(ctx, hubTimeout)
 	defer cancel()
-	m, err := hub.Client{HTTP: http.DefaultClient, Endpoint: os.Getenv("HF_ENDPOINT"), Token: os.Getenv("HF_TOKEN")}.Model(ctx, c, ref)
+	m, err := hub.Client{
+		HTTP:     http.DefaultClient,
+		Endpoint: os.Getenv("HF_ENDPOINT"),
+		Token:    os.Getenv("HF_TOKEN"),
+	}.Model(
+		ctx, c, ref,
+	)
 	if err != nil {
 		return err
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin_test
 
 import (
@@ -121,8 +123,34 @@ func TestWhatPlanPrintsIsWhatTheControllerPlans(t *testing.T) {
 					continue
 				}
 				s := want.Status
-				assert.Equal(t, []any{s.InstanceType, string(s.CapacityType), int(s.Nodes), int(s.GPUsPerNode), int(s.TensorParallel), int(s.PipelineParallel), int(s.DataParallel), int(s.MaxModelLen), s.DType, s.EngineImage},
-					[]any{got.Chosen.InstanceType, got.Chosen.CapacityType, got.Chosen.Nodes, got.Chosen.GPUsPerNode, got.Chosen.TensorParallel, got.Chosen.PipelineParallel, got.Chosen.DataParallel, got.Chosen.MaxModelLen, got.Chosen.Dtype, got.Chosen.EngineImage}, file)
+				assert.Equal(
+					t,
+					[]any{
+						s.InstanceType,
+						string(s.CapacityType),
+						int(s.Nodes),
+						int(s.GPUsPerNode),
+						int(s.TensorParallel),
+						int(s.PipelineParallel),
+						int(s.DataParallel),
+						int(s.MaxModelLen),
+						s.DType,
+						s.EngineImage,
+					},
+					[]any{
+						got.Chosen.InstanceType,
+						got.Chosen.CapacityType,
+						got.Chosen.Nodes,
+						got.Chosen.GPUsPerNode,
+						got.Chosen.TensorParallel,
+						got.Chosen.PipelineParallel,
+						got.Chosen.DataParallel,
+						got.Chosen.MaxModelLen,
+						got.Chosen.Dtype,
+						got.Chosen.EngineImage,
+					},
+					file,
+				)
 			}
 		}
 	}
@@ -164,7 +192,9 @@ data:
     vllm: {max_model_len: 4096}
 `
 	plan := func(manifest string, more ...string) answer {
-		got := answers(t, offline(t, strings.NewReader(manifest), append([]string{"plan", "-f", "-", "-o", "json"}, more...)...))
+		got := answers(
+			t, offline(t, strings.NewReader(manifest), append([]string{"plan", "-f", "-", "-o", "json"}, more...)...),
+		)
 		require.Len(t, got, 1)
 		require.NotNil(t, got[0].Chosen, got[0].Message)
 		return got[0]
@@ -182,7 +212,9 @@ data:
 
 func TestTuningIsPlannedWithWhatItServesAfterwards(t *testing.T) {
 	t.Parallel()
-	got := answers(t, offline(t, nil, "plan", "phi-4-mini-instruct", "--method", "QLoRA", "--max-seq-length", "1024", "-o", "json"))
+	got := answers(
+		t, offline(t, nil, "plan", "phi-4-mini-instruct", "--method", "QLoRA", "--max-seq-length", "1024", "-o", "json"),
+	)
 	require.Len(t, got, 2)
 	assert.Equal(t, "tune", got[0].Stage)
 	assert.Equal(t, 1024, got[0].Chosen.MaxModelLen)
@@ -222,7 +254,15 @@ func TestWhatIsWrongWithAQuestionSaysWhatToDo(t *testing.T) {
 
 func TestAMisspelledFieldIsNotPlannedAsIfItWereNotThere(t *testing.T) {
 	t.Parallel()
-	r := offline(t, strings.NewReader("apiVersion: kaito.sh/v1alpha1\nkind: Workspace\nmetadata: {name: w}\nresource: {instancetype: X}\ninference: {preset: {name: phi-4}}\n"), "plan", "-f", "-")
+	r := offline(
+		t,
+		strings.NewReader(
+			"apiVersion: kaito.sh/v1alpha1\nkind: Workspace\nmetadata: {name: w}\nresource: {instancetype: X}\ninference: {preset: {name: phi-4}}\n",
+		),
+		"plan",
+		"-f",
+		"-",
+	)
 	assert.Equal(t, 2, r.code)
 	assert.Contains(t, r.errOut, "instancetype")
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin
 
 import (
@@ -67,7 +69,9 @@ func (r *planReport) prices() string {
 	if r.Region != cheapestRegion {
 		region = r.Region
 	}
-	return fmt.Sprintf("; US dollars an hour for all nodes, list prices of %s in %s (spot costs at most that)", r.PriceDate, region)
+	return fmt.Sprintf(
+		"; US dollars an hour for all nodes, list prices of %s in %s (spot costs at most that)", r.PriceDate, region,
+	)
 }
 
 func (c *choice) sentence() string {
@@ -82,8 +86,11 @@ func (c *choice) sentence() string {
 		parts = append(parts, fmt.Sprintf("%d tokens", c.MaxModelLen))
 	}
 	if m := c.Memory; m != nil {
-		parts = append(parts, fmt.Sprintf("a GPU's %.1f GiB = weights %.1f + cache %.1f + activations %.1f + free %.1f + overhead %.1f",
-			m.Device, m.Weights, m.KVCache, m.Activations, m.Free, m.Overhead))
+		parts = append(
+			parts,
+			fmt.Sprintf("a GPU's %.1f GiB = weights %.1f + cache %.1f + activations %.1f + free %.1f + overhead %.1f",
+				m.Device, m.Weights, m.KVCache, m.Activations, m.Free, m.Overhead),
+		)
 	}
 	return strings.Join(parts, ", ")
 }
@@ -91,7 +98,19 @@ func (c *choice) sentence() string {
 func usd(v float64) string { return strconv.FormatFloat(v, 'f', 2, 64) }
 
 func (e *environment) printFeasible(r *planReport, wide bool) error {
-	headings := []string{"  SIZE", "CAPACITY", "GPUS", "NODES", "TP×PP×DP", "TOKENS", "WEIGHTS", "CACHE", "ACTIV", "FREE", "USD/H"}
+	headings := []string{
+		"  SIZE",
+		"CAPACITY",
+		"GPUS",
+		"NODES",
+		"TP×PP×DP",
+		"TOKENS",
+		"WEIGHTS",
+		"CACHE",
+		"ACTIV",
+		"FREE",
+		"USD/H",
+	}
 	if wide {
 		headings = append(headings, "DTYPE", "OVERHEAD", "DISK", "ENGINE", "IMAGE")
 	}
@@ -106,13 +125,18 @@ func (e *environment) printFeasible(r *planReport, wide bool) error {
 		if c == r.Chosen {
 			mark = "* "
 		}
-		t.row(append([]string{mark + c.InstanceType, c.CapacityType, c.GPU, strconv.Itoa(c.Nodes), c.parallel(), count(c.MaxModelLen)}, c.figures(wide)...)...)
+		t.row(
+			append(
+				[]string{mark + c.InstanceType, c.CapacityType, c.GPU, strconv.Itoa(c.Nodes), c.parallel(), count(c.MaxModelLen)},
+				c.figures(wide)...)...)
 		rows++
 	}
 	if rows == 0 {
 		return nil
 	}
-	if _, err := fmt.Fprintf(e.Out, "\n%d of %d choices fit. Memory in GiB of one GPU%s:\n", rows, len(r.Candidates), r.prices()); err != nil {
+	if _, err := fmt.Fprintf(
+		e.Out, "\n%d of %d choices fit. Memory in GiB of one GPU%s:\n", rows, len(r.Candidates), r.prices(),
+	); err != nil {
 		return err
 	}
 	return t.end()
@@ -162,7 +186,10 @@ func (e *environment) printFallen(r *planReport, wide bool) error {
 	rows := 0
 	for _, group := range fallenGroups(r.Candidates, wide) {
 		c := &group.first
-		_, _ = fmt.Fprintf(&out, "  %s (%s, %s): %s\n      %s\n", strings.Join(group.names, ", "), orDash(c.GPU), c.CapacityType, c.Cause, c.Rejected) // a builder does not fail
+		_, _ = fmt.Fprintf(
+			&out, "  %s (%s, %s): %s\n      %s\n", strings.Join(group.names, ", "), orDash(c.GPU), c.CapacityType, c.Cause,
+			c.Rejected,
+		) // a builder does not fail
 		rows += len(group.names)
 	}
 	if rows == 0 {

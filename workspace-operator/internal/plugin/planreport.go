@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin
 
 import (
@@ -82,7 +84,9 @@ func newPlanReport(s *subject, st stage, r plan.Request, c *catalog.Catalog) pla
 		out.Region = cheapestRegion
 	} else if !c.KnowsRegion(r.Region) {
 		out.Region = cheapestRegion
-		out.Notes = append(out.Notes, fmt.Sprintf("the catalogue has no prices of region %s: they are of the cheapest", r.Region))
+		out.Notes = append(
+			out.Notes, fmt.Sprintf("the catalogue has no prices of region %s: they are of the cheapest", r.Region),
+		)
 	}
 	p, err := plan.Make(r, c)
 	var refusal *plan.Refusal
@@ -107,7 +111,8 @@ func newPlanReport(s *subject, st stage, r plan.Request, c *catalog.Catalog) pla
 	return out
 }
 
-// cheaper orders what fits by price, as far as one is known, before what fell; the user's own order of sizes is left alone.
+// cheaper orders what fits by price, as far as one is known, before what fell; the user's own order of sizes is left
+// alone.
 func cheaper(a, b choice) int {
 	price := func(c choice) float64 {
 		switch {
@@ -140,10 +145,20 @@ func (out *planReport) take(candidates []plan.Candidate, r plan.Request, c *cata
 
 func newChoice(p *plan.Plan) choice {
 	out := choice{
-		InstanceType: p.InstanceType, CapacityType: p.CapacityType, GPU: gpu(p.Size), Nodes: p.Nodes, GPUsPerNode: p.GPUsPerNode,
-		TensorParallel: p.TensorParallel, PipelineParallel: p.PipelineParallel, DataParallel: p.DataParallel,
-		MaxModelLen: p.MaxModelLen, Dtype: p.Dtype, EngineImage: p.Engine.Image, DiskGiB: p.DiskGiB, Memory: newMemory(p.Memory),
-		CostPerHour: cost(p.CostPerHour, p.Priced),
+		InstanceType:     p.InstanceType,
+		CapacityType:     p.CapacityType,
+		GPU:              gpu(p.Size),
+		Nodes:            p.Nodes,
+		GPUsPerNode:      p.GPUsPerNode,
+		TensorParallel:   p.TensorParallel,
+		PipelineParallel: p.PipelineParallel,
+		DataParallel:     p.DataParallel,
+		MaxModelLen:      p.MaxModelLen,
+		Dtype:            p.Dtype,
+		EngineImage:      p.Engine.Image,
+		DiskGiB:          p.DiskGiB,
+		Memory:           newMemory(p.Memory),
+		CostPerHour:      cost(p.CostPerHour, p.Priced),
 	}
 	if p.Engine.Name != "" {
 		out.Engine = p.Engine.Name + " " + p.Engine.Version
@@ -159,9 +174,15 @@ func newChoice(p *plan.Plan) choice {
 
 func fallen(candidate plan.Candidate, r plan.Request, c *catalog.Catalog) choice {
 	out := choice{
-		InstanceType: candidate.InstanceType, CapacityType: candidate.CapacityType, Nodes: candidate.Nodes, TensorParallel: candidate.TensorParallel,
-		MaxModelLen: candidate.MaxModelLen, Memory: newMemory(candidate.Memory), CostPerHour: cost(candidate.CostPerHour, candidate.Priced),
-		Cause: string(candidate.Cause), Rejected: candidate.Rejected,
+		InstanceType:   candidate.InstanceType,
+		CapacityType:   candidate.CapacityType,
+		Nodes:          candidate.Nodes,
+		TensorParallel: candidate.TensorParallel,
+		MaxModelLen:    candidate.MaxModelLen,
+		Memory:         newMemory(candidate.Memory),
+		CostPerHour:    cost(candidate.CostPerHour, candidate.Priced),
+		Cause:          string(candidate.Cause),
+		Rejected:       candidate.Rejected,
 	}
 	if size, err := c.Size(candidate.InstanceType); err == nil {
 		if partitioned, err := c.Partition(size, r.MIGProfile); r.MIGProfile != "" && err == nil {
@@ -185,7 +206,15 @@ func newMemory(t plan.Terms) *memory {
 		return nil
 	}
 	gib := func(bytes float64) float64 { return math.Round(bytes/plan.GiB*100) / 100 }
-	return &memory{Weights: gib(t.Weights), KVCache: gib(t.KVCache), Activations: gib(t.Activations), Free: gib(t.Free), Usable: gib(t.Usable), Overhead: gib(t.Overhead), Device: gib(t.Usable + t.Overhead)}
+	return &memory{
+		Weights:     gib(t.Weights),
+		KVCache:     gib(t.KVCache),
+		Activations: gib(t.Activations),
+		Free:        gib(t.Free),
+		Usable:      gib(t.Usable),
+		Overhead:    gib(t.Overhead),
+		Device:      gib(t.Usable + t.Overhead),
+	}
 }
 
 func cost(usd float64, priced bool) *float64 {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin_test
 
 import (
@@ -32,7 +34,9 @@ func eventuallyMachine(t *testing.T, w *kaitov1alpha1.Workspace) *karpenterv1alp
 	t.Helper()
 	list := &karpenterv1alpha5.MachineList{}
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
-		require.NoError(c, shared.client.List(t.Context(), list, client.MatchingLabels{kaitov1alpha1.LabelWorkspaceUID: string(w.UID)}))
+		require.NoError(
+			c, shared.client.List(t.Context(), list, client.MatchingLabels{kaitov1alpha1.LabelWorkspaceUID: string(w.UID)}),
+		)
 		assert.Len(c, list.Items, 1)
 	}, eventually.Long, eventually.Tick)
 	return &list.Items[0]
@@ -49,8 +53,12 @@ func launch(t *testing.T, m *karpenterv1alpha5.Machine) *corev1.Node {
 func join(t *testing.T, name string, labels map[string]string, taints []corev1.Taint) *corev1.Node {
 	t.Helper()
 	n := &corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelHostname: name}, Annotations: map[string]string{cluster.SimulatedNodeAnnotation: cluster.SimulatedNodeValue}},
-		Spec:       corev1.NodeSpec{Taints: taints},
+		ObjectMeta: metav1.ObjectMeta{
+			Name:        name,
+			Labels:      map[string]string{corev1.LabelHostname: name},
+			Annotations: map[string]string{cluster.SimulatedNodeAnnotation: cluster.SimulatedNodeValue},
+		},
+		Spec: corev1.NodeSpec{Taints: taints},
 	}
 	for k, v := range labels {
 		n.Labels[k] = v
@@ -59,8 +67,13 @@ func join(t *testing.T, name string, labels map[string]string, taints []corev1.T
 	t.Cleanup(func() { _ = shared.client.Delete(context.Background(), n) }) // a test may have deleted it
 	before := n.DeepCopy()
 	n.Status.Capacity = corev1.ResourceList{
-		corev1.ResourceCPU: resource.MustParse("96"), corev1.ResourceMemory: resource.MustParse("880Gi"), corev1.ResourcePods: resource.MustParse("110"),
-		corev1.ResourceEphemeralStorage: resource.MustParse("2Ti"), kaitov1alpha1.ResourceNvidiaGPU: resource.MustParse("1"),
+		corev1.ResourceCPU: resource.MustParse(
+			"96",
+		),
+		corev1.ResourceMemory:           resource.MustParse("880Gi"),
+		corev1.ResourcePods:             resource.MustParse("110"),
+		corev1.ResourceEphemeralStorage: resource.MustParse("2Ti"),
+		kaitov1alpha1.ResourceNvidiaGPU: resource.MustParse("1"),
 	}
 	n.Status.Allocatable = n.Status.Capacity
 	require.NoError(t, shared.client.Status().Patch(t.Context(), n, client.MergeFrom(before)))
@@ -76,12 +89,23 @@ func join(t *testing.T, name string, labels map[string]string, taints []corev1.T
 }
 
 // say writes a Machine's conditions, all of the same status.
-func say(t *testing.T, m *karpenterv1alpha5.Machine, node string, status corev1.ConditionStatus, reason, message string) {
+func say(
+	t *testing.T, m *karpenterv1alpha5.Machine, node string, status corev1.ConditionStatus, reason, message string,
+) {
 	t.Helper()
 	before := m.DeepCopy()
 	m.Status.NodeName, m.Status.Conditions = node, nil
 	for _, c := range []string{karpenterv1alpha5.ConditionMachineLaunched, karpenterv1alpha5.ConditionMachineRegistered, karpenterv1alpha5.ConditionMachineInitialized, karpenterv1alpha5.ConditionReady} {
-		m.Status.Conditions = append(m.Status.Conditions, karpenterv1alpha5.Condition{Type: c, Status: status, Reason: reason, Message: message, LastTransitionTime: metav1.Now()})
+		m.Status.Conditions = append(
+			m.Status.Conditions,
+			karpenterv1alpha5.Condition{
+				Type:               c,
+				Status:             status,
+				Reason:             reason,
+				Message:            message,
+				LastTransitionTime: metav1.Now(),
+			},
+		)
 	}
 	require.NoError(t, shared.client.Status().Patch(t.Context(), m, client.MergeFrom(before)))
 }
@@ -100,7 +124,8 @@ func ready(t *testing.T, namespace, name string) *kaitov1alpha1.Workspace {
 	return w
 }
 
-// release deletes a Workspace at the end, and waits until its claims are gone: nodes that are free would be taken by another test's.
+// release deletes a Workspace at the end, and waits until its claims are gone: nodes that are free would be taken by
+// another test's.
 func release(t *testing.T, w *kaitov1alpha1.Workspace) {
 	t.Cleanup(func() {
 		ctx := context.Background()

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin
 
 import (
@@ -10,7 +12,8 @@ import (
 	"strings"
 )
 
-// Tags that the gpu-provisioner puts on every agent pool that it makes (its README names them); other pools are none of its business.
+// Tags that the gpu-provisioner puts on every agent pool that it makes (its README names them); other pools are none of
+// its business.
 const (
 	tagManagedBy   = "kaito.sh_managed-by"
 	tagPoolKey     = "kaito.sh_pool-key"
@@ -61,7 +64,8 @@ func readPools(file string, in io.Reader) ([]agentPool, error) {
 	return pools, nil
 }
 
-// AKS names the scale set of an agent pool aks-<pool>-<digits>-vmss, and its machines <scale set>/virtualMachines/<number>.
+// AKS names the scale set of an agent pool aks-<pool>-<digits>-vmss, and its machines <scale
+// set>/virtualMachines/<number>.
 var scaleSet = regexp.MustCompile(`(?i)/virtualMachineScaleSets/aks-([a-z0-9]+)-[0-9]+-vmss/virtualMachines/`)
 
 // poolOf reads the agent pool of a machine from its provider id; empty where that is no machine of AKS.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin
 
 import (
@@ -27,7 +29,14 @@ func (r renderer) lines(s *snapshot) []string {
 	out = append(out, r.milestones(s.workspace)...)
 	out = append(out, r.remedy(s.workspace)...)
 	if len(s.hidden) > 0 {
-		out = append(out, r.palette.paint(yellow, "not shown")+": you may not read "+strings.Join(s.hidden, ", ")+"; "+kubectl+" doctor says which rights are missing")
+		out = append(
+			out,
+			r.palette.paint(
+				yellow, "not shown",
+			)+": you may not read "+strings.Join(
+				s.hidden, ", ",
+			)+"; "+kubectl+" doctor says which rights are missing",
+		)
 	}
 	for i := range out {
 		out[i] = r.cut(out[i])
@@ -89,7 +98,9 @@ func (r renderer) milestones(w *kaitov1alpha1.Workspace) []string {
 		if one.at == nil {
 			continue
 		}
-		out = append(out, fmt.Sprintf("  %s  %-15s  +%s", clockTime(one.at.Time), one.name, duration.HumanDuration(one.at.Sub(before))))
+		out = append(
+			out, fmt.Sprintf("  %s  %-15s  +%s", clockTime(one.at.Time), one.name, duration.HumanDuration(one.at.Sub(before))),
+		)
 		before = one.at.Time
 	}
 	if len(out) == 0 {
@@ -111,9 +122,13 @@ func (r renderer) remedy(w *kaitov1alpha1.Workspace) []string {
 	return out
 }
 
-// trouble is the condition that a person should read: what is stalled, or what is tried again for a reason that has a runbook.
+// trouble is the condition that a person should read: what is stalled, or what is tried again for a reason that has a
+// runbook.
 func trouble(w *kaitov1alpha1.Workspace) *metav1.Condition {
-	if c := meta.FindStatusCondition(w.Status.Conditions, kaitov1alpha1.ConditionStalled); c != nil && c.Status == metav1.ConditionTrue {
+	if c := meta.FindStatusCondition(
+		w.Status.Conditions, kaitov1alpha1.ConditionStalled,
+	); c != nil &&
+		c.Status == metav1.ConditionTrue {
 		return c
 	}
 	c := meta.FindStatusCondition(w.Status.Conditions, kaitov1alpha1.ConditionReady)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin
 
 import (
@@ -37,7 +39,8 @@ type subject struct {
 	notes []string
 }
 
-// request asks the planner what the controller asks it for a Workspace that has no nodes yet and of which nothing has failed.
+// request asks the planner what the controller asks it for a Workspace that has no nodes yet and of which nothing has
+// failed.
 func request(s *subject, st stage, region string) plan.Request {
 	return plan.ForWorkspace(s.workspace, st == stageTune, region, s.inferenceConfig, s.trainingConfig)
 }

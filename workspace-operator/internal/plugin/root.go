@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package plugin is kubectl kaito: commands that plan without a cluster, and that look into one.
 package plugin
 
@@ -42,8 +44,15 @@ type environment struct {
 }
 
 // Run carries out one command line and returns the exit code. Signals (SIGINT, SIGTERM) end it.
-func Run(ctx context.Context, streams genericiooptions.IOStreams, c clock.WithTicker, signals <-chan os.Signal, args []string) int {
-	e := &environment{IOStreams: streams, flags: genericclioptions.NewConfigFlags(true), clock: c, interrupts: &interrupts{}}
+func Run(
+	ctx context.Context, streams genericiooptions.IOStreams, c clock.WithTicker, signals <-chan os.Signal, args []string,
+) int {
+	e := &environment{
+		IOStreams:  streams,
+		flags:      genericclioptions.NewConfigFlags(true),
+		clock:      c,
+		interrupts: &interrupts{},
+	}
 	ctx, release := e.interrupts.within(ctx)
 	defer release()
 	go e.interrupts.serve(ctx, signals)
@@ -115,8 +124,8 @@ func (e *environment) versionCommand() *cobra.Command {
 	}
 }
 
-// version is the module's, or the commit that the binary was built from. Package manager has the same for the operators, with all that an operator
-// is made of behind it.
+// version is the module's, or the commit that the binary was built from. Package manager has the same for the
+// operators, with all that an operator is made of behind it.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin
 
 import (
@@ -56,7 +58,8 @@ func (c *cluster) look(ctx context.Context, w *kaitov1alpha1.Workspace) (*snapsh
 	return s, nil
 }
 
-// seen sorts an error of reading a kind: found, not there (or its kind is not), or hidden from this user; what else went wrong comes back.
+// seen sorts an error of reading a kind: found, not there (or its kind is not), or hidden from this user; what else
+// went wrong comes back.
 func (s *snapshot) seen(kind string, err error) (bool, error) {
 	switch {
 	case err == nil:
@@ -128,7 +131,9 @@ func (c *cluster) lookAtServers(ctx context.Context, s *snapshot) error {
 		return err
 	}
 	if found && ours(s.workspace, deployment) {
-		s.servers = append(s.servers, server{"Deployment", deployment.Name, deployment.Status.ReadyReplicas, desired(deployment.Spec.Replicas)})
+		s.servers = append(
+			s.servers, server{"Deployment", deployment.Name, deployment.Status.ReadyReplicas, desired(deployment.Spec.Replicas)},
+		)
 	}
 	setKey := client.ObjectKey{Namespace: key.Namespace, Name: workload.SetName(s.workspace)}
 	if found, err = s.seen("StatefulSets", c.client.Get(ctx, setKey, set)); err != nil {
@@ -196,7 +201,9 @@ func (c *cluster) lookAtPods(ctx context.Context, s *snapshot) error {
 			continue
 		}
 		list := &corev1.PodList{}
-		if found, err = s.seen("Pods", c.client.List(ctx, list, client.InNamespace(w.Namespace), client.MatchingLabels(selector.MatchLabels))); err != nil {
+		if found, err = s.seen(
+			"Pods", c.client.List(ctx, list, client.InNamespace(w.Namespace), client.MatchingLabels(selector.MatchLabels)),
+		); err != nil {
 			return err
 		}
 		if found {
@@ -213,5 +220,8 @@ func (c *cluster) lookAtPods(ctx context.Context, s *snapshot) error {
 }
 
 func servingPods(w *kaitov1alpha1.Workspace) client.MatchingLabels {
-	return client.MatchingLabels{kaitov1alpha1.LabelWorkspaceName: w.Name, workload.LabelComponent: workload.ComponentInference}
+	return client.MatchingLabels{
+		kaitov1alpha1.LabelWorkspaceName: w.Name,
+		workload.LabelComponent:          workload.ComponentInference,
+	}
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin
 
 import (
@@ -50,7 +52,8 @@ is drawn anew, elsewhere each change is a line.`,
 		},
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "follow until Ready or stalled")
-	cmd.Flags().DurationVar(&timeout, "timeout", 0, "with --watch: give up after this long, with exit code 1 (default: never)")
+	cmd.Flags().
+		DurationVar(&timeout, "timeout", 0, "with --watch: give up after this long, with exit code 1 (default: never)")
 	cmd.Flags().BoolVarP(&all, "all-namespaces", "A", false, "all Workspaces of all namespaces")
 	return cmd
 }
@@ -104,13 +107,17 @@ func (e *environment) statusOfAll(ctx context.Context, c *cluster, everywhere bo
 	return nil
 }
 
-// ending says whether a Workspace has come to where nothing more is waited for: nil when it is Ready, else why it is not.
+// ending says whether a Workspace has come to where nothing more is waited for: nil when it is Ready, else why it is
+// not.
 func ending(w *kaitov1alpha1.Workspace) (ended bool, err error) {
 	if w.DeletionTimestamp != nil {
 		return false, nil
 	}
 	// A status of an older spec says nothing of this one.
-	if c := meta.FindStatusCondition(w.Status.Conditions, kaitov1alpha1.ConditionStalled); c != nil && c.Status == metav1.ConditionTrue && c.ObservedGeneration >= w.Generation {
+	if c := meta.FindStatusCondition(
+		w.Status.Conditions, kaitov1alpha1.ConditionStalled,
+	); c != nil && c.Status == metav1.ConditionTrue &&
+		c.ObservedGeneration >= w.Generation {
 		return true, &noError{fmt.Sprintf("Workspace %s/%s is stalled: %s", w.Namespace, w.Name, c.Reason)}
 	}
 	c := meta.FindStatusCondition(w.Status.Conditions, kaitov1alpha1.ConditionReady)

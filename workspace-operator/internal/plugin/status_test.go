@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin_test
 
 import (
@@ -64,11 +66,18 @@ func TestStatusKeepsWhatFailedAndSaysWhatToDoWhileItIsTriedAgain(t *testing.T) {
 	w := serving(newNamespace(t), "refused")
 	create(t, w)
 	release(t, w)
-	say(t, eventuallyMachine(t, w), "", corev1.ConditionFalse, "QuotaExceeded", "limit 24, in use 24, needed 24 vCPUs of family standardNCADSA100v4Family")
+	say(
+		t, eventuallyMachine(t, w), "", corev1.ConditionFalse, "QuotaExceeded",
+		"limit 24, in use 24, needed 24 vCPUs of family standardNCADSA100v4Family",
+	)
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		r := online(t, w.Namespace, "status", w.Name)
 		require.Zero(c, r.code, r.errOut)
-		assert.Regexp(c, `attempt \d\d:\d\d:\d\d: Standard_NC24ads_A100_v4 on-demand: QuotaExceeded: Machine ws\S+: limit 24, in use 24`, r.out)
+		assert.Regexp(
+			c,
+			`attempt \d\d:\d\d:\d\d: Standard_NC24ads_A100_v4 on-demand: QuotaExceeded: Machine ws\S+: limit 24, in use 24`,
+			r.out,
+		)
 		assert.Contains(c, r.out, "\n  what to do: ")
 	}, eventually.Long, eventually.Tick)
 }
@@ -120,8 +129,12 @@ func TestStatusShowsATuningJobWithItsProgress(t *testing.T) {
 	w := serving(newNamespace(t), "tuned")
 	w.Inference = nil
 	w.Tuning = &kaitov1alpha1.TuningSpec{
-		Preset: &kaitov1alpha1.PresetSpec{Name: "phi-4-mini-instruct"}, Method: kaitov1alpha1.MethodQLora,
-		Input: &kaitov1alpha1.DataSource{Dataset: "org/data"}, Output: &kaitov1alpha1.DataDestination{Image: "registry.example.com/adapter:1"},
+		Preset: &kaitov1alpha1.PresetSpec{Name: "phi-4-mini-instruct"},
+		Method: kaitov1alpha1.MethodQLora,
+		Input: &kaitov1alpha1.DataSource{
+			Dataset: "org/data",
+		},
+		Output: &kaitov1alpha1.DataDestination{Image: "registry.example.com/adapter:1"},
 	}
 	create(t, w)
 	release(t, w)
@@ -157,16 +170,33 @@ func tune(t *testing.T, job *tuningv1alpha1.TuningJob, n *corev1.Node) {
 			*metav1.NewControllerRef(job, tuningv1alpha1.GroupVersion.WithKind("TuningJob")),
 		}},
 		Spec: batchv1.JobSpec{BackoffLimit: ptr.To[int32](0), Template: corev1.PodTemplateSpec{
-			ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{cluster.OutcomeAnnotation: cluster.Outcome{"train": {After: eventually.Long}}.Annotation()}},
+			ObjectMeta: metav1.ObjectMeta{
+				Annotations: map[string]string{
+					cluster.OutcomeAnnotation: cluster.Outcome{"train": {After: eventually.Long}}.Annotation(),
+				},
+			},
 			Spec: corev1.PodSpec{
-				RestartPolicy: corev1.RestartPolicyNever, InitContainers: []corev1.Container{step("fetch"), step("train")}, Containers: []corev1.Container{step("push")},
-				NodeSelector: map[string]string{corev1.LabelHostname: n.Name}, Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
+				RestartPolicy:  corev1.RestartPolicyNever,
+				InitContainers: []corev1.Container{step("fetch"), step("train")},
+				Containers:     []corev1.Container{step("push")},
+				NodeSelector: map[string]string{
+					corev1.LabelHostname: n.Name,
+				},
+				Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
 			},
 		}},
 	})
 	before := job.DeepCopy()
 	job.Status.Progress = &tuningv1alpha1.Progress{Step: 450, TotalSteps: 1000, Loss: "0.71", ETA: "12m"}
-	meta.SetStatusCondition(&job.Status.Conditions, metav1.Condition{Type: tuningv1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: "Training", Message: "step 450"})
+	meta.SetStatusCondition(
+		&job.Status.Conditions,
+		metav1.Condition{
+			Type:    tuningv1alpha1.ConditionReady,
+			Status:  metav1.ConditionFalse,
+			Reason:  "Training",
+			Message: "step 450",
+		},
+	)
 	require.NoError(t, shared.client.Status().Patch(t.Context(), job, client.MergeFrom(before)))
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		pods := &corev1.PodList{}
@@ -190,12 +220,16 @@ func TestAWorkspaceThatIsNotThereIsAnErrorThatSaysWhereToLook(t *testing.T) {
 func TestStatusShowsWhatAUserMayReadAndNamesTheRest(t *testing.T) {
 	t.Parallel()
 	w := ready(t, newNamespace(t), "narrow")
-	create(t,
+	create(
+		t,
 		&rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: "narrow", Namespace: w.Namespace}, Rules: []rbacv1.PolicyRule{
 			{APIGroups: []string{"kaito.sh"}, Resources: []string{"workspaces"}, Verbs: []string{"get", "list", "watch"}},
 		}},
-		&rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "narrow", Namespace: w.Namespace}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "narrow"},
-			Subjects: []rbacv1.Subject{{Kind: "ServiceAccount", Name: "default", Namespace: w.Namespace}}},
+		&rbacv1.RoleBinding{
+			ObjectMeta: metav1.ObjectMeta{Name: "narrow", Namespace: w.Namespace},
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "narrow"},
+			Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Name: "default", Namespace: w.Namespace}},
+		},
 	)
 	config, err := shared.cluster.ServiceAccountKubeconfig(t.Context(), w.Namespace, "default")
 	require.NoError(t, err)
@@ -204,5 +238,8 @@ func TestStatusShowsWhatAUserMayReadAndNamesTheRest(t *testing.T) {
 	assert.Zero(t, r.code, r.errOut)
 	assert.Contains(t, r.out, "Workspace "+w.Namespace+"/narrow  Running: Ready")
 	assert.Contains(t, r.out, "Node "+w.Status.WorkerNodes[0]+"  may not be read")
-	assert.Contains(t, r.out, "not shown: you may not read Deployments, Machines, NodeClaims, Nodes, Pods, Services, StatefulSets; kubectl kaito doctor")
+	assert.Contains(
+		t, r.out,
+		"not shown: you may not read Deployments, Machines, NodeClaims, Nodes, Pods, Services, StatefulSets; kubectl kaito doctor",
+	)
 }

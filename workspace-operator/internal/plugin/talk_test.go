@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin
 
 import (
@@ -53,7 +55,11 @@ func TestAConversationRemembersUntilItIsResetAndAnInterruptStopsOneAnswerOnly(t 
 	go e.interrupts.serve(ctx, signals)
 	done := make(chan error, 1)
 	go func() {
-		conversation := &talk{environment: e, system: "Be brief.", asker: asker{base: server.URL, model: "m", client: server.Client()}}
+		conversation := &talk{
+			environment: e,
+			system:      "Be brief.",
+			asker:       asker{base: server.URL, model: "m", client: server.Client()},
+		}
 		done <- conversation.converse(ctx)
 	}()
 	say := func(line string) []string {
@@ -69,7 +75,10 @@ func TestAConversationRemembersUntilItIsResetAndAnInterruptStopsOneAnswerOnly(t 
 	assert.Equal(t, []string{"system: Be brief.", "user: one", "assistant: yes", "user: two"}, say("two"))
 	say("hang")
 	signals <- os.Interrupt
-	assert.Equal(t, []string{"system: Be brief.", "user: one", "assistant: yes", "user: two", "assistant: yes", "user: three"}, say("three"), "what was not answered is forgotten")
+	assert.Equal(
+		t, []string{"system: Be brief.", "user: one", "assistant: yes", "user: two", "assistant: yes", "user: three"},
+		say("three"), "what was not answered is forgotten",
+	)
 	_, err := fmt.Fprintln(lines, "/reset")
 	require.NoError(t, err)
 	assert.Equal(t, []string{"system: Be brief.", "user: four"}, say("four"))

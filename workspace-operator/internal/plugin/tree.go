@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin
 
 import (
@@ -40,7 +42,8 @@ type branch struct {
 
 func (b *branch) add(children ...*branch) { b.children = append(b.children, children...) }
 
-// grow makes the tree of a snapshot: the Workspace, its claims with their nodes and the pods on them, what tunes and what serves.
+// grow makes the tree of a snapshot: the Workspace, its claims with their nodes and the pods on them, what tunes and
+// what serves.
 func grow(s *snapshot) *branch {
 	w := s.workspace
 	root := &branch{name: "Workspace " + w.Namespace + "/" + w.Name, created: w.CreationTimestamp.Time}
@@ -90,7 +93,10 @@ func verdict(conditions []metav1.Condition, deleted *metav1.Time) (level, string
 	if deleted != nil {
 		return levelWaiting, "being deleted"
 	}
-	if c := meta.FindStatusCondition(conditions, kaitov1alpha1.ConditionStalled); c != nil && c.Status == metav1.ConditionTrue {
+	if c := meta.FindStatusCondition(
+		conditions, kaitov1alpha1.ConditionStalled,
+	); c != nil &&
+		c.Status == metav1.ConditionTrue {
 		return levelBad, "stalled: " + c.Reason
 	}
 	c := meta.FindStatusCondition(conditions, kaitov1alpha1.ConditionReady)
@@ -127,7 +133,9 @@ func planLine(w *kaitov1alpha1.Workspace) []string {
 func attemptLines(w *kaitov1alpha1.Workspace) []string {
 	var out []string
 	for _, a := range w.Status.Attempts {
-		text := fmt.Sprintf("attempt %s: %s %s: %s: %s", clockTime(a.Time.Time), a.InstanceType, a.CapacityType, a.Reason, a.Message)
+		text := fmt.Sprintf(
+			"attempt %s: %s %s: %s: %s", clockTime(a.Time.Time), a.InstanceType, a.CapacityType, a.Reason, a.Message,
+		)
 		if a.Next != "" {
 			text += " → " + a.Next
 		}
@@ -172,7 +180,9 @@ func claimBranch(claim node.Claim, s *snapshot, placed map[string]bool) *branch 
 
 // hasOwner says whether a claim stands behind another.
 func (s *snapshot) hasOwner(claim node.Claim) bool {
-	return slices.ContainsFunc(s.claims, func(other node.Claim) bool { return metav1.IsControlledBy(claim.Object, other.Object) })
+	return slices.ContainsFunc(
+		s.claims, func(other node.Claim) bool { return metav1.IsControlledBy(claim.Object, other.Object) },
+	)
 }
 
 // claimProgress names the first condition that is waited for, with what its provider says of it.
@@ -204,7 +214,9 @@ func nodeBranch(name string, s *snapshot, gpus int64, placed map[string]bool) *b
 	} else {
 		b.created = n.CreationTimestamp.Time
 		allocatable, capacity := n.Status.Allocatable[kaitov1alpha1.ResourceNvidiaGPU], n.Status.Capacity[kaitov1alpha1.ResourceNvidiaGPU]
-		b.level, b.text = levelGood, fmt.Sprintf("Ready, %d of %d GPUs allocatable", allocatable.Value(), max(capacity.Value(), gpus))
+		b.level, b.text = levelGood, fmt.Sprintf(
+			"Ready, %d of %d GPUs allocatable", allocatable.Value(), max(capacity.Value(), gpus),
+		)
 		if why := node.Unusable(n, max(gpus, 1)); why != "" {
 			b.level, b.text = levelBad, strings.TrimPrefix(why, "node "+name+" ")
 		}
@@ -224,11 +236,15 @@ func tuningBranch(s *snapshot, placed map[string]bool) *branch {
 	job := s.tuning
 	b := &branch{name: "TuningJob " + job.Name, created: job.CreationTimestamp.Time}
 	b.level, b.text = tuningVerdict(job)
-	if p := job.Status.Progress; p != nil && !meta.IsStatusConditionTrue(job.Status.Conditions, tuningv1alpha1.ConditionSucceeded) {
+	if p := job.Status.Progress; p != nil &&
+		!meta.IsStatusConditionTrue(job.Status.Conditions, tuningv1alpha1.ConditionSucceeded) {
 		b.details = append(b.details, progressLine(p))
 	}
 	for _, a := range job.Status.Attempts {
-		b.details = append(b.details, fmt.Sprintf("attempt: %s: %s (steps %d to %d, %d lost)", a.Reason, a.Message, a.FromStep, a.ToStep, a.LostSteps))
+		b.details = append(
+			b.details,
+			fmt.Sprintf("attempt: %s: %s (steps %d to %d, %d lost)", a.Reason, a.Message, a.FromStep, a.ToStep, a.LostSteps),
+		)
 	}
 	if o := job.Status.Output; o != nil && o.Image != "" {
 		b.details = append(b.details, "output: "+o.Image)
@@ -254,7 +270,10 @@ func tuningBranch(s *snapshot, placed map[string]bool) *branch {
 }
 
 func tuningVerdict(job *tuningv1alpha1.TuningJob) (level, string) {
-	if c := meta.FindStatusCondition(job.Status.Conditions, tuningv1alpha1.ConditionFailed); c != nil && c.Status == metav1.ConditionTrue {
+	if c := meta.FindStatusCondition(
+		job.Status.Conditions, tuningv1alpha1.ConditionFailed,
+	); c != nil &&
+		c.Status == metav1.ConditionTrue {
 		return levelBad, strings.TrimSuffix(c.Reason+": "+c.Message, ": ")
 	}
 	if meta.IsStatusConditionTrue(job.Status.Conditions, tuningv1alpha1.ConditionSucceeded) {
@@ -270,7 +289,10 @@ func progressLine(p *tuningv1alpha1.Progress) string {
 	text := fmt.Sprintf("step %d", p.Step)
 	if p.TotalSteps > 0 {
 		filled := int(min(max(p.Step, 0), p.TotalSteps) * barWidth / p.TotalSteps)
-		text = fmt.Sprintf("[%s%s] %d%% (%d of %d steps)", strings.Repeat("█", filled), strings.Repeat("░", barWidth-filled), min(max(p.Step, 0), p.TotalSteps)*100/p.TotalSteps, p.Step, p.TotalSteps)
+		text = fmt.Sprintf(
+			"[%s%s] %d%% (%d of %d steps)", strings.Repeat("█", filled), strings.Repeat("░", barWidth-filled),
+			min(max(p.Step, 0), p.TotalSteps)*100/p.TotalSteps, p.Step, p.TotalSteps,
+		)
 	}
 	for _, f := range []struct{ name, value string }{{"loss", p.Loss}, {"tokens/s", p.TokensPerSecond}, {"left", p.ETA}} {
 		if f.value != "" {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin
 
 import (
@@ -19,8 +21,17 @@ import (
 
 // look is a Workspace as of a fixed moment, with one condition.
 func look(condition, reason, message string) *snapshot {
-	w := &kaitov1alpha1.Workspace{ObjectMeta: metav1.ObjectMeta{Name: "w", Namespace: "team", Generation: 1, CreationTimestamp: metav1.NewTime(now.Add(-5 * time.Minute))}}
-	w.Status.Conditions = []metav1.Condition{{Type: condition, Status: metav1.ConditionTrue, Reason: reason, Message: message, ObservedGeneration: 1}}
+	w := &kaitov1alpha1.Workspace{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:              "w",
+			Namespace:         "team",
+			Generation:        1,
+			CreationTimestamp: metav1.NewTime(now.Add(-5 * time.Minute)),
+		},
+	}
+	w.Status.Conditions = []metav1.Condition{
+		{Type: condition, Status: metav1.ConditionTrue, Reason: reason, Message: message, ObservedGeneration: 1},
+	}
 	return &snapshot{workspace: w, nodes: map[string]*corev1.Node{}}
 }
 
@@ -31,10 +42,20 @@ func lines(s *snapshot) string { return strings.Join(renderer{now: now}.lines(s)
 func TestAPodShowsTheContainerThatHoldsItUp(t *testing.T) {
 	t.Parallel()
 	waiting := func(name, reason, message string, restarts int32) corev1.ContainerStatus {
-		return corev1.ContainerStatus{Name: name, RestartCount: restarts, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: message}}}
+		return corev1.ContainerStatus{
+			Name:         name,
+			RestartCount: restarts,
+			State:        corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: message}},
+		}
 	}
-	ended := corev1.ContainerStatus{Name: "fetch", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 4, Reason: "Error"}}}
-	running := corev1.ContainerStatus{Name: "engine", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}
+	ended := corev1.ContainerStatus{
+		Name:  "fetch",
+		State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 4, Reason: "Error"}},
+	}
+	running := corev1.ContainerStatus{
+		Name:  "engine",
+		State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}},
+	}
 	for name, test := range map[string]struct {
 		status corev1.PodStatus
 		want   string
@@ -53,7 +74,13 @@ func TestAPodShowsTheContainerThatHoldsItUp(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := podBranch(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p"}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "engine"}}}, Status: test.status})
+			b := podBranch(
+				&corev1.Pod{
+					ObjectMeta: metav1.ObjectMeta{Name: "p"},
+					Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "engine"}}},
+					Status:     test.status,
+				},
+			)
 			assert.Equal(t, test.want, b.text)
 			assert.Equal(t, test.level, b.level)
 		})
@@ -66,13 +93,23 @@ func TestAClaimShowsWhatItWaitsForAndTheNodeClaimBehindAMachine(t *testing.T) {
 	first := machine("ws1", "u", "")
 	first.Acknowledged, first.Created, first.InstanceType = true, now.Add(-time.Minute), "Standard_X"
 	first.Object.SetUID("m")
-	behind := node.NodeClaims{}.Read(&karpv1.NodeClaim{ObjectMeta: metav1.ObjectMeta{Name: "ws1", OwnerReferences: []metav1.OwnerReference{{UID: "m", Controller: new(true)}}}})
+	behind := node.NodeClaims{}.Read(
+		&karpv1.NodeClaim{
+			ObjectMeta: metav1.ObjectMeta{
+				Name:            "ws1",
+				OwnerReferences: []metav1.OwnerReference{{UID: "m", Controller: new(true)}},
+			},
+		},
+	)
 	behind.Acknowledged, behind.NodeName, behind.GPUs = true, "n", 2
 	behind.Launched = node.Condition{Status: corev1.ConditionTrue}
 	behind.Registered = node.Condition{Status: corev1.ConditionUnknown, Reason: "NodeNotFound", Message: "not yet"}
 	s.claims = []node.Claim{first, behind}
 	got := lines(s)
-	assert.Contains(t, got, "└─ … Machine ws1  waits for the machine to launch; Standard_X  60s\n   └─ … NodeClaim ws1  waits for the node to join (NodeNotFound: not yet)\n      └─ ✗ Node n  not there")
+	assert.Contains(
+		t, got,
+		"└─ … Machine ws1  waits for the machine to launch; Standard_X  60s\n   └─ … NodeClaim ws1  waits for the node to join (NodeNotFound: not yet)\n      └─ ✗ Node n  not there",
+	)
 	s.hidden = []string{"Nodes"}
 	assert.Contains(t, lines(s), "… Node n  may not be read")
 	assert.Contains(t, lines(s), "not shown: you may not read Nodes")
@@ -141,7 +178,9 @@ func TestWhichOwnersObjectsAreShown(t *testing.T) {
 	t.Parallel()
 	s := look(kaitov1alpha1.ConditionReady, "Ready", "")
 	s.workspace.UID = "u"
-	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{{UID: "u", Controller: new(true)}}}}
+	d := &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{{UID: "u", Controller: new(true)}}},
+	}
 	assert.True(t, ours(s.workspace, d))
 	assert.False(t, ours(s.workspace, &appsv1.Deployment{}), "another object may have the Workspace's name")
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package plugin
 
 import (
@@ -101,8 +103,8 @@ func (e *environment) next(ctx context.Context, changed <-chan struct{}, expired
 	}
 }
 
-// changes signals whenever something of the Workspace may have changed. A kind that is not there, or may not be watched, is left out: what can
-// be read of it is read at the changes of the others.
+// changes signals whenever something of the Workspace may have changed. A kind that is not there, or may not be
+// watched, is left out: what can be read of it is read at the changes of the others.
 func (c *cluster) changes(ctx context.Context, w *kaitov1alpha1.Workspace, watching *sync.WaitGroup) <-chan struct{} {
 	signal := make(chan struct{}, 1)
 	own := client.InNamespace(w.Namespace)
@@ -124,28 +126,35 @@ func (c *cluster) changes(ctx context.Context, w *kaitov1alpha1.Workspace, watch
 }
 
 // signalChanges opens the watch again whenever the API server ends it, which it does every few minutes.
-func (c *cluster) signalChanges(ctx context.Context, list client.ObjectList, options []client.ListOption, signal chan<- struct{}) {
-	_ = wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) { // it ends with the context
-		fresh, ok := list.DeepCopyObject().(client.ObjectList)
-		if !ok {
-			return true, nil
-		}
-		watcher, err := c.client.Watch(ctx, fresh, options...)
-		switch {
-		case absent(err), apierrors.IsNotFound(err), apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
-			return true, nil
-		case err != nil:
-			return false, nil // tried again
-		}
-		defer watcher.Stop()
-		for range watcher.ResultChan() {
-			select {
-			case signal <- struct{}{}:
-			default: // one is waiting already
+func (c *cluster) signalChanges(
+	ctx context.Context, list client.ObjectList, options []client.ListOption, signal chan<- struct{},
+) {
+	_ = wait.PollUntilContextCancel(
+		ctx,
+		time.Second,
+		true,
+		func(ctx context.Context) (bool, error) { // it ends with the context
+			fresh, ok := list.DeepCopyObject().(client.ObjectList)
+			if !ok {
+				return true, nil
 			}
-		}
-		return false, nil
-	})
+			watcher, err := c.client.Watch(ctx, fresh, options...)
+			switch {
+			case absent(err), apierrors.IsNotFound(err), apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
+				return true, nil
+			case err != nil:
+				return false, nil // tried again
+			}
+			defer watcher.Stop()
+			for range watcher.ResultChan() {
+				select {
+				case signal <- struct{}{}:
+				default: // one is waiting already
+				}
+			}
+			return false, nil
+		},
+	)
 }
 
 // view shows what is followed.
@@ -241,7 +250,9 @@ func (j *journal) tell(b *branch, seen map[string]bool) {
 }
 
 func (j *journal) say(name, text string) {
-	_, _ = fmt.Fprintf(j.out, "%7.1fs  %-44s  %s\n", j.clock.Since(j.started).Seconds(), name, text) // nobody is left to tell when the output is closed
+	_, _ = fmt.Fprintf(
+		j.out, "%7.1fs  %-44s  %s\n", j.clock.Since(j.started).Seconds(), name, text,
+	) // nobody is left to tell when the output is closed
 }
 
 func (j *journal) tick() {}

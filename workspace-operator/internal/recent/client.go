@@ -1,7 +1,10 @@
-// Package recent lets a reconciler read what it has just written before the watch has brought it back. Without it a pass that
-// follows closely on another sees the world before its own writes: it would create again what it has created, and meet a
-// conflict where it patches. Correctness never rests on this memory, which dies with the process: names are
-// deterministic, so that AlreadyExists and the resource version are the guards. What it saves is the requests they cost.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package recent lets a reconciler read what it has just written before the watch has brought it back. Without it a
+// pass that follows closely on another sees the world before its own writes: it would create again what it has created,
+// and meet a conflict where it patches. Correctness never rests on this memory, which dies with the process: names are
+// deterministic, so that AlreadyExists and the resource version are the guards. What it saves is the requests they
+// cost.
 package recent
 
 import (
@@ -29,10 +32,13 @@ type Client struct {
 	trim    func(client.Object)
 }
 
-// New wraps c. The clock only tells when a write is too old to be laid over anything. The indexes are those of the caches, by the
-// name of their field: a list by one of them also has what was written and is not cached yet. An index's function is asked about
-// objects of every kind that is written. trim does to what is remembered what the caches do to what they keep; nil: nothing.
-func New(c client.Client, clk clock.PassiveClock, indexes map[string]client.IndexerFunc, trim func(client.Object)) *Client {
+// New wraps c. The clock only tells when a write is too old to be laid over anything. The indexes are those of the
+// caches, by the name of their field: a list by one of them also has what was written and is not cached yet. An index's
+// function is asked about objects of every kind that is written. trim does to what is remembered what the caches do to
+// what they keep; nil: nothing.
+func New(
+	c client.Client, clk clock.PassiveClock, indexes map[string]client.IndexerFunc, trim func(client.Object),
+) *Client {
 	if trim == nil {
 		trim = func(client.Object) {}
 	}
@@ -59,7 +65,8 @@ func (c *Client) Get(ctx context.Context, name client.ObjectKey, obj client.Obje
 			err = m.lay(k, e, obj, err)
 		}
 		m.mu.Unlock()
-		// What was known and is no more has reached the cache, or has gone, since the cache was read: that reading may be older.
+		// What was known and is no more has reached the cache, or has gone, since the cache was read: that reading may be
+		// older.
 		if ok || !known {
 			return err
 		}
@@ -90,8 +97,8 @@ func (m *memory) lay(k key, e entry, obj client.Object, err error) error {
 	return nil
 }
 
-// rereads bounds how often a list is read again since the watch has caught up with a write meanwhile. A list that is still older then
-// costs a request that the API server refuses.
+// rereads bounds how often a list is read again since the watch has caught up with a write meanwhile. A list that is
+// still older then costs a request that the API server refuses.
 const rereads = 4
 
 // List reads the cached objects, each in its newer form, and those that were written and are not cached yet.
@@ -116,7 +123,9 @@ func (c *Client) List(ctx context.Context, list client.ObjectList, opts ...clien
 }
 
 // lay lays what was written over a list, unless something was forgotten since known and the list may be read again.
-func (c *Client) lay(gvk schema.GroupVersionKind, list client.ObjectList, o client.ListOptions, known int, last bool) (bool, error) {
+func (c *Client) lay(
+	gvk schema.GroupVersionKind, list client.ObjectList, o client.ListOptions, known int, last bool,
+) (bool, error) {
 	m := c.memory
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -209,7 +218,8 @@ func overlay(into, from client.Object, otherwise error) error {
 
 func sameType(a, b client.Object) bool { return reflect.TypeOf(a) == reflect.TypeOf(b) }
 
-// newer compares resource versions, which the API server promises to be ordered within a resource. Doubt means: the cache.
+// newer compares resource versions, which the API server promises to be ordered within a resource. Doubt means: the
+// cache.
 func newer(written, cached client.Object) bool {
 	order, err := resourceversion.CompareResourceVersion(written.GetResourceVersion(), cached.GetResourceVersion())
 	return err == nil && order > 0

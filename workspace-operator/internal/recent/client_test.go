@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package recent_test
 
 import (
@@ -44,7 +46,15 @@ func fixture(t *testing.T, objects ...client.Object) (*recent.Client, *clocktest
 }
 
 func pod(name string, labels map[string]string) *corev1.Pod {
-	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, Labels: labels, UID: "u-1", Finalizers: []string{"test/keep"}}}
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace:  "ns",
+			Name:       name,
+			Labels:     labels,
+			UID:        "u-1",
+			Finalizers: []string{"test/keep"},
+		},
+	}
 }
 
 func TestWhatWasCreatedIsReadThoughTheCacheDoesNotHaveIt(t *testing.T) {
@@ -64,7 +74,10 @@ func TestWhatWasCreatedIsReadThoughTheCacheDoesNotHaveIt(t *testing.T) {
 	assert.Empty(t, list.Items, "a selector holds for what was written too")
 
 	clk.SetTime(clk.Now().Add(2 * time.Minute))
-	assert.True(t, apierrors.IsNotFound(c.Get(ctx, client.ObjectKey{Namespace: "ns", Name: "a"}, got)), "an old write is not believed against the cache")
+	assert.True(
+		t, apierrors.IsNotFound(c.Get(ctx, client.ObjectKey{Namespace: "ns", Name: "a"}, got)),
+		"an old write is not believed against the cache",
+	)
 }
 
 func TestAPatchIsReadThoughTheCacheIsOlder(t *testing.T) {
@@ -107,7 +120,9 @@ func TestADryRunIsNotRemembered(t *testing.T) {
 	t.Parallel()
 	c, _ := fixture(t)
 	require.NoError(t, c.Create(context.Background(), pod("a", nil), client.DryRunAll))
-	assert.True(t, apierrors.IsNotFound(c.Get(context.Background(), client.ObjectKey{Namespace: "ns", Name: "a"}, &corev1.Pod{})))
+	assert.True(
+		t, apierrors.IsNotFound(c.Get(context.Background(), client.ObjectKey{Namespace: "ns", Name: "a"}, &corev1.Pod{})),
+	)
 }
 
 func TestForgottenWritesAreLeftToTheCache(t *testing.T) {
@@ -115,7 +130,9 @@ func TestForgottenWritesAreLeftToTheCache(t *testing.T) {
 	c, _ := fixture(t)
 	require.NoError(t, c.Create(context.Background(), pod("a", nil)))
 	c.Forget(pod("a", nil))
-	assert.True(t, apierrors.IsNotFound(c.Get(context.Background(), client.ObjectKey{Namespace: "ns", Name: "a"}, &corev1.Pod{})))
+	assert.True(
+		t, apierrors.IsNotFound(c.Get(context.Background(), client.ObjectKey{Namespace: "ns", Name: "a"}, &corev1.Pod{})),
+	)
 }
 
 func TestWhatLostItsLastFinalizerIsGoneThoughTheCacheHasIt(t *testing.T) {
@@ -130,7 +147,10 @@ func TestWhatLostItsLastFinalizerIsGoneThoughTheCacheHasIt(t *testing.T) {
 	before := got.DeepCopy()
 	got.Finalizers = nil
 	require.NoError(t, c.Patch(ctx, got, client.MergeFrom(before)))
-	assert.True(t, apierrors.IsNotFound(c.Get(ctx, client.ObjectKey{Namespace: "ns", Name: "a"}, &corev1.Pod{})), "a pass that follows must not take the finalizer again")
+	assert.True(
+		t, apierrors.IsNotFound(c.Get(ctx, client.ObjectKey{Namespace: "ns", Name: "a"}, &corev1.Pod{})),
+		"a pass that follows must not take the finalizer again",
+	)
 	list := &corev1.PodList{}
 	require.NoError(t, c.List(ctx, list))
 	assert.Empty(t, list.Items)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package recent
 
 import (
@@ -12,9 +14,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// Horizon is how long a write is remembered that no watch has shown. A watch brings a write back within milliseconds; after
-// this the cache is believed whatever it says, for instance that somebody deleted the object while the watch was broken, so
-// that no event has told. Who has written should look again after it, once.
+// Horizon is how long a write is remembered that no watch has shown. A watch brings a write back within milliseconds;
+// after this the cache is believed whatever it says, for instance that somebody deleted the object while the watch was
+// broken, so that no event has told. Who has written should look again after it, once.
 const Horizon = time.Minute
 
 // memory is what was written and no watch has shown yet.
@@ -27,7 +29,8 @@ type memory struct {
 	ended map[types.UID]time.Time
 	// writers are the keys of what each has written.
 	writers map[types.NamespacedName]map[key]struct{}
-	// drops counts what was forgotten of each kind: who reads the cache before and the memory after that would miss the write in both.
+	// drops counts what was forgotten of each kind: who reads the cache before and the memory after that would miss the
+	// write in both.
 	drops map[schema.GroupVersionKind]int
 	swept time.Time
 }
@@ -41,7 +44,8 @@ type entry struct {
 	object  client.Object // nil: only the deletion is known
 	deleted types.UID     // the UID that was asked to go
 	gone    bool          // it has gone: the last finalizer was taken from it
-	// knowing: the writer knew all that the object holds now. Otherwise it may also hold what somebody else wrote just before.
+	// knowing: the writer knew all that the object holds now. Otherwise it may also hold what somebody else wrote just
+	// before.
 	knowing bool
 	writer  types.NamespacedName
 	at      time.Time
@@ -49,8 +53,11 @@ type entry struct {
 
 func newMemory(clk clock.PassiveClock) *memory {
 	return &memory{
-		clock: clk, written: map[schema.GroupVersionKind]map[types.NamespacedName]entry{},
-		ended: map[types.UID]time.Time{}, writers: map[types.NamespacedName]map[key]struct{}{}, drops: map[schema.GroupVersionKind]int{},
+		clock:   clk,
+		written: map[schema.GroupVersionKind]map[types.NamespacedName]entry{},
+		ended:   map[types.UID]time.Time{},
+		writers: map[types.NamespacedName]map[key]struct{}{},
+		drops:   map[schema.GroupVersionKind]int{},
 	}
 }
 
@@ -130,8 +137,8 @@ func (m *memory) sweep() {
 	}
 }
 
-// Shown is told of every object that a watch brings, and says whether it tells nothing new to the pass that has written it: it is
-// just what that pass wrote, and knew. What the watch has caught up with is forgotten.
+// Shown is told of every object that a watch brings, and says whether it tells nothing new to the pass that has written
+// it: it is just what that pass wrote, and knew. What the watch has caught up with is forgotten.
 func (c *Client) Shown(obj client.Object) (nothingNew bool) {
 	k, ok := c.key(obj)
 	if !ok {
@@ -173,7 +180,8 @@ func (c *Client) Forget(obj client.Object) {
 	m.drop(k)
 }
 
-// ForgetKind drops what was written to objects of a kind, when it is no longer watched: no watch will tell that they are gone.
+// ForgetKind drops what was written to objects of a kind, when it is no longer watched: no watch will tell that they
+// are gone.
 func (c *Client) ForgetKind(of client.Object) {
 	k, ok := c.key(of)
 	if !ok {
@@ -198,8 +206,9 @@ func writerOf(ctx context.Context) types.NamespacedName {
 	return writer
 }
 
-// Unshown is how long something that the writer has written is still believed against the caches; 0: nothing is. A watch brings
-// all of it back before, unless what was written has gone again while the watch was broken, which no event tells.
+// Unshown is how long something that the writer has written is still believed against the caches; 0: nothing is. A
+// watch brings all of it back before, unless what was written has gone again while the watch was broken, which no event
+// tells.
 func (c *Client) Unshown(writer types.NamespacedName) time.Duration {
 	m := c.memory
 	m.mu.Lock()

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package recent_test
 
 import (
@@ -17,7 +19,8 @@ import (
 	"kaito.sh/workspace-operator/internal/recent"
 )
 
-// overtaken is a client whose cache is old when it is read the first time; before the answer is back, the watch catches up.
+// overtaken is a client whose cache is old when it is read the first time; before the answer is back, the watch catches
+// up.
 func overtaken(t *testing.T) *recent.Client {
 	t.Helper()
 	scheme := runtime.NewScheme()
@@ -58,8 +61,8 @@ func overtaken(t *testing.T) *recent.Client {
 	return c
 }
 
-// Catches a read that finds the write neither in the cache, which it asked too early, nor in the memory, which it asked too late: the
-// next write from there is refused.
+// Catches a read that finds the write neither in the cache, which it asked too early, nor in the memory, which it asked
+// too late: the next write from there is refused.
 func TestAWriteThatTheWatchBringsDuringAReadIsSeen(t *testing.T) {
 	t.Parallel()
 	got := &corev1.Pod{}

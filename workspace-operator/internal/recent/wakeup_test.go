@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package recent_test
 
 import (
@@ -27,8 +29,8 @@ var (
 	writer   = types.NamespacedName{Namespace: "ns", Name: "parent"}
 )
 
-// cluster is an API server with one object, a watch that lags behind it, breaks and lists anew, and somebody else who edits and deletes. What
-// may happen while a request is on its way happens then.
+// cluster is an API server with one object, a watch that lags behind it, breaks and lists anew, and somebody else who
+// edits and deletes. What may happen while a request is on its way happens then.
 type cluster struct {
 	client.Client
 	scheme  *runtime.Scheme
@@ -101,8 +103,8 @@ func data(cm *corev1.ConfigMap) string {
 	return cm.Data["k"]
 }
 
-// Whatever the order of writes, answers, events, breaks of the watch and other people's writes: in the end the object is what is wanted. A
-// lost wake-up leaves it otherwise for good.
+// Whatever the order of writes, answers, events, breaks of the watch and other people's writes: in the end the object
+// is what is wanted. A lost wake-up leaves it otherwise for good.
 func TestNoWakeUpIsLost(t *testing.T) {
 	t.Parallel()
 	scheme := runtime.NewScheme()
@@ -142,7 +144,8 @@ func TestNoWakeUpIsLost(t *testing.T) {
 				deliver()
 			case "list anew": // all between is never shown
 				server.pending = nil
-				if (server.stored == nil) != (server.cached == nil) || server.stored != nil && server.stored.ResourceVersion != server.cached.ResourceVersion {
+				if (server.stored == nil) != (server.cached == nil) ||
+					server.stored != nil && server.stored.ResourceVersion != server.cached.ResourceVersion {
 					show(server.stored)
 				}
 			case "edit":
@@ -159,7 +162,9 @@ func TestNoWakeUpIsLost(t *testing.T) {
 				clk.SetTime(clk.Now().Add(10 * time.Second))
 			}
 		}
-		actions := rapid.SampledFrom([]string{"deliver", "deliver", "list anew", "edit", "delete", "wait", "nothing", "nothing"})
+		actions := rapid.SampledFrom(
+			[]string{"deliver", "deliver", "list anew", "edit", "delete", "wait", "nothing", "nothing"},
+		)
 		server.meddle = func() { act(actions.Draw(t, "meanwhile")) }
 		pass := func() {
 			queued, due = false, time.Time{}
@@ -168,7 +173,10 @@ func TestNoWakeUpIsLost(t *testing.T) {
 			err := c.Get(ctx, childKey, got)
 			switch {
 			case apierrors.IsNotFound(err):
-				got = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "child", Namespace: "ns"}, Data: map[string]string{"k": wanted}}
+				got = &corev1.ConfigMap{
+					ObjectMeta: metav1.ObjectMeta{Name: "child", Namespace: "ns"},
+					Data:       map[string]string{"k": wanted},
+				}
 				err = c.Create(ctx, got)
 			case got.Data["k"] != wanted:
 				before := got.DeepCopy()

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package recent
 
 import (
@@ -58,9 +60,9 @@ func (c *Client) Delete(ctx context.Context, obj client.Object, opts ...client.D
 	return nil
 }
 
-// Apply writes and remembers. The configuration has to be an unstructured object, as patch.Apply makes it. It is sent by way of a
-// typed object, since the API server then answers built-in kinds in protobuf, which takes a fraction of the time to read; the
-// configuration itself stays as it was.
+// Apply writes and remembers. The configuration has to be an unstructured object, as patch.Apply makes it. It is sent
+// by way of a typed object, since the API server then answers built-in kinds in protobuf, which takes a fraction of the
+// time to read; the configuration itself stays as it was.
 func (c *Client) Apply(ctx context.Context, config runtime.ApplyConfiguration, opts ...client.ApplyOption) error {
 	u, ok := config.(interface {
 		UnstructuredContent() map[string]any
@@ -87,7 +89,10 @@ func (c *Client) Apply(ctx context.Context, config runtime.ApplyConfiguration, o
 	obj.SetNamespace(u.GetNamespace())
 	var o client.ApplyOptions
 	o.ApplyOptions(opts)
-	if err := c.Client.Patch(ctx, obj, client.RawPatch(types.ApplyPatchType, body), &client.PatchOptions{DryRun: o.DryRun, Force: o.Force, FieldManager: o.FieldManager}); err != nil {
+	if err := c.Client.Patch(
+		ctx, obj, client.RawPatch(types.ApplyPatchType, body),
+		&client.PatchOptions{DryRun: o.DryRun, Force: o.Force, FieldManager: o.FieldManager},
+	); err != nil {
 		return err
 	}
 	if len(o.DryRun) == 0 {
@@ -96,8 +101,8 @@ func (c *Client) Apply(ctx context.Context, config runtime.ApplyConfiguration, o
 	return nil
 }
 
-// solelyBy says whether nobody else has ever written an object. An apply carries no resource version: where others write too, its
-// answer may show what they wrote after the pass had read the object.
+// solelyBy says whether nobody else has ever written an object. An apply carries no resource version: where others
+// write too, its answer may show what they wrote after the pass had read the object.
 func solelyBy(obj client.Object, manager string) bool {
 	managed := obj.GetManagedFields()
 	return len(managed) == 1 && managed[0].Manager == manager
@@ -114,9 +119,13 @@ type statusWriter struct {
 }
 
 // Patch writes and remembers.
-func (w statusWriter) Patch(ctx context.Context, obj client.Object, patch client.Patch, opts ...client.SubResourcePatchOption) error {
+func (w statusWriter) Patch(
+	ctx context.Context, obj client.Object, patch client.Patch, opts ...client.SubResourcePatchOption,
+) error {
 	if l, ok := patch.(locked); ok {
-		return w.client.short(ctx, obj, func(answer client.Object) error { return w.SubResourceWriter.Patch(ctx, answer, l, opts...) })
+		return w.client.short(
+			ctx, obj, func(answer client.Object) error { return w.SubResourceWriter.Patch(ctx, answer, l, opts...) },
+		)
 	}
 	p := &seen{Patch: patch}
 	if err := w.SubResourceWriter.Patch(ctx, obj, p, opts...); err != nil {
@@ -139,7 +148,8 @@ func (p *seen) Data(obj client.Object) ([]byte, error) {
 	return data, err
 }
 
-// locks says whether the patch was for the very version that it was made from: it then fails where somebody has written meanwhile.
+// locks says whether the patch was for the very version that it was made from: it then fails where somebody has written
+// meanwhile.
 func (p *seen) locks() bool {
 	var sent struct {
 		Metadata struct {
@@ -152,16 +162,23 @@ func (p *seen) locks() bool {
 // locked is a patch of Locked.
 type locked struct{ client.Patch }
 
-// Locked is a patch that sets the value at the path to what the object that it is sent with holds there, and fails with a conflict where
-// the object is not of the version any more. Nothing is rendered or compared but the value, and the API server is asked for no more
-// than the metadata, since all else is known: a whole object takes both sides several times as long.
+// Locked is a patch that sets the value at the path to what the object that it is sent with holds there, and fails with
+// a conflict where the object is not of the version any more. Nothing is rendered or compared but the value, and the
+// API server is asked for no more than the metadata, since all else is known: a whole object takes both sides several
+// times as long.
 func Locked(version, path string, value any) (client.Patch, error) {
 	rendered, err := json.Marshal(value)
 	if err != nil {
 		return nil, fmt.Errorf("rendering %s: %w", path, err)
 	}
 	// The API server compares a resource version that a patch sets with the stored one.
-	body := fmt.Appendf(nil, `[{"op":"replace","path":"/metadata/resourceVersion","value":%q},{"op":"add","path":%q,"value":%s}]`, version, path, rendered)
+	body := fmt.Appendf(
+		nil,
+		`[{"op":"replace","path":"/metadata/resourceVersion","value":%q},{"op":"add","path":%q,"value":%s}]`,
+		version,
+		path,
+		rendered,
+	)
 	return locked{client.RawPatch(types.JSONPatchType, body)}, nil
 }
 

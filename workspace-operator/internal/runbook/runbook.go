@@ -1,5 +1,8 @@
-// Package runbook has the pages of docs/runbooks, one a reason: what it means, where to look, what to do. They are read from a copy
-// that `make generate` writes and `make verify` compares, for a binary can embed nothing from outside its module.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package runbook has the pages of docs/runbooks, one a reason: what it means, where to look, what to do. They are read
+// from a copy that `make generate` writes and `make verify` compares, for a binary can embed nothing from outside its
+// module.
 package runbook
 
 import (
@@ -89,8 +92,25 @@ func Reasons() []string { return slices.Sorted(maps.Keys(pages())) }
 // GoesOn lists the reasons of work that goes on or has ended well: they have no page, since nobody has to act.
 func GoesOn() []string {
 	return []string{
-		"Ready", "Pending", "NotNeeded", "Provisioning", "Tuning", "Tuned", "Starting", "ScaledToZero", "Deleting", "Suspended",
-		"Fetching", "Training", "Pushing", "Retrying", "Succeeded", "Preempted", "Evicted", "Interrupted", "Launching",
+		"Ready",
+		"Pending",
+		"NotNeeded",
+		"Provisioning",
+		"Tuning",
+		"Tuned",
+		"Starting",
+		"ScaledToZero",
+		"Deleting",
+		"Suspended",
+		"Fetching",
+		"Training",
+		"Pushing",
+		"Retrying",
+		"Succeeded",
+		"Preempted",
+		"Evicted",
+		"Interrupted",
+		"Launching",
 	}
 }
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package tune asks for a fine-tuning run by a TuningJob, and reads what became of it. Another operator does the work.
 package tune
 
@@ -28,8 +30,8 @@ type Input struct {
 	NodeSelector map[string]string
 }
 
-// Job renders the TuningJob: the Workspace's name and namespace, owned by it. suspend is never set, since whoever suspends a job
-// after its creation must win.
+// Job renders the TuningJob: the Workspace's name and namespace, owned by it. suspend is never set, since whoever
+// suspends a job after its creation must win.
 func Job(in Input) *tuningv1alpha1.TuningJob {
 	w, t := in.Workspace, in.Workspace.Tuning
 	labels := maps.Clone(in.Labels)
@@ -41,8 +43,13 @@ func Job(in Input) *tuningv1alpha1.TuningJob {
 		method = tuningv1alpha1.Method(strings.ToLower(string(t.Method)))
 	}
 	return &tuningv1alpha1.TuningJob{
-		TypeMeta:   metav1.TypeMeta{APIVersion: tuningv1alpha1.GroupVersion.String(), Kind: "TuningJob"},
-		ObjectMeta: metav1.ObjectMeta{Name: w.Name, Namespace: w.Namespace, Labels: labels, OwnerReferences: []metav1.OwnerReference{in.Owner}},
+		TypeMeta: metav1.TypeMeta{APIVersion: tuningv1alpha1.GroupVersion.String(), Kind: "TuningJob"},
+		ObjectMeta: metav1.ObjectMeta{
+			Name:            w.Name,
+			Namespace:       w.Namespace,
+			Labels:          labels,
+			OwnerReferences: []metav1.OwnerReference{in.Owner},
+		},
 		Spec: tuningv1alpha1.TuningJobSpec{
 			Model:  model(t.Preset, in.Revision),
 			Method: method,
@@ -92,5 +99,9 @@ func destination(out *kaitov1alpha1.DataDestination) tuningv1alpha1.Destination 
 	if out == nil {
 		return tuningv1alpha1.Destination{}
 	}
-	return tuningv1alpha1.Destination{Image: out.Image, ImagePushSecret: out.ImagePushSecret, VolumeSource: out.VolumeSource.DeepCopy()}
+	return tuningv1alpha1.Destination{
+		Image:           out.Image,
+		ImagePushSecret: out.ImagePushSecret,
+		VolumeSource:    out.VolumeSource.DeepCopy(),
+	}
 }

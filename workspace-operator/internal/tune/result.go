@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package tune
 
 import (
@@ -50,7 +52,10 @@ func Read(job *tuningv1alpha1.TuningJob, acknowledge time.Duration, now time.Tim
 			return r
 		}
 		r.Phase, r.Reason, r.Stalled = Ignored, kaitov1alpha1.ReasonTuningOperatorMissing, true
-		r.Message = fmt.Sprintf("TuningJob %s/%s has no condition after %s, so nobody looks at it: install the tuning-operator, or see why its pod does not run", job.Namespace, job.Name, acknowledge)
+		r.Message = fmt.Sprintf(
+			"TuningJob %s/%s has no condition after %s, so nobody looks at it: install the tuning-operator, or see why its pod does not run",
+			job.Namespace, job.Name, acknowledge,
+		)
 		return r
 	}
 	conditions := job.Status.Conditions

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package tune_test
 
 import (
@@ -32,7 +34,16 @@ func workspace(edit func(*kaitov1alpha1.Workspace)) *kaitov1alpha1.Workspace {
 func TestTheJobSaysWhatTheWorkspaceSays(t *testing.T) {
 	t.Parallel()
 	w := workspace(func(w *kaitov1alpha1.Workspace) { w.Labels = map[string]string{"kueue.x-k8s.io/queue-name": "gpus"} })
-	job := tune.Job(tune.Input{Workspace: w, Labels: map[string]string{"a": "b"}, Revision: "072cb75", Nodes: 2, GPUsPerNode: 4, NodeSelector: map[string]string{"n": "s"}})
+	job := tune.Job(
+		tune.Input{
+			Workspace:    w,
+			Labels:       map[string]string{"a": "b"},
+			Revision:     "072cb75",
+			Nodes:        2,
+			GPUsPerNode:  4,
+			NodeSelector: map[string]string{"n": "s"},
+		},
+	)
 	assert.Equal(t, "w", job.Name)
 	assert.Equal(t, "ns", job.Namespace)
 	assert.Equal(t, map[string]string{"a": "b", "kueue.x-k8s.io/queue-name": "gpus"}, job.Labels)
@@ -40,7 +51,9 @@ func TestTheJobSaysWhatTheWorkspaceSays(t *testing.T) {
 	assert.Equal(t, tuningv1alpha1.MethodQLora, job.Spec.Method)
 	assert.Equal(t, "config", job.Spec.Config)
 	assert.Equal(t, w.Tuning.Input.URLs, job.Spec.Input.URLs)
-	assert.Equal(t, tuningv1alpha1.Destination{Image: "registry.example.com/a:1", ImagePushSecret: "push"}, job.Spec.Output)
+	assert.Equal(
+		t, tuningv1alpha1.Destination{Image: "registry.example.com/a:1", ImagePushSecret: "push"}, job.Spec.Output,
+	)
 	assert.EqualValues(t, 4, *job.Spec.Resources.GPUsPerNode)
 	assert.EqualValues(t, 2, *job.Spec.Resources.Nodes)
 	assert.Equal(t, map[string]string{"n": "s"}, job.Spec.Resources.NodeSelector)
@@ -58,7 +71,11 @@ func TestTheModelIsNamedAsTheUserNamedIt(t *testing.T) {
 		assert.Equal(t, want, tune.Job(tune.Input{Workspace: w, Revision: "r"}).Spec.Model)
 	}
 	w := workspace(func(w *kaitov1alpha1.Workspace) {
-		w.Tuning.Preset.PresetOptions = &kaitov1alpha1.PresetOptions{Image: "i", ImagePullSecrets: []string{"p"}, ModelAccessSecret: "t"}
+		w.Tuning.Preset.PresetOptions = &kaitov1alpha1.PresetOptions{
+			Image:             "i",
+			ImagePullSecrets:  []string{"p"},
+			ModelAccessSecret: "t",
+		}
 	})
 	got := tune.Job(tune.Input{Workspace: w}).Spec.Model
 	assert.Equal(t, "t", got.AccessSecret)
@@ -68,7 +85,11 @@ func TestTheModelIsNamedAsTheUserNamedIt(t *testing.T) {
 func TestTheJobSharesNoMemoryWithTheWorkspace(t *testing.T) {
 	t.Parallel()
 	w := workspace(func(w *kaitov1alpha1.Workspace) {
-		w.Tuning.Output = &kaitov1alpha1.DataDestination{VolumeSource: embedded.NewVolumeSource(corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "c"}})}
+		w.Tuning.Output = &kaitov1alpha1.DataDestination{
+			VolumeSource: embedded.NewVolumeSource(
+				corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "c"}},
+			),
+		}
 	})
 	before := string(w.Tuning.Output.VolumeSource.Raw)
 	tune.Job(tune.Input{Workspace: w}).Spec.Output.VolumeSource.Raw[0] = 'x'
@@ -115,11 +136,20 @@ func TestRead(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			job := &tuningv1alpha1.TuningJob{ObjectMeta: metav1.ObjectMeta{Name: "w", Namespace: "ns", CreationTimestamp: metav1.NewTime(now.Add(-test.age))}, Status: test.status}
+			job := &tuningv1alpha1.TuningJob{
+				ObjectMeta: metav1.ObjectMeta{Name: "w", Namespace: "ns", CreationTimestamp: metav1.NewTime(now.Add(-test.age))},
+				Status:     test.status,
+			}
 			assert.Equal(t, test.want, tune.Read(job, 2*time.Minute, now))
 		})
 	}
-	ignored := tune.Read(&tuningv1alpha1.TuningJob{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: metav1.NewTime(now.Add(-2 * time.Minute))}}, 2*time.Minute, now)
+	ignored := tune.Read(
+		&tuningv1alpha1.TuningJob{
+			ObjectMeta: metav1.ObjectMeta{CreationTimestamp: metav1.NewTime(now.Add(-2 * time.Minute))},
+		},
+		2*time.Minute,
+		now,
+	)
 	assert.Equal(t, tune.Ignored, ignored.Phase)
 	assert.Equal(t, kaitov1alpha1.ReasonTuningOperatorMissing, ignored.Reason)
 	assert.Contains(t, ignored.Message, "install the tuning-operator")

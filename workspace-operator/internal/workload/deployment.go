@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package workload
 
 import (
@@ -24,22 +26,38 @@ func Deployment(in Input) *appsv1.Deployment {
 			// There is no spare GPU for a second pod beside the first.
 			Strategy:             appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType},
 			RevisionHistoryLimit: ptr.To[int32](2),
-			// The engine's own start-up budget is the bound; the default of ten minutes would call a large model failed while it loads.
+			// The engine's own start-up budget is the bound; the default of ten minutes would call a large model failed while it
+			// loads.
 			ProgressDeadlineSeconds: ptr.To(startupFailures(in.Engine.WeightsBytes) * 10),
 			Template:                podTemplate(in),
 		},
 	}
 }
 
-// Service is what clients call; the second port is torch's rendezvous. An address outside the cluster has the gateway's port alone, since
-// a rendezvous asks for no password. The ranks of a server meet at the Service of their peers.
+// Service is what clients call; the second port is torch's rendezvous. An address outside the cluster has the gateway's
+// port alone, since a rendezvous asks for no password. The ranks of a server meet at the Service of their peers.
 func Service(in Input) *corev1.Service {
 	kind := corev1.ServiceTypeClusterIP
-	ports := []corev1.ServicePort{{Name: "http", Protocol: corev1.ProtocolTCP, Port: kaitov1alpha1.PortHTTP, TargetPort: intstr.FromInt32(kaitov1alpha1.PortGateway)}}
+	ports := []corev1.ServicePort{
+		{
+			Name:       "http",
+			Protocol:   corev1.ProtocolTCP,
+			Port:       kaitov1alpha1.PortHTTP,
+			TargetPort: intstr.FromInt32(kaitov1alpha1.PortGateway),
+		},
+	}
 	if in.Public {
 		kind = corev1.ServiceTypeLoadBalancer
 	} else {
-		ports = append(ports, corev1.ServicePort{Name: "rendezvous", Protocol: corev1.ProtocolTCP, Port: kaitov1alpha1.PortRendezvous, TargetPort: intstr.FromInt32(kaitov1alpha1.PortRendezvous)})
+		ports = append(
+			ports,
+			corev1.ServicePort{
+				Name:       "rendezvous",
+				Protocol:   corev1.ProtocolTCP,
+				Port:       kaitov1alpha1.PortRendezvous,
+				TargetPort: intstr.FromInt32(kaitov1alpha1.PortRendezvous),
+			},
+		)
 	}
 	return &corev1.Service{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package workload
 
 import (
@@ -30,7 +32,8 @@ const (
 	terminLog   = "/dev/termination-log"
 )
 
-// drainSeconds is the gateway's --drain-timeout; graceSeconds what the kubelet gives the pod: the drain, and the engine's own end.
+// drainSeconds is the gateway's --drain-timeout; graceSeconds what the kubelet gives the pod: the drain, and the
+// engine's own end.
 const (
 	drainSeconds = 60
 	graceSeconds = drainSeconds + 30
@@ -42,7 +45,8 @@ const portStatus = "status"
 // portOfStatus is where the gateway serves probes and metrics in the pod. No Service has it.
 const portOfStatus = 5001
 
-// loadMiBPerSecond is the slowest download and load of weights that is waited for: a tenth of what AKS nodes do from HuggingFace.
+// loadMiBPerSecond is the slowest download and load of weights that is waited for: a tenth of what AKS nodes do from
+// HuggingFace.
 const loadMiBPerSecond = 20
 
 // startGrace is what an engine takes besides loading: compiling kernels and capturing graphs.
@@ -98,14 +102,16 @@ func names(containers []corev1.Container) []string {
 	return out
 }
 
-// podAnnotations keep the only copy of a server from being moved for the sake of a fuller cluster: loading it again takes minutes.
+// podAnnotations keep the only copy of a server from being moved for the sake of a fuller cluster: loading it again
+// takes minutes.
 func podAnnotations() map[string]string {
 	return map[string]string{
 		"cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
 	}
 }
 
-// userTemplate is the user's pods, put on the Workspace's nodes. What the user says of tolerations and affinity is kept.
+// userTemplate is the user's pods, put on the Workspace's nodes. What the user says of tolerations and affinity is
+// kept.
 func userTemplate(in Input) corev1.PodTemplateSpec {
 	t := *in.Template.DeepCopy()
 	t.Name, t.Namespace = "", ""
@@ -172,12 +178,14 @@ func engineContainer(in Input) corev1.Container {
 	return withAdapterMounts(in, c)
 }
 
-// preStop keeps the engine until the gateway has no request any more. The kubelet stops a pod's containers at once, and vLLM aborts what runs when it
-// gets SIGTERM (--shutdown-timeout is 0; the flag is of vLLM 0.18, https://github.com/vllm-project/vllm/pull/34730, and older engines are served too).
+// preStop keeps the engine until the gateway has no request any more. The kubelet stops a pod's containers at once, and
+// vLLM aborts what runs when it gets SIGTERM (--shutdown-timeout is 0; the flag is of vLLM 0.18,
+// https://github.com/vllm-project/vllm/pull/34730, and older engines are served too).
 //
-// The gateway answers /drained when it has drained. The kubelet waits for a hook's answer as long as the pod's grace period lasts: its client for hooks
-// has no timeout of its own (kubernetes/pkg/kubelet/kubelet.go). Of several nodes rank 0 alone has requests, and it needs all the others, whose
-// gateways know of none: there all ranks wait for as long as a drain may take.
+// The gateway answers /drained when it has drained. The kubelet waits for a hook's answer as long as the pod's grace
+// period lasts: its client for hooks has no timeout of its own (kubernetes/pkg/kubelet/kubelet.go). Of several nodes
+// rank 0 alone has requests, and it needs all the others, whose gateways know of none: there all ranks wait for as long
+// as a drain may take.
 func preStop(in Input) *corev1.LifecycleHandler {
 	if in.Several() {
 		return &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: drainSeconds}}
@@ -189,7 +197,9 @@ func withAdapterMounts(in Input, c corev1.Container) corev1.Container {
 	fetched := false
 	for i, a := range in.Adapters {
 		if a.Volume != nil || in.ImageVolumes {
-			c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: adapterVolume(i), MountPath: adapterMount(in, a), ReadOnly: true})
+			c.VolumeMounts = append(
+				c.VolumeMounts, corev1.VolumeMount{Name: adapterVolume(i), MountPath: adapterMount(in, a), ReadOnly: true},
+			)
 			continue
 		}
 		fetched = true
@@ -227,7 +237,8 @@ func environment(in Input) []corev1.EnvVar {
 		values["HF_ENDPOINT"] = in.ModelHub
 	}
 	if gathers(in) {
-		// The hub's client looks at the one when it is built on httpx (huggingface_hub 1.0 and later), at the other on requests.
+		// The hub's client looks at the one when it is built on httpx (huggingface_hub 1.0 and later), at the other on
+		// requests.
 		values["SSL_CERT_FILE"], values["REQUESTS_CA_BUNDLE"] = trustedFile, trustedFile
 	}
 	maps.Copy(values, e.Env)
@@ -236,9 +247,12 @@ func environment(in Input) []corev1.EnvVar {
 		out = append(out, corev1.EnvVar{Name: name, Value: values[name]})
 	}
 	if e.AccessSecret != "" {
-		out = append(out, corev1.EnvVar{Name: "HF_TOKEN", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
-			LocalObjectReference: corev1.LocalObjectReference{Name: e.AccessSecret}, Key: "HF_TOKEN",
-		}}})
+		out = append(
+			out,
+			corev1.EnvVar{Name: "HF_TOKEN", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
+				LocalObjectReference: corev1.LocalObjectReference{Name: e.AccessSecret}, Key: "HF_TOKEN",
+			}}},
+		)
 	}
 	return out
 }
@@ -270,21 +284,36 @@ func gatewayContainer(in Input) corev1.Container {
 		args = append(args, "--prompt-api="+in.Engine.PromptAPI)
 	}
 	c := corev1.Container{
-		Name: ContainerGateway, Image: in.Images.Gateway, ImagePullPolicy: corev1.PullIfNotPresent,
-		Args: args,
+		Name:            ContainerGateway,
+		Image:           in.Images.Gateway,
+		ImagePullPolicy: corev1.PullIfNotPresent,
+		Args:            args,
 		Ports: []corev1.ContainerPort{
 			{Name: "http", ContainerPort: kaitov1alpha1.PortGateway, Protocol: corev1.ProtocolTCP},
 			{Name: portStatus, ContainerPort: portOfStatus, Protocol: corev1.ProtocolTCP},
 		},
-		ReadinessProbe:           &corev1.Probe{ProbeHandler: httpGet("/readyz"), PeriodSeconds: 5, TimeoutSeconds: 3, FailureThreshold: 3},
-		LivenessProbe:            &corev1.Probe{ProbeHandler: httpGet("/healthz"), PeriodSeconds: 10, TimeoutSeconds: 3, FailureThreshold: 6},
+		ReadinessProbe: &corev1.Probe{
+			ProbeHandler:     httpGet("/readyz"),
+			PeriodSeconds:    5,
+			TimeoutSeconds:   3,
+			FailureThreshold: 3,
+		},
+		LivenessProbe: &corev1.Probe{
+			ProbeHandler:     httpGet("/healthz"),
+			PeriodSeconds:    10,
+			TimeoutSeconds:   3,
+			FailureThreshold: 6,
+		},
 		TerminationMessagePath:   terminLog,
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 		SecurityContext:          ownSecurity(),
 		Env:                      []corev1.EnvVar{memoryLimit(gatewayMemory)},
 		Resources: corev1.ResourceRequirements{
-			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("100m"), corev1.ResourceMemory: resource.MustParse("64Mi")},
-			Limits:   corev1.ResourceList{corev1.ResourceMemory: gatewayMemory},
+			Requests: corev1.ResourceList{
+				corev1.ResourceCPU:    resource.MustParse("100m"),
+				corev1.ResourceMemory: resource.MustParse("64Mi"),
+			},
+			Limits: corev1.ResourceList{corev1.ResourceMemory: gatewayMemory},
 		},
 	}
 	if in.APIKeySecret != "" {
@@ -297,14 +326,17 @@ func gatewayContainer(in Input) corev1.Container {
 // gatewayMemory is the memory limit of the gateway's container. It is read only.
 var gatewayMemory = resource.MustParse("512Mi")
 
-// memoryLimit has Go's runtime collect garbage before the kernel kills: at nine tenths of a container's limit, in bytes. The rest is for what the runtime
-// does not count, such as the program itself (https://go.dev/doc/gc-guide#Suggested_uses). A resourceFieldRef would give the whole limit.
+// memoryLimit has Go's runtime collect garbage before the kernel kills: at nine tenths of a container's limit, in
+// bytes. The rest is for what the runtime does not count, such as the program itself
+// (https://go.dev/doc/gc-guide#Suggested_uses). A resourceFieldRef would give the whole limit.
 func memoryLimit(limit resource.Quantity) corev1.EnvVar {
 	return corev1.EnvVar{Name: "GOMEMLIMIT", Value: strconv.FormatInt(limit.Value()/10*9, 10)}
 }
 
 func httpGet(path string) corev1.ProbeHandler {
-	return corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt32(portOfStatus), Scheme: corev1.URISchemeHTTP}}
+	return corev1.ProbeHandler{
+		HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt32(portOfStatus), Scheme: corev1.URISchemeHTTP},
+	}
 }
 
 func adapterVolume(i int) string { return fmt.Sprintf("adapter-%d", i) }

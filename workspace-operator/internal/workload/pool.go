@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package workload
 
 import (
@@ -9,7 +11,8 @@ import (
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 )
 
-// PoolKind is the Gateway API Inference Extension's (https://gateway-api-inference-extension.sigs.k8s.io/api-types/inferencepool/).
+// PoolKind is the Gateway API Inference Extension's
+// (https://gateway-api-inference-extension.sigs.k8s.io/api-types/inferencepool/).
 var PoolKind = schema.GroupVersionKind{Group: "inference.networking.k8s.io", Version: "v1", Kind: "InferencePool"}
 
 // PoolResource is its plural name.

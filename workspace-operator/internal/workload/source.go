@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package workload
 
 import (
@@ -32,7 +34,12 @@ func sources(in Input) (volumes []corev1.Volume, inits []corev1.Container) {
 			volumes = append(volumes, imageVolume("weights", image))
 		} else {
 			volumes = append(volumes, emptyDir("weights"))
-			inits = append(inits, fetchContainer(in, "fetch-weights", "weights", weightsDir, image, weightsPath(in.Engine), in.Engine.PullSecrets, secrets))
+			inits = append(
+				inits,
+				fetchContainer(
+					in, "fetch-weights", "weights", weightsDir, image, weightsPath(in.Engine), in.Engine.PullSecrets, secrets,
+				),
+			)
 		}
 	}
 	fetched := false
@@ -44,7 +51,13 @@ func sources(in Input) (volumes []corev1.Volume, inits []corev1.Container) {
 			volumes = append(volumes, imageVolume(adapterVolume(i), a.Image))
 		default:
 			fetched = true
-			inits = append(inits, fetchContainer(in, fmt.Sprintf("fetch-adapter-%d", i), "adapters", adaptersDir, a.Image, adapterMount(in, a), a.PullSecrets, secrets))
+			inits = append(
+				inits,
+				fetchContainer(
+					in, fmt.Sprintf("fetch-adapter-%d", i), "adapters", adaptersDir, a.Image, adapterMount(in, a), a.PullSecrets,
+					secrets,
+				),
+			)
 		}
 	}
 	if fetched {
@@ -68,7 +81,8 @@ func sources(in Input) (volumes []corev1.Volume, inits []corev1.Container) {
 // gathers says whether the engine, which loads from a hub by itself, must be given the authorities that it is to trust.
 func gathers(in Input) bool { return in.Authorities != "" && in.Engine.WeightsImage == "" }
 
-// trustContainer makes one file of the public authorities and the cluster's own: an engine's libraries can be told of one file only.
+// trustContainer makes one file of the public authorities and the cluster's own: an engine's libraries can be told of
+// one file only.
 func trustContainer(in Input) corev1.Container {
 	c := runnerContainer(in, "trust", "trust", "--authorities="+trust.Folder, "--out="+trustedFile)
 	c.VolumeMounts = []corev1.VolumeMount{{Name: "trusted", MountPath: trustedDir}}
@@ -85,7 +99,9 @@ func fetchContainer(in Input, name, volume, mount, image, into string, secrets, 
 		}
 		path := fmt.Sprintf("%s/%d", credentials, i)
 		c.Args = append(c.Args, "--credentials="+path+"/config.json")
-		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: credentialVolume(i), MountPath: path, ReadOnly: true})
+		c.VolumeMounts = append(
+			c.VolumeMounts, corev1.VolumeMount{Name: credentialVolume(i), MountPath: path, ReadOnly: true},
+		)
 	}
 	return c
 }
@@ -103,8 +119,11 @@ func runnerContainer(in Input, name string, args ...string) corev1.Container {
 		SecurityContext:          ownSecurity(),
 		Env:                      []corev1.EnvVar{memoryLimit(runnerMemory)},
 		Resources: corev1.ResourceRequirements{
-			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("250m"), corev1.ResourceMemory: resource.MustParse("256Mi")},
-			Limits:   corev1.ResourceList{corev1.ResourceMemory: runnerMemory},
+			Requests: corev1.ResourceList{
+				corev1.ResourceCPU:    resource.MustParse("250m"),
+				corev1.ResourceMemory: resource.MustParse("256Mi"),
+			},
+			Limits: corev1.ResourceList{corev1.ResourceMemory: runnerMemory},
 		},
 	}
 }
@@ -130,8 +149,8 @@ func pullSecrets(in Input) []string {
 	return out
 }
 
-// adapterMount is the adapter's folder. What is fetched shares one volume; a volume of its own stands elsewhere, since a mount
-// point can't be made in a volume that is mounted read-only.
+// adapterMount is the adapter's folder. What is fetched shares one volume; a volume of its own stands elsewhere, since
+// a mount point can't be made in a volume that is mounted read-only.
 func adapterMount(in Input, a Adapter) string {
 	if a.Volume != nil || in.ImageVolumes {
 		return mountsDir + "/" + a.Name
@@ -154,9 +173,19 @@ func emptyDir(name string) corev1.Volume {
 }
 
 func imageVolume(name, reference string) corev1.Volume {
-	return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: reference, PullPolicy: corev1.PullIfNotPresent}}}
+	return corev1.Volume{
+		Name: name,
+		VolumeSource: corev1.VolumeSource{
+			Image: &corev1.ImageVolumeSource{Reference: reference, PullPolicy: corev1.PullIfNotPresent},
+		},
+	}
 }
 
 func secretVolume(name, secret string) corev1.Volume {
-	return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: secret, DefaultMode: ptr.To[int32](0o440)}}}
+	return corev1.Volume{
+		Name: name,
+		VolumeSource: corev1.VolumeSource{
+			Secret: &corev1.SecretVolumeSource{SecretName: secret, DefaultMode: ptr.To[int32](0o440)},
+		},
+	}
 }

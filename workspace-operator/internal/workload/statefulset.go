@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package workload
 
 import (
@@ -29,12 +31,13 @@ const startRanked = `if [ "$` + envRank + `" != 0 ]; then set -- "$@" --headless
 // Several says whether one server takes more than one node.
 func (in Input) Several() bool { return in.Template == nil && in.Placement.Nodes > 1 }
 
-// maxSetName is how long a StatefulSet's name may be. Its pods carry the label controller-revision-hash, whose value is the name, a dash and a hash of
-// at most 10 characters (k8s.io/kubernetes/pkg/controller/history, ControllerRevisionName); a label's value has at most 63.
+// maxSetName is how long a StatefulSet's name may be. Its pods carry the label controller-revision-hash, whose value is
+// the name, a dash and a hash of at most 10 characters (k8s.io/kubernetes/pkg/controller/history,
+// ControllerRevisionName); a label's value has at most 63.
 const maxSetName = validation.LabelValueMaxLength - 1 - 10
 
-// SetName is the name of the StatefulSet that serves from several nodes: the Workspace's own, or, where that is too long for the labels of pods, its
-// beginning and a hash of all of it.
+// SetName is the name of the StatefulSet that serves from several nodes: the Workspace's own, or, where that is too
+// long for the labels of pods, its beginning and a hash of all of it.
 func SetName(w *kaitov1alpha1.Workspace) string {
 	if len(w.Name) <= maxSetName {
 		return w.Name
@@ -47,7 +50,8 @@ func SetName(w *kaitov1alpha1.Workspace) string {
 // PeersName is the name of the headless Service by which the pods of one server find each other.
 func PeersName(in Input) string { return SetName(in.Workspace) + "-peers" }
 
-// StatefulSet serves from several nodes: one pod a node, all started at once, since they meet before any of them is ready.
+// StatefulSet serves from several nodes: one pod a node, all started at once, since they meet before any of them is
+// ready.
 func StatefulSet(in Input) *appsv1.StatefulSet {
 	meta := in.meta(SetName(in.Workspace))
 	meta.Annotations = map[string]string{AnnotationInputs: in.Hash}
@@ -57,10 +61,13 @@ func StatefulSet(in Input) *appsv1.StatefulSet {
 		TypeMeta:   metav1.TypeMeta{APIVersion: appsv1.SchemeGroupVersion.String(), Kind: "StatefulSet"},
 		ObjectMeta: meta,
 		Spec: appsv1.StatefulSetSpec{
-			Replicas:             ptr.To(in.Placement.Nodes),
-			ServiceName:          PeersName(in),
-			PodManagementPolicy:  appsv1.ParallelPodManagement,
-			UpdateStrategy:       appsv1.StatefulSetUpdateStrategy{Type: appsv1.RollingUpdateStatefulSetStrategyType, RollingUpdate: &appsv1.RollingUpdateStatefulSetStrategy{MaxUnavailable: ptr.To(intstr.FromString("100%"))}},
+			Replicas:            ptr.To(in.Placement.Nodes),
+			ServiceName:         PeersName(in),
+			PodManagementPolicy: appsv1.ParallelPodManagement,
+			UpdateStrategy: appsv1.StatefulSetUpdateStrategy{
+				Type:          appsv1.RollingUpdateStatefulSetStrategyType,
+				RollingUpdate: &appsv1.RollingUpdateStatefulSetStrategy{MaxUnavailable: ptr.To(intstr.FromString("100%"))},
+			},
 			RevisionHistoryLimit: ptr.To[int32](2),
 			Selector:             &metav1.LabelSelector{MatchLabels: in.Selector()},
 			Template:             template,
@@ -68,8 +75,8 @@ func StatefulSet(in Input) *appsv1.StatefulSet {
 	}
 }
 
-// ranked turns the pod of one node into one of several. vLLM's multi-node flags: each rank is told how many there are, which it is, and where
-// rank 0 listens for the rendezvous.
+// ranked turns the pod of one node into one of several. vLLM's multi-node flags: each rank is told how many there are,
+// which it is, and where rank 0 listens for the rendezvous.
 func ranked(in Input, spec *corev1.PodSpec) {
 	engine := &spec.Containers[0]
 	model := engine.Command[len(engine.Command)-1]
@@ -100,15 +107,24 @@ func Peers(in Input) *corev1.Service {
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
 		ObjectMeta: in.meta(PeersName(in)),
 		Spec: corev1.ServiceSpec{
-			ClusterIP: corev1.ClusterIPNone, PublishNotReadyAddresses: true, Selector: in.Selector(),
-			Ports: []corev1.ServicePort{{Name: "rendezvous", Protocol: corev1.ProtocolTCP, Port: kaitov1alpha1.PortRendezvous, TargetPort: intstr.FromInt32(kaitov1alpha1.PortRendezvous)}},
+			ClusterIP:                corev1.ClusterIPNone,
+			PublishNotReadyAddresses: true,
+			Selector:                 in.Selector(),
+			Ports: []corev1.ServicePort{
+				{
+					Name:       "rendezvous",
+					Protocol:   corev1.ProtocolTCP,
+					Port:       kaitov1alpha1.PortRendezvous,
+					TargetPort: intstr.FromInt32(kaitov1alpha1.PortRendezvous),
+				},
+			},
 		},
 	}
 }
 
-// DisruptionBudget keeps a server of several nodes from being evicted pod by pod: with one pod less none answers. Pods that are not ready may
-// always go, so that a broken server blocks no node's drain; and any may while a node of theirs is given back, for that one is drained and nothing
-// else would end its pod.
+// DisruptionBudget keeps a server of several nodes from being evicted pod by pod: with one pod less none answers. Pods
+// that are not ready may always go, so that a broken server blocks no node's drain; and any may while a node of theirs
+// is given back, for that one is drained and nothing else would end its pod.
 func DisruptionBudget(in Input) *policyv1.PodDisruptionBudget {
 	unavailable := intstr.FromInt32(0)
 	if in.Releasing {
@@ -125,22 +141,27 @@ func DisruptionBudget(in Input) *policyv1.PodDisruptionBudget {
 	}
 }
 
-// Fenced says whether a NetworkPolicy is made for the pods. The engine itself answers on localhost only, but vLLM opens a store of torch's on the pod's
-// address even for a single process, and processes that share a model talk by ports of their own choice; none of these asks for a password. What a
-// user's own template listens on is the user's to decide, and so is its policy.
+// Fenced says whether a NetworkPolicy is made for the pods. The engine itself answers on localhost only, but vLLM opens
+// a store of torch's on the pod's address even for a single process, and processes that share a model talk by ports of
+// their own choice; none of these asks for a password. What a user's own template listens on is the user's to decide,
+// and so is its policy.
 func (in Input) Fenced() bool { return in.Template == nil }
 
-// LabelMetrics on a namespace, with ValueMetrics, lets its pods read metrics: the same as of the operators (config/components/network-policy).
+// LabelMetrics on a namespace, with ValueMetrics, lets its pods read metrics: the same as of the operators
+// (config/components/network-policy).
 const (
 	LabelMetrics = "metrics"
 	ValueMetrics = "enabled"
 )
 
-// NetworkPolicy lets the whole cluster reach the gateway, the namespaces of who collects metrics its status port, and the peers each other. Probes and
-// hooks come from the node, which a policy does not bind (https://kubernetes.io/docs/concepts/services-networking/network-policies/).
+// NetworkPolicy lets the whole cluster reach the gateway, the namespaces of who collects metrics its status port, and
+// the peers each other. Probes and hooks come from the node, which a policy does not bind
+// (https://kubernetes.io/docs/concepts/services-networking/network-policies/).
 func NetworkPolicy(in Input) *networkingv1.NetworkPolicy {
 	port := func(number int32) []networkingv1.NetworkPolicyPort {
-		return []networkingv1.NetworkPolicyPort{{Protocol: ptr.To(corev1.ProtocolTCP), Port: ptr.To(intstr.FromInt32(number))}}
+		return []networkingv1.NetworkPolicyPort{
+			{Protocol: ptr.To(corev1.ProtocolTCP), Port: ptr.To(intstr.FromInt32(number))},
+		}
 	}
 	return &networkingv1.NetworkPolicy{
 		TypeMeta:   metav1.TypeMeta{APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "NetworkPolicy"},
@@ -152,7 +173,9 @@ func NetworkPolicy(in Input) *networkingv1.NetworkPolicy {
 				{Ports: port(kaitov1alpha1.PortGateway)},
 				{
 					Ports: port(portOfStatus),
-					From:  []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{LabelMetrics: ValueMetrics}}}},
+					From: []networkingv1.NetworkPolicyPeer{
+						{NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{LabelMetrics: ValueMetrics}}},
+					},
 				},
 				{From: []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{MatchLabels: in.Selector()}}}},
 			},

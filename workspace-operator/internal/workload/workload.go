@@ -1,5 +1,7 @@
-// Package workload builds what serves a model: a Deployment (or, for several nodes, a StatefulSet) of engine and gateway, and a
-// Service. Builders are pure: the same input gives the same bytes.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package workload builds what serves a model: a Deployment (or, for several nodes, a StatefulSet) of engine and
+// gateway, and a Service. Builders are pure: the same input gives the same bytes.
 package workload
 
 import (
@@ -20,8 +22,8 @@ const (
 	ComponentInference = "inference"
 	// LabelManagedBy is Kubernetes' recommended label.
 	LabelManagedBy = "app.kubernetes.io/managed-by"
-	// AnnotationInputs is the hash of what the user and the plan decided. The workload is rendered anew when it differs, and
-	// only then: another build of the operator rolls nothing.
+	// AnnotationInputs is the hash of what the user and the plan decided. The workload is rendered anew when it differs,
+	// and only then: another build of the operator rolls nothing.
 	AnnotationInputs = "kaito.sh/inputs"
 )
 
@@ -156,10 +158,24 @@ func (in Input) meta(name string) metav1.ObjectMeta {
 
 func tolerations(extra []corev1.Toleration) []corev1.Toleration {
 	ours := []corev1.Toleration{
-		{Key: kaitov1alpha1.TaintKeySKU, Operator: corev1.TolerationOpEqual, Value: kaitov1alpha1.TaintValueGPU, Effect: corev1.TaintEffectNoSchedule},
-		{Key: kaitov1alpha1.TaintKeySpot, Operator: corev1.TolerationOpEqual, Value: kaitov1alpha1.TaintValueSpot, Effect: corev1.TaintEffectNoSchedule},
+		{
+			Key:      kaitov1alpha1.TaintKeySKU,
+			Operator: corev1.TolerationOpEqual,
+			Value:    kaitov1alpha1.TaintValueGPU,
+			Effect:   corev1.TaintEffectNoSchedule,
+		},
+		{
+			Key:      kaitov1alpha1.TaintKeySpot,
+			Operator: corev1.TolerationOpEqual,
+			Value:    kaitov1alpha1.TaintValueSpot,
+			Effect:   corev1.TaintEffectNoSchedule,
+		},
 		// GPU Operator, AKS and others taint GPU nodes so.
-		{Key: string(kaitov1alpha1.ResourceNvidiaGPU), Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule},
+		{
+			Key:      string(kaitov1alpha1.ResourceNvidiaGPU),
+			Operator: corev1.TolerationOpExists,
+			Effect:   corev1.TaintEffectNoSchedule,
+		},
 	}
 	for _, t := range extra {
 		if !slices.ContainsFunc(ours, func(o corev1.Toleration) bool { return o.MatchToleration(&t) }) {
@@ -169,8 +185,8 @@ func tolerations(extra []corev1.Toleration) []corev1.Toleration {
 	return ours
 }
 
-// affinity keeps pods on the named nodes, besides what the user's template demands. A node's hostname label is what several
-// names can be given by: matchFields takes only one.
+// affinity keeps pods on the named nodes, besides what the user's template demands. A node's hostname label is what
+// several names can be given by: matchFields takes only one.
 func (p Placement) affinity(given *corev1.Affinity) *corev1.Affinity {
 	if len(p.Names) == 0 {
 		return given

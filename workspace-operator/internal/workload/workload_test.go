@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package workload_test
 
 import (
@@ -24,15 +26,36 @@ var update = flag.Bool("update", false, "write the golden files anew")
 func base() workload.Input {
 	return workload.Input{
 		Workspace: &kaitov1alpha1.Workspace{ObjectMeta: metav1.ObjectMeta{Name: "phi", Namespace: "ns"}},
-		Labels:    map[string]string{kaitov1alpha1.LabelWorkspaceName: "phi", kaitov1alpha1.LabelWorkspaceNamespace: "ns", kaitov1alpha1.LabelWorkspaceUID: "6b1f"},
+		Labels: map[string]string{
+			kaitov1alpha1.LabelWorkspaceName:      "phi",
+			kaitov1alpha1.LabelWorkspaceNamespace: "ns",
+			kaitov1alpha1.LabelWorkspaceUID:       "6b1f",
+		},
 		Owner:     metav1.OwnerReference{APIVersion: "kaito.sh/v1alpha1", Kind: "Workspace", Name: "phi", UID: "6b1f"},
 		Hash:      "0123456789abcdef",
 		Images:    workload.Images{Gateway: "example.com/gateway:1", Runner: "example.com/runner:1"},
 		Placement: workload.Placement{Nodes: 1, Selector: map[string]string{kaitov1alpha1.LabelWorkspaceUID: "6b1f"}},
 		Engine: workload.Engine{
-			Image: "example.com/vllm:1", Model: "microsoft/Phi-3-mini-128k-instruct", Revision: "072cb75", Names: []string{"phi-3-mini-128k-instruct", "microsoft/Phi-3-mini-128k-instruct"},
-			Args: map[string]string{"max-model-len": "4096", "dtype": "float16", "tensor-parallel-size": "1", "gpu-memory-utilization": "0.9", "enable-auto-tool-choice": ""},
-			Env:  map[string]string{"VLLM_USE_V1": "0"}, GPUResource: kaitov1alpha1.ResourceNvidiaGPU, GPUs: 1, CPUs: 3, MemoryGiB: 56, WeightsBytes: 7 << 30, MaxLoraRank: 16,
+			Image:    "example.com/vllm:1",
+			Model:    "microsoft/Phi-3-mini-128k-instruct",
+			Revision: "072cb75",
+			Names:    []string{"phi-3-mini-128k-instruct", "microsoft/Phi-3-mini-128k-instruct"},
+			Args: map[string]string{
+				"max-model-len":           "4096",
+				"dtype":                   "float16",
+				"tensor-parallel-size":    "1",
+				"gpu-memory-utilization":  "0.9",
+				"enable-auto-tool-choice": "",
+			},
+			Env: map[string]string{
+				"VLLM_USE_V1": "0",
+			},
+			GPUResource:  kaitov1alpha1.ResourceNvidiaGPU,
+			GPUs:         1,
+			CPUs:         3,
+			MemoryGiB:    56,
+			WeightsBytes: 7 << 30,
+			MaxLoraRank:  16,
 		},
 	}
 }
@@ -41,17 +64,26 @@ var cases = map[string]func(*workload.Input){
 	"base-model": func(*workload.Input) {},
 	"tuned": func(in *workload.Input) {
 		in.Tuned = "phi"
-		in.Adapters = []workload.Adapter{{Name: "phi", Image: "registry.example.com/adapter@sha256:0123", PullSecrets: []string{"push"}}}
+		in.Adapters = []workload.Adapter{
+			{Name: "phi", Image: "registry.example.com/adapter@sha256:0123", PullSecrets: []string{"push"}},
+		}
 	},
 	"tuned-image-volume": func(in *workload.Input) {
 		in.Tuned, in.ImageVolumes = "phi", true
-		in.Adapters = []workload.Adapter{{Name: "phi", Image: "registry.example.com/adapter@sha256:0123", PullSecrets: []string{"push"}}}
+		in.Adapters = []workload.Adapter{
+			{Name: "phi", Image: "registry.example.com/adapter@sha256:0123", PullSecrets: []string{"push"}},
+		}
 	},
 	"adapters-of-all-kinds": func(in *workload.Input) {
 		in.Adapters = []workload.Adapter{
 			{Name: "one", Image: "registry.example.com/one:1", PullSecrets: []string{"a", "b"}},
 			{Name: "two", Image: "registry.example.com/two:1", PullSecrets: []string{"b"}},
-			{Name: "three", Volume: &corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "adapters"}}},
+			{
+				Name: "three",
+				Volume: &corev1.VolumeSource{
+					PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "adapters"},
+				},
+			},
 		}
 		in.Engine.MaxLoraRank = 64
 	},
@@ -79,17 +111,22 @@ var cases = map[string]func(*workload.Input){
 	"load-balancer": func(in *workload.Input) { in.Public, in.APIKeySecret = true, "keys" },
 	"template": func(in *workload.Input) {
 		in.Template = &corev1.PodTemplateSpec{
-			ObjectMeta: metav1.ObjectMeta{Name: "ignored", Labels: map[string]string{"app": "own", workload.LabelComponent: "own"}},
+			ObjectMeta: metav1.ObjectMeta{
+				Name:   "ignored",
+				Labels: map[string]string{"app": "own", workload.LabelComponent: "own"},
+			},
 			Spec: corev1.PodSpec{
 				Containers:   []corev1.Container{{Name: "server", Image: "example.com/server:1"}},
 				NodeSelector: map[string]string{"zone": "1"},
 				Tolerations:  []corev1.Toleration{{Key: "own", Operator: corev1.TolerationOpExists}},
-				Affinity: &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
-					NodeSelectorTerms: []corev1.NodeSelectorTerm{
-						{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "a", Operator: corev1.NodeSelectorOpExists}}},
-						{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "b", Operator: corev1.NodeSelectorOpExists}}},
-					},
-				}}},
+				Affinity: &corev1.Affinity{
+					NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
+						NodeSelectorTerms: []corev1.NodeSelectorTerm{
+							{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "a", Operator: corev1.NodeSelectorOpExists}}},
+							{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "b", Operator: corev1.NodeSelectorOpExists}}},
+						},
+					}},
+				},
 			},
 		}
 		in.Placement = workload.Placement{Nodes: 1, Names: []string{"node-a"}}

@@ -1,5 +1,7 @@
-// Package azuretest has an Azure in memory for tests of what stands above the wire. What goes over the wire is tested against the fake
-// Azure of e2e, which speaks the real protocol.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package azuretest has an Azure in memory for tests of what stands above the wire. What goes over the wire is tested
+// against the fake Azure of e2e, which speaks the real protocol.
 package azuretest
 
 import (
@@ -58,15 +60,30 @@ type fault struct {
 // New returns an empty cluster that runs.
 func New() *Memory {
 	return &Memory{
-		cluster: azure.Cluster{Location: "eastus", PowerState: "Running", ProvisioningState: "Succeeded"}, pools: map[string]*azure.Pool{},
-		specs: map[string]azure.Spec{}, running: map[string]operation{}, ended: map[string]azure.Progress{}, fail: map[string]fault{}, lists: map[string]Distortion{},
-		always: map[string]error{}, lost: map[string]bool{},
+		cluster: azure.Cluster{
+			Location:          "eastus",
+			PowerState:        "Running",
+			ProvisioningState: "Succeeded",
+		},
+		pools:   map[string]*azure.Pool{},
+		specs:   map[string]azure.Spec{},
+		running: map[string]operation{},
+		ended:   map[string]azure.Progress{},
+		fail:    map[string]fault{},
+		lists:   map[string]Distortion{},
+		always:  map[string]error{},
+		lost:    map[string]bool{},
 	}
 }
 
 // ProviderID is that of the nth machine ever made, in the pool.
 func ProviderID(pool string, n int) string {
-	return azure.ProviderID(fmt.Sprintf("/subscriptions/s/resourceGroups/mc/providers/Microsoft.Compute/virtualMachineScaleSets/aks-%s-31415926-vmss/virtualMachines/%d", pool, n))
+	return azure.ProviderID(
+		fmt.Sprintf(
+			"/subscriptions/s/resourceGroups/mc/providers/Microsoft.Compute/virtualMachineScaleSets/aks-%s-31415926-vmss/virtualMachines/%d",
+			pool, n,
+		),
+	)
 }
 
 // SetPower sets the cluster's power state.
@@ -87,8 +104,8 @@ func (m *Memory) SetUsages(usages ...azure.Usage) {
 	m.usages = usages
 }
 
-// FailNext makes the next write of the verb (create, resize, delete, deleteMachines, abort) fail; with after, when it has taken
-// effect.
+// FailNext makes the next write of the verb (create, resize, delete, deleteMachines, abort) fail; with after, when it
+// has taken effect.
 func (m *Memory) FailNext(verb string, err error, after bool) {
 	defer m.lock()()
 	m.fail[verb] = fault{err, after}
@@ -217,7 +234,15 @@ func (m *Memory) CreatePool(_ context.Context, name string, spec azure.Spec) (az
 	}
 	return m.write("create", azure.OperationPut, name, fmt.Sprintf(" %d", spec.Count), func() {
 		m.specs[name] = spec
-		m.pools[name] = &azure.Pool{Name: name, State: "Creating", Count: spec.Count, Tags: spec.Tags, Size: spec.Size, Spot: spec.Spot, Zones: spec.Zones}
+		m.pools[name] = &azure.Pool{
+			Name:  name,
+			State: "Creating",
+			Count: spec.Count,
+			Tags:  spec.Tags,
+			Size:  spec.Size,
+			Spot:  spec.Spot,
+			Zones: spec.Zones,
+		}
 	}, m.fill)
 }
 
@@ -232,19 +257,33 @@ func (m *Memory) ResizePool(_ context.Context, p *azure.Pool, count int) (azure.
 // DeletePool starts deleting a pool.
 func (m *Memory) DeletePool(_ context.Context, p *azure.Pool) (azure.Handle, error) {
 	defer m.lock()()
-	return m.write("delete", azure.OperationDelete, p.Name, "", func() { m.pools[p.Name].State = azure.StateDeleting }, func(p *azure.Pool) {
-		m.drop(p, func(azure.Machine) bool { return true })
-		delete(m.pools, p.Name)
-	})
+	return m.write(
+		"delete",
+		azure.OperationDelete,
+		p.Name,
+		"",
+		func() { m.pools[p.Name].State = azure.StateDeleting },
+		func(p *azure.Pool) {
+			m.drop(p, func(azure.Machine) bool { return true })
+			delete(m.pools, p.Name)
+		},
+	)
 }
 
 // DeleteMachines starts deleting machines by name.
 func (m *Memory) DeleteMachines(_ context.Context, pool string, names []string) (azure.Handle, error) {
 	defer m.lock()()
-	return m.write("deleteMachines", azure.OperationDeleteMachines, pool, fmt.Sprint(" ", names), func() { m.pools[pool].State = "Deleting machines" }, func(p *azure.Pool) {
-		m.drop(p, func(x azure.Machine) bool { return slices.Contains(names, x.Name) })
-		p.Count = len(p.Machines)
-	})
+	return m.write(
+		"deleteMachines",
+		azure.OperationDeleteMachines,
+		pool,
+		fmt.Sprint(" ", names),
+		func() { m.pools[pool].State = "Deleting machines" },
+		func(p *azure.Pool) {
+			m.drop(p, func(x azure.Machine) bool { return slices.Contains(names, x.Name) })
+			p.Count = len(p.Machines)
+		},
+	)
 }
 
 // Abort starts aborting a pool's operation.
@@ -278,7 +317,9 @@ func (m *Memory) Look(_ context.Context, h azure.Handle) (azure.Progress, error)
 }
 
 // write is one write to a pool: refused by a planned fault, or by a running operation, as AKS does.
-func (m *Memory) write(verb string, kind azure.OperationKind, pool, detail string, effect func(), end func(*azure.Pool)) (azure.Handle, error) {
+func (m *Memory) write(
+	verb string, kind azure.OperationKind, pool, detail string, effect func(), end func(*azure.Pool),
+) (azure.Handle, error) {
 	m.calls = append(m.calls, verb+" "+pool+detail)
 	if err := m.always[verb]; err != nil {
 		return azure.Handle{}, err

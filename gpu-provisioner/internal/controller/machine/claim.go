@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package machine
 
 import (
@@ -16,7 +18,8 @@ import (
 
 const nodeClassKind = "KaitoNodeClass"
 
-// ours says whether the Machine asks this provisioner: it names no other provider's class, and no other type of machine than gpu.
+// ours says whether the Machine asks this provisioner: it names no other provider's class, and no other type of machine
+// than gpu.
 func ours(m *karpenterv1alpha5.Machine) bool {
 	if ref := m.Spec.MachineTemplateRef; ref != nil && ref.Kind != "" && ref.Kind != nodeClassKind {
 		return false
@@ -49,8 +52,12 @@ func build(m *karpenterv1alpha5.Machine, defaultClass string) *karpv1.NodeClaim 
 			Taints:        m.Spec.Taints,
 			StartupTaints: m.Spec.StartupTaints,
 			Resources:     karpv1.ResourceRequirements{Requests: offering.Requests(m.Spec.Resources.Requests)},
-			NodeClassRef:  &karpv1.NodeClassReference{Group: nodeclassv1alpha1.GroupVersion.Group, Kind: nodeClassKind, Name: class},
-			ExpireAfter:   karpv1.NillableDuration{}, // Never: the Machine's owner decides
+			NodeClassRef: &karpv1.NodeClassReference{
+				Group: nodeclassv1alpha1.GroupVersion.Group,
+				Kind:  nodeClassKind,
+				Name:  class,
+			},
+			ExpireAfter: karpv1.NillableDuration{}, // Never: the Machine's owner decides
 		},
 	}
 	for _, r := range m.Spec.Requirements {

@@ -1,5 +1,7 @@
-// Package machine handles Machines (karpenter.sh/v1alpha5): one Machine is one NodeClaim of the same name, which core handles; its status
-// is mirrored back, and stays when the NodeClaim has gone.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package machine handles Machines (karpenter.sh/v1alpha5): one Machine is one NodeClaim of the same name, which core
+// handles; its status is mirrored back, and stays when the NodeClaim has gone.
 package machine
 
 import (
@@ -37,8 +39,8 @@ import (
 // One NodeClaim is made for each Machine, and deleted with it.
 // +kubebuilder:rbac:groups=karpenter.sh,resources=nodeclaims,verbs=list;watch;create;patch;delete
 
-// EvidenceFinalizer keeps a NodeClaim until the Machine's status has what it tells. Core deletes a claim that cannot be launched, and
-// its reason with it.
+// EvidenceFinalizer keeps a NodeClaim until the Machine's status has what it tells. Core deletes a claim that cannot be
+// launched, and its reason with it.
 const EvidenceFinalizer = "kaito.sh/machine-evidence"
 
 // Reconciler reconciles Machines.
@@ -50,7 +52,8 @@ type Reconciler struct {
 	NodeClass string
 }
 
-// concurrency has a burst of Machines become NodeClaims within seconds, so that their pools grow by one request and not by many.
+// concurrency has a burst of Machines become NodeClaims within seconds, so that their pools grow by one request and not
+// by many.
 const concurrency = 10
 
 // SetupWithManager adds the controller.
@@ -66,7 +69,8 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Complete(r)
 }
 
-// Reconcile brings a Machine and its NodeClaim together. It only reads caches; a pass that changes nothing writes nothing.
+// Reconcile brings a Machine and its NodeClaim together. It only reads caches; a pass that changes nothing writes
+// nothing.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	result, err := r.reconcile(ctx, request)
 	if apierrors.IsConflict(err) {
@@ -100,8 +104,8 @@ func (r *Reconciler) reconcile(ctx context.Context, request reconcile.Request) (
 		return reconcile.Result{}, err // the watch brings us back
 	}
 	if claim == nil && m.GetCondition(karpenterv1alpha5.ConditionMachineLaunched) == nil {
-		// Only a Machine whose status was never written gets a claim: a claim goes only when the status has its evidence, so that one
-		// that failed is never made again.
+		// Only a Machine whose status was never written gets a claim: a claim goes only when the status has its evidence, so
+		// that one that failed is never made again.
 		return reconcile.Result{}, r.create(ctx, m)
 	}
 	written, err := r.mirror(ctx, m, claim)
@@ -139,13 +143,17 @@ func (r *Reconciler) create(ctx context.Context, m *karpenterv1alpha5.Machine) e
 func (r *Reconciler) refuse(ctx context.Context, m *karpenterv1alpha5.Machine, why error) error {
 	stored := m.DeepCopy()
 	s := newStatus(m, r.Clock)
-	s.set(karpenterv1alpha5.ConditionMachineLaunched, corev1.ConditionFalse, ReasonInvalidMachine, "the Machine cannot be expressed as a NodeClaim: "+why.Error())
+	s.set(
+		karpenterv1alpha5.ConditionMachineLaunched, corev1.ConditionFalse, ReasonInvalidMachine,
+		"the Machine cannot be expressed as a NodeClaim: "+why.Error(),
+	)
 	s.ready()
 	_, err := r.write(ctx, stored, m)
 	return err
 }
 
-// mirror writes what the claim tells, or that it has gone, into the Machine; it says whether there was anything to write.
+// mirror writes what the claim tells, or that it has gone, into the Machine; it says whether there was anything to
+// write.
 func (r *Reconciler) mirror(ctx context.Context, m *karpenterv1alpha5.Machine, claim *karpv1.NodeClaim) (bool, error) {
 	stored := m.DeepCopy()
 	s := newStatus(m, r.Clock)
@@ -171,7 +179,9 @@ func (r *Reconciler) mirror(ctx context.Context, m *karpenterv1alpha5.Machine, c
 }
 
 // label copies the labels that the Machine's columns show.
-func (r *Reconciler) label(ctx context.Context, stored, m *karpenterv1alpha5.Machine, claim *karpv1.NodeClaim) (bool, error) {
+func (r *Reconciler) label(
+	ctx context.Context, stored, m *karpenterv1alpha5.Machine, claim *karpv1.NodeClaim,
+) (bool, error) {
 	if claim == nil {
 		return false, nil
 	}
@@ -209,11 +219,13 @@ func (r *Reconciler) tell(before, after *karpenterv1alpha5.Machine) {
 	}
 }
 
-// letGo removes our finalizer from a claim that is being deleted, when core has removed its own. A Machine may be gone before its claim, which the cluster's
-// garbage collector then deletes: somebody has taken the Machine's finalizer away, or it was deleted in the moment in which it got one (the API server
-// deletes at once what had no finalizer when it looked).
+// letGo removes our finalizer from a claim that is being deleted, when core has removed its own. A Machine may be gone
+// before its claim, which the cluster's garbage collector then deletes: somebody has taken the Machine's finalizer
+// away, or it was deleted in the moment in which it got one (the API server deletes at once what had no finalizer when
+// it looked).
 func (r *Reconciler) letGo(ctx context.Context, claim *karpv1.NodeClaim) error {
-	if claim == nil || claim.DeletionTimestamp.IsZero() || controllerutil.ContainsFinalizer(claim, karpv1.TerminationFinalizer) {
+	if claim == nil || claim.DeletionTimestamp.IsZero() ||
+		controllerutil.ContainsFinalizer(claim, karpv1.TerminationFinalizer) {
 		return nil
 	}
 	_, err := patch.Finalizer(ctx, r.Client, claim, EvidenceFinalizer, false)

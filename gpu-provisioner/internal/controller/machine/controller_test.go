@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package machine
 
 import (
@@ -42,7 +44,9 @@ func newFixture(t *testing.T) *fixture {
 	scheme.AddKnownTypes(v1, &karpv1.NodeClaim{}, &karpv1.NodeClaimList{})
 	f := &fixture{t: t, events: record.NewFakeRecorder(20), clock: testclock.NewFakeClock(time.Unix(1000, 0))}
 	count := func() { f.writes++ }
-	c := fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&karpenterv1alpha5.Machine{}, &karpv1.NodeClaim{}).
+	c := fake.NewClientBuilder().
+		WithScheme(scheme).
+		WithStatusSubresource(&karpenterv1alpha5.Machine{}, &karpv1.NodeClaim{}).
 		WithInterceptorFuncs(interceptor.Funcs{
 			Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
 				count()
@@ -60,18 +64,27 @@ func newFixture(t *testing.T) *fixture {
 				count()
 				return c.SubResource(sub).Patch(ctx, o, p, opts...)
 			},
-		}).Build()
+		}).
+		Build()
 	f.Reconciler = &Reconciler{Client: c, Clock: f.clock, Recorder: f.events, NodeClass: "default"}
 	return f
 }
 
 func machineOf(name string) *karpenterv1alpha5.Machine {
 	return &karpenterv1alpha5.Machine{
-		ObjectMeta: metav1.ObjectMeta{Name: name, UID: "u-" + "1", Labels: map[string]string{"kaito.sh/workspace": "w", karpenterv1alpha5.LabelProvisionerName: "default"}},
+		ObjectMeta: metav1.ObjectMeta{
+			Name:   name,
+			UID:    "u-" + "1",
+			Labels: map[string]string{"kaito.sh/workspace": "w", karpenterv1alpha5.LabelProvisionerName: "default"},
+		},
 		Spec: karpenterv1alpha5.MachineSpec{
 			Taints: []corev1.Taint{{Key: "sku", Value: "gpu", Effect: corev1.TaintEffectNoSchedule}},
 			Requirements: []corev1.NodeSelectorRequirement{
-				{Key: corev1.LabelInstanceTypeStable, Operator: corev1.NodeSelectorOpIn, Values: []string{"Standard_NC24ads_A100_v4"}},
+				{
+					Key:      corev1.LabelInstanceTypeStable,
+					Operator: corev1.NodeSelectorOpIn,
+					Values:   []string{"Standard_NC24ads_A100_v4"},
+				},
 				{Key: "kaito.sh/machine-type", Operator: corev1.NodeSelectorOpIn, Values: []string{"gpu"}},
 			},
 			Resources: karpenterv1alpha5.ResourceRequirements{Requests: corev1.ResourceList{

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package machine
 
 import (
@@ -111,11 +113,15 @@ func (s *statusWriter) gone() {
 		return
 	}
 	s.set(karpenterv1alpha5.ConditionMachineRegistered, corev1.ConditionFalse, ReasonNodeGone, fmt.Sprintf(
-		"the claim of node %s was deleted: by a person, by node repair, or since its VM %s has gone", s.machine.Status.NodeName, s.machine.Status.ProviderID))
+		"the claim of node %s was deleted: by a person, by node repair, or since its VM %s has gone",
+		s.machine.Status.NodeName,
+		s.machine.Status.ProviderID,
+	))
 }
 
-// neverRegistered: the provisioner says why before it gives a machine up, so this claim was deleted by somebody else: by core at its
-// timeout, when no provisioner ran to be earlier, or by a person, or by core because the Node was deleted.
+// neverRegistered: the provisioner says why before it gives a machine up, so this claim was deleted by somebody else:
+// by core at its timeout, when no provisioner ran to be earlier, or by a person, or by core because the Node was
+// deleted.
 func (s *statusWriter) neverRegistered() {
 	launched := s.machine.GetCondition(karpenterv1alpha5.ConditionMachineLaunched)
 	if s.clock.Since(launched.LastTransitionTime.Time) >= pool.CoreRegistrationTimeout {
@@ -124,7 +130,9 @@ func (s *statusWriter) neverRegistered() {
 		return
 	}
 	s.set(karpenterv1alpha5.ConditionMachineRegistered, corev1.ConditionFalse, ReasonNodeGone, fmt.Sprintf(
-		"the claim of the machine %s was deleted before its Node had registered: by a person, or since the Node or the VM has gone", s.machine.Status.ProviderID))
+		"the claim of the machine %s was deleted before its Node had registered: by a person, or since the Node or the VM has gone",
+		s.machine.Status.ProviderID,
+	))
 }
 
 // ready computes the verdict: False when one condition is, True when all are.
@@ -148,7 +156,13 @@ func (s *statusWriter) ready() {
 
 // set writes one condition; the transition's time moves with the status alone.
 func (s *statusWriter) set(conditionType string, status corev1.ConditionStatus, reason, message string) {
-	c := karpenterv1alpha5.Condition{Type: conditionType, Status: status, Reason: reason, Message: message, LastTransitionTime: metav1.NewTime(s.clock.Now().Truncate(1e9))}
+	c := karpenterv1alpha5.Condition{
+		Type:               conditionType,
+		Status:             status,
+		Reason:             reason,
+		Message:            message,
+		LastTransitionTime: metav1.NewTime(s.clock.Now().Truncate(1e9)),
+	}
 	if status == corev1.ConditionTrue && message == "" {
 		c.Reason = "" // as core v0.31 had it
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package v1alpha1
 
 // Condition types of a Workspace.
@@ -110,7 +112,8 @@ const (
 	ReasonDiskFull = "DiskFull"
 	// ReasonQuotaDenied: the namespace's ResourceQuota refuses the pod.
 	ReasonQuotaDenied = "QuotaDenied"
-	// ReasonPodRefused: the API server refuses the pod for another cause, for instance Pod Security or an admission policy.
+	// ReasonPodRefused: the API server refuses the pod for another cause, for instance Pod Security or an admission
+	// policy.
 	ReasonPodRefused = "PodRefused"
 )
 

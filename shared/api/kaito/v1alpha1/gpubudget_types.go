@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package v1alpha1
 
 import (
@@ -6,7 +8,8 @@ import (
 
 // Condition type and reasons of a GPUBudget. None of them stalls.
 const (
-	// BudgetConditionOver is True while the namespace uses more than the budget allows, for instance after a limit was lowered.
+	// BudgetConditionOver is True while the namespace uses more than the budget allows, for instance after a limit was
+	// lowered.
 	BudgetConditionOver = "OverBudget"
 	// BudgetCounted: the use has been counted.
 	BudgetCounted = "Counted"
@@ -16,9 +19,10 @@ const (
 	BudgetOver = "OverBudget"
 )
 
-// GPUBudget limits the GPU nodes that the Workspaces of its namespace rent. A Workspace that would go beyond it is Stalled with the
-// reason BudgetExceeded before any node is asked for, and continues when there is room. Nodes that exist already, and that a Workspace
-// only uses, do not count. Where a namespace has several budgets, each of them must hold.
+// GPUBudget limits the GPU nodes that the Workspaces of its namespace rent. A Workspace that would go beyond it is
+// Stalled with the reason BudgetExceeded before any node is asked for, and continues when there is room. Nodes that
+// exist already, and that a Workspace only uses, do not count. Where a namespace has several budgets, each of them must
+// hold.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -52,14 +56,14 @@ type GPUBudgetSpec struct {
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=100000
 	MaxNodes *int32 `json:"maxNodes,omitempty"`
-	// maxGPUs is the largest number of GPUs on rented nodes. All GPUs of a node count, also those that a Workspace leaves idle. 0 allows
-	// none. Not set: no limit.
+	// maxGPUs is the largest number of GPUs on rented nodes. All GPUs of a node count, also those that a Workspace leaves
+	// idle. 0 allows none. Not set: no limit.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000000
 	MaxGPUs *int32 `json:"maxGPUs,omitempty"`
-	// maxCostPerHour is the largest list price of all rented nodes together, US dollars an hour, a decimal in quotes such as "12.50". A
-	// spot node counts with its price on demand. A size without a known price is refused. Not set: no limit.
+	// maxCostPerHour is the largest list price of all rented nodes together, US dollars an hour, a decimal in quotes such
+	// as "12.50". A spot node counts with its price on demand. A size without a known price is refused. Not set: no limit.
 	// +optional
 	// +kubebuilder:validation:MaxLength=16
 	// +kubebuilder:validation:Pattern=`^[0-9]{1,9}(\.[0-9]{1,6})?$`

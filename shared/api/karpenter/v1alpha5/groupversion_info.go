@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package v1alpha5 holds the Machine, byte-compatible with the one that karpenter-core v0.31 published last.
 // +kubebuilder:object:generate=true
 // +groupName=karpenter.sh

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package v1alpha1 holds the KaitoNodeClass: how a NodeClaim's node is made in Azure.
 // +kubebuilder:object:generate=true
 // +groupName=kaito.sh

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package v1alpha1
 
 import (
@@ -190,7 +192,8 @@ type ResourcesSpec struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	Tolerations []corev1.Toleration `json:"tolerations,omitempty"`
-	// requests of the trainer besides GPUs. ephemeral-storage also bounds what is fetched, of model and dataset together. Empty: 2 TiB.
+	// requests of the trainer besides GPUs. ephemeral-storage also bounds what is fetched, of model and dataset together.
+	// Empty: 2 TiB.
 	// +optional
 	Requests corev1.ResourceList `json:"requests,omitempty"`
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package cli_test
 
 import (
@@ -16,8 +18,11 @@ func TestModelAndDatasetShareOneBound(t *testing.T) {
 	for bytes, reason := range map[string]string{"38": "", "37": tuningv1alpha1.ReasonSourceTooLarge} { // 29 of the dataset, 9 of the model
 		w := newWorld(t)
 		dir := t.TempDir()
-		o := w.run(t, context.Background(), nil, "fetch", "--allow-private", "--max-bytes", bytes, "--model", "org/model", "--model-dir", filepath.Join(dir, "model"),
-			"--dataset-url", w.URL+"/train.jsonl", "--dataset-dir", filepath.Join(dir, "data"))
+		o := w.run(
+			t, context.Background(), nil, "fetch", "--allow-private", "--max-bytes", bytes, "--model", "org/model",
+			"--model-dir", filepath.Join(dir, "model"), "--dataset-url", w.URL+"/train.jsonl", "--dataset-dir",
+			filepath.Join(dir, "data"),
+		)
 		assert.Equal(t, reason, o.message.Reason, "%s: %s", bytes, o.message.Message)
 	}
 }
@@ -29,7 +34,8 @@ func TestANegativeBoundIsRefused(t *testing.T) {
 	assert.Contains(t, o.stderr, "--max-bytes is -1, 0 or more is allowed")
 }
 
-// TestNeitherLogNorResultShowsASignature looks at what leaves the process: its log, its complaints and its termination message.
+// TestNeitherLogNorResultShowsASignature looks at what leaves the process: its log, its complaints and its termination
+// message.
 func TestNeitherLogNorResultShowsASignature(t *testing.T) {
 	const secret = "hunter2"
 	for name, c := range map[string]struct {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package cli is the runner's command line: fetch, push, package, resolve, trust.
 package cli
 
@@ -52,7 +54,10 @@ func Run(ctx context.Context, env Env) int {
 		SilenceErrors: true,
 	}
 	code := 0
-	root.AddCommand(fetchCommand(env, &code), pushCommand(env, &code), packageCommand(env, &code), resolveCommand(env, &code), trustCommand(env, &code))
+	root.AddCommand(
+		fetchCommand(env, &code), pushCommand(env, &code), packageCommand(env, &code), resolveCommand(env, &code),
+		trustCommand(env, &code),
+	)
 	root.SetArgs(env.Args)
 	root.SetOut(env.Out)
 	root.SetErr(env.Err)
@@ -73,15 +78,24 @@ type common struct {
 
 func (c *common) register(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&c.progressAddress, "progress-address", "", "serve GET /progress and /healthz at this address (host:port); empty: not at all")
+	f.StringVar(
+		&c.progressAddress, "progress-address", "",
+		"serve GET /progress and /healthz at this address (host:port); empty: not at all",
+	)
 	c.registerLog(cmd)
-	f.BoolVar(&c.allowPrivate, "allow-private", false, "permit sources and registries at loopback, link-local and private addresses, and http://")
+	f.BoolVar(
+		&c.allowPrivate,
+		"allow-private",
+		false,
+		"permit sources and registries at loopback, link-local and private addresses, and http://",
+	)
 	f.BoolVar(&c.plainHTTP, "plain-http", false, "speak http to registries (local mirrors only)")
 }
 
 // registerLog is the one flag that a command has which speaks to nobody.
 func (c *common) registerLog(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&c.terminationLog, "termination-log", "", "write the result as JSON to this file (/dev/termination-log in a pod); empty: not at all")
+	cmd.Flags().
+		StringVar(&c.terminationLog, "termination-log", "", "write the result as JSON to this file (/dev/termination-log in a pod); empty: not at all")
 }
 
 // session is one command's run.
@@ -92,7 +106,10 @@ type session struct {
 }
 
 // run wraps a command's work: it serves progress, and whatever happens leaves a termination message and an exit code.
-func run(ctx context.Context, env Env, c common, step message.Step, fallback string, work func(context.Context, *session) (message.Result, error)) int {
+func run(
+	ctx context.Context, env Env, c common, step message.Step, fallback string,
+	work func(context.Context, *session) (message.Result, error),
+) int {
 	s := &session{env: env, common: c, progress: progress.New(string(step), env.Out, env.Clock)}
 	serving, stop := context.WithCancel(ctx)
 	defer stop()
@@ -111,7 +128,9 @@ func run(ctx context.Context, env Env, c common, step message.Step, fallback str
 	return s.finish(ctx, step, fallback, result, err)
 }
 
-func (s *session) finish(ctx context.Context, step message.Step, fallback string, result message.Result, err error) int {
+func (s *session) finish(
+	ctx context.Context, step message.Step, fallback string, result message.Result, err error,
+) int {
 	code := 0
 	result.Step = step
 	switch {
@@ -119,7 +138,11 @@ func (s *session) finish(ctx context.Context, step message.Step, fallback string
 		s.progress.Event("succeeded", "", nil)
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
 		code = message.ExitPreempted
-		result = message.Result{Step: step, Reason: tuningv1alpha1.ReasonInterrupted, Message: string(step) + " was stopped from outside"}
+		result = message.Result{
+			Step:    step,
+			Reason:  tuningv1alpha1.ReasonInterrupted,
+			Message: string(step) + " was stopped from outside",
+		}
 		s.progress.Event("interrupted", result.Message, nil)
 	default:
 		f := fault.Of(err, fallback)
@@ -139,7 +162,8 @@ func (s *session) finish(ctx context.Context, step message.Step, fallback string
 	return code
 }
 
-// registry client with credentials; registries may stand at private addresses (a private endpoint), never at local ones.
+// registry client with credentials; registries may stand at private addresses (a private endpoint), never at local
+// ones.
 func (s *session) registry(credentials []string) (*registry.Client, error) {
 	cred, err := registry.Credentials(credentials...)
 	if err != nil {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package cli_test
 
 import (
@@ -150,7 +152,20 @@ func TestFetchThenPushThenFetchAgain(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(trained, raw, 0o600))
 	from := adapter(t)
-	push := []string{"push", "--allow-private", "--from", from, "--to", w.host + "/team/adapter:0.0.1", "--credentials", w.credentials(t), "--facts", facts, "--train-result", trained}
+	push := []string{
+		"push",
+		"--allow-private",
+		"--from",
+		from,
+		"--to",
+		w.host + "/team/adapter:0.0.1",
+		"--credentials",
+		w.credentials(t),
+		"--facts",
+		facts,
+		"--train-result",
+		trained,
+	}
 	pushed := w.run(t, context.Background(), nil, push...)
 	require.Zero(t, pushed.code, pushed.out)
 	require.NotNil(t, pushed.message.Push)
@@ -161,7 +176,10 @@ func TestFetchThenPushThenFetchAgain(t *testing.T) {
 	assert.Equal(t, pushed.message, again.message, "a repeated push gives the same digest")
 
 	// Whoever has lost what push said asks the registry.
-	asked := w.run(t, context.Background(), nil, "resolve", "--allow-private", "--image", w.host+"/team/adapter:0.0.1", "--credentials", w.credentials(t))
+	asked := w.run(
+		t, context.Background(), nil, "resolve", "--allow-private", "--image", w.host+"/team/adapter:0.0.1", "--credentials",
+		w.credentials(t),
+	)
 	require.Zero(t, asked.code, asked.out)
 	assert.Equal(t, message.StepResolve, asked.message.Step)
 	require.NotNil(t, asked.message.Push)
@@ -239,7 +257,9 @@ func TestInterruptIsNoFailure(t *testing.T) {
 	w := newWorld(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	w.hold = func(r *http.Request) { cancel(); <-r.Context().Done() }
-	o := w.run(t, ctx, nil, "fetch", "--allow-private", "--dataset-url", w.URL+"/train.jsonl", "--dataset-dir", t.TempDir())
+	o := w.run(
+		t, ctx, nil, "fetch", "--allow-private", "--dataset-url", w.URL+"/train.jsonl", "--dataset-dir", t.TempDir(),
+	)
 	assert.Equal(t, message.ExitPreempted, o.code)
 	assert.Equal(t, tuningv1alpha1.ReasonInterrupted, o.message.Reason)
 	assert.False(t, o.message.Permanent)
@@ -247,7 +267,10 @@ func TestInterruptIsNoFailure(t *testing.T) {
 
 func TestOnlyRankZeroPushes(t *testing.T) {
 	w := newWorld(t)
-	o := w.run(t, context.Background(), map[string]string{"JOB_COMPLETION_INDEX": "1"}, "push", "--from", "/nowhere", "--to", w.host+"/x:1")
+	o := w.run(
+		t, context.Background(), map[string]string{"JOB_COMPLETION_INDEX": "1"}, "push", "--from", "/nowhere", "--to",
+		w.host+"/x:1",
+	)
 	assert.Zero(t, o.code)
 	assert.Nil(t, o.message.Push)
 	assert.Contains(t, o.out, "skipped")
@@ -272,10 +295,16 @@ func TestPackageHostsAModelFolder(t *testing.T) {
 	w := newWorld(t)
 	from := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(from, "config.json"), []byte(`{"model_type":"phi3"}`), 0o600))
-	o := w.run(t, context.Background(), nil, "package", "--allow-private", "--from", from, "--to", w.host+"/models/phi:1", "--credentials", w.credentials(t))
+	o := w.run(
+		t, context.Background(), nil, "package", "--allow-private", "--from", from, "--to", w.host+"/models/phi:1",
+		"--credentials", w.credentials(t),
+	)
 	require.Zero(t, o.code, o.out)
 	got := t.TempDir()
-	back := w.run(t, context.Background(), nil, "fetch", "--allow-private", "--credentials", w.credentials(t), "--model-image", w.host+"/models/phi:1", "--model-dir", got, "--model-name", "phi")
+	back := w.run(
+		t, context.Background(), nil, "fetch", "--allow-private", "--credentials", w.credentials(t), "--model-image",
+		w.host+"/models/phi:1", "--model-dir", got, "--model-name", "phi",
+	)
 	require.Zero(t, back.code, back.out)
 	assert.Equal(t, "phi", back.message.Fetch.BaseModel)
 	assert.Equal(t, o.message.Push.Digest, back.message.Fetch.BaseRevision)

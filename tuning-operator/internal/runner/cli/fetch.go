@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package cli
 
 import (
@@ -62,25 +64,36 @@ HF_ENDPOINT names a mirror of HuggingFace, HF_TOKEN a token for gated repositori
 	f.register(cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&f.model, "model", "", "HuggingFace id of the base model (organisation/name)")
-	fl.StringVar(&f.modelRevision, "model-revision", "", "branch, tag or commit of the model; empty: main (pinned to the commit it has now)")
+	fl.StringVar(
+		&f.modelRevision, "model-revision", "",
+		"branch, tag or commit of the model; empty: main (pinned to the commit it has now)",
+	)
 	fl.StringVar(&f.modelImage, "model-image", "", "OCI image or artifact with the base model below /data")
 	fl.StringVar(&f.modelDir, "model-dir", "", "folder for the base model")
-	fl.StringVar(&f.modelName, "model-name", "", "the base model's name in the result, when it comes from an image or a volume")
+	fl.StringVar(
+		&f.modelName, "model-name", "", "the base model's name in the result, when it comes from an image or a volume",
+	)
 	fl.StringArrayVar(&f.datasetURLs, "dataset-url", nil, "https URL of a data file (repeatable)")
 	fl.StringVar(&f.datasetImage, "dataset-image", "", "OCI image or artifact with the dataset below /data")
 	fl.StringVar(&f.dataset, "dataset", "", "HuggingFace id of the dataset")
 	fl.StringVar(&f.datasetRevision, "dataset-revision", "", "branch, tag or commit of the dataset; empty: main")
-	fl.StringVar(&f.datasetDir, "dataset-dir", "", "folder for the dataset; with no dataset source, what is in it is looked through")
+	fl.StringVar(
+		&f.datasetDir, "dataset-dir", "", "folder for the dataset; with no dataset source, what is in it is looked through",
+	)
 	fl.StringVar(&f.datasetPath, "dataset-path", "", "file or folder of the dataset to look through; empty: all of it")
 	fl.StringVar(&f.columns.Messages, "messages-column", "", "column with conversations")
 	fl.StringVar(&f.columns.Prompt, "prompt-column", "", "column with prompts")
 	fl.StringVar(&f.columns.Completion, "completion-column", "", "column with completions")
 	fl.StringVar(&f.columns.Text, "text-column", "", "column with plain text")
 	fl.StringArrayVar(&f.credentials, "credentials", nil, "docker config file for pulling images (repeatable)")
-	fl.StringVar(&f.checkPush, "check-push", "", "ask this image's registry whether it may be pushed, before anything is fetched")
+	fl.StringVar(
+		&f.checkPush, "check-push", "", "ask this image's registry whether it may be pushed, before anything is fetched",
+	)
 	fl.StringArrayVar(&f.pushCredentials, "push-credentials", nil, "docker config file for --check-push (repeatable)")
 	fl.StringVar(&f.facts, "facts", "", "write what was fetched as JSON to this file, for push")
-	fl.Int64Var(&f.maxBytes, "max-bytes", 0, "most bytes to fetch, of model and dataset together; 0: what the disk has room for")
+	fl.Int64Var(
+		&f.maxBytes, "max-bytes", 0, "most bytes to fetch, of model and dataset together; 0: what the disk has room for",
+	)
 	fl.IntVar(&f.parallel, "parallel", 8, "range requests a file at the same time")
 	return cmd
 }
@@ -106,7 +119,9 @@ func (f *fetchFlags) validate() error {
 	case datasets == 1 && f.datasetDir == "":
 		return fmt.Errorf("--dataset-dir is needed with a dataset")
 	case models == 0 && f.datasetDir == "":
-		return fmt.Errorf("nothing to fetch: give --model, --model-image, --dataset-url, --dataset-image, --dataset or --dataset-dir")
+		return fmt.Errorf(
+			"nothing to fetch: give --model, --model-image, --dataset-url, --dataset-image, --dataset or --dataset-dir",
+		)
 	case f.parallel < 1 || f.parallel > 64:
 		return fmt.Errorf("--parallel is %d, from 1 to 64 is allowed", f.parallel)
 	case f.maxBytes < 0:
@@ -145,8 +160,13 @@ func (f *fetchFlags) work(ctx context.Context, s *session) (message.Result, erro
 
 func (f *fetchFlags) downloader(s *session) *fetch.Downloader {
 	return &fetch.Downloader{
-		Client: s.env.Transport(netguard.Policy{AllowPrivate: f.allowPrivate, AllowLocal: f.allowPrivate}),
-		Clock:  s.env.Clock, Progress: s.progress, Backoff: retry.Default(), Parallel: f.parallel, AllowHTTP: f.allowPrivate, Budget: f.budget,
+		Client:    s.env.Transport(netguard.Policy{AllowPrivate: f.allowPrivate, AllowLocal: f.allowPrivate}),
+		Clock:     s.env.Clock,
+		Progress:  s.progress,
+		Backoff:   retry.Default(),
+		Parallel:  f.parallel,
+		AllowHTTP: f.allowPrivate,
+		Budget:    f.budget,
 	}
 }
 
@@ -163,7 +183,11 @@ func (f *fetchFlags) fetchDataset(ctx context.Context, s *session, facts *messag
 		return err
 	}
 	s.progress.Event("dataset", "looked through", map[string]any{"report": report})
-	facts.DatasetDigest, facts.DatasetFormat, facts.DatasetSchema = report.Digest, string(report.Format), string(report.Schema.Kind)
+	facts.DatasetDigest, facts.DatasetFormat, facts.DatasetSchema = report.Digest, string(
+		report.Format,
+	), string(
+		report.Schema.Kind,
+	)
 	facts.Rows, facts.Bytes = report.Rows, facts.Bytes+report.Bytes
 	facts.TokensP50, facts.TokensP95, facts.TokensMax, facts.TokenRule = report.Tokens.P50, report.Tokens.P95, report.Tokens.Max, report.Tokens.Rule
 	return nil
@@ -221,7 +245,9 @@ func fileNames(urls []string) ([]string, error) {
 	for i, raw := range urls {
 		u, err := url.Parse(raw)
 		if err != nil {
-			return nil, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "dataset url number %d can't be read", i+1) // the error would quote a signature
+			return nil, fault.Permanent(
+				tuningv1alpha1.ReasonSourceInvalid, "dataset url number %d can't be read", i+1,
+			) // the error would quote a signature
 		}
 		name := path.Base(u.Path)
 		if name == "." || name == "/" || strings.HasPrefix(name, ".") || strings.ContainsRune(name, filepath.Separator) {

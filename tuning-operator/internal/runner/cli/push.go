@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package cli
 
 import (
@@ -78,7 +80,12 @@ func (f *pushFlags) work(ctx context.Context, s *session) (message.Result, error
 	if err != nil {
 		return message.Result{}, err
 	}
-	push := &message.Push{Size: img.Size, BaseModel: facts.BaseModel, BaseRevision: facts.BaseRevision, DatasetDigest: facts.DatasetDigest}
+	push := &message.Push{
+		Size:          img.Size,
+		BaseModel:     facts.BaseModel,
+		BaseRevision:  facts.BaseRevision,
+		DatasetDigest: facts.DatasetDigest,
+	}
 	if f.toVolume != "" {
 		if err := copyFolder(f.from, f.toVolume); err != nil {
 			return message.Result{}, err

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package cli
 
 import (
@@ -78,7 +80,9 @@ func (f *trustFlags) work(_ context.Context, s *session) (message.Result, error)
 	}
 	// Renamed when it is whole: whoever finds it finds all authorities.
 	part := f.out + ".part"
-	if err := os.WriteFile(part, all.Bytes(), 0o644); err != nil { //nolint:gosec // certificates are public, and another user's process reads them
+	if err := os.WriteFile(
+		part, all.Bytes(), 0o644,
+	); err != nil { //nolint:gosec // certificates are public, and another user's process reads them
 		return message.Result{}, fmt.Errorf("writing the authorities: %w", err)
 	}
 	if err := os.Rename(part, f.out); err != nil {
@@ -87,7 +91,8 @@ func (f *trustFlags) work(_ context.Context, s *session) (message.Result, error)
 	return message.Result{}, nil
 }
 
-// certificates reads a file of certificates, and leaves out what else is in it: comments, and keys that do not belong there.
+// certificates reads a file of certificates, and leaves out what else is in it: comments, and keys that do not belong
+// there.
 func certificates(path string) ([]byte, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -99,12 +104,16 @@ func certificates(path string) ([]byte, error) {
 			continue
 		}
 		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-			return nil, fault.Permanent(tuningv1alpha1.ReasonConfigInvalid, "%s: a certificate in it cannot be read: %w", path, err)
+			return nil, fault.Permanent(
+				tuningv1alpha1.ReasonConfigInvalid, "%s: a certificate in it cannot be read: %w", path, err,
+			)
 		}
 		_ = pem.Encode(&out, &pem.Block{Type: block.Type, Bytes: block.Bytes}) // a buffer takes everything
 	}
 	if out.Len() == 0 {
-		return nil, fault.Permanent(tuningv1alpha1.ReasonConfigInvalid, "%s: no certificate in it; it must be PEM, with lines BEGIN CERTIFICATE", path)
+		return nil, fault.Permanent(
+			tuningv1alpha1.ReasonConfigInvalid, "%s: no certificate in it; it must be PEM, with lines BEGIN CERTIFICATE", path,
+		)
 	}
 	return out.Bytes(), nil
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package cli_test
 
 import (
@@ -37,7 +39,12 @@ func authority(t *testing.T, name string) []byte {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
-	of := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true}
+	of := &x509.Certificate{
+		SerialNumber:          big.NewInt(1),
+		Subject:               pkix.Name{CommonName: name},
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+	}
 	raw, err := x509.CreateCertificate(rand.Reader, of, of, key.Public(), key)
 	require.NoError(t, err)
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw})
@@ -91,7 +98,10 @@ func TestTrustNamesTheFileThatIsNoCertificate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			out := filepath.Join(t.TempDir(), "authorities.pem")
-			o := w.run(t, t.Context(), nil, "trust", "--public", roots, "--authorities", configMap(t, map[string][]byte{"good.crt": certificate, "ours.crt": content}), "--out", out)
+			o := w.run(
+				t, t.Context(), nil, "trust", "--public", roots, "--authorities",
+				configMap(t, map[string][]byte{"good.crt": certificate, "ours.crt": content}), "--out", out,
+			)
 			assert.Equal(t, message.ExitPermanent, o.code)
 			assert.Equal(t, tuningv1alpha1.ReasonConfigInvalid, o.message.Reason)
 			assert.Contains(t, o.message.Message, "ours.crt")

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package dataset looks through training data before a GPU works on it: can every row be read, has it one of the
 // shapes that the trainer takes, how long are the rows.
 package dataset
@@ -67,8 +69,9 @@ func invalid(err error) error {
 	return &fault.Fault{Reason: tuningv1alpha1.ReasonDatasetInvalid, Permanent: true, Err: err}
 }
 
-// Inspect reads every row of the data files below dir, or below the file or folder that path names in it. All files must have one format and one schema. The error of a
-// dataset that can't be trained on is permanent and holds a *BadRowError where a row is to blame.
+// Inspect reads every row of the data files below dir, or below the file or folder that path names in it. All files
+// must have one format and one schema. The error of a dataset that can't be trained on is permanent and holds a
+// *BadRowError where a row is to blame.
 func Inspect(dir, path string, columns Columns) (Report, error) {
 	names, err := list(dir, path)
 	if err != nil {
@@ -109,7 +112,12 @@ func (r *Report) file(dir, name string, columns Columns) error {
 		r.Format = format
 	}
 	if format != r.Format {
-		return invalid(&BadRowError{File: name, Why: fmt.Sprintf("it is %s while the files before it are %s; keep one format", format, r.Format)})
+		return invalid(
+			&BadRowError{
+				File: name,
+				Why:  fmt.Sprintf("it is %s while the files before it are %s; keep one format", format, r.Format),
+			},
+		)
 	}
 	err = rows(path, format, func(n int64, row map[string]any) error {
 		if r.Schema.Kind == "" {

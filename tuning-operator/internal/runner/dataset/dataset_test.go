@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package dataset_test
 
 import (
@@ -173,7 +175,11 @@ func TestInspectOfAPathInTheDataset(t *testing.T) {
 }
 
 func TestDigestIsSha256sumOfItsFiles(t *testing.T) {
-	r, err := dataset.Inspect(write(t, map[string]string{"b.jsonl": `{"text":"b"}`, "a.jsonl": `{"text":"a"}`}), "", dataset.Columns{})
+	r, err := dataset.Inspect(
+		write(t, map[string]string{"b.jsonl": `{"text":"b"}`, "a.jsonl": `{"text":"a"}`}),
+		"",
+		dataset.Columns{},
+	)
 	require.NoError(t, err)
 	sum := func(s string) string { h := sha256.Sum256([]byte(s)); return hex.EncodeToString(h[:]) }
 	want := sum(fmt.Sprintf("%s  a.jsonl\n%s  b.jsonl\n", sum(`{"text":"a"}`), sum(`{"text":"b"}`)))
@@ -182,7 +188,17 @@ func TestDigestIsSha256sumOfItsFiles(t *testing.T) {
 
 func TestTokenEstimate(t *testing.T) {
 	line := func(s string) string { return fmt.Sprintf("{\"text\":%q}\n", s) }
-	body := line("abcd") + line("abcde") + line("日本") + line(strings.Repeat("a", 4*200)) + line(strings.Repeat("b", 4*200_000))
+	body := line(
+		"abcd",
+	) + line(
+		"abcde",
+	) + line(
+		"日本",
+	) + line(
+		strings.Repeat("a", 4*200),
+	) + line(
+		strings.Repeat("b", 4*200_000),
+	)
 	r, err := dataset.Inspect(write(t, map[string]string{"a.jsonl": body}), "", dataset.Columns{})
 	require.NoError(t, err)
 	assert.Equal(t, dataset.Rule, r.Tokens.Rule)

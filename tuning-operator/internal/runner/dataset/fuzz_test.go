@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package dataset_test
 
 import (
@@ -15,7 +17,8 @@ import (
 	"kaito.sh/tuning-operator/internal/runner/fault"
 )
 
-// inspect looks through one file of the given bytes. Whatever they are, the answer is a report with rows, or a permanent refusal.
+// inspect looks through one file of the given bytes. Whatever they are, the answer is a report with rows, or a
+// permanent refusal.
 func inspect(t *testing.T, name string, data []byte) {
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, name), data, 0o600))

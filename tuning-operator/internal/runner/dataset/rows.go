@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package dataset
 
 import (
@@ -127,8 +129,8 @@ func parquetRows(in *os.File, each visit) (err error) {
 	}
 }
 
-// checkFooter holds the footer's length, which the file itself says at its end, against the file's size: the decoder would take as
-// much memory as a damaged file says, up to 2 GiB.
+// checkFooter holds the footer's length, which the file itself says at its end, against the file's size: the decoder
+// would take as much memory as a damaged file says, up to 2 GiB.
 func checkFooter(in io.ReaderAt, size int64) error {
 	const magic, frame = "PAR1", 12 // the magic twice and the length
 	var tail [8]byte

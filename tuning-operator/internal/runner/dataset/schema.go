@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package dataset
 
 import (
@@ -134,7 +136,9 @@ func conversation(name string, list []any, whole bool) ([]piece, error) {
 		}
 		role, ok := asText(turn["role"])
 		if !ok || !slices.Contains(roles, role) {
-			return nil, fmt.Errorf("%s[%d].role is %s, one of %s is needed", name, i, describe(turn["role"]), strings.Join(roles, ", "))
+			return nil, fmt.Errorf(
+				"%s[%d].role is %s, one of %s is needed", name, i, describe(turn["role"]), strings.Join(roles, ", "),
+			)
 		}
 		content, ok := asText(turn["content"])
 		// A tool call has no content of its own.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package disk bounds what the runner writes: by the bytes that it is allowed to fetch, and by the room on the disk.
 package disk
 
@@ -22,11 +24,13 @@ func NewBudget(bytes int64) *Budget {
 	return &Budget{left: bytes}
 }
 
-// Take reserves bytes before they are written. What names the file in the error. The error is permanent, with the reason
-// SourceTooLarge, where less is left.
+// Take reserves bytes before they are written. What names the file in the error. The error is permanent, with the
+// reason SourceTooLarge, where less is left.
 func (b *Budget) Take(bytes int64, what string) error {
 	if bytes < 0 {
-		return fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "%s has a size of %d bytes, which no file has", what, bytes)
+		return fault.Permanent(
+			tuningv1alpha1.ReasonSourceInvalid, "%s has a size of %d bytes, which no file has", what, bytes,
+		)
 	}
 	if b == nil {
 		return nil
@@ -34,8 +38,14 @@ func (b *Budget) Take(bytes int64, what string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if bytes > b.left {
-		return fault.Permanent(tuningv1alpha1.ReasonSourceTooLarge, "%s needs %d bytes, and %d are left of --max-bytes, which follows "+
-			"from spec.resources.requests[ephemeral-storage]; raise that", what, bytes, b.left)
+		return fault.Permanent(
+			tuningv1alpha1.ReasonSourceTooLarge,
+			"%s needs %d bytes, and %d are left of --max-bytes, which follows "+
+				"from spec.resources.requests[ephemeral-storage]; raise that",
+			what,
+			bytes,
+			b.left,
+		)
 	}
 	b.left -= bytes
 	return nil

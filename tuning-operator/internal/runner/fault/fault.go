@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package fault gives the runner's failures a type at the seam: why, in a constant that reaches the TuningJob's status
 // unchanged, and whether another attempt could end differently.
 package fault
@@ -53,8 +55,13 @@ func Of(err error, fallback string) *Fault {
 func HTTPStatus(status int, url string) error {
 	switch status {
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return Permanent(tuningv1alpha1.ReasonSourceDenied, "%s answered %d: the source needs credentials, or these have no access; "+
-			"set accessSecret to a secret with a token that may read it, and accept the model's licence where it has one", url, status)
+		return Permanent(
+			tuningv1alpha1.ReasonSourceDenied,
+			"%s answered %d: the source needs credentials, or these have no access; "+
+				"set accessSecret to a secret with a token that may read it, and accept the model's licence where it has one",
+			url,
+			status,
+		)
 	case http.StatusNotFound, http.StatusGone:
 		return Permanent(tuningv1alpha1.ReasonSourceNotFound, "%s answered %d: check the name and the revision", url, status)
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:

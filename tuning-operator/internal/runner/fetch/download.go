@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package fetch brings a base model or a dataset into the pod: files over https, HuggingFace repositories.
 package fetch
 
@@ -76,7 +78,8 @@ func (d *Downloader) Get(ctx context.Context, f File) (size int64, sum string, e
 		}
 	}
 	for restart := 0; ; restart++ {
-		// One that seems to change each time is asked for in one piece: servers behind one name may give one file different tags.
+		// One that seems to change each time is asked for in one piece: servers behind one name may give one file different
+		// tags.
 		size, sum, err = d.once(ctx, f, restart == maxRestarts)
 		if !errors.Is(err, errChanged) || restart == maxRestarts {
 			return size, sum, err
@@ -94,7 +97,9 @@ func (d *Downloader) once(ctx context.Context, f File, inOnePiece bool) (int64, 
 		return 0, "", err
 	}
 	if f.Size > 0 && src.size >= 0 && src.size != f.Size {
-		return 0, "", fault.Permanent(tuningv1alpha1.ReasonChecksumMismatch, "%s has %d bytes, its index says %d", f.name(), src.size, f.Size)
+		return 0, "", fault.Permanent(
+			tuningv1alpha1.ReasonChecksumMismatch, "%s has %d bytes, its index says %d", f.name(), src.size, f.Size,
+		)
 	}
 	if src.ranges && src.size > 0 && !inOnePiece {
 		if err := d.Budget.Take(src.size, f.name()); err != nil {
@@ -124,5 +129,9 @@ func (d *Downloader) checkURL(url string) error {
 	if strings.HasPrefix(url, "https://") || (d.AllowHTTP && strings.HasPrefix(url, "http://")) {
 		return nil
 	}
-	return fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "url %q is not https; only https:// is fetched", File{URL: url}.name())
+	return fault.Permanent(
+		tuningv1alpha1.ReasonSourceInvalid,
+		"url %q is not https; only https:// is fetched",
+		File{URL: url}.name(),
+	)
 }

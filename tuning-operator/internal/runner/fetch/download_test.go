@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fetch_test
 
 import (
@@ -124,7 +126,13 @@ func newSetup(t *testing.T, o *origin) *setup {
 		Client: client, Clock: clock.RealClock{}, Progress: progress.New("fetch", out, clock.RealClock{}),
 		Backoff: fast, Parallel: 4, PartSize: 10_000,
 	}
-	return &setup{Downloader: d, origin: o, url: srv.URL + "/data.bin?download=true", path: filepath.Join(t.TempDir(), "data.bin"), out: out}
+	return &setup{
+		Downloader: d,
+		origin:     o,
+		url:        srv.URL + "/data.bin?download=true",
+		path:       filepath.Join(t.TempDir(), "data.bin"),
+		out:        out,
+	}
 }
 
 func (s *setup) assertFile(t *testing.T, want []byte) {
@@ -149,7 +157,9 @@ func TestGetInParallelRanges(t *testing.T) {
 		return false
 	}
 	s := newSetup(t, o)
-	size, sum, err := s.Get(context.Background(), fetch.File{URL: s.url, Path: s.path, SHA256: hexSum(o.body), Size: 95_001})
+	size, sum, err := s.Get(
+		context.Background(), fetch.File{URL: s.url, Path: s.path, SHA256: hexSum(o.body), Size: 95_001},
+	)
 	require.NoError(t, err)
 	assert.EqualValues(t, 95_001, size)
 	assert.Equal(t, hexSum(o.body), sum)

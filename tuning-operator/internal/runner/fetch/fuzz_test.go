@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fetch_test
 
 import (
@@ -21,8 +23,21 @@ import (
 )
 
 var ranges = []string{
-	"bytes 0-0/1234", "bytes 0-0/*", "bytes */1234", "bytes 0-0/9223372036854775807", "bytes 0-0/4611686018427387904", "bytes 0-0/9223372036854775808",
-	"bytes 0-9223372036854775806/9223372036854775807", "bytes 9-3/-1", "bytes +0-0/1", "bytes 0-0/12abc", " bytes 0-0/1", "bytes 0-0/1 ", "bytes=0-0/1", "items 0-0/1", "",
+	"bytes 0-0/1234",
+	"bytes 0-0/*",
+	"bytes */1234",
+	"bytes 0-0/9223372036854775807",
+	"bytes 0-0/4611686018427387904",
+	"bytes 0-0/9223372036854775808",
+	"bytes 0-9223372036854775806/9223372036854775807",
+	"bytes 9-3/-1",
+	"bytes +0-0/1",
+	"bytes 0-0/12abc",
+	" bytes 0-0/1",
+	"bytes 0-0/1 ",
+	"bytes=0-0/1",
+	"items 0-0/1",
+	"",
 }
 
 func FuzzContentRange(f *testing.F) {
@@ -50,11 +65,18 @@ type canned struct {
 
 func (c canned) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{
-		StatusCode: c.status, Header: c.header, ContentLength: c.length, Body: io.NopCloser(bytes.NewReader(c.body)), Request: req, ProtoMajor: 1, ProtoMinor: 1,
+		StatusCode:    c.status,
+		Header:        c.header,
+		ContentLength: c.length,
+		Body:          io.NopCloser(bytes.NewReader(c.body)),
+		Request:       req,
+		ProtoMajor:    1,
+		ProtoMinor:    1,
 	}, nil
 }
 
-// FuzzAnswers looks for an answer that panics, that takes memory for bytes that never come, or that brings more bytes than are allowed.
+// FuzzAnswers looks for an answer that panics, that takes memory for bytes that never come, or that brings more bytes
+// than are allowed.
 func FuzzAnswers(f *testing.F) {
 	for _, seed := range ranges {
 		f.Add(206, seed, `"v1"`, int64(1), []byte("x"))
@@ -67,8 +89,15 @@ func FuzzAnswers(f *testing.F) {
 		path := filepath.Join(t.TempDir(), "file")
 		header := http.Header{"Content-Range": {contentRange}, "Etag": {tag}, "Retry-After": {strconv.FormatInt(length, 10)}}
 		d := &fetch.Downloader{
-			Client: &http.Client{Transport: canned{status, header, length, body}}, Clock: clock.RealClock{},
-			Progress: progress.New("fetch", io.Discard, clock.RealClock{}), Backoff: retry.Backoff{Tries: 1}, Parallel: 2, PartSize: 16, Budget: disk.NewBudget(budget),
+			Client: &http.Client{Transport: canned{status, header, length, body}},
+			Clock:  clock.RealClock{},
+			Progress: progress.New(
+				"fetch", io.Discard, clock.RealClock{},
+			),
+			Backoff:  retry.Backoff{Tries: 1},
+			Parallel: 2,
+			PartSize: 16,
+			Budget:   disk.NewBudget(budget),
 		}
 		_, _, err := d.Get(context.Background(), fetch.File{URL: "https://host.example/file", Path: path})
 		files, globErr := filepath.Glob(path + "*")

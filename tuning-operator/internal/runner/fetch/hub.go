@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fetch
 
 import (
@@ -64,7 +66,9 @@ const maxIndexBytes = 64 << 20
 // Resolve pins a revision (a branch, a tag, a commit; empty: main) and lists the files.
 func (h *Hub) Resolve(ctx context.Context, kind Kind, id, revision string) (Snapshot, error) {
 	if !repoID.MatchString(id) {
-		return Snapshot{}, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "%q is no HuggingFace id; it has the form organisation/name", id)
+		return Snapshot{}, fault.Permanent(
+			tuningv1alpha1.ReasonSourceInvalid, "%q is no HuggingFace id; it has the form organisation/name", id,
+		)
 	}
 	if revision == "" {
 		revision = "main"
@@ -88,7 +92,10 @@ func (h *Hub) Resolve(ctx context.Context, kind Kind, id, revision string) (Snap
 		return Snapshot{}, fmt.Errorf("looking up %s %s at %q: %w", strings.TrimSuffix(string(kind), "s"), id, revision, err)
 	}
 	if !commit.MatchString(doc.SHA) {
-		return Snapshot{}, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "%s answered for %s without a commit; is HF_ENDPOINT a HuggingFace mirror?", h.endpoint(), id)
+		return Snapshot{}, fault.Permanent(
+			tuningv1alpha1.ReasonSourceInvalid, "%s answered for %s without a commit; is HF_ENDPOINT a HuggingFace mirror?",
+			h.endpoint(), id,
+		)
 	}
 	snap := Snapshot{ID: id, Commit: doc.SHA}
 	for _, s := range doc.Siblings {
@@ -97,7 +104,9 @@ func (h *Hub) Resolve(ctx context.Context, kind Kind, id, revision string) (Snap
 			f.SHA256, f.Size = s.LFS.SHA256, s.LFS.Size
 		}
 		if !filepath.IsLocal(filepath.FromSlash(f.Path)) {
-			return Snapshot{}, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "%s lists the file %q, which points out of its folder", id, f.Path)
+			return Snapshot{}, fault.Permanent(
+				tuningv1alpha1.ReasonSourceInvalid, "%s lists the file %q, which points out of its folder", id, f.Path,
+			)
 		}
 		snap.Files = append(snap.Files, f)
 	}
@@ -153,7 +162,10 @@ func ModelFiles(s Snapshot) ([]HubFile, error) {
 		}
 	}
 	if !weights {
-		return nil, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "%s at %s has no *.safetensors; pickled weights are not loaded because they can run code", s.ID, s.Commit)
+		return nil, fault.Permanent(
+			tuningv1alpha1.ReasonSourceInvalid,
+			"%s at %s has no *.safetensors; pickled weights are not loaded because they can run code", s.ID, s.Commit,
+		)
 	}
 	return out, nil
 }
@@ -172,7 +184,9 @@ func DatasetFiles(s Snapshot) ([]HubFile, error) {
 			return out, nil
 		}
 	}
-	return nil, fault.Permanent(tuningv1alpha1.ReasonDatasetInvalid, "dataset %s at %s has no parquet, jsonl, json or csv file", s.ID, s.Commit)
+	return nil, fault.Permanent(
+		tuningv1alpha1.ReasonDatasetInvalid, "dataset %s at %s has no parquet, jsonl, json or csv file", s.ID, s.Commit,
+	)
 }
 
 var heldOutName = regexp.MustCompile(`(^|[/_.-])(test|val|validation|dev|eval)([/_.-]|$)`)
@@ -181,11 +195,14 @@ func heldOut(p string) bool { return heldOutName.MatchString(strings.ToLower(p))
 
 func isMetadata(p string) bool {
 	base := path.Base(p)
-	return base == "dataset_infos.json" || base == "dataset_info.json" || base == "state.json" || strings.HasPrefix(base, ".")
+	return base == "dataset_infos.json" || base == "dataset_info.json" || base == "state.json" ||
+		strings.HasPrefix(base, ".")
 }
 
 // Download brings files of a snapshot into a folder and returns each one's digest by path.
-func (h *Hub) Download(ctx context.Context, kind Kind, s Snapshot, files []HubFile, into string) (map[string]string, int64, error) {
+func (h *Hub) Download(
+	ctx context.Context, kind Kind, s Snapshot, files []HubFile, into string,
+) (map[string]string, int64, error) {
 	prefix := h.endpoint() + "/"
 	if kind == Dataset {
 		prefix += "datasets/"

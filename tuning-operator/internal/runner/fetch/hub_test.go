@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fetch_test
 
 import (
@@ -46,7 +48,11 @@ func hubOrigin(t *testing.T, files map[string]string, index string) *origin {
 }
 
 func newHub(s *setup, token string) *fetch.Hub {
-	return &fetch.Hub{Endpoint: strings.TrimSuffix(s.url, "/data.bin?download=true"), Token: token, Downloader: s.Downloader}
+	return &fetch.Hub{
+		Endpoint:   strings.TrimSuffix(s.url, "/data.bin?download=true"),
+		Token:      token,
+		Downloader: s.Downloader,
+	}
 }
 
 func TestModelIsPinnedToItsCommit(t *testing.T) {
@@ -70,7 +76,9 @@ func TestModelIsPinnedToItsCommit(t *testing.T) {
 	sums, total, err := hub.Download(context.Background(), fetch.Model, snap, files, dir)
 	require.NoError(t, err)
 	assert.EqualValues(t, 11, total)
-	assert.Equal(t, map[string]string{"config.json": hexSum([]byte("{}")), "model.safetensors": hexSum([]byte("the bytes"))}, sums)
+	assert.Equal(
+		t, map[string]string{"config.json": hexSum([]byte("{}")), "model.safetensors": hexSum([]byte("the bytes"))}, sums,
+	)
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	assert.Len(t, entries, 2, "neither pickles nor other forms of the weights")
@@ -97,7 +105,13 @@ func TestHubRefusals(t *testing.T) {
 }
 
 func TestPickledWeightsAloneAreRefused(t *testing.T) {
-	_, err := fetch.ModelFiles(fetch.Snapshot{ID: "org/model", Commit: pinned, Files: []fetch.HubFile{{Path: "pytorch_model.bin"}, {Path: "config.json"}}})
+	_, err := fetch.ModelFiles(
+		fetch.Snapshot{
+			ID:     "org/model",
+			Commit: pinned,
+			Files:  []fetch.HubFile{{Path: "pytorch_model.bin"}, {Path: "config.json"}},
+		},
+	)
 	assert.ErrorContains(t, err, "safetensors")
 }
 
@@ -127,8 +141,14 @@ func TestDatasetFiles(t *testing.T) {
 }
 
 func TestDatasetOfTheHubLandsInItsFolders(t *testing.T) {
-	o := hubOrigin(t, map[string]string{"/datasets/org/data/resolve/" + pinned + "/data/train%20x.jsonl": "wrong", "/datasets/org/data/resolve/" + pinned + "/data/train x.jsonl": `{"text":"a"}`},
-		`{"sha":"`+pinned+`","siblings":[{"rfilename":"data/train x.jsonl","size":12}]}`)
+	o := hubOrigin(
+		t,
+		map[string]string{
+			"/datasets/org/data/resolve/" + pinned + "/data/train%20x.jsonl": "wrong",
+			"/datasets/org/data/resolve/" + pinned + "/data/train x.jsonl":   `{"text":"a"}`,
+		},
+		`{"sha":"`+pinned+`","siblings":[{"rfilename":"data/train x.jsonl","size":12}]}`,
+	)
 	s := newSetup(t, o)
 	hub := newHub(s, "hf_good")
 	snap, err := hub.Resolve(context.Background(), fetch.Dataset, "org/data", "")

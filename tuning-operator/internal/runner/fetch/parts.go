@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fetch
 
 import (
@@ -47,7 +49,8 @@ func (d *Downloader) parts(ctx context.Context, f File, src source) (sum string,
 	return sum, st.close()
 }
 
-// run downloads parts that follow one another by one request; a cut connection is continued at the byte where it was cut.
+// run downloads parts that follow one another by one request; a cut connection is continued at the byte where it was
+// cut.
 func (d *Downloader) run(ctx context.Context, f File, src source, st *state, settle *settler, r run) error {
 	at, _ := st.bounds(r.first)
 	_, to := st.bounds(r.last)
@@ -107,7 +110,9 @@ func (d *Downloader) span(ctx context.Context, f File, src source, out *offsetWr
 		return fmt.Errorf("%s: %w", f.name(), err)
 	}
 	if *at != to+1 {
-		return fault.Transient(tuningv1alpha1.ReasonSourceUnavailable, "%s: the connection ended after %d bytes of a part", f.name(), n)
+		return fault.Transient(
+			tuningv1alpha1.ReasonSourceUnavailable, "%s: the connection ended after %d bytes of a part", f.name(), n,
+		)
 	}
 	return nil
 }

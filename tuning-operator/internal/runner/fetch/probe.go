@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fetch
 
 import (
@@ -123,7 +125,9 @@ func parseContentRange(v string) (from, to, total int64, err error) {
 	}
 	from, to, total = numbers[0], numbers[1], numbers[2]
 	if bad || to < from || total <= to {
-		return 0, 0, 0, fault.Transient(tuningv1alpha1.ReasonSourceUnavailable, "the server sent an unusable Content-Range %q", excerpt.Head(v, maxQuoted))
+		return 0, 0, 0, fault.Transient(
+			tuningv1alpha1.ReasonSourceUnavailable, "the server sent an unusable Content-Range %q", excerpt.Head(v, maxQuoted),
+		)
 	}
 	return from, to, total, nil
 }

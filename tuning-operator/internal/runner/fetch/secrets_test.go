@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fetch_test
 
 import (
@@ -34,8 +36,8 @@ func redirectTo(to string) func(int, http.ResponseWriter, *http.Request) bool {
 	}
 }
 
-// TestNoMessageShowsASignature has a download fail in each way, with a signature and a password in its address, and looks for them in
-// the error and in the log.
+// TestNoMessageShowsASignature has a download fail in each way, with a signature and a password in its address, and
+// looks for them in the error and in the log.
 func TestNoMessageShowsASignature(t *testing.T) {
 	nothing := refused(t)
 	for name, c := range map[string]struct {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fetch
 
 import (
@@ -9,8 +11,8 @@ import (
 	"sync"
 )
 
-// settler records the parts that have come, and takes the file's digest along, beside the download: a disk's sync and a hash take
-// as long as the network does where that is quick.
+// settler records the parts that have come, and takes the file's digest along, beside the download: a disk's sync and a
+// hash take as long as the network does where that is quick.
 type settler struct {
 	state *state
 	parts chan int
@@ -23,7 +25,8 @@ type settler struct {
 	next int // the first part that is not in the hash
 }
 
-// newSettler begins with the parts that an earlier run has left. There is room for all others, so that nobody waits to add one.
+// newSettler begins with the parts that an earlier run has left. There is room for all others, so that nobody waits to
+// add one.
 func newSettler(st *state) *settler {
 	s := &settler{state: st, parts: make(chan int, len(st.doc.Done)), ended: make(chan struct{}), hash: sha256.New()}
 	go func() {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fetch
 
 import (
@@ -38,8 +40,8 @@ type stateDoc struct {
 	Done      []bool `json:"done"`
 }
 
-// maxParts of one file: 16 TiB of parts of 16 MiB, which is more than any disk of a node. A server may announce any size, and each part
-// costs memory and a place in the state before its first byte has come.
+// maxParts of one file: 16 TiB of parts of 16 MiB, which is more than any disk of a node. A server may announce any
+// size, and each part costs memory and a place in the state before its first byte has come.
 const maxParts = 1 << 20
 
 // checkSize returns an error when a file of a size, in parts of another, has more than maxParts. Both are above 0.
@@ -47,7 +49,10 @@ func checkSize(f File, size, partSize int64) error {
 	if (size-1)/partSize < maxParts {
 		return nil
 	}
-	return fault.Permanent(tuningv1alpha1.ReasonSourceTooLarge, "%s has %d bytes, as its server says; at most %d are fetched", f.name(), size, maxParts*partSize)
+	return fault.Permanent(
+		tuningv1alpha1.ReasonSourceTooLarge, "%s has %d bytes, as its server says; at most %d are fetched", f.name(), size,
+		maxParts*partSize,
+	)
 }
 
 // openState continues a download of the same file, or starts one. Without a validator nothing proves that it is the
@@ -87,8 +92,8 @@ func (s *state) bounds(n int) (from, to int64) {
 // run is parts that follow one another.
 type run struct{ first, last int }
 
-// missing are the parts to download: each by itself, for several requests at a time to share, or joined where they follow one
-// another, as every further request costs the one connection a round trip.
+// missing are the parts to download: each by itself, for several requests at a time to share, or joined where they
+// follow one another, as every further request costs the one connection a round trip.
 func (s *state) missing(join bool) []run {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -164,10 +169,14 @@ func (d *Downloader) finish(f File, size int64, sum string) (int64, string, erro
 		if err := discard(f.Path); err != nil {
 			return 0, "", err
 		}
-		return 0, "", fault.Permanent(tuningv1alpha1.ReasonChecksumMismatch, "%s has sha256 %s, expected %s", f.name(), sum, want)
+		return 0, "", fault.Permanent(
+			tuningv1alpha1.ReasonChecksumMismatch, "%s has sha256 %s, expected %s", f.name(), sum, want,
+		)
 	}
 	if f.Size > 0 && size != f.Size {
-		return 0, "", fault.Permanent(tuningv1alpha1.ReasonChecksumMismatch, "%s has %d bytes, expected %d", f.name(), size, f.Size)
+		return 0, "", fault.Permanent(
+			tuningv1alpha1.ReasonChecksumMismatch, "%s has %d bytes, expected %d", f.name(), size, f.Size,
+		)
 	}
 	if err := os.Rename(f.Path+partSuffix, f.Path); err != nil {
 		return 0, "", fmt.Errorf("naming the download: %w", err)

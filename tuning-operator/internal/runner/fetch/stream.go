@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package fetch
 
 import (
@@ -71,7 +73,9 @@ func (d *Downloader) streamOnce(ctx context.Context, f File, src source) (err er
 					return err
 				}
 			case int64(n) > src.size-got:
-				return fault.Transient(tuningv1alpha1.ReasonSourceUnavailable, "%s sends more than the %d bytes that it announced", f.name(), src.size)
+				return fault.Transient(
+					tuningv1alpha1.ReasonSourceUnavailable, "%s sends more than the %d bytes that it announced", f.name(), src.size,
+				)
 			}
 			if _, err := out.Write(buf[:n]); err != nil {
 				return fmt.Errorf("writing %s: %w", f.Path, err)
@@ -87,7 +91,9 @@ func (d *Downloader) streamOnce(ctx context.Context, f File, src source) (err er
 		}
 	}
 	if src.size >= 0 && got != src.size {
-		return fault.Transient(tuningv1alpha1.ReasonSourceUnavailable, "%s ended after %d of %d bytes", f.name(), got, src.size)
+		return fault.Transient(
+			tuningv1alpha1.ReasonSourceUnavailable, "%s ended after %d of %d bytes", f.name(), got, src.size,
+		)
 	}
 	return nil
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package netguard keeps the runner's downloads from being used to reach what the cluster's network, and not the
 // user, may reach: the node's metadata service, the API server, other tenants' pods.
 //
@@ -129,8 +131,8 @@ func (p Policy) control(_, address string, _ syscall.RawConn) error {
 // private addresses are allowed: behind a proxy the address that is reached can't be seen from here.
 func (p Policy) Transport() *http.Transport {
 	dialer := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second, Control: p.control}
-	// HTTP/1.1 only: by HTTP/2 all range requests of a file share one connection, and with it one congestion window, so that
-	// they are no faster than one (see package fetch/bench).
+	// HTTP/1.1 only: by HTTP/2 all range requests of a file share one connection, and with it one congestion window, so
+	// that they are no faster than one (see package fetch/bench).
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	t := &http.Transport{
@@ -151,17 +153,23 @@ func (p Policy) Transport() *http.Transport {
 // maxRedirects is browsers' order of magnitude; a HuggingFace download takes two.
 const maxRedirects = 10
 
-// CheckRedirect is for http.Client: it refuses a step down from https, strips the referrer, and strips credentials whenever
-// the host changes, subdomains included (net/http keeps them for subdomains). The address itself is checked at the dial.
+// CheckRedirect is for http.Client: it refuses a step down from https, strips the referrer, and strips credentials
+// whenever the host changes, subdomains included (net/http keeps them for subdomains). The address itself is checked at
+// the dial.
 func CheckRedirect(req *http.Request, via []*http.Request) error {
 	if len(via) >= maxRedirects {
 		return fmt.Errorf("stopped after %d redirects", maxRedirects)
 	}
 	first := via[0]
 	if first.URL.Scheme == "https" && req.URL.Scheme != "https" {
-		return fmt.Errorf("refusing the redirect from %s to %s: it leaves https", first.URL.Host, req.URL.Scheme+"://"+req.URL.Host)
+		return fmt.Errorf(
+			"refusing the redirect from %s to %s: it leaves https",
+			first.URL.Host,
+			req.URL.Scheme+"://"+req.URL.Host,
+		)
 	}
-	// net/http sends the whole address that redirects as the referrer: the signature in its query is not for the next host.
+	// net/http sends the whole address that redirects as the referrer: the signature in its query is not for the next
+	// host.
 	req.Header.Del("Referer")
 	if req.URL.Host != first.URL.Host {
 		req.Header.Del("Authorization")

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package netguard_test
 
 import (
@@ -94,12 +96,16 @@ func TestTheDialIsRefusedAfterNameResolution(t *testing.T) {
 
 func TestRedirectToAnotherHostLosesTheCredentials(t *testing.T) {
 	var got string
-	target := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header.Get("Authorization") }))
+	target := httptest.NewServer(
+		http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header.Get("Authorization") }),
+	)
 	defer target.Close()
 	first := httptest.NewServer(http.RedirectHandler(target.URL, http.StatusFound))
 	defer first.Close()
 
-	_, err := get(t, netguard.Policy{AllowPrivate: true, AllowLocal: true}, first.URL, http.Header{"Authorization": {"Bearer secret"}})
+	_, err := get(
+		t, netguard.Policy{AllowPrivate: true, AllowLocal: true}, first.URL, http.Header{"Authorization": {"Bearer secret"}},
+	)
 	require.NoError(t, err)
 	assert.Empty(t, got)
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pack
 
 import (
@@ -31,7 +33,9 @@ func CheckAdapter(dir string) error {
 		PeftType string `json:"peft_type"`
 	}
 	if err := json.Unmarshal(raw, &config); err != nil || config.PeftType == "" {
-		return fault.Permanent(tuningv1alpha1.ReasonOutputInvalid, "%s in %s is no PEFT configuration: peft_type is missing", AdapterConfig, dir)
+		return fault.Permanent(
+			tuningv1alpha1.ReasonOutputInvalid, "%s in %s is no PEFT configuration: peft_type is missing", AdapterConfig, dir,
+		)
 	}
 	return checkSafetensors(filepath.Join(dir, AdapterWeights), dir)
 }
@@ -46,8 +50,8 @@ func missing(err error, dir, name string) error {
 // maxHeaderBytes is the safetensors format's own limit (100 MB).
 const maxHeaderBytes = 100 << 20
 
-// checkSafetensors compares the file's length with its header (https://github.com/huggingface/safetensors#format): eight
-// bytes of header length, the header in JSON with each tensor's offsets, the data.
+// checkSafetensors compares the file's length with its header (https://github.com/huggingface/safetensors#format):
+// eight bytes of header length, the header in JSON with each tensor's offsets, the data.
 func checkSafetensors(path, dir string) error {
 	in, err := os.Open(path)
 	if err != nil {
@@ -62,7 +66,10 @@ func checkSafetensors(path, dir string) error {
 		return fault.Permanent(tuningv1alpha1.ReasonOutputInvalid, "%s is not a whole safetensors file: %s", path, why)
 	}
 	var length uint64
-	if err := binary.Read(in, binary.LittleEndian, &length); err != nil || length > maxHeaderBytes || int64(length)+8 > info.Size() { // bounded by maxHeaderBytes
+	if err := binary.Read(
+		in, binary.LittleEndian, &length,
+	); err != nil || length > maxHeaderBytes ||
+		int64(length)+8 > info.Size() { // bounded by maxHeaderBytes
 		return bad("its header is cut off")
 	}
 	raw := make([]byte, length)

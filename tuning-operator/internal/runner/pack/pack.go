@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package pack turns a folder into an OCI image whose files stand below /data, so that a cluster can mount it as it is
 // (an image volume) or an init container can copy it. The same folder gives the same bytes on every machine: names are
 // sorted, times, owners and modes are fixed, and layers are not compressed (weights do not compress, and compressors
@@ -123,7 +125,9 @@ func list(dir string) ([]file, error) {
 			return err
 		}
 		if !info.Mode().IsRegular() {
-			return fault.Permanent(tuningv1alpha1.ReasonOutputInvalid, "%s is a %s; only plain files can be packaged", p, info.Mode().Type())
+			return fault.Permanent(
+				tuningv1alpha1.ReasonOutputInvalid, "%s is a %s; only plain files can be packaged", p, info.Mode().Type(),
+			)
 		}
 		rel, err := filepath.Rel(dir, p)
 		if err != nil {
@@ -160,7 +164,16 @@ func layerAnnotations(files []file) map[string]string {
 	if len(files) != 1 {
 		return map[string]string{AnnotationFilepath: Root + "/"}
 	}
-	meta, err := json.Marshal(map[string]any{"name": path.Base(files[0].name), "mode": 0o644, "uid": 0, "gid": 0, "size": files[0].size, "typeflag": 0})
+	meta, err := json.Marshal(
+		map[string]any{
+			"name":     path.Base(files[0].name),
+			"mode":     0o644,
+			"uid":      0,
+			"gid":      0,
+			"size":     files[0].size,
+			"typeflag": 0,
+		},
+	)
 	if err != nil { // strings and numbers only
 		return map[string]string{AnnotationFilepath: Root + "/" + files[0].name}
 	}
@@ -196,7 +209,14 @@ func (l Layer) writeTo(w io.Writer) (int64, error) {
 }
 
 func header(name string, kind byte, mode, size int64) *tar.Header {
-	return &tar.Header{Typeflag: kind, Name: name, Mode: mode, Size: size, ModTime: time.Unix(0, 0).UTC(), Format: tar.FormatPAX}
+	return &tar.Header{
+		Typeflag: kind,
+		Name:     name,
+		Mode:     mode,
+		Size:     size,
+		ModTime:  time.Unix(0, 0).UTC(),
+		Format:   tar.FormatPAX,
+	}
 }
 
 func directories(tw *tar.Writer, dir string, made map[string]bool) error {
@@ -257,14 +277,21 @@ func (i *Image) describe(annotations map[string]string) error {
 	}
 	for _, l := range i.Layers {
 		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, l.Descriptor.Digest)
-		config.History = append(config.History, imagespec.History{Created: &epoch, CreatedBy: "kaito runner: " + strconv.Itoa(len(l.files)) + " files"})
+		config.History = append(
+			config.History,
+			imagespec.History{Created: &epoch, CreatedBy: "kaito runner: " + strconv.Itoa(len(l.files)) + " files"},
+		)
 		manifest.Layers = append(manifest.Layers, l.Descriptor)
 	}
 	var err error
 	if i.Config, err = json.Marshal(config); err != nil {
 		return fmt.Errorf("encoding the image's config: %w", err)
 	}
-	manifest.Config = imagespec.Descriptor{MediaType: imagespec.MediaTypeImageConfig, Digest: digest.FromBytes(i.Config), Size: int64(len(i.Config))}
+	manifest.Config = imagespec.Descriptor{
+		MediaType: imagespec.MediaTypeImageConfig,
+		Digest:    digest.FromBytes(i.Config),
+		Size:      int64(len(i.Config)),
+	}
 	if i.Manifest, err = json.Marshal(manifest); err != nil {
 		return fmt.Errorf("encoding the image's manifest: %w", err)
 	}
@@ -273,10 +300,18 @@ func (i *Image) describe(annotations map[string]string) error {
 
 // ConfigDescriptor of the image.
 func (i *Image) ConfigDescriptor() imagespec.Descriptor {
-	return imagespec.Descriptor{MediaType: imagespec.MediaTypeImageConfig, Digest: digest.FromBytes(i.Config), Size: int64(len(i.Config))}
+	return imagespec.Descriptor{
+		MediaType: imagespec.MediaTypeImageConfig,
+		Digest:    digest.FromBytes(i.Config),
+		Size:      int64(len(i.Config)),
+	}
 }
 
 // Descriptor of the manifest.
 func (i *Image) Descriptor() imagespec.Descriptor {
-	return imagespec.Descriptor{MediaType: imagespec.MediaTypeImageManifest, Digest: digest.FromBytes(i.Manifest), Size: int64(len(i.Manifest))}
+	return imagespec.Descriptor{
+		MediaType: imagespec.MediaTypeImageManifest,
+		Digest:    digest.FromBytes(i.Manifest),
+		Size:      int64(len(i.Manifest)),
+	}
 }

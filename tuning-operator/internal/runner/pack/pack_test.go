@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package pack_test
 
 import (
@@ -55,7 +57,10 @@ func TestTheSameFolderGivesTheSameBytes(t *testing.T) {
 	assert.Equal(t, string(first.Manifest), string(second.Manifest))
 	assert.Equal(t, string(first.Config), string(second.Config))
 	// The digest of this folder on any machine: a change here changes every image that users have pinned.
-	assert.Equal(t, "sha256:13cdbf94c91b2ab3a02911e32e6a2f88afa7b917eb351637ec9b6aa56622158a", first.Layers[0].Descriptor.Digest.String())
+	assert.Equal(
+		t, "sha256:13cdbf94c91b2ab3a02911e32e6a2f88afa7b917eb351637ec9b6aa56622158a",
+		first.Layers[0].Descriptor.Digest.String(),
+	)
 }
 
 func TestLayersAreWhatTheirDescriptorsSay(t *testing.T) {
@@ -84,11 +89,15 @@ func TestLayersAreWhatTheirDescriptorsSay(t *testing.T) {
 		assert.Zero(t, h.Uid+h.Gid)
 		assert.True(t, h.ModTime.Equal(time.Unix(0, 0)))
 	}
-	assert.Equal(t, []string{"data/", "data/adapter_config.json", "data/deep/", "data/deep/er/", "data/deep/er/file"}, names)
+	assert.Equal(
+		t, []string{"data/", "data/adapter_config.json", "data/deep/", "data/deep/er/", "data/deep/er/file"}, names,
+	)
 
 	var config imagespec.Image
 	require.NoError(t, json.Unmarshal(img.Config, &config))
-	assert.Equal(t, img.Layers[0].Descriptor.Digest, config.RootFS.DiffIDs[0], "uncompressed: the layer is its own diff id")
+	assert.Equal(
+		t, img.Layers[0].Descriptor.Digest, config.RootFS.DiffIDs[0], "uncompressed: the layer is its own diff id",
+	)
 }
 
 func TestLargeFilesGetTheirOwnLayers(t *testing.T) {
@@ -132,7 +141,9 @@ func TestBuildRefusals(t *testing.T) {
 
 // safetensors makes a file of the format with one tensor of n bytes.
 func safetensors(n int) string {
-	header := `{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[` + "1" + `],"data_offsets":[0,` + itoa(n) + `]}}`
+	header := `{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[` + "1" + `],"data_offsets":[0,` + itoa(
+		n,
+	) + `]}}`
 	var b bytes.Buffer
 	_ = binary.Write(&b, binary.LittleEndian, uint64(len(header)))
 	b.WriteString(header)

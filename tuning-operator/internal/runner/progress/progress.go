@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package progress tells how far the runner is: one JSON document a line on the output, and the latest one over HTTP.
 package progress
 
@@ -120,7 +122,8 @@ func (r *Reporter) Handler() http.Handler {
 	return mux
 }
 
-// Serve listens until the context ends; the returned function waits for the server to be gone. An empty address serves nothing.
+// Serve listens until the context ends; the returned function waits for the server to be gone. An empty address serves
+// nothing.
 func (r *Reporter) Serve(ctx context.Context, address string) (bound string, wait func() error, err error) {
 	if address == "" {
 		return "", func() error { return nil }, nil

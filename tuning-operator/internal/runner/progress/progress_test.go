@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package progress_test
 
 import (
@@ -37,7 +39,19 @@ func TestLinesAreRareAndTheEndpointIsFresh(t *testing.T) {
 	require.Len(t, lines, 2)
 	var got progress.Line
 	require.NoError(t, json.Unmarshal([]byte(lines[1]), &got))
-	assert.Equal(t, progress.Line{Time: clk.Now().UTC(), Step: "fetch", Event: "progress", Item: "data.parquet", Bytes: 500, TotalBytes: 1000, Percent: 50}, got)
+	assert.Equal(
+		t,
+		progress.Line{
+			Time:       clk.Now().UTC(),
+			Step:       "fetch",
+			Event:      "progress",
+			Item:       "data.parquet",
+			Bytes:      500,
+			TotalBytes: 1000,
+			Percent:    50,
+		},
+		got,
+	)
 }
 
 func TestServesTheLatestLineUntilTheContextEnds(t *testing.T) {

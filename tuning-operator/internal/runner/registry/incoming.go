@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package registry
 
 import (
@@ -15,8 +17,8 @@ import (
 )
 
 const (
-	// stagingName is the folder in which an image's files wait until all are there. Datasets, models and images are read without
-	// names that begin with a dot.
+	// stagingName is the folder in which an image's files wait until all are there. Datasets, models and images are read
+	// without names that begin with a dot.
 	stagingName = ".incoming"
 	// stateName is what another process needs to go on, and to see that nothing is left to do.
 	stateName = ".incoming.json"
@@ -45,7 +47,8 @@ type incomingDoc struct {
 	Finished bool `json:"finished"`
 }
 
-// openIncoming continues with the same image, or begins. The budget bounds what is unpacked; release gives back what was taken of it.
+// openIncoming continues with the same image, or begins. The budget bounds what is unpacked; release gives back what
+// was taken of it.
 func openIncoming(into, manifest string, budget *disk.Budget) (*incoming, error) {
 	in := &incoming{into: into, staging: filepath.Join(into, stagingName), budget: budget}
 	if raw, err := os.ReadFile(filepath.Join(into, stateName)); err == nil {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package registry
 
 import (
@@ -32,36 +34,43 @@ type Pulled struct {
 // maxManifestBytes follows the distribution specification's advice for a registry's limit.
 const maxManifestBytes = 4 << 20
 
-// Pull brings the files of an image (below /data) or of an artifact (each titled layer) into a folder; the budget bounds
-// what is unpacked, nil is no bound. A file has its name once the whole image is there and its digests are right. What was whole when a
-// pull was cut, or killed, is not fetched again, and nothing is when all of it is there.
+// Pull brings the files of an image (below /data) or of an artifact (each titled layer) into a folder; the budget
+// bounds what is unpacked, nil is no bound. A file has its name once the whole image is there and its digests are
+// right. What was whole when a pull was cut, or killed, is not fetched again, and nothing is when all of it is there.
 func (c *Client) Pull(ctx context.Context, ref, into string, budget *disk.Budget) (Pulled, error) {
 	repo, reference, err := c.named(ref)
 	if err != nil {
 		return Pulled{}, err
 	}
 	var out Pulled
-	err = c.retry(ctx, tuningv1alpha1.ReasonSourceDenied, tuningv1alpha1.ReasonSourceUnavailable, func(ctx context.Context) error {
-		manifest, desc, err := c.manifest(ctx, repo, reference)
-		if err != nil {
-			return err
-		}
-		in, err := openIncoming(into, desc.Digest.String(), budget)
-		if err != nil {
-			return err
-		}
-		if err := c.layers(ctx, repo, manifest.Layers, in); err != nil {
-			in.release()
-			return err
-		}
-		out = Pulled{Digest: desc.Digest.String(), Files: in.doc.Files, Annotations: manifest.Annotations}
-		return in.finish()
-	})
+	err = c.retry(
+		ctx,
+		tuningv1alpha1.ReasonSourceDenied,
+		tuningv1alpha1.ReasonSourceUnavailable,
+		func(ctx context.Context) error {
+			manifest, desc, err := c.manifest(ctx, repo, reference)
+			if err != nil {
+				return err
+			}
+			in, err := openIncoming(into, desc.Digest.String(), budget)
+			if err != nil {
+				return err
+			}
+			if err := c.layers(ctx, repo, manifest.Layers, in); err != nil {
+				in.release()
+				return err
+			}
+			out = Pulled{Digest: desc.Digest.String(), Files: in.doc.Files, Annotations: manifest.Annotations}
+			return in.finish()
+		},
+	)
 	if err != nil {
 		return Pulled{}, fmt.Errorf("pulling %s: %w", ref, err)
 	}
 	if len(out.Files) == 0 {
-		return Pulled{}, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "image %s has no files below /%s", ref, ImageDataRoot)
+		return Pulled{}, fault.Permanent(
+			tuningv1alpha1.ReasonSourceInvalid, "image %s has no files below /%s", ref, ImageDataRoot,
+		)
 	}
 	return out, nil
 }
@@ -81,17 +90,22 @@ func (c *Client) Resolve(ctx context.Context, ref string) (Resolved, error) {
 		return Resolved{}, err
 	}
 	var out Resolved
-	err = c.retry(ctx, tuningv1alpha1.ReasonSourceDenied, tuningv1alpha1.ReasonSourceUnavailable, func(ctx context.Context) error {
-		manifest, desc, err := c.manifest(ctx, repo, reference)
-		if err != nil {
-			return err
-		}
-		out = Resolved{Digest: desc.Digest.String(), Size: manifest.Config.Size, Annotations: manifest.Annotations}
-		for _, l := range manifest.Layers {
-			out.Size += l.Size
-		}
-		return nil
-	})
+	err = c.retry(
+		ctx,
+		tuningv1alpha1.ReasonSourceDenied,
+		tuningv1alpha1.ReasonSourceUnavailable,
+		func(ctx context.Context) error {
+			manifest, desc, err := c.manifest(ctx, repo, reference)
+			if err != nil {
+				return err
+			}
+			out = Resolved{Digest: desc.Digest.String(), Size: manifest.Config.Size, Annotations: manifest.Annotations}
+			for _, l := range manifest.Layers {
+				out.Size += l.Size
+			}
+			return nil
+		},
+	)
 	if err != nil {
 		return Resolved{}, fmt.Errorf("resolving %s: %w", ref, err)
 	}
@@ -111,14 +125,18 @@ func (c *Client) named(ref string) (*remote.Repository, string, error) {
 	return repo, parsed.Reference, err
 }
 
-func (c *Client) manifest(ctx context.Context, repo *remote.Repository, ref string) (imagespec.Manifest, imagespec.Descriptor, error) {
+func (c *Client) manifest(
+	ctx context.Context, repo *remote.Repository, ref string,
+) (imagespec.Manifest, imagespec.Descriptor, error) {
 	desc, err := repo.Resolve(ctx, ref)
 	if err != nil {
 		return imagespec.Manifest{}, imagespec.Descriptor{}, err
 	}
 	for depth := 0; ; depth++ {
 		if desc.Size > maxManifestBytes || depth > 2 {
-			return imagespec.Manifest{}, desc, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "manifest %s is too large or too deeply nested", desc.Digest)
+			return imagespec.Manifest{}, desc, fault.Permanent(
+				tuningv1alpha1.ReasonSourceInvalid, "manifest %s is too large or too deeply nested", desc.Digest,
+			)
 		}
 		raw, err := content.FetchAll(ctx, repo, desc)
 		if err != nil {
@@ -129,7 +147,9 @@ func (c *Client) manifest(ctx context.Context, repo *remote.Repository, ref stri
 			Manifests []imagespec.Descriptor `json:"manifests"`
 		}
 		if err := json.Unmarshal(raw, &doc); err != nil {
-			return imagespec.Manifest{}, desc, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "manifest %s: %w", desc.Digest, err)
+			return imagespec.Manifest{}, desc, fault.Permanent(
+				tuningv1alpha1.ReasonSourceInvalid, "manifest %s: %w", desc.Digest, err,
+			)
 		}
 		if len(doc.Manifests) == 0 {
 			return doc.Manifest, desc, nil
@@ -151,12 +171,16 @@ func platform(of []imagespec.Descriptor) (imagespec.Descriptor, error) {
 	if len(of) == 1 {
 		return of[0], nil
 	}
-	return imagespec.Descriptor{}, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "the image has no linux/amd64 variant")
+	return imagespec.Descriptor{}, fault.Permanent(
+		tuningv1alpha1.ReasonSourceInvalid, "the image has no linux/amd64 variant",
+	)
 }
 
-// layers brings those that are not there yet. Archives build on one another and come in their order; files that follow one another come
-// several at a time.
-func (c *Client) layers(ctx context.Context, repo *remote.Repository, layers []imagespec.Descriptor, in *incoming) error {
+// layers brings those that are not there yet. Archives build on one another and come in their order; files that follow
+// one another come several at a time.
+func (c *Client) layers(
+	ctx context.Context, repo *remote.Repository, layers []imagespec.Descriptor, in *incoming,
+) error {
 	for first := 0; first < len(layers); {
 		end := first + 1
 		for !isArchive(layers[first]) && end < len(layers) && !isArchive(layers[end]) {
@@ -177,7 +201,9 @@ func (c *Client) layers(ctx context.Context, repo *remote.Repository, layers []i
 	return nil
 }
 
-func (c *Client) layer(ctx context.Context, repo *remote.Repository, n int, layer imagespec.Descriptor, in *incoming) error {
+func (c *Client) layer(
+	ctx context.Context, repo *remote.Repository, n int, layer imagespec.Descriptor, in *incoming,
+) error {
 	c.Progress.Event("layer", "pulling", map[string]any{"digest": layer.Digest.String(), "bytes": layer.Size})
 	blob := &steady{client: c, ctx: ctx, repo: repo, layer: layer}
 	defer func() { _ = blob.Close() }()

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package registry_test
 
 import (
@@ -24,7 +26,8 @@ const (
 	weightFiles = 4
 )
 
-// weights are an image with an archive at first and then a file a layer, as tools for models push them, and what is to come of it.
+// weights are an image with an archive at first and then a file a layer, as tools for models push them, and what is to
+// come of it.
 func (s *server) weights(t *testing.T, ref string) (want map[string]string, total int64) {
 	t.Helper()
 	dice := rand.NewChaCha8([32]byte{1})
@@ -39,8 +42,13 @@ func (s *server) weights(t *testing.T, ref string) (want map[string]string, tota
 	for n := range weightFiles - 1 {
 		file := fmt.Sprintf("model-%d.safetensors", n)
 		want[file] = bytesOf()
-		layers = append(layers, mutate.Addendum{Layer: static.NewLayer([]byte(want[file]), types.MediaType("application/vnd.cncf.model.weight.v1.raw")),
-			Annotations: map[string]string{"org.opencontainers.image.title": file}})
+		layers = append(
+			layers,
+			mutate.Addendum{
+				Layer:       static.NewLayer([]byte(want[file]), types.MediaType("application/vnd.cncf.model.weight.v1.raw")),
+				Annotations: map[string]string{"org.opencontainers.image.title": file},
+			},
+		)
 	}
 	s.artifact(t, ref, layers...)
 	for _, layer := range layers {
@@ -99,7 +107,8 @@ func (c *connection) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// Guards against beginning a layer of gigabytes again at each cut: with a connection that is cut more often than a layer takes, nothing would ever arrive.
+// Guards against beginning a layer of gigabytes again at each cut: with a connection that is cut more often than a
+// layer takes, nothing would ever arrive.
 func TestAPullGoesOnWhereTheConnectionWasCut(t *testing.T) {
 	s := newServer(t)
 	want, total := s.weights(t, "/weights:1")
@@ -133,7 +142,8 @@ func TestARegistryWithoutRangesIsAskedForTheWholeLayerAgain(t *testing.T) {
 	assert.Equal(t, total, l.sent.Load())
 }
 
-// A pull that ends in the middle, as by a kill, leaves no file that is not whole; the next one takes what is missing, and one after that nothing.
+// A pull that ends in the middle, as by a kill, leaves no file that is not whole; the next one takes what is missing,
+// and one after that nothing.
 func TestAPullThatWasEndedGoesOnWithTheNextLayer(t *testing.T) {
 	for at := int64(weightBytes / 2); at < weightFiles*weightBytes; at += weightBytes {
 		t.Run(fmt.Sprintf("after %d bytes", at), func(t *testing.T) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package registry
 
 import (
@@ -24,7 +26,8 @@ import (
 
 const annotationFilepath = pack.AnnotationFilepath
 
-// parallelLayers of one image; registries commonly serve as many transfers of one client, and a single one is often slower than the network.
+// parallelLayers of one image; registries commonly serve as many transfers of one client, and a single one is often
+// slower than the network.
 const parallelLayers = 4
 
 // CheckReference tells whether a reference can be pushed to at all.
@@ -34,7 +37,10 @@ func CheckReference(ref string) error {
 		return fault.Permanent(tuningv1alpha1.ReasonOutputInvalid, "output %w", err)
 	}
 	if parsed.Reference == "" || parsed.ValidateReferenceAsDigest() == nil {
-		return fault.Permanent(tuningv1alpha1.ReasonOutputInvalid, "output image %q must end with a tag (registry/repository:tag): a digest is what the push gives back", ref)
+		return fault.Permanent(
+			tuningv1alpha1.ReasonOutputInvalid,
+			"output image %q must end with a tag (registry/repository:tag): a digest is what the push gives back", ref,
+		)
 	}
 	return nil
 }
@@ -53,9 +59,14 @@ func (c *Client) CheckPush(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	err = c.retry(ctx, tuningv1alpha1.ReasonOutputDenied, tuningv1alpha1.ReasonPushFailed, func(ctx context.Context) error {
-		return c.openUpload(auth.AppendRepositoryScope(ctx, parsed, auth.ActionPull, auth.ActionPush), repo)
-	})
+	err = c.retry(
+		ctx,
+		tuningv1alpha1.ReasonOutputDenied,
+		tuningv1alpha1.ReasonPushFailed,
+		func(ctx context.Context) error {
+			return c.openUpload(auth.AppendRepositoryScope(ctx, parsed, auth.ActionPull, auth.ActionPush), repo)
+		},
+	)
 	if err != nil {
 		return fmt.Errorf("asking whether %s may be pushed: %w", ref, err)
 	}
@@ -68,7 +79,11 @@ func (c *Client) openUpload(ctx context.Context, repo *remote.Repository) error 
 	if c.PlainHTTP {
 		scheme = "http"
 	}
-	base := &url.URL{Scheme: scheme, Host: repo.Reference.Host(), Path: "/v2/" + repo.Reference.Repository + "/blobs/uploads/"}
+	base := &url.URL{
+		Scheme: scheme,
+		Host:   repo.Reference.Host(),
+		Path:   "/v2/" + repo.Reference.Repository + "/blobs/uploads/",
+	}
 	status, location, err := c.send(ctx, repo, http.MethodPost, base)
 	if err != nil {
 		return err
@@ -83,7 +98,9 @@ func (c *Client) openUpload(ctx context.Context, repo *remote.Repository) error 
 	return nil
 }
 
-func (c *Client) send(ctx context.Context, repo *remote.Repository, method string, to *url.URL) (status int, location string, err error) {
+func (c *Client) send(
+	ctx context.Context, repo *remote.Repository, method string, to *url.URL,
+) (status int, location string, err error) {
 	req, err := http.NewRequestWithContext(ctx, method, to.String(), nil)
 	if err != nil {
 		return 0, "", fmt.Errorf("asking the registry: %w", err)
@@ -110,9 +127,14 @@ func (c *Client) Push(ctx context.Context, ref string, img *pack.Image) (string,
 	if err != nil {
 		return "", err
 	}
-	err = c.retry(ctx, tuningv1alpha1.ReasonOutputDenied, tuningv1alpha1.ReasonPushFailed, func(ctx context.Context) error {
-		return c.pushOnce(ctx, repo, parsed.Reference, img)
-	})
+	err = c.retry(
+		ctx,
+		tuningv1alpha1.ReasonOutputDenied,
+		tuningv1alpha1.ReasonPushFailed,
+		func(ctx context.Context) error {
+			return c.pushOnce(ctx, repo, parsed.Reference, img)
+		},
+	)
 	if err != nil {
 		return "", fmt.Errorf("pushing %s: %w", ref, err)
 	}

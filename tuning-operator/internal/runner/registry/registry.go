@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package registry speaks to OCI registries for the runner: pulling model and dataset images, pushing adapters.
 package registry
 
@@ -54,8 +56,12 @@ func Credentials(paths ...string) (auth.CredentialFunc, error) {
 			return nil, fault.Transient(tuningv1alpha1.ReasonCredentialsInvalid, "reading registry credentials: %w", err)
 		}
 		if !json.Valid(raw) {
-			return nil, fault.Permanent(tuningv1alpha1.ReasonCredentialsInvalid, "registry credentials %s are not a docker config (JSON with \"auths\"); "+
-				"create the secret with `kubectl create secret docker-registry`", p)
+			return nil, fault.Permanent(
+				tuningv1alpha1.ReasonCredentialsInvalid,
+				"registry credentials %s are not a docker config (JSON with \"auths\"); "+
+					"create the secret with `kubectl create secret docker-registry`",
+				p,
+			)
 		}
 		store, err := credentials.NewMemoryStoreFromDockerConfig(raw)
 		if err != nil {
@@ -73,7 +79,9 @@ func Credentials(paths ...string) (auth.CredentialFunc, error) {
 func Parse(ref string) (ocireg.Reference, error) {
 	r, err := ocireg.ParseReference(ref)
 	if err != nil {
-		return ocireg.Reference{}, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "image %q is no reference of the form registry/repository:tag: %w", ref, err)
+		return ocireg.Reference{}, fault.Permanent(
+			tuningv1alpha1.ReasonSourceInvalid, "image %q is no reference of the form registry/repository:tag: %w", ref, err,
+		)
 	}
 	return r, nil
 }

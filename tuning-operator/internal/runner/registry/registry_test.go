@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package registry_test
 
 import (
@@ -49,7 +51,8 @@ type server struct {
 	uploads atomic.Int32
 	// fault is asked first; true means that it has answered.
 	fault func(w http.ResponseWriter, r *http.Request) bool
-	// line is what blobs are sent by. A request of a client that has left may still be there when a test takes the next one.
+	// line is what blobs are sent by. A request of a client that has left may still be there when a test takes the next
+	// one.
 	line atomic.Pointer[func(w http.ResponseWriter) http.ResponseWriter]
 }
 
@@ -74,7 +77,8 @@ func newServer(t *testing.T) *server {
 		if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/blobs/uploads/") {
 			s.uploads.Add(1)
 		}
-		if line := s.line.Load(); line != nil && r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/sha256:") {
+		if line := s.line.Load(); line != nil && r.Method == http.MethodGet &&
+			strings.Contains(r.URL.Path, "/blobs/sha256:") {
 			w = (*line)(w)
 		}
 		backend.ServeHTTP(w, r)
@@ -107,9 +111,15 @@ func (s *server) config() string {
 func (s *server) crane(t *testing.T) []remote.Option {
 	t.Helper()
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.TLSClientConfig = &tls.Config{RootCAs: s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs, MinVersion: tls.VersionTLS12}
+	transport.TLSClientConfig = &tls.Config{
+		RootCAs:    s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs,
+		MinVersion: tls.VersionTLS12,
+	}
 	t.Cleanup(transport.CloseIdleConnections)
-	return []remote.Option{remote.WithTransport(transport), remote.WithAuth(&authn.Basic{Username: user, Password: password})}
+	return []remote.Option{
+		remote.WithTransport(transport),
+		remote.WithAuth(&authn.Basic{Username: user, Password: password}),
+	}
 }
 
 func folder(t *testing.T, files map[string]string) string {
@@ -187,7 +197,8 @@ func TestPushSurvivesABrokenUpload(t *testing.T) {
 		return false
 	}
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
-	_, err := s.client(t, s.config()).Push(context.Background(), s.host+"/x:1", build(t, map[string]string{"a": strings.Repeat("b", 1<<20)}))
+	_, err := s.client(t, s.config()).
+		Push(context.Background(), s.host+"/x:1", build(t, map[string]string{"a": strings.Repeat("b", 1<<20)}))
 	require.NoError(t, err)
 	assert.Equal(t, 2, cuts)
 }
@@ -309,7 +320,10 @@ func tarball(t *testing.T, entries ...entry) []byte {
 		if e.kind == 0 {
 			e.kind = tar.TypeReg
 		}
-		require.NoError(t, w.WriteHeader(&tar.Header{Name: e.name, Typeflag: e.kind, Size: int64(len(e.body)), Mode: 0o644, Linkname: e.link}))
+		require.NoError(
+			t,
+			w.WriteHeader(&tar.Header{Name: e.name, Typeflag: e.kind, Size: int64(len(e.body)), Mode: 0o644, Linkname: e.link}),
+		)
 		_, err := w.Write([]byte(e.body))
 		require.NoError(t, err)
 	}
@@ -353,9 +367,23 @@ func TestPullTakesTheFilesBelowData(t *testing.T) {
 	_, err = zw.Write(tarball(t, entry{name: "./data/three.jsonl", body: "3"}))
 	require.NoError(t, err)
 	require.NoError(t, zw.Close())
-	s.image(t, "/team/data:1",
-		gzipped(t, tarball(t, entry{name: "etc/passwd", body: "root"}, entry{name: "data/one.jsonl", body: "1"}, entry{name: "/data/gone.jsonl", body: "x"}, entry{name: "data/old/a", body: "x"})),
-		static.NewLayer(tarball(t, entry{name: "data/sub/two.jsonl", body: "2"}, entry{name: "data/.wh.gone.jsonl"}, entry{name: "data/old/new", body: "4"}, entry{name: "data/old/.wh..wh..opq"}), types.OCIUncompressedLayer),
+	s.image(
+		t,
+		"/team/data:1",
+		gzipped(
+			t,
+			tarball(
+				t, entry{name: "etc/passwd", body: "root"}, entry{name: "data/one.jsonl", body: "1"},
+				entry{name: "/data/gone.jsonl", body: "x"}, entry{name: "data/old/a", body: "x"},
+			),
+		),
+		static.NewLayer(
+			tarball(
+				t, entry{name: "data/sub/two.jsonl", body: "2"}, entry{name: "data/.wh.gone.jsonl"},
+				entry{name: "data/old/new", body: "4"}, entry{name: "data/old/.wh..wh..opq"},
+			),
+			types.OCIUncompressedLayer,
+		),
 		static.NewLayer(z.Bytes(), types.OCILayerZStd),
 	)
 	dir := t.TempDir()
@@ -370,7 +398,10 @@ func TestPullTakesTheFilesBelowData(t *testing.T) {
 func TestPullTakesTheTitledLayersOfAnArtifact(t *testing.T) {
 	s := newServer(t)
 	s.artifact(t, "/artifact:1", mutate.Addendum{
-		Layer: static.NewLayer([]byte("weights"), "application/vnd.cncf.model.weight.v1.raw"), Annotations: map[string]string{"org.cncf.model.filepath": "model.safetensors"},
+		Layer: static.NewLayer(
+			[]byte("weights"), "application/vnd.cncf.model.weight.v1.raw",
+		),
+		Annotations: map[string]string{"org.cncf.model.filepath": "model.safetensors"},
 	})
 	dir := t.TempDir()
 	_, err := s.client(t, s.config()).Pull(context.Background(), s.host+"/artifact:1", dir, nil)
@@ -382,7 +413,13 @@ func TestPullTakesTheTitledLayersOfAnArtifact(t *testing.T) {
 func TestPullUnpacksAFolderOfAnArtifact(t *testing.T) {
 	s := newServer(t)
 	s.artifact(t, "/artifact:1", mutate.Addendum{
-		Layer:       gzipped(t, tarball(t, entry{name: "weights/config.json", body: "{}"}, entry{name: "weights/sub/a.safetensors", body: "1"}, entry{name: "elsewhere", body: "2"})),
+		Layer: gzipped(
+			t,
+			tarball(
+				t, entry{name: "weights/config.json", body: "{}"}, entry{name: "weights/sub/a.safetensors", body: "1"},
+				entry{name: "elsewhere", body: "2"},
+			),
+		),
 		Annotations: map[string]string{"org.opencontainers.image.title": "weights", "io.deis.oras.content.unpack": "true"},
 	})
 	dir := t.TempDir()
@@ -397,7 +434,13 @@ func TestPullPicksThePlatformOfAnIndex(t *testing.T) {
 	for _, arch := range []string{"arm64", "amd64"} {
 		img, err := mutate.AppendLayers(empty.Image, gzipped(t, tarball(t, entry{name: "data/arch", body: arch})))
 		require.NoError(t, err)
-		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: img, Descriptor: gcrv1.Descriptor{Platform: &gcrv1.Platform{OS: "linux", Architecture: arch}}})
+		index = mutate.AppendManifests(
+			index,
+			mutate.IndexAddendum{
+				Add:        img,
+				Descriptor: gcrv1.Descriptor{Platform: &gcrv1.Platform{OS: "linux", Architecture: arch}},
+			},
+		)
 	}
 	r, err := name.ParseReference(s.host + "/multi:1")
 	require.NoError(t, err)

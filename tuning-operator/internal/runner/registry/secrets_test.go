@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package registry_test
 
 import (
@@ -15,8 +17,8 @@ import (
 	"kaito.sh/tuning-operator/internal/runner/progress"
 )
 
-// TestNoMessageShowsASignature has a pull and a push fail where a registry sends them on, with a signature in the address, and looks for it
-// in the error and in the log.
+// TestNoMessageShowsASignature has a pull and a push fail where a registry sends them on, with a signature in the
+// address, and looks for it in the error and in the log.
 func TestNoMessageShowsASignature(t *testing.T) {
 	const signature = "hunter2"
 	nothing, err := net.Listen("tcp", "127.0.0.1:0")
@@ -63,7 +65,11 @@ func TestNoMessageShowsASignature(t *testing.T) {
 			client, out := s.client(t, s.config()), &bytes.Buffer{}
 			client.Progress = progress.New("push", out, clock.RealClock{})
 			_, pull := client.Pull(context.Background(), s.host+"/team/adapter:1", t.TempDir(), nil)
-			_, push := client.Push(context.Background(), s.host+"/team/adapter:2", build(t, map[string]string{"adapter_config.json": `{"other":1}`}))
+			_, push := client.Push(
+				context.Background(),
+				s.host+"/team/adapter:2",
+				build(t, map[string]string{"adapter_config.json": `{"other":1}`}),
+			)
 			for _, err := range []error{pull, push} {
 				require.Error(t, err)
 				assert.NotContains(t, err.Error(), signature)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package registry
 
 import (
@@ -17,7 +19,8 @@ type spentError struct{ error }
 
 func (s *spentError) Unwrap() error { return s.error }
 
-// steady reads a blob to its end over connections that are cut: layers of weights have gigabytes, and to begin again costs a GPU's minutes.
+// steady reads a blob to its end over connections that are cut: layers of weights have gigabytes, and to begin again
+// costs a GPU's minutes.
 type steady struct {
 	client *Client
 	ctx    context.Context //nolint:containedctx // a Reader has no other way to be told
@@ -34,26 +37,31 @@ func (s *steady) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	var n int
-	err := s.client.retry(s.ctx, tuningv1alpha1.ReasonSourceDenied, tuningv1alpha1.ReasonSourceUnavailable, func(ctx context.Context) error {
-		if s.body == nil {
-			if err := s.open(ctx); err != nil {
-				return err
+	err := s.client.retry(
+		s.ctx,
+		tuningv1alpha1.ReasonSourceDenied,
+		tuningv1alpha1.ReasonSourceUnavailable,
+		func(ctx context.Context) error {
+			if s.body == nil {
+				if err := s.open(ctx); err != nil {
+					return err
+				}
 			}
-		}
-		var err error
-		n, err = s.body.Read(p[:min(int64(len(p)), s.layer.Size-s.at)])
-		s.at += int64(n)
-		s.client.Progress.Advance(s.layer.Digest.String(), int64(n))
-		if n > 0 || err == nil {
-			return nil // the error comes again with the next read
-		}
-		_ = s.body.Close()
-		s.body = nil
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
-		}
-		return s.cut(fmt.Errorf("after %d of %d bytes: %w", s.at, s.layer.Size, err))
-	})
+			var err error
+			n, err = s.body.Read(p[:min(int64(len(p)), s.layer.Size-s.at)])
+			s.at += int64(n)
+			s.client.Progress.Advance(s.layer.Digest.String(), int64(n))
+			if n > 0 || err == nil {
+				return nil // the error comes again with the next read
+			}
+			_ = s.body.Close()
+			s.body = nil
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return s.cut(fmt.Errorf("after %d of %d bytes: %w", s.at, s.layer.Size, err))
+		},
+	)
 	var spent *spentError
 	switch {
 	case err == nil:

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package registry
 
 import (
@@ -121,7 +123,9 @@ func below(folder, name string) (string, bool) {
 func (u *unpacker) file(name string, size int64, r io.Reader) error {
 	local := filepath.FromSlash(name)
 	if !filepath.IsLocal(local) {
-		return fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "the image has the file %q, which points out of its folder", name)
+		return fault.Permanent(
+			tuningv1alpha1.ReasonSourceInvalid, "the image has the file %q, which points out of its folder", name,
+		)
 	}
 	if err := u.in.take(name, size); err != nil {
 		return err
@@ -162,7 +166,10 @@ func (u *unpacker) whiteout(dir, base string) error {
 			continue
 		}
 		if name == victim || victim == "." || strings.HasPrefix(name, victim+"/") {
-			if err := os.Remove(filepath.Join(u.in.staging, filepath.FromSlash(name))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := os.Remove(
+				filepath.Join(u.in.staging, filepath.FromSlash(name)),
+			); err != nil &&
+				!errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("removing %s: %w", name, err)
 			}
 			delete(u.in.doc.Files, name)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package retry repeats what may succeed later, with growing pauses on an injected clock.
 package retry
 
@@ -51,7 +53,10 @@ const maxRetryAfter = 2 * time.Minute
 
 // Do calls try until it succeeds, its error is not retriable, the context ends, or Tries in a row brought nothing. A
 // try that reports progress starts the count again: a transfer that is cut every minute still arrives.
-func Do(ctx context.Context, clk clock.Clock, b Backoff, retriable func(error) bool, try func(context.Context) (progressed bool, err error)) error {
+func Do(
+	ctx context.Context, clk clock.Clock, b Backoff, retriable func(error) bool,
+	try func(context.Context) (progressed bool, err error),
+) error {
 	barren := 0
 	for {
 		progressed, err := try(ctx)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package bench
 
 import (
@@ -21,8 +23,14 @@ var (
 	streams  = flag.Int("streams", 10, "streamed answers at once")
 	duration = flag.Duration("duration", 2*time.Second, "how long memory is watched")
 	slow     = flag.Int("slow", 100, "connections that send as slowly as they can")
-	strict   = flag.Bool("strict", false, "fail above the bars of time and memory, which mean little on a busy machine or in a short run")
-	profile  = flag.String("profile", "", "for developers: the gateway as a part of this program, with its CPU profile written to this `file`")
+	strict   = flag.Bool(
+		"strict", false, "fail above the bars of time and memory, which mean little on a busy machine or in a short run",
+	)
+	profile = flag.String(
+		"profile",
+		"",
+		"for developers: the gateway as a part of this program, with its CPU profile written to this `file`",
+	)
 )
 
 // program is the gateway's, made once.
@@ -47,7 +55,8 @@ func run(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(folder) }() // what is left is in the temporary folder
 	program = filepath.Join(folder, "gateway")
-	if out, err := exec.Command("go", "build", "-o", program, "kaito.sh/workspace-operator/cmd/gateway").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", program, "kaito.sh/workspace-operator/cmd/gateway").
+		CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "building the gateway: %v\n%s", err, out)
 		return 1
 	}

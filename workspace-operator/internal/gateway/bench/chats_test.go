@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package bench
 
 import (
@@ -19,7 +21,8 @@ import (
 // memoryLimit is what a serving pod gives the gateway's container, in bytes.
 const memoryLimit = 512 << 20
 
-// TestLargeChatsFitTheMemory sends bodies of /chat that are far too large, and as many of the largest size as there are places and twice the queue.
+// TestLargeChatsFitTheMemory sends bodies of /chat that are far too large, and as many of the largest size as there are
+// places and twice the queue.
 func TestLargeChatsFitTheMemory(t *testing.T) {
 	h := newHouse(t, "--max-concurrent=256")
 	tooLarge := bytes.Repeat([]byte("a"), 31<<20)
@@ -31,9 +34,12 @@ func TestLargeChatsFitTheMemory(t *testing.T) {
 	peak := h.gateway.peak(t)
 	t.Logf("768 chats of 1 MiB at once were answered with %v; the gateway took %.0f MiB at most", statuses, peak/(1<<20))
 	assert.Positive(t, statuses[http.StatusOK])
-	// 429 where the queue or the memory is full, 408 where a body gave way to others. A client that still sends when it is refused may lose the
-	// answer with the connection.
-	assert.Equal(t, int64(768), statuses[http.StatusOK]+statuses[http.StatusTooManyRequests]+statuses[http.StatusRequestTimeout]+statuses[cutOff])
+	// 429 where the queue or the memory is full, 408 where a body gave way to others. A client that still sends when it is
+	// refused may lose the answer with the connection.
+	assert.Equal(
+		t, int64(768),
+		statuses[http.StatusOK]+statuses[http.StatusTooManyRequests]+statuses[http.StatusRequestTimeout]+statuses[cutOff],
+	)
 	assert.Less(t, peak, float64(memoryLimit))
 }
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package bench
 
 import (
@@ -16,12 +18,12 @@ import (
 	"kaito.sh/shared/test/eventually"
 )
 
-// notice is how long clients go on after /readyz said no: a cluster's endpoints are not everywhere at once. It is half of the
-// drain delay that this test gives the gateway.
+// notice is how long clients go on after /readyz said no: a cluster's endpoints are not everywhere at once. It is half
+// of the drain delay that this test gives the gateway.
 const notice = time.Second
 
-// TestAStopUnderLoadLosesNoRequest sends SIGTERM amid requests and streams. Clients go on until they notice; whatever they sent
-// is answered whole, and the program ends by itself with success.
+// TestAStopUnderLoadLosesNoRequest sends SIGTERM amid requests and streams. Clients go on until they notice; whatever
+// they sent is answered whole, and the program ends by itself with success.
 func TestAStopUnderLoadLosesNoRequest(t *testing.T) {
 	h := newHouse(t, fmt.Sprintf("--drain-delay=%s", 2*notice), "--drain-timeout=30s")
 	c := &client{address: h.gateway.address}
@@ -43,7 +45,9 @@ func TestAStopUnderLoadLosesNoRequest(t *testing.T) {
 			return err
 		}))
 	})
-	require.Eventually(t, func() bool { return streamed.Load() >= int64(*streams) }, eventually.Long, eventually.Tick, "the load is there")
+	require.Eventually(
+		t, func() bool { return streamed.Load() >= int64(*streams) }, eventually.Long, eventually.Tick, "the load is there",
+	)
 
 	require.NoError(t, syscall.Kill(h.gateway.PID(), syscall.SIGTERM))
 	told := time.Now()
@@ -58,7 +62,10 @@ func TestAStopUnderLoadLosesNoRequest(t *testing.T) {
 	}
 	assert.True(t, h.gateway.Logged(`"msg":"Drained"`), h.gateway.Tail())
 	assert.ErrorContains(t, h.gateway.Died(), "exit status 0")
-	t.Logf("%d requests and %d streams, 0 lost; the gateway ended %s after SIGTERM", asked.Load(), streamed.Load(), time.Since(told).Round(time.Millisecond))
+	t.Logf(
+		"%d requests and %d streams, 0 lost; the gateway ended %s after SIGTERM", asked.Load(), streamed.Load(),
+		time.Since(told).Round(time.Millisecond),
+	)
 }
 
 func isReady(s *subject) bool {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package bench
 
 import (
@@ -41,18 +43,27 @@ func TestWhatTheGatewayAddsToARequest(t *testing.T) {
 			turn.took = append(turn.took, took...)
 		}
 	}
-	added := report(t, fmt.Sprintf("%d requests a second, open loop, %d × %s each way", *rate, *rounds, *slice), h.ways(), got, "request")
+	added := report(
+		t, fmt.Sprintf("%d requests a second, open loop, %d × %s each way", *rate, *rounds, *slice), h.ways(), got, "request",
+	)
 	if *strict {
-		assert.LessOrEqual(t, added[h.gateway], addedP99, "what the gateway adds at the 99th percentile; a bare proxy adds %s", added[h.bare])
+		assert.LessOrEqual(
+			t, added[h.gateway], addedP99, "what the gateway adds at the 99th percentile; a bare proxy adds %s", added[h.bare],
+		)
 	}
 }
 
-// report prints what each way took, and returns what it added to the first at the 99th percentile: the median of the rounds, as
-// other work on the machine comes and goes.
-func report(t *testing.T, title string, ways []*subject, got map[*subject]*turns, what string) map[*subject]time.Duration {
+// report prints what each way took, and returns what it added to the first at the 99th percentile: the median of the
+// rounds, as other work on the machine comes and goes.
+func report(
+	t *testing.T, title string, ways []*subject, got map[*subject]*turns, what string,
+) map[*subject]time.Duration {
 	t.Helper()
 	var table strings.Builder
-	fmt.Fprintf(&table, "%s\n%-8s %9s %9s %9s %12s %12s %14s %13s\n", title, "", "p50", "p99", "p99.9", "p50 added", "p99 added", "CPU ms/1000", "allocs/"+what)
+	fmt.Fprintf(
+		&table, "%s\n%-8s %9s %9s %9s %12s %12s %14s %13s\n", title, "", "p50", "p99", "p99.9", "p50 added", "p99 added",
+		"CPU ms/1000", "allocs/"+what,
+	)
 	added := map[*subject]time.Duration{}
 	for _, way := range ways {
 		turn := got[way]
@@ -63,8 +74,11 @@ func report(t *testing.T, title string, ways []*subject, got map[*subject]*turns
 		}
 		added[way] = median(more99)
 		count := float64(len(turn.took))
-		fmt.Fprintf(&table, "%-8s %9s %9s %9s %12s %12s %14.1f %13.1f\n", way.name, short(percentile(turn.took, 50)), short(percentile(turn.took, 99)), short(percentile(turn.took, 99.9)),
-			short(median(more50)), short(added[way]), turn.cpu.Seconds()*1e6/count, turn.mallocs/count)
+		fmt.Fprintf(
+			&table, "%-8s %9s %9s %9s %12s %12s %14.1f %13.1f\n", way.name, short(percentile(turn.took, 50)),
+			short(percentile(turn.took, 99)), short(percentile(turn.took, 99.9)), short(median(more50)), short(added[way]),
+			turn.cpu.Seconds()*1e6/count, turn.mallocs/count,
+		)
 	}
 	t.Log(table.String())
 	return added

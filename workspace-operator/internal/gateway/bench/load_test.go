@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package bench
 
 import (
@@ -130,11 +132,15 @@ func request(q question) []byte {
 	if err != nil {
 		panic(err) // of a struct that can be written
 	}
-	return fmt.Appendf(nil, "POST /v1/chat/completions HTTP/1.1\r\nHost: bench\r\nUser-Agent: bench\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	return fmt.Appendf(
+		nil,
+		"POST /v1/chat/completions HTTP/1.1\r\nHost: bench\r\nUser-Agent: bench\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+		len(body), body,
+	)
 }
 
-// openLoop sends the request at the rate until ctx ends or the length is over, and returns how long each took from when it was due: a late
-// answer does not hold the next request back, and the wait counts.
+// openLoop sends the request at the rate until ctx ends or the length is over, and returns how long each took from when
+// it was due: a late answer does not hold the next request back, and the wait counts.
 func openLoop(ctx context.Context, c *client, rate int, length time.Duration) ([]time.Duration, error) {
 	each := time.Second / time.Duration(rate)
 	took := make([]time.Duration, int(length/each))

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package bench
 
 import (
@@ -19,12 +21,14 @@ import (
 )
 
 const (
-	// growth is how much of its memory the gateway may gain, by the fitted line, in the time that it is watched: scatter of the
-	// garbage collector is about one percent.
+	// growth is how much of its memory the gateway may gain, by the fitted line, in the time that it is watched: scatter
+	// of the garbage collector is about one percent.
 	growth = 0.05
-	// warmup is the part of the time before memory counts: pools and connections fill, and the runtime learns its heap's size.
+	// warmup is the part of the time before memory counts: pools and connections fill, and the runtime learns its heap's
+	// size.
 	warmup = 4 // a quarter
-	// leftover is how many goroutines more than before may be there when the load is gone: the runtime's and one connection's.
+	// leftover is how many goroutines more than before may be there when the load is gone: the runtime's and one
+	// connection's.
 	leftover = 8
 )
 
@@ -34,8 +38,8 @@ type sample struct {
 	cost
 }
 
-// TestMemoryStaysFlat puts mixed work on the gateway: answers, streams, streams that their clients leave, refused paths, and
-// bodies larger than what is held in memory.
+// TestMemoryStaysFlat puts mixed work on the gateway: answers, streams, streams that their clients leave, refused
+// paths, and bodies larger than what is held in memory.
 func TestMemoryStaysFlat(t *testing.T) {
 	h := newHouse(t)
 	idle := h.gateway.cost(t)
@@ -62,13 +66,21 @@ func TestMemoryStaysFlat(t *testing.T) {
 
 	steady := samples[len(samples)/warmup:]
 	var table strings.Builder
-	fmt.Fprintf(&table, "the gateway's memory over %s, %d samples\n%8s %14s %14s %12s\n", *duration, len(samples), "at", "resident MiB", "heap MiB", "goroutines")
+	fmt.Fprintf(
+		&table, "the gateway's memory over %s, %d samples\n%8s %14s %14s %12s\n", *duration, len(samples), "at",
+		"resident MiB", "heap MiB", "goroutines",
+	)
 	for _, s := range []sample{{0, idle}, samples[0], steady[0], steady[len(steady)/2], steady[len(steady)-1]} {
-		fmt.Fprintf(&table, "%8s %14.1f %14.1f %12.0f\n", s.at.Round(time.Second/10), s.resident/(1<<20), s.heap/(1<<20), s.goroutines)
+		fmt.Fprintf(
+			&table, "%8s %14.1f %14.1f %12.0f\n", s.at.Round(time.Second/10), s.resident/(1<<20), s.heap/(1<<20), s.goroutines,
+		)
 	}
 	resident := fit(steady, func(s sample) float64 { return s.resident })
 	heap := fit(steady, func(s sample) float64 { return s.heap })
-	fmt.Fprintf(&table, "fitted line over the last %s: resident %+.2f%%, heap in use %+.2f%%", (steady[len(steady)-1].at - steady[0].at).Round(time.Second/10), resident*100, heap*100)
+	fmt.Fprintf(
+		&table, "fitted line over the last %s: resident %+.2f%%, heap in use %+.2f%%",
+		(steady[len(steady)-1].at - steady[0].at).Round(time.Second/10), resident*100, heap*100,
+	)
 	t.Log(table.String())
 	if *strict {
 		assert.LessOrEqual(t, resident, growth, "growth of the resident memory")
@@ -97,7 +109,8 @@ func watch(ctx context.Context, t *testing.T, s *subject) []sample {
 	}
 }
 
-// fit draws the line of least squares and returns what it gains from the first sample to the last, relative to the mean.
+// fit draws the line of least squares and returns what it gains from the first sample to the last, relative to the
+// mean.
 func fit(samples []sample, value func(sample) float64) float64 {
 	var meanX, meanY float64
 	for _, s := range samples {
@@ -137,12 +150,16 @@ func streaming(ctx context.Context, c *client) error {
 func leaving(ctx context.Context, c *client) error {
 	errLeft := errors.New("left")
 	return repeat(ctx, 10, func() error {
-		err := c.ask(context.WithoutCancel(ctx), request(question{Stream: true, Chunks: 1000, EveryMS: 10}), func(body io.Reader) error {
-			if _, err := io.CopyN(io.Discard, body, 1000); err != nil {
-				return err
-			}
-			return errLeft
-		})
+		err := c.ask(
+			context.WithoutCancel(ctx),
+			request(question{Stream: true, Chunks: 1000, EveryMS: 10}),
+			func(body io.Reader) error {
+				if _, err := io.CopyN(io.Discard, body, 1000); err != nil {
+					return err
+				}
+				return errLeft
+			},
+		)
 		if errors.Is(err, errLeft) {
 			return nil
 		}
@@ -170,7 +187,9 @@ func refusing(ctx context.Context, c *client) error {
 // uploading sends bodies as large as an image's.
 func uploading(ctx context.Context, c *client) error {
 	body := `{"model":"` + model + `","image":"` + strings.Repeat("A", 1<<20) + `"}`
-	upload := fmt.Appendf(nil, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	upload := fmt.Appendf(
+		nil, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body,
+	)
 	return repeat(ctx, 1, func() error {
 		time.Sleep(200 * time.Millisecond)
 		return c.ask(context.WithoutCancel(ctx), upload, whole)

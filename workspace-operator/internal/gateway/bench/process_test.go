@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package bench
 
 import (
@@ -33,16 +35,32 @@ func startSubject(t *testing.T, launcher *process.Launcher, role, engine string)
 	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
-	return started(t, launcher, process.Spec{Name: role, Binary: self, Env: []string{envRole + "=" + role, envEngine + "=" + engine, envProfile + "=" + *profile}})
+	return started(
+		t,
+		launcher,
+		process.Spec{
+			Name:   role,
+			Binary: self,
+			Env:    []string{envRole + "=" + role, envEngine + "=" + engine, envProfile + "=" + *profile},
+		},
+	)
 }
 
-// startGateway starts the gateway's program. It takes as many requests at once as the references do, unless flags say otherwise.
+// startGateway starts the gateway's program. It takes as many requests at once as the references do, unless flags say
+// otherwise.
 func startGateway(t *testing.T, launcher *process.Launcher, engine string, flags ...string) *subject {
 	t.Helper()
 	if *profile != "" {
 		return startSubject(t, launcher, roleGateway, engine)
 	}
-	args := []string{"--listen=127.0.0.1:0", "--status-listen=127.0.0.1:0", "--engine=" + engine, "--model=" + model, "--max-concurrent=1024", "--drain-delay=0s"}
+	args := []string{
+		"--listen=127.0.0.1:0",
+		"--status-listen=127.0.0.1:0",
+		"--engine=" + engine,
+		"--model=" + model,
+		"--max-concurrent=1024",
+		"--drain-delay=0s",
+	}
 	return started(t, launcher, process.Spec{Name: roleGateway, Binary: program, Args: append(args, flags...)})
 }
 
@@ -115,7 +133,13 @@ func (s *subject) cost(t *testing.T) cost {
 		require.Fail(t, "no series "+name, s.name)
 		return 0
 	}
-	return cost{cpu: s.cpu(t), resident: s.resident(t), mallocs: series(seriesMallocs), heap: series(seriesHeap), goroutines: series(seriesGoroutines)}
+	return cost{
+		cpu:        s.cpu(t),
+		resident:   s.resident(t),
+		mallocs:    series(seriesMallocs),
+		heap:       series(seriesHeap),
+		goroutines: series(seriesGoroutines),
+	}
 }
 
 // clockTick is Linux' USER_HZ, in which /proc counts CPU time on every architecture that Go knows.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package bench
 
 import (
@@ -18,7 +20,8 @@ import (
 )
 
 const (
-	// slowP99 bounds what an honest request takes among the slow ones, at the 99th percentile: well below what a person notices.
+	// slowP99 bounds what an honest request takes among the slow ones, at the 99th percentile: well below what a person
+	// notices.
 	slowP99 = 100 * time.Millisecond
 	// slowMemory is the gateway's limit in a serving pod, 512 MiB: above it the kernel would end it.
 	slowMemory = 512 << 20
@@ -28,7 +31,8 @@ const (
 	honestRate = 100
 )
 
-// slowKinds are the ways to be slow: what is sent at once, before single bytes follow. Most hold a connection with half a header.
+// slowKinds are the ways to be slow: what is sent at once, before single bytes follow. Most hold a connection with half
+// a header.
 var slowKinds = []struct {
 	name  string
 	share int // of 40
@@ -36,12 +40,21 @@ var slowKinds = []struct {
 }{
 	{"half a header", 28, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Slow: "},
 	{"a short body", 8, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 4096\r\n\r\n{"},
-	{"a body in chunks", 2, "POST /chat HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Type: application/json\r\n\r\n10\r\n"},
-	{"a long body, its most sent", 1, "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n{" + strings.Repeat(" ", 300<<10)},
+	{
+		"a body in chunks",
+		2,
+		"POST /chat HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Type: application/json\r\n\r\n10\r\n",
+	},
+	{
+		"a long body, its most sent",
+		1,
+		"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n{" + strings.Repeat(" ", 300<<10),
+	},
 	{"nothing", 1, ""},
 }
 
-// TestSlowClientsStarveNobody holds slow connections and looks at what honest clients see. The gateway runs with its own defaults.
+// TestSlowClientsStarveNobody holds slow connections and looks at what honest clients see. The gateway runs with its
+// own defaults.
 func TestSlowClientsStarveNobody(t *testing.T) {
 	h := newHouse(t, "--max-concurrent=256")
 	honest := &client{address: h.gateway.address}
@@ -72,12 +85,18 @@ func TestSlowClientsStarveNobody(t *testing.T) {
 			}
 		})
 	}
-	require.Eventually(t, func() bool { return open.Load() >= int64(*slow)*9/10 }, eventually.Long, eventually.Tick, "the slow connections are there")
+	require.Eventually(
+		t, func() bool { return open.Load() >= int64(*slow)*9/10 }, eventually.Long, eventually.Tick,
+		"the slow connections are there",
+	)
 	during, err := openLoop(t.Context(), honest, honestRate, 15**slice)
 	require.NoError(t, err, "every honest request is answered")
 	held := h.gateway.cost(t)
-	t.Logf("%d slow connections (%d could not connect): honest requests' p99 %s (%s without), p50 %s (%s); the gateway holds %.0f MiB and %.0f goroutines",
-		open.Load(), refused.Load(), short(percentile(during, 99)), short(percentile(before, 99)), short(percentile(during, 50)), short(percentile(before, 50)), held.resident/(1<<20), held.goroutines)
+	t.Logf(
+		"%d slow connections (%d could not connect): honest requests' p99 %s (%s without), p50 %s (%s); the gateway holds %.0f MiB and %.0f goroutines",
+		open.Load(), refused.Load(), short(percentile(during, 99)), short(percentile(before, 99)),
+		short(percentile(during, 50)), short(percentile(before, 50)), held.resident/(1<<20), held.goroutines,
+	)
 	assert.Less(t, held.resident, float64(slowMemory))
 	if *strict {
 		assert.Less(t, percentile(during, 99), slowP99)

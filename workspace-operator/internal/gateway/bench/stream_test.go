@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package bench
 
 import (
@@ -42,9 +44,21 @@ func TestWhatTheGatewayAddsToAChunkOfManyStreams(t *testing.T) {
 			turn.took = append(turn.took, late...)
 		}
 	}
-	added := report(t, fmt.Sprintf("%d streams at once, a chunk every %s each, from the engine's write to the client's read, %d × %d chunks", *streams, chunkEvery, *rounds, chunks), h.ways(), got, "chunk")
+	added := report(
+		t,
+		fmt.Sprintf(
+			"%d streams at once, a chunk every %s each, from the engine's write to the client's read, %d × %d chunks", *streams,
+			chunkEvery, *rounds, chunks,
+		),
+		h.ways(),
+		got,
+		"chunk",
+	)
 	if *strict {
-		assert.LessOrEqual(t, added[h.gateway], addedP99, "what the gateway adds to a chunk at the 99th percentile; a bare proxy adds %s", added[h.bare])
+		assert.LessOrEqual(
+			t, added[h.gateway], addedP99, "what the gateway adds to a chunk at the 99th percentile; a bare proxy adds %s",
+			added[h.bare],
+		)
 	}
 }
 
@@ -92,29 +106,38 @@ func manyStreams(ctx context.Context, c *client, count, chunks int, every time.D
 	return late, failure
 }
 
-// readStream asks for a stream and returns how late each of its chunks came. A stream that does not end by its end mark is an error.
-func readStream(ctx context.Context, c *client, chunks int, every, offset time.Duration) (late []time.Duration, err error) {
+// readStream asks for a stream and returns how late each of its chunks came. A stream that does not end by its end mark
+// is an error.
+func readStream(
+	ctx context.Context, c *client, chunks int, every, offset time.Duration,
+) (late []time.Duration, err error) {
 	late = make([]time.Duration, 0, chunks)
-	err = c.ask(ctx, request(question{Stream: true, Chunks: chunks, EveryMS: int(every.Milliseconds()), OffsetUS: int(offset.Microseconds())}), func(body io.Reader) error {
-		lines := bufio.NewReader(body)
-		ended := false
-		for {
-			line, err := lines.ReadSlice('\n')
-			if err == io.EOF && ended {
-				return nil
-			}
-			if err != nil {
-				return fmt.Errorf("after %d of %d chunks: %w", len(late), chunks, err)
-			}
-			ended = ended || bytes.HasPrefix(line, []byte("data: [DONE]"))
-			if _, at, ok := bytes.Cut(line, []byte(`"at":`)); ok {
-				nanoseconds, err := strconv.ParseInt(string(bytes.TrimRight(at, "}\n")), 10, 64)
-				if err != nil {
-					return err
+	err = c.ask(
+		ctx,
+		request(
+			question{Stream: true, Chunks: chunks, EveryMS: int(every.Milliseconds()), OffsetUS: int(offset.Microseconds())},
+		),
+		func(body io.Reader) error {
+			lines := bufio.NewReader(body)
+			ended := false
+			for {
+				line, err := lines.ReadSlice('\n')
+				if err == io.EOF && ended {
+					return nil
 				}
-				late = append(late, time.Since(time.Unix(0, nanoseconds)))
+				if err != nil {
+					return fmt.Errorf("after %d of %d chunks: %w", len(late), chunks, err)
+				}
+				ended = ended || bytes.HasPrefix(line, []byte("data: [DONE]"))
+				if _, at, ok := bytes.Cut(line, []byte(`"at":`)); ok {
+					nanoseconds, err := strconv.ParseInt(string(bytes.TrimRight(at, "}\n")), 10, 64)
+					if err != nil {
+						return err
+					}
+					late = append(late, time.Since(time.Unix(0, nanoseconds)))
+				}
 			}
-		}
-	})
+		},
+	)
 	return late, err
 }

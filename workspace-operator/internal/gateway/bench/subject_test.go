@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package bench
 
 import (
@@ -68,8 +70,8 @@ func runSubject(role string) error {
 		connections := &http.Transport{MaxIdleConnsPerHost: 1024, DisableCompression: true}
 		proxy := &httputil.ReverseProxy{Transport: connections, Rewrite: func(p *httputil.ProxyRequest) { p.SetURL(target) }}
 		mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-			// Without it some streams break off under load: net/http closes the request's body as the answer begins, while the proxy's
-			// transport has yet to see the body's end.
+			// Without it some streams break off under load: net/http closes the request's body as the answer begins, while the
+			// proxy's transport has yet to see the body's end.
 			_ = http.NewResponseController(w).EnableFullDuplex()
 			proxy.ServeHTTP(w, r)
 		})
@@ -110,7 +112,10 @@ func profiledGateway(ctx context.Context, ln net.Listener, logger *slog.Logger) 
 func serveCosts(w http.ResponseWriter, _ *http.Request) {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	_, _ = fmt.Fprintf(w, "%s %d\n%s %d\n%s %d\n", seriesMallocs, m.Mallocs, seriesHeap, m.HeapInuse, seriesGoroutines, runtime.NumGoroutine())
+	_, _ = fmt.Fprintf(
+		w, "%s %d\n%s %d\n%s %d\n", seriesMallocs, m.Mallocs, seriesHeap, m.HeapInuse, seriesGoroutines,
+		runtime.NumGoroutine(),
+	)
 }
 
 // question is a request's body, as the benchmark's engine reads it: Chunks 0 is an answer in one piece.
@@ -119,15 +124,19 @@ type question struct {
 	Messages []json.RawMessage `json:"messages"`
 	Stream   bool              `json:"stream,omitempty"`
 	Chunks   int               `json:"chunks,omitempty"`
-	// EveryMS is the time between two chunks, OffsetUS when in that time they are due, by the clock. So it does not depend on when
-	// the requests came how many chunks are due at once.
+	// EveryMS is the time between two chunks, OffsetUS when in that time they are due, by the clock. So it does not depend
+	// on when the requests came how many chunks are due at once.
 	EveryMS  int `json:"every_ms,omitempty"`
 	OffsetUS int `json:"offset_us,omitempty"`
 }
 
 // wholeAnswer has the size of a short one.
-var wholeAnswer = []byte(`{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"` + model + `","choices":[{"index":0,"message":{"role":"assistant","content":"` +
-	strings.Repeat("because ", 40) + `"},"finish_reason":"stop"}],"usage":{"prompt_tokens":100,"completion_tokens":40,"total_tokens":140}}`)
+var wholeAnswer = []byte(
+	`{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"` + model + `","choices":[{"index":0,"message":{"role":"assistant","content":"` +
+		strings.Repeat(
+			"because ", 40,
+		) + `"},"finish_reason":"stop"}],"usage":{"prompt_tokens":100,"completion_tokens":40,"total_tokens":140}}`,
+)
 
 const done = "data: [DONE]\n\n"
 
@@ -163,7 +172,11 @@ func serveAnswer(w http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 			return
 		}
-		line = fmt.Appendf(line[:0], `data: {"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":" token"}}],"at":%d}`+"\n\n", time.Now().UnixNano())
+		line = fmt.Appendf(
+			line[:0],
+			`data: {"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":" token"}}],"at":%d}`+"\n\n",
+			time.Now().UnixNano(),
+		)
 		if _, err := w.Write(line); err != nil {
 			return
 		}

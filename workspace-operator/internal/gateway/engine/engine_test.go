@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package engine
 
 import (
@@ -18,7 +20,8 @@ import (
 
 const (
 	chatPath = "/v1/chat/completions"
-	// asked is a conversation whose answer is the same each time. The model's weights are random, so that its end never comes by itself.
+	// asked is a conversation whose answer is the same each time. The model's weights are random, so that its end never
+	// comes by itself.
 	asked = `"model":"` + model + `","messages":[{"role":"user","content":"the sky"}],"temperature":0,"seed":1,"ignore_eos":true`
 	// long takes half a minute to answer.
 	long = `{` + asked + `,"max_tokens":4000,"stream":%t}`
@@ -26,8 +29,14 @@ const (
 
 // allowed are the paths of the engine that clients may reach.
 var allowed = map[string]bool{
-	"/v1/models": true, chatPath: true, "/v1/completions": true, "/v1/responses": true, "/v1/responses/{response_id}": true, "/v1/responses/{response_id}/cancel": true,
-	"/v1/messages": true, "/v1/messages/count_tokens": true,
+	"/v1/models":                         true,
+	chatPath:                             true,
+	"/v1/completions":                    true,
+	"/v1/responses":                      true,
+	"/v1/responses/{response_id}":        true,
+	"/v1/responses/{response_id}/cancel": true,
+	"/v1/messages":                       true,
+	"/v1/messages/count_tokens":          true,
 }
 
 // TestTheGatewayInFrontOfVLLM is one test, for the engine takes a minute to start.
@@ -55,16 +64,25 @@ func (h *house) readiness(t *testing.T) {
 		return res.StatusCode == http.StatusOK
 	})
 	if *running == "" {
-		assert.Equal(t, http.StatusServiceUnavailable, call(t, http.MethodGet, h.status+"/readyz", "").status, "while the engine loads")
+		assert.Equal(
+			t, http.StatusServiceUnavailable, call(t, http.MethodGet, h.status+"/readyz", "").status, "while the engine loads",
+		)
 		early := call(t, http.MethodPost, h.gateway+chatPath, `{`+asked+`}`)
 		assert.Equal(t, http.StatusServiceUnavailable, early.status)
 		assert.Equal(t, "engine_unavailable", field(t, early.body, "error.code"))
 	}
-	until(t, "the engine is ready", loading, func() bool { return call(t, http.MethodGet, h.status+"/readyz", "").status == http.StatusOK })
+	until(
+		t, "the engine is ready", loading,
+		func() bool { return call(t, http.MethodGet, h.status+"/readyz", "").status == http.StatusOK },
+	)
 }
 
 func (h *house) models(t *testing.T) {
-	direct, through := call(t, http.MethodGet, h.engine+"/v1/models", ""), call(t, http.MethodGet, h.gateway+"/v1/models", "")
+	direct, through := call(
+		t, http.MethodGet, h.engine+"/v1/models", "",
+	), call(
+		t, http.MethodGet, h.gateway+"/v1/models", "",
+	)
 	assert.Equal(t, http.StatusOK, through.status)
 	for _, path := range []string{"data.0.id", "data.0.max_model_len", "object"} {
 		assert.Equal(t, field(t, direct.body, path), field(t, through.body, path))
@@ -75,7 +93,11 @@ func (h *house) models(t *testing.T) {
 
 func (h *house) sameAnswer(t *testing.T) {
 	body := `{` + asked + `,"max_tokens":24}`
-	direct, through := call(t, http.MethodPost, h.engine+chatPath, body), call(t, http.MethodPost, h.gateway+chatPath, body)
+	direct, through := call(
+		t, http.MethodPost, h.engine+chatPath, body,
+	), call(
+		t, http.MethodPost, h.gateway+chatPath, body,
+	)
 	require.Equal(t, http.StatusOK, through.status, through.body)
 	for _, path := range []string{"choices.0.message.content", "choices.0.finish_reason", "usage", "model"} {
 		assert.Equal(t, field(t, direct.body, path), field(t, through.body, path), path)
@@ -84,7 +106,11 @@ func (h *house) sameAnswer(t *testing.T) {
 	assert.Equal(t, json.Number("24"), field(t, through.body, "usage.completion_tokens"))
 
 	body = `{"model":"` + model + `","prompt":"grass is","temperature":0,"max_tokens":8}`
-	direct, through = call(t, http.MethodPost, h.engine+"/v1/completions", body), call(t, http.MethodPost, h.gateway+"/v1/completions", body)
+	direct, through = call(
+		t, http.MethodPost, h.engine+"/v1/completions", body,
+	), call(
+		t, http.MethodPost, h.gateway+"/v1/completions", body,
+	)
 	require.Equal(t, http.StatusOK, through.status, through.body)
 	assert.Equal(t, field(t, direct.body, "choices.0.text"), field(t, through.body, "choices.0.text"))
 }
@@ -127,7 +153,12 @@ func (h *house) sameStream(t *testing.T) {
 
 func (h *house) chat(t *testing.T) {
 	kwargs := `"generate_kwargs":{"max_length":12,"do_sample":false,"seed":1}`
-	direct := call(t, http.MethodPost, h.engine+chatPath, `{"model":"`+model+`","messages":[{"role":"user","content":"the sky"}],"temperature":0,"seed":1,"max_tokens":12}`)
+	direct := call(
+		t,
+		http.MethodPost,
+		h.engine+chatPath,
+		`{"model":"`+model+`","messages":[{"role":"user","content":"the sky"}],"temperature":0,"seed":1,"max_tokens":12}`,
+	)
 	for _, question := range []string{`"prompt":"the sky"`, `"messages":[{"role":"user","content":"the sky"}]`} {
 		got := call(t, http.MethodPost, h.gateway+"/chat", `{`+question+`,`+kwargs+`}`)
 		require.Equal(t, http.StatusOK, got.status, got.body)
@@ -141,7 +172,11 @@ func (h *house) chat(t *testing.T) {
 
 func (h *house) refusals(t *testing.T) {
 	for _, body := range []string{`{"model":"another","messages":[]}`, `{` + asked + `,"max_tokens":100000}`, `{`, `{` + asked + `,"temperature":-1}`} {
-		direct, through := call(t, http.MethodPost, h.engine+chatPath, body), call(t, http.MethodPost, h.gateway+chatPath, body)
+		direct, through := call(
+			t, http.MethodPost, h.engine+chatPath, body,
+		), call(
+			t, http.MethodPost, h.gateway+chatPath, body,
+		)
 		assert.GreaterOrEqual(t, through.status, 400)
 		assert.Equal(t, direct.status, through.status, body)
 		assert.Equal(t, field(t, direct.body, "error.message"), field(t, through.body, "error.message"))
@@ -161,7 +196,9 @@ func (h *house) leave(t *testing.T, streamed bool) {
 	finished := h.series(t, seriesLength)
 	ctx, leave := context.WithCancel(t.Context())
 	defer leave()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.gateway+chatPath, strings.NewReader(fmt.Sprintf(long, streamed)))
+	req, err := http.NewRequestWithContext(
+		ctx, http.MethodPost, h.gateway+chatPath, strings.NewReader(fmt.Sprintf(long, streamed)),
+	)
 	require.NoError(t, err)
 	req.Header.Set("Content-Type", "application/json")
 	gone := make(chan error, 1)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package engine
 
 import (
@@ -23,8 +25,8 @@ import (
 // load is what vLLM does first with a model's name.
 const load = `import huggingface_hub; print(huggingface_hub.hf_hub_download("organisation/model", "config.json"))`
 
-// The engine's own libraries load from a hub whose certificate only the cluster's authorities have signed, by what the operator gives the container;
-// the file itself is made by the runner's trust, whose tests are there.
+// The engine's own libraries load from a hub whose certificate only the cluster's authorities have signed, by what the
+// operator gives the container; the file itself is made by the runner's trust, whose tests are there.
 func TestTheEnginesHubClientTrustsTheAuthoritiesOfTheCluster(t *testing.T) {
 	if *python == "" {
 		t.Skip("no vLLM: make test-engine has one")
@@ -48,7 +50,9 @@ func TestTheEnginesHubClientTrustsTheAuthoritiesOfTheCluster(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			folder := t.TempDir()
 			file := filepath.Join(folder, "authorities.pem")
-			require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: hub.Certificate().Raw}), 0o600))
+			require.NoError(
+				t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: hub.Certificate().Raw}), 0o600),
+			)
 			run := exec.CommandContext(t.Context(), *python, "-c", load)
 			run.Env = append(os.Environ(), "HF_HUB_DOWNLOAD_TIMEOUT=5", "HF_HUB_ETAG_TIMEOUT=5")
 			for _, e := range containerEnv(hub.URL, test.authorities) {
@@ -69,6 +73,11 @@ func TestTheEnginesHubClientTrustsTheAuthoritiesOfTheCluster(t *testing.T) {
 
 // containerEnv is the environment that the operator gives an engine which loads from that hub.
 func containerEnv(hub, authorities string) []corev1.EnvVar {
-	in := workload.Input{Workspace: &kaitov1alpha1.Workspace{}, Engine: workload.Engine{Model: "organisation/model"}, ModelHub: hub, Authorities: authorities}
+	in := workload.Input{
+		Workspace:   &kaitov1alpha1.Workspace{},
+		Engine:      workload.Engine{Model: "organisation/model"},
+		ModelHub:    hub,
+		Authorities: authorities,
+	}
 	return workload.Deployment(in).Spec.Template.Spec.Containers[0].Env
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package engine
 
 import (
@@ -23,7 +25,11 @@ import (
 
 var (
 	python  = flag.String("python", "", "a `python` with vLLM; without it nothing is tested")
-	running = flag.String("engine", "", "for developers: the `URL` of an engine that runs already and serves the name "+model)
+	running = flag.String(
+		"engine",
+		"",
+		"for developers: the `URL` of an engine that runs already and serves the name "+model,
+	)
 )
 
 const (
@@ -74,12 +80,29 @@ func startEngine(t *testing.T, launcher *process.Launcher, folder string) (strin
 	_, port, err := net.SplitHostPort(address)
 	require.NoError(t, err)
 	started := run(t, launcher, process.Spec{
-		Name: "vllm", Binary: *python,
-		// As the serving pod has it. `vllm serve` is this module, but looks for a package called vllm, which this build is not.
-		Args: []string{"-m", "vllm.entrypoints.openai.api_server", "--model=" + weights, "--served-model-name=" + model, "--host=127.0.0.1", "--port=" + port,
-			"--max-model-len=4096", "--dtype=float32", "--enforce-eager"},
+		Name:   "vllm",
+		Binary: *python,
+		// As the serving pod has it. `vllm serve` is this module, but looks for a package called vllm, which this build is
+		// not.
+		Args: []string{
+			"-m",
+			"vllm.entrypoints.openai.api_server",
+			"--model=" + weights,
+			"--served-model-name=" + model,
+			"--host=127.0.0.1",
+			"--port=" + port,
+			"--max-model-len=4096",
+			"--dtype=float32",
+			"--enforce-eager",
+		},
 		// With its development mode's paths: whatever it listens for, the gateway lets nobody there.
-		Env: []string{"VLLM_SERVER_DEV_MODE=1", "VLLM_CPU_KVCACHE_SPACE=1", "HF_HUB_OFFLINE=1", "VLLM_NO_USAGE_STATS=1", "OMP_NUM_THREADS=1"},
+		Env: []string{
+			"VLLM_SERVER_DEV_MODE=1",
+			"VLLM_CPU_KVCACHE_SPACE=1",
+			"HF_HUB_OFFLINE=1",
+			"VLLM_NO_USAGE_STATS=1",
+			"OMP_NUM_THREADS=1",
+		},
 	})
 	return "http://" + address, started
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package engine
 
 import (
@@ -29,13 +31,13 @@ const (
 	together = 3
 	// patience bounds the drain and the test: a busy machine is slow, and what is shown is not how fast it is.
 	patience = 10 * time.Minute
-	// stalled is how long the gateway waits where the engine is stopped under its streams: vLLM 0.32 ends its core at once and leaves the
-	// connections open without an end.
+	// stalled is how long the gateway waits where the engine is stopped under its streams: vLLM 0.32 ends its core at once
+	// and leaves the connections open without an end.
 	stalled = 2 * time.Minute
 )
 
-// TestStoppingAPodCutsNoStream stops a serving pod in the middle of streams, as the kubelet does: all containers at once, each of them first by its
-// preStop hook, where it has one, and then by SIGTERM.
+// TestStoppingAPodCutsNoStream stops a serving pod in the middle of streams, as the kubelet does: all containers at
+// once, each of them first by its preStop hook, where it has one, and then by SIGTERM.
 func TestStoppingAPodCutsNoStream(t *testing.T) {
 	hook := servingPod().Containers[0].Lifecycle.PreStop
 	for name, test := range map[string]struct {
@@ -106,12 +108,21 @@ func TestStoppingAPodCutsNoStream(t *testing.T) {
 
 // servingPod is what the operator makes for a server of one node.
 func servingPod() corev1.PodSpec {
-	return workload.Deployment(workload.Input{Workspace: &kaitov1alpha1.Workspace{}, Engine: workload.Engine{Model: model}}).Spec.Template.Spec
+	return workload.Deployment(
+		workload.Input{Workspace: &kaitov1alpha1.Workspace{}, Engine: workload.Engine{Model: model}},
+	).Spec.Template.Spec
 }
 
-// readWhole reads a stream to its end, and returns an error where that does not come. It counts the stream in begun after its first tokens.
+// readWhole reads a stream to its end, and returns an error where that does not come. It counts the stream in begun
+// after its first tokens.
 func readWhole(url string, begun *atomic.Int32) error {
-	res, err := http.Post(url, "application/json", strings.NewReader(fmt.Sprintf(`{%s,"max_tokens":%d,"stream":true,"stream_options":{"include_usage":true}}`, asked, streamed)))
+	res, err := http.Post(
+		url,
+		"application/json",
+		strings.NewReader(
+			fmt.Sprintf(`{%s,"max_tokens":%d,"stream":true,"stream_options":{"include_usage":true}}`, asked, streamed),
+		),
+	)
 	if err != nil {
 		begun.Add(1)
 		return err

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package bench
 
 import (
@@ -68,10 +70,16 @@ func TestFetchBesideCurl(t *testing.T) {
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	authority := filepath.Join(t.TempDir(), "ca.pem")
-	require.NoError(t, os.WriteFile(authority, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600))
+	require.NoError(
+		t,
+		os.WriteFile(authority, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600),
+	)
 
 	var table strings.Builder
-	fmt.Fprintf(&table, "%d bytes, median of %d rounds\n%-20s %12s %22s %22s\n", *size, *rounds, "line", "curl", "runner, one request", fmt.Sprintf("runner, %d at once", *parallel))
+	fmt.Fprintf(
+		&table, "%d bytes, median of %d rounds\n%-20s %12s %22s %22s\n", *size, *rounds, "line", "curl",
+		"runner, one request", fmt.Sprintf("runner, %d at once", *parallel),
+	)
 	for _, l := range lines {
 		p := newProxy(t, l.line, server.Listener.Addr().String())
 		url := "https://" + p.listener.Addr().String() + "/model.safetensors"
@@ -93,17 +101,23 @@ func TestFetchBesideCurl(t *testing.T) {
 			}
 		}
 		curl, one, ranges := median(took["curl"]), median(took["one"]), median(took["ranges"])
-		fmt.Fprintf(&table, "%-20s %12s %22s %22s\n", l.name, speed(curl), speed(one)+ratio(curl, one), speed(ranges)+ratio(curl, ranges))
+		fmt.Fprintf(
+			&table, "%-20s %12s %22s %22s\n", l.name, speed(curl), speed(one)+ratio(curl, one),
+			speed(ranges)+ratio(curl, ranges),
+		)
 		if *strict {
 			assert.GreaterOrEqual(t, curl.Seconds()/one.Seconds(), barOne, "one request at a time, beside curl, over %s", l.name)
-			assert.Greater(t, curl.Seconds()/ranges.Seconds(), barRanges, "%d requests at a time, beside curl, over %s", *parallel, l.name)
+			assert.Greater(
+				t, curl.Seconds()/ranges.Seconds(), barRanges, "%d requests at a time, beside curl, over %s", *parallel, l.name,
+			)
 		}
 	}
 	t.Log(table.String())
 }
 
 func curl(ctx context.Context, authority, url, path string) error {
-	out, err := exec.CommandContext(ctx, "curl", "--silent", "--show-error", "--fail", "--cacert", authority, "--output", path, url).CombinedOutput()
+	out, err := exec.CommandContext(ctx, "curl", "--silent", "--show-error", "--fail", "--cacert", authority, "--output", path, url).
+		CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package bench
 
 import (
@@ -16,8 +18,8 @@ const segment = 1460
 // line is what every connection through the proxy is like.
 type line struct {
 	roundTrip time.Duration
-	// loseOneIn so many segments on the way to the client; 0: none. They are equally far apart on each connection, so that who
-	// transfers the same has the same luck.
+	// loseOneIn so many segments on the way to the client; 0: none. They are equally far apart on each connection, so that
+	// who transfers the same has the same luck.
 	loseOneIn int
 	// window bounds what is in flight on one connection, in segments: the receiver's buffer.
 	window int
@@ -73,7 +75,8 @@ type delayed struct {
 	arrive time.Time
 }
 
-// oneWay carries data half a round trip late, with a congestion window where it is asked for: requests are too short to need one.
+// oneWay carries data half a round trip late, with a congestion window where it is asked for: requests are too short to
+// need one.
 func (p *proxy) oneWay(to, from net.Conn, congested bool) {
 	way := make(chan delayed, 1<<14)
 	var arrived sync.WaitGroup
