@@ -12,7 +12,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
-	"kaito.sh/shared/verbatim"
+	"kaito.sh/shared/podspec"
 )
 
 // progressPort is named by one container alone: the three run one after the other, and names are the pod's.
@@ -60,7 +60,7 @@ func fetchContainer(in Input) corev1.Container {
 			requireSecret(&c, s, "PUSH")
 		}
 	}
-	c.Args = verbatim.All(c.Args)
+	c.Args = podspec.EscapeAll(c.Args)
 	return c
 }
 
@@ -140,7 +140,7 @@ func trainContainer(in Input, config string) corev1.Container {
 	c.Command = launcher(tj)
 	c.Ports = progressPort()
 	c.Env = []corev1.EnvVar{
-		{Name: "KAITO_TRAINING_CONFIG", Value: verbatim.Text(config)},
+		{Name: "KAITO_TRAINING_CONFIG", Value: podspec.Escape(config)},
 		{Name: "KAITO_MODEL_DIR", Value: modelDir},
 		{Name: "KAITO_DATA_DIR", Value: dataDir},
 		{Name: "KAITO_ADAPTER_DIR", Value: adapterDir},
@@ -151,7 +151,7 @@ func trainContainer(in Input, config string) corev1.Container {
 		{Name: "KAITO_TERMINATION_LOG", Value: terminationLog},
 		{Name: "KAITO_PROGRESS_PORT", Value: strconv.Itoa(ProgressPort)},
 		// The name that the adapter says it belongs to; the folder's path would mean nothing elsewhere.
-		{Name: "KAITO_BASE_MODEL", Value: verbatim.Text(in.Model.ID)},
+		{Name: "KAITO_BASE_MODEL", Value: podspec.Escape(in.Model.ID)},
 		{Name: "HOME", Value: workDir + "/home"},
 		{Name: "HF_HUB_OFFLINE", Value: "1"},
 	}
@@ -210,7 +210,7 @@ func pushContainer(in Input) corev1.Container {
 		c.VolumeMounts = append(c.VolumeMounts, mount(volumeOutput, outputDir, false))
 		return c
 	}
-	c.Args = append(c.Args, "--to="+verbatim.Text(tj.Spec.Output.Image))
+	c.Args = append(c.Args, "--to="+podspec.Escape(tj.Spec.Output.Image))
 	for _, s := range pushSecret(tj) {
 		c.Args = append(c.Args, "--credentials="+s.file())
 		c.VolumeMounts = append(c.VolumeMounts, mount(s.volume, secretsDir+"/"+s.volume, true))

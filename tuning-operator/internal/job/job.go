@@ -59,8 +59,6 @@ const (
 	defaultCheckpointKeep  = 2
 	// graceSeconds is what the trainer has on SIGTERM to finish its step and write a checkpoint.
 	graceSeconds = 120
-	// user is distroless images' nonroot.
-	user = 65532
 )
 
 // Options are the operator's.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/utils/ptr"
 	"pgregory.net/rapid"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/yaml"
 
 	"kaito.sh/shared/api/embedded"
@@ -178,6 +180,21 @@ func TestTwoHundredRendersAreOneText(t *testing.T) {
 	first := render(t, input(t, everything(), true))
 	for range 200 {
 		require.Equal(t, first, render(t, input(t, everything(), true)))
+	}
+}
+
+func TestPodsTolerateTheTaintsOfGPUNodes(t *testing.T) {
+	objects, err := job.Build(input(t, seed(), true))
+	require.NoError(t, err)
+	tolerations := objects.Job.Spec.Template.Spec.Tolerations
+	for key, value := range map[string]string{
+		"sku": "gpu", "kubernetes.azure.com/scalesetpriority": "spot", "nvidia.com/gpu": "present",
+	} {
+		taint := &corev1.Taint{Key: key, Value: value, Effect: corev1.TaintEffectNoSchedule}
+		tolerated := slices.ContainsFunc(tolerations, func(o corev1.Toleration) bool {
+			return o.ToleratesTaint(log.FromContext(t.Context()), taint, false)
+		})
+		assert.True(t, tolerated, key)
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
-	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/shared/podspec"
 	"kaito.sh/shared/trust"
 )
 
@@ -81,17 +81,8 @@ func bare(tj *tuningv1alpha1.TuningJob) corev1.PodTemplateSpec {
 			// Nothing in the pod talks to the API server: results are termination messages.
 			AutomountServiceAccountToken: ptr.To(false),
 			EnableServiceLinks:           ptr.To(false),
-			SecurityContext: &corev1.PodSecurityContext{
-				RunAsNonRoot: ptr.To(
-					true,
-				),
-				RunAsUser:           ptr.To[int64](user),
-				RunAsGroup:          ptr.To[int64](user),
-				FSGroup:             ptr.To[int64](user),
-				FSGroupChangePolicy: ptr.To(corev1.FSGroupChangeOnRootMismatch),
-				SeccompProfile:      &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-			},
-			Tolerations: tolerations(tj),
+			SecurityContext:              podspec.PodSecurity(),
+			Tolerations:                  podspec.GPUTolerations(tj.Spec.Resources.Tolerations),
 		},
 	}
 }
@@ -105,24 +96,6 @@ func nodeSelector(tj *tuningv1alpha1.TuningJob) map[string]string {
 		out[corev1.LabelInstanceTypeStable] = t
 	}
 	return out
-}
-
-func tolerations(tj *tuningv1alpha1.TuningJob) []corev1.Toleration {
-	ours := []corev1.Toleration{
-		{
-			Key:      kaitov1alpha1.TaintKeySKU,
-			Operator: corev1.TolerationOpEqual,
-			Value:    kaitov1alpha1.TaintValueGPU,
-			Effect:   corev1.TaintEffectNoSchedule,
-		},
-		{
-			Key:      kaitov1alpha1.TaintKeySpot,
-			Operator: corev1.TolerationOpEqual,
-			Value:    kaitov1alpha1.TaintValueSpot,
-			Effect:   corev1.TaintEffectNoSchedule,
-		},
-	}
-	return append(ours, tj.Spec.Resources.Tolerations...)
 }
 
 // secretMount is one docker config, mounted as a file.
@@ -217,21 +190,13 @@ func mount(name, path string, readOnly bool) corev1.VolumeMount {
 	return corev1.VolumeMount{Name: name, MountPath: path, ReadOnly: readOnly}
 }
 
-func hardened() *corev1.SecurityContext {
-	return &corev1.SecurityContext{
-		AllowPrivilegeEscalation: ptr.To(false),
-		ReadOnlyRootFilesystem:   ptr.To(true),
-		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-	}
-}
-
 func container(name, image string) corev1.Container {
 	return corev1.Container{
 		Name: name, Image: image, ImagePullPolicy: corev1.PullIfNotPresent,
 		TerminationMessagePath: terminationLog,
 		// A step that dies without writing a message leaves the end of its log.
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
-		SecurityContext:          hardened(),
+		SecurityContext:          podspec.ContainerSecurity(),
 		VolumeMounts:             []corev1.VolumeMount{mount(volumeWork, workDir, false), mount(volumeTemp, "/tmp", false)},
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"k8s.io/utils/ptr"
 
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/shared/podspec"
 	"kaito.sh/shared/trust"
-	"kaito.sh/shared/verbatim"
 	"kaito.sh/tuning-operator/internal/message"
 )
 
@@ -48,7 +48,7 @@ func ResolveName(tj *tuningv1alpha1.TuningJob) string {
 // secret; a pod that has it mounted may. It runs on any node, since those of the TuningJob may be gone.
 func ResolveJob(tj *tuningv1alpha1.TuningJob, o Options) *batchv1.Job {
 	c := container(Resolve, o.RunnerImage)
-	c.Args = append(runnerArgs("resolve"), "--image="+verbatim.Text(tj.Spec.Output.Image))
+	c.Args = append(runnerArgs("resolve"), "--image="+podspec.Escape(tj.Spec.Output.Image))
 	c.Resources = small("50m", "64Mi", "256Mi")
 	if o.AllowPrivateSources {
 		c.Args = append(c.Args, "--allow-private")

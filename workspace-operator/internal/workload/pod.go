@@ -15,8 +15,8 @@ import (
 	"k8s.io/utils/ptr"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/shared/podspec"
 	"kaito.sh/shared/trust"
-	"kaito.sh/shared/verbatim"
 )
 
 // Paths in the pod.
@@ -62,7 +62,7 @@ func podTemplate(in Input) corev1.PodTemplateSpec {
 	// Names, configuration and addresses are given by users: no text of theirs may read the containers' environment.
 	for _, list := range [][]corev1.Container{inits, containers} {
 		for i := range list {
-			verbatim.Container(&list[i])
+			podspec.EscapeContainer(&list[i])
 		}
 	}
 	spec := corev1.PodSpec{
@@ -72,9 +72,9 @@ func podTemplate(in Input) corev1.PodTemplateSpec {
 		TerminationGracePeriodSeconds: ptr.To[int64](graceSeconds),
 		NodeSelector:                  maps.Clone(in.Placement.Selector),
 		Affinity:                      in.Placement.affinity(nil),
-		Tolerations:                   tolerations(nil),
+		Tolerations:                   podspec.GPUTolerations(nil),
 		SecurityContext: &corev1.PodSecurityContext{
-			FSGroup:        ptr.To[int64](ourUser),
+			FSGroup:        ptr.To(podspec.User),
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
 		InitContainers: inits,
@@ -135,7 +135,7 @@ func userTemplate(in Input) corev1.PodTemplateSpec {
 	}
 	maps.Copy(selector, in.Placement.Selector)
 	t.Spec.NodeSelector = selector
-	t.Spec.Tolerations = tolerations(t.Spec.Tolerations)
+	t.Spec.Tolerations = podspec.GPUTolerations(t.Spec.Tolerations)
 	t.Spec.Affinity = in.Placement.affinity(t.Spec.Affinity)
 	return t
 }
@@ -306,7 +306,7 @@ func gatewayContainer(in Input) corev1.Container {
 		},
 		TerminationMessagePath:   terminLog,
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
-		SecurityContext:          ownSecurity(),
+		SecurityContext:          podspec.ContainerSecurityWithUser(),
 		Env:                      []corev1.EnvVar{memoryLimit(gatewayMemory)},
 		Resources: corev1.ResourceRequirements{
 			Requests: corev1.ResourceList{

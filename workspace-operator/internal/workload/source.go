@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/utils/ptr"
 
+	"kaito.sh/shared/podspec"
 	"kaito.sh/shared/trust"
 )
 
@@ -116,7 +117,7 @@ func runnerContainer(in Input, name string, args ...string) corev1.Container {
 		Args:                     append(args, "--termination-log="+terminLog),
 		TerminationMessagePath:   terminLog,
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
-		SecurityContext:          ownSecurity(),
+		SecurityContext:          podspec.ContainerSecurityWithUser(),
 		Env:                      []corev1.EnvVar{memoryLimit(runnerMemory)},
 		Resources: corev1.ResourceRequirements{
 			Requests: corev1.ResourceList{

@@ -9,7 +9,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 )
@@ -156,35 +155,6 @@ func (in Input) meta(name string) metav1.ObjectMeta {
 	}
 }
 
-func tolerations(extra []corev1.Toleration) []corev1.Toleration {
-	ours := []corev1.Toleration{
-		{
-			Key:      kaitov1alpha1.TaintKeySKU,
-			Operator: corev1.TolerationOpEqual,
-			Value:    kaitov1alpha1.TaintValueGPU,
-			Effect:   corev1.TaintEffectNoSchedule,
-		},
-		{
-			Key:      kaitov1alpha1.TaintKeySpot,
-			Operator: corev1.TolerationOpEqual,
-			Value:    kaitov1alpha1.TaintValueSpot,
-			Effect:   corev1.TaintEffectNoSchedule,
-		},
-		// GPU Operator, AKS and others taint GPU nodes so.
-		{
-			Key:      string(kaitov1alpha1.ResourceNvidiaGPU),
-			Operator: corev1.TolerationOpExists,
-			Effect:   corev1.TaintEffectNoSchedule,
-		},
-	}
-	for _, t := range extra {
-		if !slices.ContainsFunc(ours, func(o corev1.Toleration) bool { return o.MatchToleration(&t) }) {
-			ours = append(ours, t)
-		}
-	}
-	return ours
-}
-
 // affinity keeps pods on the named nodes, besides what the user's template demands. A node's hostname label is what
 // several names can be given by: matchFields takes only one.
 func (p Placement) affinity(given *corev1.Affinity) *corev1.Affinity {
@@ -212,18 +182,3 @@ func (p Placement) affinity(given *corev1.Affinity) *corev1.Affinity {
 	out.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution = required
 	return out
 }
-
-func ownSecurity() *corev1.SecurityContext {
-	return &corev1.SecurityContext{
-		AllowPrivilegeEscalation: ptr.To(false),
-		ReadOnlyRootFilesystem:   ptr.To(true),
-		RunAsNonRoot:             ptr.To(true),
-		RunAsUser:                ptr.To[int64](ourUser),
-		RunAsGroup:               ptr.To[int64](ourUser),
-		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-		SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-	}
-}
-
-// ourUser is distroless' nonroot.
-const ourUser = 65532

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package verbatim_test
+package podspec_test
 
 import (
 	"strings"
@@ -10,11 +10,11 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 
-	"kaito.sh/shared/verbatim"
+	"kaito.sh/shared/podspec"
 )
 
-// expand does what the API reference of Container.args says: "$$" is one dollar sign, and $(NAME) the variable's value
-// where there is one.
+// expand expands s as the API reference of Container.args says: "$$" becomes one dollar sign, and $(NAME) the value of
+// a known variable.
 func expand(s string, values map[string]string) string {
 	var out strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -36,19 +36,21 @@ func expand(s string, values map[string]string) string {
 	return out.String()
 }
 
-func TestTextSurvivesTheKubelet(t *testing.T) {
+func TestEscapeSurvivesTheKubelet(t *testing.T) {
 	t.Parallel()
 	values := map[string]string{"HF_TOKEN": "secret", "A": "secret"}
-	for _, text := range []string{"", "plain", "$", "$$", "$(HF_TOKEN)", "$$(HF_TOKEN)", "$$$(HF_TOKEN)", "a$b", "$(", "$(A", "x$(NONE)y"} {
-		assert.Equal(t, text, expand(verbatim.Text(text), values))
+	for _, text := range []string{
+		"", "plain", "$", "$$", "$(HF_TOKEN)", "$$(HF_TOKEN)", "$$$(HF_TOKEN)", "a$b", "$(", "$(A", "x$(NONE)y",
+	} {
+		assert.Equal(t, text, expand(podspec.Escape(text), values))
 	}
-	// Every text of up to six of the characters that mean something.
+	// Every text of up to six special characters.
 	texts := []string{""}
 	for range 6 {
 		var longer []string
 		for _, text := range texts {
 			for _, char := range []string{"$", "(", ")", "A"} {
-				require.Equal(t, text+char, expand(verbatim.Text(text+char), values))
+				require.Equal(t, text+char, expand(podspec.Escape(text+char), values))
 				longer = append(longer, text+char)
 			}
 		}
@@ -56,7 +58,7 @@ func TestTextSurvivesTheKubelet(t *testing.T) {
 	}
 }
 
-func TestContainerKeepsReferencesToSecrets(t *testing.T) {
+func TestEscapeContainerKeepsSecretReferences(t *testing.T) {
 	t.Parallel()
 	secret := &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{Key: "k"}}
 	c := corev1.Container{
@@ -64,7 +66,7 @@ func TestContainerKeepsReferencesToSecrets(t *testing.T) {
 		Args:    []string{"--a=$(B)"},
 		Env:     []corev1.EnvVar{{Name: "X", Value: "$(B)"}, {Name: "Y", ValueFrom: secret}},
 	}
-	verbatim.Container(&c)
+	podspec.EscapeContainer(&c)
 	assert.Equal(
 		t,
 		corev1.Container{
