@@ -109,10 +109,8 @@ func Encode(server tls.Certificate) (certificate, key []byte, err error) {
 		return nil, nil, fmt.Errorf("encoding a key: %w", err)
 	}
 	return pem.EncodeToMemory(
-			&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate[0]},
-		), pem.EncodeToMemory(
-			&pem.Block{Type: "PRIVATE KEY", Bytes: der},
-		), nil
+		&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate[0]},
+	), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
 // template is valid by the real clock, whatever clock a fake runs on.

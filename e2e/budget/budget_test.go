@@ -51,11 +51,7 @@ var flags = map[stack.Operator][]string{
 const size = "Standard_NC24ads_A100_v4"
 
 func TestABudgetHoldsWhileTheOperatorIsKilled(t *testing.T) {
-	seed, n, limit := number(
-		t, "SEED", seedOfATest,
-	), int(
-		number(t, "N", workspacesOfATest),
-	), int(
+	seed, n, limit := number(t, "SEED", seedOfATest), int(number(t, "N", workspacesOfATest)), int(
 		number(t, "BUDGET", budgetOfATest),
 	) //nolint:gosec // small numbers
 	replay := fmt.Sprintf("make chaos-budget N=%d BUDGET=%d SEED=%d", n, limit, seed)
@@ -244,9 +240,7 @@ func (w *world) untilAllWereServed() {
 			}
 		}
 		return len(
-				w.served,
-			) == w.n, fmt.Sprintf(
-				"%d of %d have been Ready, %d claims are alive", len(w.served), w.n, w.claims.alive(),
-			)
+			w.served,
+		) == w.n, fmt.Sprintf("%d of %d have been Ready, %d claims are alive", len(w.served), w.n, w.claims.alive())
 	})
 }

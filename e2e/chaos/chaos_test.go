@@ -52,9 +52,7 @@ var flags = map[stack.Operator][]string{
 }
 
 func TestTheWholeHouseInTroubleEndsInTruth(t *testing.T) {
-	seed, n := number(
-		t, "SEED", seedOfATest,
-	), int(
+	seed, n := number(t, "SEED", seedOfATest), int(
 		number(t, "N", workspacesOfATest),
 	) //nolint:gosec // a number of Workspaces
 	replay := fmt.Sprintf("make chaos-house N=%d SEED=%d", n, seed)

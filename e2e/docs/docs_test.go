@@ -54,16 +54,14 @@ func TestWhatThePagesSayWorks(t *testing.T) {
 	table := newReport()
 	read := func(t *testing.T, d document, c *cluster.Cluster, fill ...string) {
 		w := &walk{
-			document: d,
-			report:   table,
-			folder:   clone(t, root),
-			strict:   strict,
-			namespace: name(
-				d.path,
-			),
-			guest:    c == house.Cluster,
-			fill:     strings.NewReplacer(fill...),
-			forwards: map[string]string{},
+			document:  d,
+			report:    table,
+			folder:    clone(t, root),
+			strict:    strict,
+			namespace: name(d.path),
+			guest:     c == house.Cluster,
+			fill:      strings.NewReplacer(fill...),
+			forwards:  map[string]string{},
 		}
 		w.kubeconfig = reader(t, c, w.namespace, w.folder.home)
 		createNamespace(t, house.Cluster.Config(), w.namespace)

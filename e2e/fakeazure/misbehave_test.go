@@ -91,13 +91,9 @@ func TestAnAutoscaledPoolRefusesAnotherCount(t *testing.T) {
 	assert.True(t, *body.EnableAutoScaling)
 	assert.EqualValues(t, 5, *body.MaxCount)
 	put := gpuPool(a100, 2)
-	put.Properties.EnableAutoScaling, put.Properties.MinCount, put.Properties.MaxCount = ptr.To(
-		true,
-	), ptr.To(
+	put.Properties.EnableAutoScaling, put.Properties.MinCount, put.Properties.MaxCount = ptr.To(true), ptr.To(
 		int32(1),
-	), ptr.To(
-		int32(5),
-	)
+	), ptr.To(int32(5))
 	_, err := a.beginPut("gpu1", put)
 	assert.Contains(t, refused(t, err, 400, "BadRequest").text, "Cannot manually scale")
 	assert.True(t, a.state("gpu1").Autoscaled)

@@ -154,9 +154,7 @@ func (s *Server) resourceID(p *pool, m *machine) string {
 func (s *Server) vm(p *pool, m *machine) VM {
 	group := strings.ToLower(s.options.NodeResourceGroup)
 	return VM{
-		Name: machineName(
-			p.Name, m.Index,
-		),
+		Name:     machineName(p.Name, m.Index),
 		Pool:     p.Name,
 		Size:     p.text("vmSize"),
 		Location: s.options.Location,

@@ -133,11 +133,7 @@ func (s *Server) failure(name string, r Request, p *pool) *apiError {
 		"minimum":   "0",
 	}
 	if p != nil {
-		values["size"], values["family"], values["zone"] = p.text(
-			"vmSize",
-		), s.family(
-			p,
-		), strings.Join(
+		values["size"], values["family"], values["zone"] = p.text("vmSize"), s.family(p), strings.Join(
 			p.texts("availabilityZones"), ",",
 		)
 		if size, err := s.catalog.Size(p.text("vmSize")); err == nil {

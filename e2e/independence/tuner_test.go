@@ -41,9 +41,7 @@ func (u *tuner) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, e
 		job.Status.Progress = &tuningv1alpha1.Progress{Step: 45, TotalSteps: 100}
 	case "well":
 		say(job, tuningv1alpha1.ConditionRunning, metav1.ConditionFalse, "Succeeded", "")
-		say(
-			job, tuningv1alpha1.ConditionSucceeded, metav1.ConditionTrue, "Succeeded", "",
-		) // [3]
+		say(job, tuningv1alpha1.ConditionSucceeded, metav1.ConditionTrue, "Succeeded", "") // [3]
 		job.Status.Output = &tuningv1alpha1.Output{
 			Image:  job.Spec.Output.Image + "@" + handMadeDigest,
 			Digest: handMadeDigest,

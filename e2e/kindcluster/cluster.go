@@ -96,13 +96,9 @@ func Start(ctx context.Context, options Options) (_ *Cluster, err error) {
 // deleted for sure.
 func (c *Cluster) create(ctx context.Context, options Options) error {
 	create := []cluster.CreateOption{
-		cluster.CreateWithV1Alpha4Config(
-			config(options.Workers + options.Spares),
-		),
+		cluster.CreateWithV1Alpha4Config(config(options.Workers + options.Spares)),
 		cluster.CreateWithKubeconfigPath(c.Kubeconfig()),
-		cluster.CreateWithWaitForReady(
-			readyWithin,
-		),
+		cluster.CreateWithWaitForReady(readyWithin),
 		cluster.CreateWithDisplayUsage(false),
 		cluster.CreateWithDisplaySalutation(false),
 	}

@@ -131,9 +131,7 @@ func machine(i int, size string) *karpenterv1alpha5.Machine {
 		Spec: karpenterv1alpha5.MachineSpec{
 			Taints: []corev1.Taint{{Key: "sku", Value: "gpu", Effect: corev1.TaintEffectNoSchedule}},
 			Requirements: []corev1.NodeSelectorRequirement{
-				in(
-					corev1.LabelInstanceTypeStable, size,
-				),
+				in(corev1.LabelInstanceTypeStable, size),
 				in(karpenterv1alpha5.LabelCapacityType, "on-demand"),
 				in(corev1.LabelOSStable, "linux"),
 				in(corev1.LabelArchStable, "amd64"),
@@ -173,9 +171,7 @@ func list(t *testing.T) []karpenterv1alpha5.Machine {
 func ready(t *testing.T) int {
 	n := 0
 	for _, m := range list(t) {
-		if c := m.GetCondition(
-			karpenterv1alpha5.ConditionReady,
-		); c != nil && c.Status == corev1.ConditionTrue &&
+		if c := m.GetCondition(karpenterv1alpha5.ConditionReady); c != nil && c.Status == corev1.ConditionTrue &&
 			m.Status.NodeName != "" {
 			n++
 		}

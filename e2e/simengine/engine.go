@@ -185,9 +185,7 @@ func (e *Engine) Start(ctx context.Context, addr string) (string, error) {
 		Handler:           e,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       5 * time.Second,
-	}, make(
-		chan error, 1,
-	)
+	}, make(chan error, 1)
 	e.server, e.serving = server, serving
 	go func() { serving <- server.Serve(ln) }()
 	return "http://" + ln.Addr().String(), nil

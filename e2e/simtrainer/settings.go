@@ -39,12 +39,10 @@ const defaultSteps = 40
 // Read reads the environment.
 func Read(getenv func(string) string) (Settings, error) {
 	s := Settings{
-		Model:   getenv("KAITO_MODEL_DIR"),
-		Data:    getenv("KAITO_DATA_DIR"),
-		Adapter: getenv("KAITO_ADAPTER_DIR"),
-		Checkpoints: getenv(
-			"KAITO_CHECKPOINT_DIR",
-		),
+		Model:          getenv("KAITO_MODEL_DIR"),
+		Data:           getenv("KAITO_DATA_DIR"),
+		Adapter:        getenv("KAITO_ADAPTER_DIR"),
+		Checkpoints:    getenv("KAITO_CHECKPOINT_DIR"),
 		Result:         getenv("KAITO_RESULT_FILE"),
 		TerminationLog: getenv("KAITO_TERMINATION_LOG"),
 		BaseModel:      getenv("KAITO_BASE_MODEL"),

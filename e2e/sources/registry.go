@@ -35,9 +35,7 @@ func NewRegistry(login Login) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user, password, _ := r.BasicAuth()
 		// Both are compared, so that the time tells nothing.
-		if subtle.ConstantTimeCompare(
-			[]byte(user), []byte(login.User),
-		)&subtle.ConstantTimeCompare(
+		if subtle.ConstantTimeCompare([]byte(user), []byte(login.User))&subtle.ConstantTimeCompare(
 			[]byte(password), []byte(login.Password),
 		) != 1 {
 			w.Header().Set("WWW-Authenticate", `Basic realm="registry"`)

@@ -74,9 +74,7 @@ func TestWithoutTheWorkspaceOperatorAMachineStillBecomesANode(t *testing.T) {
 			Requirements: []corev1.NodeSelectorRequirement{
 				one(corev1.LabelInstanceTypeStable, "Standard_NC6s_v3"),
 				one(karpenterv1alpha5.LabelCapacityType, "on-demand"),
-				one(
-					corev1.LabelOSStable, "linux",
-				),
+				one(corev1.LabelOSStable, "linux"),
 				one(corev1.LabelArchStable, "amd64"),
 				one(kaitov1alpha1.LabelMachineType, kaitov1alpha1.MachineTypeGPU),
 			},

@@ -107,9 +107,7 @@ func (p *page) object(path string, s *schema) {
 				strings.ReplaceAll(typeName, "[", `\[`),
 				"]",
 				`\]`,
-			) + "](#" + anchor(
-				below(path, name, typeName),
-			) + ")"
+			) + "](#" + anchor(below(path, name, typeName)) + ")"
 		}
 		p.say(
 			"| `%s` | %s | %s | %s |",

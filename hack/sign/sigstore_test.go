@@ -107,9 +107,7 @@ func (s *sigstore) certify(w http.ResponseWriter, r *http.Request) {
 	}
 	parent := s.fulcio.Intermediates[0]
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: big.NewInt(
-			1,
-		),
+		SerialNumber:   big.NewInt(1),
 		EmailAddresses: []string{identity},
 		NotBefore:      time.Now().Add(-time.Minute),
 		NotAfter:       time.Now().Add(10 * time.Minute),

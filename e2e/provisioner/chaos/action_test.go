@@ -241,9 +241,7 @@ func (r *storm) served() string {
 		return fmt.Sprintf("nobody names %v", keys(left))
 	}
 	for _, m := range r.listMachines() {
-		if c := m.GetCondition(
-			karpenterv1alpha5.ConditionReady,
-		); c == nil ||
+		if c := m.GetCondition(karpenterv1alpha5.ConditionReady); c == nil ||
 			c.Status == corev1.ConditionUnknown && c.Reason != "AcceleratorNotReady" {
 			return "Machine " + m.Name + " neither works nor has it failed"
 		}

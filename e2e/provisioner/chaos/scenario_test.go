@@ -140,9 +140,7 @@ func TestAClusterThatStopsAndStartsLosesNothingAndIsNotWrittenToMeanwhile(t *tes
 	s.ask(w, ready, ready)
 	w.rounds(long)
 	for _, m := range w.listMachines() {
-		if c := m.GetCondition(
-			"MachineLaunched",
-		); m.DeletionTimestamp.IsZero() && c != nil &&
+		if c := m.GetCondition("MachineLaunched"); m.DeletionTimestamp.IsZero() && c != nil &&
 			c.Status == corev1.ConditionUnknown {
 			assert.Equal(t, "ClusterNotRunning", c.Reason, "%s says what it waits for", m.Name)
 		}

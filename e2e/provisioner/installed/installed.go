@@ -36,9 +36,7 @@ const (
 // CRDPaths are the definitions to install, below the repository's root; no NodePool.
 func CRDPaths(root string) []string {
 	return []string{
-		filepath.Join(
-			root, "shared/api/crds/karpenter.sh_machines.yaml",
-		),
+		filepath.Join(root, "shared/api/crds/karpenter.sh_machines.yaml"),
 		filepath.Join(root, "shared/api/crds/kaito.sh_kaitonodeclasses.yaml"),
 		filepath.Join(root, "gpu-provisioner/config/karpenter-crds/karpenter.sh_nodeclaims.yaml"),
 	}

@@ -27,9 +27,7 @@ func Machine(name, size, capacityType string) *karpenterv1alpha5.Machine {
 		Spec: karpenterv1alpha5.MachineSpec{
 			Taints: []corev1.Taint{{Key: "sku", Value: "gpu", Effect: corev1.TaintEffectNoSchedule}},
 			Requirements: []corev1.NodeSelectorRequirement{
-				in(
-					corev1.LabelInstanceTypeStable, size,
-				),
+				in(corev1.LabelInstanceTypeStable, size),
 				in(karpv1.CapacityTypeLabelKey, capacityType),
 				in(corev1.LabelOSStable, "linux"),
 				in(corev1.LabelArchStable, "amd64"),
@@ -52,9 +50,7 @@ func NodeClaim(name, size string) *karpv1.NodeClaim {
 	}
 	c.Spec.NodeClassRef = &karpv1.NodeClassReference{Group: "kaito.sh", Kind: "KaitoNodeClass", Name: "default"}
 	c.Spec.Requirements = []karpv1.NodeSelectorRequirementWithMinValues{
-		in(
-			corev1.LabelInstanceTypeStable, size,
-		),
+		in(corev1.LabelInstanceTypeStable, size),
 		in(karpv1.CapacityTypeLabelKey, "on-demand"),
 		in(corev1.LabelOSStable, "linux"),
 		in(corev1.LabelArchStable, "amd64"),

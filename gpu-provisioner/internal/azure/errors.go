@@ -181,13 +181,11 @@ func classify(f facts) *Error {
 	}
 	// What the table does not name is Azure's failure or the network's as long as it was not a plain 4xx.
 	e := &Error{
-		Reason: ReasonAzureError,
-		Class:  ClassTransient,
-		Code:   f.code,
-		Status: f.status,
-		Message: firstOf(
-			f.message, http.StatusText(f.status), "no message",
-		),
+		Reason:     ReasonAzureError,
+		Class:      ClassTransient,
+		Code:       f.code,
+		Status:     f.status,
+		Message:    firstOf(f.message, http.StatusText(f.status), "no message"),
 		RetryAfter: f.retryAfter,
 		Remedy:     "none: retried",
 	}

@@ -207,9 +207,7 @@ func (o *operator) ask(names ...string) {
 			Spec: karpenterv1alpha5.MachineSpec{
 				Taints: []corev1.Taint{{Key: "sku", Value: "gpu", Effect: corev1.TaintEffectNoSchedule}},
 				Requirements: []corev1.NodeSelectorRequirement{
-					in(
-						corev1.LabelInstanceTypeStable, a100,
-					),
+					in(corev1.LabelInstanceTypeStable, a100),
 					in(karpv1.CapacityTypeLabelKey, "on-demand"),
 					in(corev1.LabelOSStable, "linux"),
 					in(corev1.LabelArchStable, "amd64"),

@@ -52,9 +52,7 @@ func (p *Pools) SetupWithManager(mgr ctrl.Manager) error {
 		WatchesRawSource(source.Func(p.woken)).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: 1,
-			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](
-				time.Second, 30*time.Second,
-			),
+			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](time.Second, 30*time.Second),
 		}).
 		Complete(p)
 }

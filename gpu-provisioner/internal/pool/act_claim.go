@@ -106,9 +106,7 @@ func (a *actor) lose(ctx context.Context, l Lose) error {
 		a.Metrics.failures.WithLabelValues(PhaseRegistration, l.Reason).Inc()
 		a.event(nc, warning, l.Reason, l.Message)
 	}
-	if err := a.Client.Delete(
-		ctx, nc, client.Preconditions{UID: &nc.UID},
-	); client.IgnoreNotFound(err) != nil &&
+	if err := a.Client.Delete(ctx, nc, client.Preconditions{UID: &nc.UID}); client.IgnoreNotFound(err) != nil &&
 		!apierrors.IsConflict(err) {
 		return fmt.Errorf("giving up NodeClaim %s: %w", l.Claim, err)
 	}

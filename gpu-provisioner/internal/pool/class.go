@@ -46,10 +46,8 @@ func (c Classes) Of(ctx context.Context, claim *karpv1.NodeClaim) (Class, error)
 func ClassFrom(in *nodeclassv1alpha1.KaitoNodeClass) Class {
 	s := in.Spec
 	return Class{
-		Name: in.Name,
-		ImageFamily: string(
-			orDefault(s.ImageFamily, nodeclassv1alpha1.ImageFamilyUbuntu),
-		),
+		Name:                       in.Name,
+		ImageFamily:                string(orDefault(s.ImageFamily, nodeclassv1alpha1.ImageFamilyUbuntu)),
 		OSDiskSizeGiB:              deref(s.OSDiskSizeGiB),
 		OSDiskType:                 string(orDefault(s.OSDiskType, nodeclassv1alpha1.OSDiskManaged)),
 		InstallGPUDriver:           s.GPUDriver != nodeclassv1alpha1.GPUDriverNone,

@@ -44,11 +44,7 @@ func (c *crowd) ask(n int, sizes ...string) {
 	for i := range n {
 		claim := claimWith(in(corev1.LabelInstanceTypeStable, sizes[i%len(sizes)]))
 		claim.Name = fmt.Sprintf("c%d", i)
-		claim.UID, claim.CreationTimestamp, claim.Finalizers = types.UID(
-			claim.Name,
-		), metav1.NewTime(
-			c.clock.Now(),
-		), []string{
+		claim.UID, claim.CreationTimestamp, claim.Finalizers = types.UID(claim.Name), metav1.NewTime(c.clock.Now()), []string{
 			karpv1.TerminationFinalizer,
 		}
 		claim.Spec.NodeClassRef = &karpv1.NodeClassReference{Group: "kaito.sh", Kind: "KaitoNodeClass", Name: "default"}

@@ -19,9 +19,7 @@ func (d *decider) grow() {
 			d.refused(claims, hold.Err)
 			continue
 		}
-		if until := d.gatherUntil(
-			claims, d.Settings.Gather, func(c *Claim) time.Time { return c.Seen },
-		); d.Now.Before(
+		if until := d.gatherUntil(claims, d.Settings.Gather, func(c *Claim) time.Time { return c.Seen }); d.Now.Before(
 			until,
 		) {
 			d.due(until)

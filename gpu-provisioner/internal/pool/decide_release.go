@@ -35,9 +35,7 @@ func (d *decider) release() {
 		if len(released) > 0 {
 			if until := d.gatherUntil(
 				released, releaseGather*d.Settings.Gather, func(c *Claim) time.Time { return c.ReleasedAt },
-			); d.Now.Before(
-				until,
-			) {
+			); d.Now.Before(until) {
 				d.due(until)
 				continue
 			}

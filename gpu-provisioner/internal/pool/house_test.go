@@ -79,9 +79,7 @@ func (h *house) restart() {
 		Operations: records(OperationsConfigMap),
 		Offerings:  records(OfferingsConfigMap),
 		Azure:      h.azure,
-		Cache: azure.NewCache(
-			h.azure, h.clock,
-		),
+		Cache:      azure.NewCache(h.azure, h.clock),
 		Preflight:  quota.NewPreflight(h.azure, h.clock),
 		Recorder:   record.NewFakeRecorder(100),
 		Clock:      h.clock,

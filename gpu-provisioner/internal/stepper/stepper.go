@@ -114,9 +114,7 @@ func (s *stepper) compose(f *flags, arm *azure.ARM, known sizes) {
 		Preflight:  quota.NewPreflight(arm, s.clock),
 		Recorder:   silent,
 		Clock:      s.clock,
-		Metrics: pool.NewMetrics(
-			prometheus.NewRegistry(),
-		),
+		Metrics:    pool.NewMetrics(prometheus.NewRegistry()),
 		Settings:   f.settings,
 		Intervals:  f.intervals,
 		MaxPerPool: f.maxNodesPerPool,
@@ -148,9 +146,7 @@ func (s *stepper) compose(f *flags, arm *azure.ARM, known sizes) {
 		terminator.NewTerminator(s.clock, s.cache, terminator.NewQueue(s.cache, recorder), recorder), recorder,
 	)
 	s.garbage = garbagecollection.NewController(s.clock, s.cache, provider)
-	s.claimLabels, s.nodeLabels = nodeclaimhydration.NewController(
-		s.cache, provider,
-	), nodehydration.NewController(
+	s.claimLabels, s.nodeLabels = nodeclaimhydration.NewController(s.cache, provider), nodehydration.NewController(
 		s.cache, provider,
 	)
 	s.health = health.NewController(s.cache, provider, s.clock, recorder)

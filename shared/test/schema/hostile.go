@@ -71,9 +71,7 @@ var (
 		"",
 	}
 	numbers = []any{
-		int64(
-			0,
-		),
+		int64(0),
 		int64(1),
 		int64(-1),
 		int64(100),

@@ -320,9 +320,7 @@ func TestResultsAreCollected(t *testing.T) {
 		pod(
 			"a",
 			stops(job.Fetch, 0, "Completed", encode(t, message.Result{Fetch: &message.Fetch{BaseRevision: "abc", Rows: 7}}), 2),
-			stops(
-				job.Train, 0, "Completed", encode(t, message.Result{Train: &message.Train{Step: 9, Loss: &loss}}), 3,
-			),
+			stops(job.Train, 0, "Completed", encode(t, message.Result{Train: &message.Train{Step: 9, Loss: &loss}}), 3),
 			runs(job.Push),
 		),
 	}, silent)

@@ -66,9 +66,7 @@ func (s *State) between(j *batchv1.Job, pods []corev1.Pod) {
 			well[rank(&pods[i])] = true
 		}
 	}
-	if len(
-		well,
-	) >= int(
+	if len(well) >= int(
 		deref(j.Spec.Completions),
 	) { // one rank that has ended well says nothing of another, which may be tried again
 		s.Reason, s.Message = tuningv1alpha1.ReasonPushing, "all pods have ended well, and Job "+j.Name+" is about to"

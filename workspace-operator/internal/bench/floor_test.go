@@ -108,9 +108,7 @@ func (f *floor) Reconcile(ctx context.Context, request reconcile.Request) (recon
 		f.reach(request.NamespacedName, 1)
 	case 1:
 		m := &karpenterv1alpha5.Machine{}
-		if err := f.client.Get(
-			ctx, client.ObjectKey{Name: node.Name(w.UID, 0, 0)}, m,
-		); err != nil ||
+		if err := f.client.Get(ctx, client.ObjectKey{Name: node.Name(w.UID, 0, 0)}, m); err != nil ||
 			m.GetCondition("Ready") == nil {
 			return reconcile.Result{}, client.IgnoreNotFound(err)
 		}

@@ -133,9 +133,7 @@ func operator(t *testing.T, live client.WithWatch, g *gate) *controller.Reconcil
 	c, err := catalog.Load()
 	require.NoError(t, err)
 	r, err := controller.New(controller.Config{
-		Client: blind(
-			live, g,
-		),
+		Client:  blind(live, g),
 		Live:    live,
 		Foreign: served{},
 		Secrets: present{},

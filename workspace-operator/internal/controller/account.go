@@ -101,9 +101,7 @@ func account(b *kaitov1alpha1.GPUBudget, used budget.Use, shares []budget.Share,
 
 func use(u budget.Use) kaitov1alpha1.BudgetUse {
 	return kaitov1alpha1.BudgetUse{
-		Nodes: int32(
-			u.Nodes,
-		),
+		Nodes:         int32(u.Nodes),
 		GPUs:          int32(u.GPUs),
 		CostPerHour:   u.Cost.String(),
 		UnpricedNodes: int32(u.Unpriced), //nolint:gosec // numbers of objects

@@ -94,9 +94,7 @@ func (c CatalogPlanner) present(q Question, r plan.Request) []plan.Request {
 	if keep := q.Keep; !never && keep != nil && allowed(r.InstanceTypes, keep.InstanceType) &&
 		allowed(orOnDemand(r.CapacityTypes), string(keep.CapacityType)) {
 		kept := r
-		kept.InstanceTypes, kept.CapacityTypes, kept.Unavailable, kept.Forbidden = []string{
-			keep.InstanceType,
-		}, []string{
+		kept.InstanceTypes, kept.CapacityTypes, kept.Unavailable, kept.Forbidden = []string{keep.InstanceType}, []string{
 			string(keep.CapacityType),
 		}, nil, nil
 		out = append(out, kept)
@@ -212,22 +210,18 @@ func (c CatalogPlanner) answer(q Question, p *plan.Plan) *Plan {
 	gib := func(bytes float64) string { return strconv.FormatFloat(bytes/plan.GiB, 'f', 2, 64) }
 	out := &Plan{
 		Status: kaitov1alpha1.PlanStatus{
-			InstanceType: p.InstanceType,
-			CapacityType: kaitov1alpha1.CapacityType(p.CapacityType),
-			Nodes:        int32(p.Nodes),
-			GPUsPerNode:  int32(p.GPUsPerNode), //nolint:gosec // bounded by the schema and the catalogue
-			TensorParallel: int32(
-				p.TensorParallel,
-			),
+			InstanceType:     p.InstanceType,
+			CapacityType:     kaitov1alpha1.CapacityType(p.CapacityType),
+			Nodes:            int32(p.Nodes),
+			GPUsPerNode:      int32(p.GPUsPerNode), //nolint:gosec // bounded by the schema and the catalogue
+			TensorParallel:   int32(p.TensorParallel),
 			PipelineParallel: int32(p.PipelineParallel),
 			DataParallel:     int32(p.DataParallel), //nolint:gosec // as above
-			MaxModelLen: int64(
-				p.MaxModelLen,
-			),
-			DType:       p.Dtype,
-			EngineImage: p.Engine.Image,
-			Model:       p.Model.ID,
-			Revision:    p.Model.Revision,
+			MaxModelLen:      int64(p.MaxModelLen),
+			DType:            p.Dtype,
+			EngineImage:      p.Engine.Image,
+			Model:            p.Model.ID,
+			Revision:         p.Model.Revision,
 		},
 		SizeGPUs: int64(p.Size.GPUs), DiskGiB: int64(p.DiskGiB),
 	}
@@ -249,9 +243,7 @@ func (c CatalogPlanner) answer(q Question, p *plan.Plan) *Plan {
 
 func (c CatalogPlanner) engine(q Question, p *plan.Plan) workload.Engine {
 	e := workload.Engine{
-		Image: elsewhere(
-			p.Engine.Image, c.EngineRegistry,
-		),
+		Image:        elsewhere(p.Engine.Image, c.EngineRegistry),
 		Model:        p.Model.ID,
 		Revision:     p.Model.Revision,
 		Args:         p.Args,

@@ -145,15 +145,11 @@ func genWorkspace() *rapid.Generator[*kaitov1alpha1.Workspace] {
 		}
 		if rapid.Bool().Draw(t, "tuning") {
 			w.Tuning = &kaitov1alpha1.TuningSpec{
-				Preset: maybe(
-					genPreset(),
-				).Draw(t, "tuned"),
+				Preset: maybe(genPreset()).Draw(t, "tuned"),
 				Method: rapid.SampledFrom([]kaitov1alpha1.TuningMethod{"", "lora", "QLORA"}).Draw(t, "method"),
 				Config: configs.Draw(t, "training"),
-				Input: maybe(
-					genSource(),
-				).Draw(t, "input"),
-				Serve: rapid.SampledFrom([]kaitov1alpha1.ServePolicy{"", "OnSuccess", "Never"}).Draw(t, "serve"),
+				Input:  maybe(genSource()).Draw(t, "input"),
+				Serve:  rapid.SampledFrom([]kaitov1alpha1.ServePolicy{"", "OnSuccess", "Never"}).Draw(t, "serve"),
 			}
 			if rapid.Bool().Draw(t, "output") {
 				w.Tuning.Output = &kaitov1alpha1.DataDestination{

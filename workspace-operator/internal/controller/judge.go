@@ -97,9 +97,7 @@ func (s *scope) recordGone() {
 			continue
 		}
 		reason, message := kaitov1alpha1.ReasonLaunchFailed, "it left no reason"
-		if c := conditions.Get(
-			s.before, kaitov1alpha1.ConditionResourceReady,
-		); c != nil &&
+		if c := conditions.Get(s.before, kaitov1alpha1.ConditionResourceReady); c != nil &&
 			c.Reason != kaitov1alpha1.ReasonProvisioning {
 			reason, message = c.Reason, c.Message
 		}

@@ -67,9 +67,7 @@ func get[T client.Object](ctx context.Context, c client.Client, w *kaitov1alpha1
 // history is what the status remembers of the claim's node.
 func (s *scope) history(claim node.Claim) node.History {
 	h := node.History{Used: claim.NodeName != "" && slices.Contains(s.before.Status.WorkerNodes, claim.NodeName)}
-	if c := conditions.Get(
-		s.before, kaitov1alpha1.ConditionResourceReady,
-	); c != nil && c.Status != "True" &&
+	if c := conditions.Get(s.before, kaitov1alpha1.ConditionResourceReady); c != nil && c.Status != "True" &&
 		c.Reason == kaitov1alpha1.ReasonNodeLost {
 		h.Lost = c.LastTransitionTime.Time
 	}

@@ -182,9 +182,7 @@ func (o *Options) Validate() error {
 	if o.StatusHold < 0 || o.StatusHold > mostStatusHold {
 		return fmt.Errorf("--status-hold is %s: want 0 to %s", o.StatusHold, mostStatusHold)
 	}
-	if u, err := url.Parse(
-		o.ModelHub,
-	); err != nil ||
+	if u, err := url.Parse(o.ModelHub); err != nil ||
 		o.ModelHub != "" && (u.Host == "" || u.Scheme != "https" && u.Scheme != "http") {
 		return fmt.Errorf("--model-hub is %q: want an address such as %s, or nothing", o.ModelHub, hub.DefaultEndpoint)
 	}

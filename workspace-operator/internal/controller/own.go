@@ -46,9 +46,7 @@ func (r *Reconciler) findNodes(ctx context.Context, s *scope) error {
 			s.candidates = append(s.candidates, *n)
 		}
 	}
-	if target := int(
-		s.before.Status.TargetNodeCount,
-	); target > 0 && len(s.live())+len(s.held) >= target &&
+	if target := int(s.before.Status.TargetNodeCount); target > 0 && len(s.live())+len(s.held) >= target &&
 		s.before.Status.ObservedGeneration == s.workspace.Generation {
 		return nil // it has what it wants: other nodes need not be looked at
 	}

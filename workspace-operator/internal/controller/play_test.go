@@ -183,9 +183,7 @@ func setGPUs(t *testing.T, node *corev1.Node, gpus string) {
 	t.Helper()
 	before := node.DeepCopy()
 	node.Status.Capacity = corev1.ResourceList{
-		corev1.ResourceCPU: resource.MustParse(
-			"96",
-		),
+		corev1.ResourceCPU:              resource.MustParse("96"),
 		corev1.ResourceMemory:           resource.MustParse("880Gi"),
 		corev1.ResourcePods:             resource.MustParse("110"),
 		corev1.ResourceEphemeralStorage: resource.MustParse("2Ti"),

@@ -61,9 +61,7 @@ func (s *scope) announce(v verdict) {
 		conditions.MarkReady(w, v.reason, v.message)
 	case v.stalled:
 		conditions.MarkStalled(w, v.reason, v.message)
-		if before := conditions.Get(
-			s.before, conditions.Stalled,
-		); before == nil || before.Status != metav1.ConditionTrue ||
+		if before := conditions.Get(s.before, conditions.Stalled); before == nil || before.Status != metav1.ConditionTrue ||
 			before.Reason != v.reason {
 			s.warn(v.reason, v.message)
 		}

@@ -41,36 +41,26 @@ func newMetrics(l *limiter, draining func() bool) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: name(
-				"requests_total",
-			),
+			Name: name("requests_total"),
 			Help: "Requests answered, by route and status; 499 is a client that left before the answer began.",
 		}, []string{"route", "code"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: name(
-				"request_duration_seconds",
-			),
+			Name:    name("request_duration_seconds"),
 			Help:    "Time from a request's headers to its answer's end, the queue included.",
 			Buckets: buckets,
 		}, []string{"route"}),
 		firstByte: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: name(
-				"time_to_first_byte_seconds",
-			),
+			Name:    name("time_to_first_byte_seconds"),
 			Help:    "Time from a request's headers to the first byte of its answer's body.",
 			Buckets: buckets,
 		}, []string{"route"}),
 		queueWait: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: name(
-				"queue_wait_seconds",
-			),
+			Name:    name("queue_wait_seconds"),
 			Help:    "Time from a request's headers until it had one of the engine's places.",
 			Buckets: buckets,
 		}),
 		cut: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: name(
-				"answers_cut_total",
-			),
+			Name: name("answers_cut_total"),
 			Help: "Answers that ended in their middle, by who ended them: client, engine or deadline.",
 		}, []string{"route", "by"}),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{

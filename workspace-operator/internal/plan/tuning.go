@@ -55,9 +55,7 @@ func tuningTerms(m catalog.Model, s catalog.Size, method string, t training) Ter
 	if !t.checkpointing {
 		activations = layer * kept
 	}
-	terms.Activations = tuningBase + adapterParams(
-		m, t.rank,
-	)*optimizerBytes + activations + tokens*float64(
+	terms.Activations = tuningBase + adapterParams(m, t.rank)*optimizerBytes + activations + tokens*float64(
 		m.Tuning.Vocab,
 	)*logitBytes
 	terms.Free = terms.Usable - terms.Weights - terms.Activations

@@ -62,9 +62,7 @@ func lease(namespace, operator string, renewed time.Time) *coordinationv1.Lease 
 	return &coordinationv1.Lease{
 		ObjectMeta: metav1.ObjectMeta{Name: operator + ".kaito.sh", Namespace: namespace},
 		Spec: coordinationv1.LeaseSpec{
-			HolderIdentity: ptr.To(
-				"pod_1",
-			),
+			HolderIdentity:       ptr.To("pod_1"),
 			LeaseDurationSeconds: ptr.To[int32](15),
 			RenewTime:            &metav1.MicroTime{Time: renewed},
 		},

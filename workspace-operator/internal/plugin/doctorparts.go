@@ -161,9 +161,7 @@ func (e *environment) checkProvisioner(ctx context.Context, c *cluster, apis ser
 	}
 	var names []string
 	leases := &coordinationv1.LeaseList{}
-	if err := c.client.List(
-		ctx, leases,
-	); err == nil &&
+	if err := c.client.List(ctx, leases); err == nil &&
 		checkLease(gpuProvisioner, leases.Items, e.clock.Now()).Grade == gradeOK {
 		names = append(names, gpuProvisioner+" (holds its lease)")
 	}

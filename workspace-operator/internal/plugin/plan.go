@@ -231,9 +231,7 @@ func (f planFlags) resolve(ctx context.Context, c *catalog.Catalog, r *plan.Requ
 		HTTP:     http.DefaultClient,
 		Endpoint: os.Getenv("HF_ENDPOINT"),
 		Token:    os.Getenv("HF_TOKEN"),
-	}.Model(
-		ctx, c, ref,
-	)
+	}.Model(ctx, c, ref)
 	if err != nil {
 		return err
 	}

@@ -67,9 +67,7 @@ func join(t *testing.T, name string, labels map[string]string, taints []corev1.T
 	t.Cleanup(func() { _ = shared.client.Delete(context.Background(), n) }) // a test may have deleted it
 	before := n.DeepCopy()
 	n.Status.Capacity = corev1.ResourceList{
-		corev1.ResourceCPU: resource.MustParse(
-			"96",
-		),
+		corev1.ResourceCPU:              resource.MustParse("96"),
 		corev1.ResourceMemory:           resource.MustParse("880Gi"),
 		corev1.ResourcePods:             resource.MustParse("110"),
 		corev1.ResourceEphemeralStorage: resource.MustParse("2Ti"),

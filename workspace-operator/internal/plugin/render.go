@@ -31,9 +31,7 @@ func (r renderer) lines(s *snapshot) []string {
 	if len(s.hidden) > 0 {
 		out = append(
 			out,
-			r.palette.paint(
-				yellow, "not shown",
-			)+": you may not read "+strings.Join(
+			r.palette.paint(yellow, "not shown")+": you may not read "+strings.Join(
 				s.hidden, ", ",
 			)+"; "+kubectl+" doctor says which rights are missing",
 		)
@@ -125,9 +123,7 @@ func (r renderer) remedy(w *kaitov1alpha1.Workspace) []string {
 // trouble is the condition that a person should read: what is stalled, or what is tried again for a reason that has a
 // runbook.
 func trouble(w *kaitov1alpha1.Workspace) *metav1.Condition {
-	if c := meta.FindStatusCondition(
-		w.Status.Conditions, kaitov1alpha1.ConditionStalled,
-	); c != nil &&
+	if c := meta.FindStatusCondition(w.Status.Conditions, kaitov1alpha1.ConditionStalled); c != nil &&
 		c.Status == metav1.ConditionTrue {
 		return c
 	}

@@ -93,9 +93,7 @@ func verdict(conditions []metav1.Condition, deleted *metav1.Time) (level, string
 	if deleted != nil {
 		return levelWaiting, "being deleted"
 	}
-	if c := meta.FindStatusCondition(
-		conditions, kaitov1alpha1.ConditionStalled,
-	); c != nil &&
+	if c := meta.FindStatusCondition(conditions, kaitov1alpha1.ConditionStalled); c != nil &&
 		c.Status == metav1.ConditionTrue {
 		return levelBad, "stalled: " + c.Reason
 	}
@@ -270,9 +268,7 @@ func tuningBranch(s *snapshot, placed map[string]bool) *branch {
 }
 
 func tuningVerdict(job *tuningv1alpha1.TuningJob) (level, string) {
-	if c := meta.FindStatusCondition(
-		job.Status.Conditions, tuningv1alpha1.ConditionFailed,
-	); c != nil &&
+	if c := meta.FindStatusCondition(job.Status.Conditions, tuningv1alpha1.ConditionFailed); c != nil &&
 		c.Status == metav1.ConditionTrue {
 		return levelBad, strings.TrimSuffix(c.Reason+": "+c.Message, ": ")
 	}

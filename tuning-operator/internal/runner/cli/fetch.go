@@ -183,9 +183,7 @@ func (f *fetchFlags) fetchDataset(ctx context.Context, s *session, facts *messag
 		return err
 	}
 	s.progress.Event("dataset", "looked through", map[string]any{"report": report})
-	facts.DatasetDigest, facts.DatasetFormat, facts.DatasetSchema = report.Digest, string(
-		report.Format,
-	), string(
+	facts.DatasetDigest, facts.DatasetFormat, facts.DatasetSchema = report.Digest, string(report.Format), string(
 		report.Schema.Kind,
 	)
 	facts.Rows, facts.Bytes = report.Rows, facts.Bytes+report.Bytes

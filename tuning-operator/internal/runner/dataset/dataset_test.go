@@ -188,15 +188,7 @@ func TestDigestIsSha256sumOfItsFiles(t *testing.T) {
 
 func TestTokenEstimate(t *testing.T) {
 	line := func(s string) string { return fmt.Sprintf("{\"text\":%q}\n", s) }
-	body := line(
-		"abcd",
-	) + line(
-		"abcde",
-	) + line(
-		"日本",
-	) + line(
-		strings.Repeat("a", 4*200),
-	) + line(
+	body := line("abcd") + line("abcde") + line("日本") + line(strings.Repeat("a", 4*200)) + line(
 		strings.Repeat("b", 4*200_000),
 	)
 	r, err := dataset.Inspect(write(t, map[string]string{"a.jsonl": body}), "", dataset.Columns{})

@@ -89,11 +89,9 @@ func FuzzAnswers(f *testing.F) {
 		path := filepath.Join(t.TempDir(), "file")
 		header := http.Header{"Content-Range": {contentRange}, "Etag": {tag}, "Retry-After": {strconv.FormatInt(length, 10)}}
 		d := &fetch.Downloader{
-			Client: &http.Client{Transport: canned{status, header, length, body}},
-			Clock:  clock.RealClock{},
-			Progress: progress.New(
-				"fetch", io.Discard, clock.RealClock{},
-			),
+			Client:   &http.Client{Transport: canned{status, header, length, body}},
+			Clock:    clock.RealClock{},
+			Progress: progress.New("fetch", io.Discard, clock.RealClock{}),
 			Backoff:  retry.Backoff{Tries: 1},
 			Parallel: 2,
 			PartSize: 16,

@@ -66,9 +66,7 @@ func checkSafetensors(path, dir string) error {
 		return fault.Permanent(tuningv1alpha1.ReasonOutputInvalid, "%s is not a whole safetensors file: %s", path, why)
 	}
 	var length uint64
-	if err := binary.Read(
-		in, binary.LittleEndian, &length,
-	); err != nil || length > maxHeaderBytes ||
+	if err := binary.Read(in, binary.LittleEndian, &length); err != nil || length > maxHeaderBytes ||
 		int64(length)+8 > info.Size() { // bounded by maxHeaderBytes
 		return bad("its header is cut off")
 	}

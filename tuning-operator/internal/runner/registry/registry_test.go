@@ -398,9 +398,7 @@ func TestPullTakesTheFilesBelowData(t *testing.T) {
 func TestPullTakesTheTitledLayersOfAnArtifact(t *testing.T) {
 	s := newServer(t)
 	s.artifact(t, "/artifact:1", mutate.Addendum{
-		Layer: static.NewLayer(
-			[]byte("weights"), "application/vnd.cncf.model.weight.v1.raw",
-		),
+		Layer:       static.NewLayer([]byte("weights"), "application/vnd.cncf.model.weight.v1.raw"),
 		Annotations: map[string]string{"org.cncf.model.filepath": "model.safetensors"},
 	})
 	dir := t.TempDir()

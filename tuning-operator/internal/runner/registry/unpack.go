@@ -166,9 +166,7 @@ func (u *unpacker) whiteout(dir, base string) error {
 			continue
 		}
 		if name == victim || victim == "." || strings.HasPrefix(name, victim+"/") {
-			if err := os.Remove(
-				filepath.Join(u.in.staging, filepath.FromSlash(name)),
-			); err != nil &&
+			if err := os.Remove(filepath.Join(u.in.staging, filepath.FromSlash(name))); err != nil &&
 				!errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("removing %s: %w", name, err)
 			}

@@ -78,9 +78,7 @@ func (h *house) readiness(t *testing.T) {
 }
 
 func (h *house) models(t *testing.T) {
-	direct, through := call(
-		t, http.MethodGet, h.engine+"/v1/models", "",
-	), call(
+	direct, through := call(t, http.MethodGet, h.engine+"/v1/models", ""), call(
 		t, http.MethodGet, h.gateway+"/v1/models", "",
 	)
 	assert.Equal(t, http.StatusOK, through.status)
@@ -93,9 +91,7 @@ func (h *house) models(t *testing.T) {
 
 func (h *house) sameAnswer(t *testing.T) {
 	body := `{` + asked + `,"max_tokens":24}`
-	direct, through := call(
-		t, http.MethodPost, h.engine+chatPath, body,
-	), call(
+	direct, through := call(t, http.MethodPost, h.engine+chatPath, body), call(
 		t, http.MethodPost, h.gateway+chatPath, body,
 	)
 	require.Equal(t, http.StatusOK, through.status, through.body)
@@ -106,9 +102,7 @@ func (h *house) sameAnswer(t *testing.T) {
 	assert.Equal(t, json.Number("24"), field(t, through.body, "usage.completion_tokens"))
 
 	body = `{"model":"` + model + `","prompt":"grass is","temperature":0,"max_tokens":8}`
-	direct, through = call(
-		t, http.MethodPost, h.engine+"/v1/completions", body,
-	), call(
+	direct, through = call(t, http.MethodPost, h.engine+"/v1/completions", body), call(
 		t, http.MethodPost, h.gateway+"/v1/completions", body,
 	)
 	require.Equal(t, http.StatusOK, through.status, through.body)
@@ -172,9 +166,7 @@ func (h *house) chat(t *testing.T) {
 
 func (h *house) refusals(t *testing.T) {
 	for _, body := range []string{`{"model":"another","messages":[]}`, `{` + asked + `,"max_tokens":100000}`, `{`, `{` + asked + `,"temperature":-1}`} {
-		direct, through := call(
-			t, http.MethodPost, h.engine+chatPath, body,
-		), call(
+		direct, through := call(t, http.MethodPost, h.engine+chatPath, body), call(
 			t, http.MethodPost, h.gateway+chatPath, body,
 		)
 		assert.GreaterOrEqual(t, through.status, 400)
