@@ -8,7 +8,7 @@ LOCALBIN := $(ROOT)/bin
 
 OPERATORS := workspace-operator gpu-provisioner tuning-operator
 # In the order of their imports.
-MODULES := shared/api shared $(OPERATORS) e2e hack/devcluster hack/images hack/apireference hack/sign
+MODULES := shared/api shared $(OPERATORS) e2e hack/devcluster hack/images hack/apireference hack/check hack/sign
 # Outside go.work: cosign needs hundreds of modules, and a workspace would raise the operators' versions to its own.
 ALONE := hack/sign
 # $(call gowork,MODULE): the environment for go in a module.
