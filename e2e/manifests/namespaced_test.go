@@ -38,7 +38,7 @@ func TestNamespacedModeHasTheRightsOfTheWholeClusterInOneNamespace(t *testing.T)
 			CRDPaths: []string{
 				filepath.Join(root, "shared/api/crds"),
 				filepath.Join(root, "gpu-provisioner/config/karpenter-crds"),
-				filepath.Join(root, "workspace-operator/internal/controller/testdata/inferencepool.yaml"),
+				filepath.Join(root, "workspace-operator/internal/workspace/testdata/inferencepool.yaml"),
 			},
 		},
 	)

@@ -17,7 +17,7 @@ import (
 
 	"kaito.sh/shared/catalog"
 	"kaito.sh/shared/manager"
-	"kaito.sh/workspace-operator/internal/controller"
+	"kaito.sh/workspace-operator/internal/workspace"
 )
 
 func main() {
@@ -25,18 +25,18 @@ func main() {
 }
 
 func run() int {
-	scheme, err := controller.NewScheme()
+	scheme, err := workspace.NewScheme()
 	if err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, "workspace-operator:", err)
 		return 1
 	}
-	options := controller.DefaultOptions()
+	options := workspace.DefaultOptions()
 	var overrides files
 	return manager.Main(manager.Options{
 		Name:       "workspace-operator",
 		Short:      "workspace-operator plans, places, tunes and serves the models of Workspaces.",
 		Scheme:     scheme,
-		Cache:      controller.CacheOptions(),
+		Cache:      workspace.CacheOptions(),
 		Namespaced: true,
 		Flags: func(fs *flag.FlagSet) {
 			options.Register(fs)
@@ -53,12 +53,12 @@ func run() int {
 			if err != nil {
 				return err
 			}
-			return controller.Setup(
+			return workspace.Setup(
 				ctx,
 				mgr,
 				metrics.Registry,
 				options,
-				controller.CatalogPlanner{
+				workspace.CatalogPlanner{
 					Catalog:         c,
 					Region:          options.Region,
 					EngineRegistry:  options.EngineRegistry,

@@ -32,8 +32,8 @@ import (
 	"kaito.sh/shared/test/audit"
 	"kaito.sh/shared/test/cluster"
 	"kaito.sh/shared/test/eventually"
-	"kaito.sh/workspace-operator/internal/controller"
-	"kaito.sh/workspace-operator/internal/node"
+	"kaito.sh/workspace-operator/internal/placement"
+	"kaito.sh/workspace-operator/internal/workspace"
 )
 
 var (
@@ -48,7 +48,7 @@ var (
 		"bare", false, "let the floor write the verdict alone into the status, instead of what the contract asks for",
 	)
 	hold = flag.Duration(
-		"hold", controller.DefaultOptions().StatusHold,
+		"hold", workspace.DefaultOptions().StatusHold,
 		"the operator's --status-hold; 0 shows what keeping a status back saves",
 	)
 	strict = flag.Bool(
@@ -87,7 +87,7 @@ func TestTheOperatorIsNearTheFloor(t *testing.T) {
 		"../../../shared/api/crds/karpenter.sh_machines.yaml",
 		"../../../shared/api/crds/tuning.kaito.sh_tuningjobs.yaml",
 	}})
-	scheme, err := controller.NewScheme()
+	scheme, err := workspace.NewScheme()
 	require.NoError(t, err)
 	admin, err := client.New(c.Config(), client.Options{Scheme: scheme})
 	require.NoError(t, err)
@@ -288,7 +288,7 @@ func (b *bench) explain(t *testing.T, namespace string) {
 			continue
 		}
 		machine, deployment := &karpenterv1alpha5.Machine{}, &appsv1.Deployment{}
-		machineErr := b.client.Get(t.Context(), client.ObjectKey{Name: node.Name(w.UID, 0, 0)}, machine)
+		machineErr := b.client.Get(t.Context(), client.ObjectKey{Name: placement.Name(w.UID, 0, 0)}, machine)
 		deploymentErr := b.client.Get(t.Context(), client.ObjectKeyFromObject(w), deployment)
 		t.Logf(
 			"%s: %+v; Machine %v %+v; Deployment %v %+v", w.Name, w.Status.Conditions, machineErr, machine.Status, deploymentErr,

@@ -20,9 +20,9 @@ import (
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 	"kaito.sh/shared/conditions"
-	own "kaito.sh/workspace-operator/internal/controller"
-	"kaito.sh/workspace-operator/internal/node"
-	"kaito.sh/workspace-operator/internal/workload"
+	"kaito.sh/workspace-operator/internal/placement"
+	"kaito.sh/workspace-operator/internal/serving"
+	own "kaito.sh/workspace-operator/internal/workspace"
 )
 
 // floor makes the calls that cannot be saved, and thinks about nothing. It remembers in memory what it has done: it
@@ -72,17 +72,17 @@ func (f *floor) Reconcile(ctx context.Context, request reconcile.Request) (recon
 	if err := f.client.Get(ctx, request.NamespacedName, w); err != nil || w.DeletionTimestamp != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
-	in := workload.Input{
+	in := serving.Input{
 		Workspace: w,
-		Labels:    node.OwnerLabels(w),
+		Labels:    placement.OwnerLabels(w),
 		Owner:     *metav1.NewControllerRef(w, kaitov1alpha1.GroupVersion.WithKind("Workspace")),
-		Engine: workload.Engine{
+		Engine: serving.Engine{
 			Image:       "example.com/engine:1",
 			GPUResource: kaitov1alpha1.ResourceNvidiaGPU,
 			GPUs:        1,
 		},
-		Placement: workload.Placement{Nodes: 1},
-		Images:    workload.Images{Gateway: "example.com/gateway:1", Runner: "example.com/runner:1"},
+		Placement: serving.Placement{Nodes: 1},
+		Images:    serving.Images{Gateway: "example.com/gateway:1", Runner: "example.com/runner:1"},
 	}
 	switch f.stage(request.NamespacedName) {
 	case 0:
@@ -91,8 +91,8 @@ func (f *floor) Reconcile(ctx context.Context, request reconcile.Request) (recon
 		if err := f.client.Patch(ctx, w, client.MergeFrom(before)); err != nil {
 			return reconcile.Result{}, err
 		}
-		claim := node.Machines{}.Build(
-			node.Request{
+		claim := placement.Machines{}.Build(
+			placement.Request{
 				Name:         w.Name,
 				Namespace:    w.Namespace,
 				UID:          w.UID,
@@ -108,14 +108,14 @@ func (f *floor) Reconcile(ctx context.Context, request reconcile.Request) (recon
 		f.reach(request.NamespacedName, 1)
 	case 1:
 		m := &karpenterv1alpha5.Machine{}
-		if err := f.client.Get(ctx, client.ObjectKey{Name: node.Name(w.UID, 0, 0)}, m); err != nil ||
+		if err := f.client.Get(ctx, client.ObjectKey{Name: placement.Name(w.UID, 0, 0)}, m); err != nil ||
 			m.GetCondition("Ready") == nil {
 			return reconcile.Result{}, client.IgnoreNotFound(err)
 		}
-		if err := f.client.Create(ctx, workload.Service(in)); err != nil {
+		if err := f.client.Create(ctx, serving.Service(in)); err != nil {
 			return reconcile.Result{}, err
 		}
-		if err := f.client.Create(ctx, workload.Deployment(in)); err != nil {
+		if err := f.client.Create(ctx, serving.Deployment(in)); err != nil {
 			return reconcile.Result{}, err
 		}
 		f.reach(request.NamespacedName, 2)
@@ -137,7 +137,7 @@ func (f *floor) Reconcile(ctx context.Context, request reconcile.Request) (recon
 func (f *floor) status(ctx context.Context, w *kaitov1alpha1.Workspace, ready bool) error {
 	before := w.DeepCopy()
 	if ready {
-		conditions.MarkReady(w, kaitov1alpha1.ReasonReady, "the engine answers at "+workload.Endpoint(w))
+		conditions.MarkReady(w, kaitov1alpha1.ReasonReady, "the engine answers at "+serving.Endpoint(w))
 	} else {
 		conditions.MarkReconciling(w, kaitov1alpha1.ReasonStarting, "the engine starts")
 	}
@@ -154,7 +154,7 @@ func full(w *kaitov1alpha1.Workspace, ready bool) {
 	const placed = "1 of 1 nodes of size Standard_NC24ads_A100_v4 are usable"
 	verdict, reason, message := metav1.ConditionFalse, kaitov1alpha1.ReasonStarting, "the engine starts"
 	if ready {
-		verdict, reason, message = metav1.ConditionTrue, kaitov1alpha1.ReasonReady, "the engine answers at "+workload.Endpoint(
+		verdict, reason, message = metav1.ConditionTrue, kaitov1alpha1.ReasonReady, "the engine answers at "+serving.Endpoint(
 			w,
 		)
 	}
@@ -165,9 +165,9 @@ func full(w *kaitov1alpha1.Workspace, ready bool) {
 	}
 	now := metav1.Now()
 	w.Status.ObservedGeneration, w.Status.TargetNodeCount, w.Status.WorkerNodes = w.Generation, 1, []string{
-		"n-" + node.Name(w.UID, 0, 0),
+		"n-" + placement.Name(w.UID, 0, 0),
 	}
-	w.Status.State, w.Status.Endpoint = kaitov1alpha1.StateStarting, workload.Endpoint(w)
+	w.Status.State, w.Status.Endpoint = kaitov1alpha1.StateStarting, serving.Endpoint(w)
 	w.Status.Milestones = &kaitov1alpha1.Milestones{Planned: &now, NodesRequested: &now, NodesReady: &now}
 	if ready {
 		w.Status.State, w.Status.Milestones.EngineReady = kaitov1alpha1.StateRunning, &now

@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"kaito.sh/shared/test/audit"
-	"kaito.sh/workspace-operator/internal/node"
+	"kaito.sh/workspace-operator/internal/placement"
 )
 
 // stages tells where the time goes: when, after the creation of its Workspace, each kind of request came in, the median
@@ -25,7 +25,7 @@ func (b *bench) stages(since audit.Mark, uids map[string]types.UID) string {
 	}
 	owner := map[string]string{}
 	for name, uid := range uids {
-		claim := node.Name(uid, 0, 0)
+		claim := placement.Name(uid, 0, 0)
 		owner[name], owner[claim], owner["n-"+claim] = name, name, name
 	}
 	created := map[string]time.Time{}

@@ -25,7 +25,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"kaito.sh/shared/catalog"
-	"kaito.sh/workspace-operator/internal/controller"
+	"kaito.sh/workspace-operator/internal/workspace"
 )
 
 // Environment of a subject's process.
@@ -63,13 +63,13 @@ func runSubject(role string) error {
 	if config.Burst, err = strconv.Atoi(os.Getenv(envBurst)); err != nil {
 		return err
 	}
-	scheme, err := controller.NewScheme()
+	scheme, err := workspace.NewScheme()
 	if err != nil {
 		return err
 	}
 	mgr, err := ctrl.NewManager(
 		config,
-		ctrl.Options{Scheme: scheme, Cache: controller.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"}},
+		ctrl.Options{Scheme: scheme, Cache: workspace.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"}},
 	)
 	if err != nil {
 		return err
@@ -81,12 +81,12 @@ func runSubject(role string) error {
 		if c, err = catalog.Load(); err != nil {
 			return err
 		}
-		options := controller.DefaultOptions()
+		options := workspace.DefaultOptions()
 		if options.StatusHold, err = time.ParseDuration(os.Getenv(envHold)); err != nil {
 			return err
 		}
-		err = controller.Setup(
-			ctx, mgr, prometheus.NewRegistry(), options, controller.CatalogPlanner{Catalog: c}, clock.RealClock{},
+		err = workspace.Setup(
+			ctx, mgr, prometheus.NewRegistry(), options, workspace.CatalogPlanner{Catalog: c}, clock.RealClock{},
 		)
 	}
 	if err != nil {

@@ -24,7 +24,7 @@ import (
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 	"kaito.sh/shared/catalog"
-	"kaito.sh/workspace-operator/internal/controller"
+	"kaito.sh/workspace-operator/internal/workspace"
 )
 
 const (
@@ -53,7 +53,7 @@ func (present) Exists(context.Context, client.ObjectKey) (exists, known bool, er
 // apiServer is a cluster in memory with a crowd of Workspaces and a budget.
 func apiServer(t *testing.T) client.WithWatch {
 	t.Helper()
-	scheme, err := controller.NewScheme()
+	scheme, err := workspace.NewScheme()
 	require.NoError(t, err)
 	b := fake.NewClientBuilder().
 		WithScheme(scheme).
@@ -128,19 +128,19 @@ func blind(live client.WithWatch, g *gate) client.Client {
 	)
 }
 
-func operator(t *testing.T, live client.WithWatch, g *gate) *controller.Reconciler {
+func operator(t *testing.T, live client.WithWatch, g *gate) *workspace.Reconciler {
 	t.Helper()
 	c, err := catalog.Load()
 	require.NoError(t, err)
-	r, err := controller.New(controller.Config{
+	r, err := workspace.New(workspace.Config{
 		Client:  blind(live, g),
 		Live:    live,
 		Foreign: served{},
 		Secrets: present{},
-		Planner: controller.CatalogPlanner{Catalog: c},
+		Planner: workspace.CatalogPlanner{Catalog: c},
 		Events:  events.NewFakeRecorder(1000),
 		Clock:   clock.RealClock{},
-		Options: controller.DefaultOptions(),
+		Options: workspace.DefaultOptions(),
 	})
 	require.NoError(t, err)
 	return r

@@ -17,7 +17,7 @@ import (
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
-	"kaito.sh/workspace-operator/internal/node"
+	"kaito.sh/workspace-operator/internal/placement"
 )
 
 // audited is the JSON of audit, of what carries the test's mark in its name.
@@ -46,8 +46,8 @@ func (a audited) of(name string) string {
 
 // claim is what the operator would make for a Workspace.
 func claim(uid types.UID, ordinal int) *karpv1.NodeClaim {
-	api := node.NodeClaims{Class: karpv1.NodeClassReference{Group: "kaito.sh", Kind: "KaitoNodeClass", Name: "default"}}
-	return api.Build(node.Request{Name: "gone", Namespace: "default", UID: uid, Ordinal: ordinal, InstanceType: "Standard_NC24ads_A100_v4", CapacityType: kaitov1alpha1.CapacityOnDemand, GPUs: 1}).(*karpv1.NodeClaim)
+	api := placement.NodeClaims{Class: karpv1.NodeClassReference{Group: "kaito.sh", Kind: "KaitoNodeClass", Name: "default"}}
+	return api.Build(placement.Request{Name: "gone", Namespace: "default", UID: uid, Ordinal: ordinal, InstanceType: "Standard_NC24ads_A100_v4", CapacityType: kaitov1alpha1.CapacityOnDemand, GPUs: 1}).(*karpv1.NodeClaim)
 }
 
 // The operator of these tests deletes claims whose Workspace is gone, so an orphan is one whose provisioner holds it.

@@ -21,7 +21,7 @@ import (
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 	nodeclassv1alpha1 "kaito.sh/shared/api/nodeclass/v1alpha1"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
-	"kaito.sh/workspace-operator/internal/node"
+	"kaito.sh/workspace-operator/internal/placement"
 )
 
 // A command asks for a few lists at once and then waits: these keep it from being held back by itself.
@@ -42,7 +42,7 @@ func newScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
 		clientgoscheme.AddToScheme, kaitov1alpha1.AddToScheme, tuningv1alpha1.AddToScheme,
-		karpenterv1alpha5.AddToScheme, nodeclassv1alpha1.AddToScheme, node.AddToScheme,
+		karpenterv1alpha5.AddToScheme, nodeclassv1alpha1.AddToScheme, placement.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			return nil, err

@@ -17,7 +17,7 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	nodeclassv1alpha1 "kaito.sh/shared/api/nodeclass/v1alpha1"
-	"kaito.sh/workspace-operator/internal/node"
+	"kaito.sh/workspace-operator/internal/placement"
 )
 
 // gpuProvisioner is our own provider of nodes.
@@ -316,7 +316,7 @@ func isGPUNode(n *corev1.Node) bool {
 	if n.Labels["kubernetes.azure.com/accelerator"] == "nvidia" || n.Labels["nvidia.com/gpu.present"] == "true" {
 		return true
 	}
-	return n.Labels[kaitov1alpha1.LabelWorkspaceUID] != "" && node.Unusable(n, 0) == ""
+	return n.Labels[kaitov1alpha1.LabelWorkspaceUID] != "" && placement.Unusable(n, 0) == ""
 }
 
 // devicePlugin finds the DaemonSet by its image, whatever it is called.

@@ -14,7 +14,7 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/catalog"
-	"kaito.sh/workspace-operator/internal/node"
+	"kaito.sh/workspace-operator/internal/placement"
 )
 
 // annotationProviderID is the gpu-provisioner's: it binds a NodeClaim to a machine before the status says so.
@@ -35,7 +35,7 @@ type inventory struct {
 	now        time.Time
 	grace      time.Duration
 	workspaces []kaitov1alpha1.Workspace
-	claims     []node.Claim
+	claims     []placement.Claim
 	nodes      []corev1.Node
 	pools      []agentPool
 	// cloud says whether pools were given.
@@ -229,14 +229,14 @@ func (inv *inventory) poolFindings(prices *catalog.Catalog) []finding {
 }
 
 // standsBefore says whether another claim stands behind this one, which then is the one that has the machine.
-func (inv *inventory) standsBefore(claim node.Claim) bool {
+func (inv *inventory) standsBefore(claim placement.Claim) bool {
 	return slices.ContainsFunc(
-		inv.claims, func(other node.Claim) bool { return metav1.IsControlledBy(other.Object, claim.Object) },
+		inv.claims, func(other placement.Claim) bool { return metav1.IsControlledBy(other.Object, claim.Object) },
 	)
 }
 
 // providerIDs of a claim's machine: the status's, or what the provisioner has written ahead of it.
-func providerIDs(claim node.Claim) []string {
+func providerIDs(claim placement.Claim) []string {
 	var out []string
 	for _, id := range []string{claim.ProviderID, claim.Object.GetAnnotations()[annotationProviderID]} {
 		if id != "" && !slices.Contains(out, id) {

@@ -14,15 +14,15 @@ import (
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 	"kaito.sh/shared/catalog"
-	"kaito.sh/workspace-operator/internal/node"
+	"kaito.sh/workspace-operator/internal/placement"
 )
 
-func machine(name, uid, providerID string, conditions ...karpenterv1alpha5.Condition) node.Claim {
+func machine(name, uid, providerID string, conditions ...karpenterv1alpha5.Condition) placement.Claim {
 	m := &karpenterv1alpha5.Machine{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{kaitov1alpha1.LabelWorkspaceUID: uid}},
 	}
 	m.Status.ProviderID, m.Status.Conditions = providerID, conditions
-	return node.Machines{}.Read(m)
+	return placement.Machines{}.Read(m)
 }
 
 func in(pool, number string) string {
@@ -41,18 +41,18 @@ func TestASurplusOfMachinesIsAnOrphanOnlyWhenNothingElseExplainsIt(t *testing.T)
 	}
 	for name, test := range map[string]struct {
 		pool   agentPool
-		claims []node.Claim
+		claims []placement.Claim
 		want   string
 	}{
-		"as many as claims":                      {agentPool{Count: 2}, []node.Claim{machine("a", "u", in("gaaaaaaaa0", "0")), machine("b", "u", in("gaaaaaaaa0", "1"))}, ""},
-		"one too many":                           {agentPool{Count: 2}, []node.Claim{machine("a", "u", in("gaaaaaaaa0", "0"))}, stateOrphan},
-		"of another pool":                        {agentPool{Count: 1}, []node.Claim{machine("a", "u", in("gbbbbbbbb0", "0"))}, stateOrphan},
-		"one may be for a claim that waits":      {agentPool{Count: 2}, []node.Claim{machine("a", "u", in("gaaaaaaaa0", "0")), machine("b", "u", "")}, stateGoing},
-		"a claim that has failed waits for none": {agentPool{Count: 2}, []node.Claim{machine("a", "u", in("gaaaaaaaa0", "0")), machine("b", "u", "", failed)}, stateOrphan},
+		"as many as claims":                      {agentPool{Count: 2}, []placement.Claim{machine("a", "u", in("gaaaaaaaa0", "0")), machine("b", "u", in("gaaaaaaaa0", "1"))}, ""},
+		"one too many":                           {agentPool{Count: 2}, []placement.Claim{machine("a", "u", in("gaaaaaaaa0", "0"))}, stateOrphan},
+		"of another pool":                        {agentPool{Count: 1}, []placement.Claim{machine("a", "u", in("gbbbbbbbb0", "0"))}, stateOrphan},
+		"one may be for a claim that waits":      {agentPool{Count: 2}, []placement.Claim{machine("a", "u", in("gaaaaaaaa0", "0")), machine("b", "u", "")}, stateGoing},
+		"a claim that has failed waits for none": {agentPool{Count: 2}, []placement.Claim{machine("a", "u", in("gaaaaaaaa0", "0")), machine("b", "u", "", failed)}, stateOrphan},
 		"an operation runs":                      {agentPool{Count: 2, ProvisioningState: "Deleting"}, nil, stateGoing},
 		"empty":                                  {agentPool{}, nil, stateGoing},
 		"somebody else's":                        {agentPool{Count: 9, Tags: map[string]string{tagManagedBy: managedByValue}}, nil, ""},
-		"fewer than claims: Azure is to bring the others": {agentPool{Count: 1}, []node.Claim{machine("a", "u", in("gaaaaaaaa0", "0")), machine("b", "u", in("gaaaaaaaa0", "1"))}, ""},
+		"fewer than claims: Azure is to bring the others": {agentPool{Count: 1}, []placement.Claim{machine("a", "u", in("gaaaaaaaa0", "0")), machine("b", "u", in("gaaaaaaaa0", "1"))}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -86,12 +86,12 @@ func TestAClaimBehindAMachineIsJudgedWithIt(t *testing.T) {
 		[]metav1.OwnerReference{{Kind: "Machine", Name: "m", UID: "machine", Controller: new(true)}},
 	)
 
-	both := inventory{now: time.Now(), claims: []node.Claim{m, behind}}
+	both := inventory{now: time.Now(), claims: []placement.Claim{m, behind}}
 	got := both.claimFindings(prices)
 	require.Len(t, got, 1, "one finding, not two")
 	assert.Equal(t, stateOrphan, got[0].State)
 
-	alone := inventory{now: time.Now(), claims: []node.Claim{behind}}
+	alone := inventory{now: time.Now(), claims: []placement.Claim{behind}}
 	got = alone.claimFindings(prices)
 	require.Len(t, got, 1)
 	assert.Equal(t, "its owner Machine m is gone", got[0].Why)

@@ -17,7 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
-	"kaito.sh/workspace-operator/internal/workload"
+	"kaito.sh/workspace-operator/internal/serving"
 )
 
 type logFlags struct {
@@ -52,7 +52,7 @@ the step that runs or ran last (fetch, train, push); --container names another (
 	flags.BoolVar(&f.timestamps, "timestamps", false, "put the time before each line")
 	flags.Int64Var(&f.tail, "tail", -1, "lines from the end; -1 is all")
 	flags.DurationVar(&f.since, "since", 0, "only what was printed for this long, for example 10m")
-	complete(cmd, "container", workload.ContainerEngine, workload.ContainerGateway, "fetch", "train", "push")
+	complete(cmd, "container", serving.ContainerEngine, serving.ContainerGateway, "fetch", "train", "push")
 	return cmd
 }
 
@@ -150,7 +150,7 @@ func defaultContainer(pod *corev1.Pod) string {
 		}
 	}
 	for _, c := range pod.Spec.Containers {
-		if c.Name == workload.ContainerEngine {
+		if c.Name == serving.ContainerEngine {
 			return c.Name
 		}
 	}

@@ -32,8 +32,8 @@ import (
 	"kaito.sh/shared/test/cluster"
 	"kaito.sh/shared/test/eventually"
 	"kaito.sh/shared/test/printed"
-	"kaito.sh/workspace-operator/internal/controller"
 	"kaito.sh/workspace-operator/internal/plugin"
+	"kaito.sh/workspace-operator/internal/workspace"
 )
 
 // The commands run in this process against a real API server, where the real operator looks after Workspaces, and KWOK
@@ -100,7 +100,7 @@ func nodeClaimCRD() *apiextensionsv1.CustomResourceDefinition {
 // operate runs the operator in this process until the cluster stops.
 func operate(c *cluster.Cluster) error {
 	shared.cluster, shared.kubeconfig = c, c.Kubeconfig()
-	scheme, err := controller.NewScheme()
+	scheme, err := workspace.NewScheme()
 	if err != nil {
 		return err
 	}
@@ -113,16 +113,16 @@ func operate(c *cluster.Cluster) error {
 	}
 	mgr, err := ctrl.NewManager(
 		c.Config(),
-		ctrl.Options{Scheme: scheme, Cache: controller.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"}},
+		ctrl.Options{Scheme: scheme, Cache: workspace.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"}},
 	)
 	if err != nil {
 		return err
 	}
-	options := controller.DefaultOptions()
+	options := workspace.DefaultOptions()
 	options.Images.Gateway, options.Images.Runner = "example.com/gateway:1", "example.com/runner:1"
 	ctx, cancel := context.WithCancel(context.Background())
-	if err := controller.Setup(
-		ctx, mgr, prometheus.NewRegistry(), options, controller.CatalogPlanner{Catalog: known}, clock.RealClock{},
+	if err := workspace.Setup(
+		ctx, mgr, prometheus.NewRegistry(), options, workspace.CatalogPlanner{Catalog: known}, clock.RealClock{},
 	); err != nil {
 		cancel()
 		return err

@@ -16,7 +16,7 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/catalog"
-	"kaito.sh/workspace-operator/internal/controller"
+	"kaito.sh/workspace-operator/internal/workspace"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -88,7 +88,7 @@ func TestWhatPlanPrintsIsWhatTheControllerPlans(t *testing.T) {
 	t.Parallel()
 	c, err := catalog.Load()
 	require.NoError(t, err)
-	planner := controller.CatalogPlanner{Catalog: c}
+	planner := workspace.CatalogPlanner{Catalog: c}
 	files, err := filepath.Glob(filepath.Join(corpus, "*.yaml"))
 	require.NoError(t, err)
 	examples, err := filepath.Glob("../../../examples/*/*.yaml")
@@ -113,7 +113,7 @@ func TestWhatPlanPrintsIsWhatTheControllerPlans(t *testing.T) {
 			require.NotEqual(t, 2, r.code, "%s, document %d: %s", file, i, r.errOut)
 			for _, got := range answers(t, r) {
 				planned++
-				want, err := planner.Plan(controller.Question{Workspace: w, Stage: controller.Stage(got.Stage)})
+				want, err := planner.Plan(workspace.Question{Workspace: w, Stage: workspace.Stage(got.Stage)})
 				if err != nil {
 					assert.False(t, got.Feasible, file)
 					assert.Equal(t, err.Error(), got.Reason+": "+got.Message, file)

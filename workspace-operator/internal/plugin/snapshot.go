@@ -17,17 +17,17 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
-	"kaito.sh/workspace-operator/internal/node"
-	"kaito.sh/workspace-operator/internal/workload"
+	"kaito.sh/workspace-operator/internal/placement"
+	"kaito.sh/workspace-operator/internal/serving"
 )
 
 // nodeAPIs are the two ways to ask for nodes.
-func nodeAPIs() []node.API { return []node.API{node.Machines{}, node.NodeClaims{}} }
+func nodeAPIs() []placement.API { return []placement.API{placement.Machines{}, placement.NodeClaims{}} }
 
 // snapshot is a Workspace and everything that became of it, as one look found it.
 type snapshot struct {
 	workspace *kaitov1alpha1.Workspace
-	claims    []node.Claim
+	claims    []placement.Claim
 	nodes     map[string]*corev1.Node
 	// servers are Deployment or StatefulSet, in a form that both share.
 	servers []server
@@ -91,7 +91,7 @@ func (c *cluster) lookAtClaims(ctx context.Context, s *snapshot) error {
 			s.claims = append(s.claims, api.Read(item))
 		}
 	}
-	slices.SortFunc(s.claims, func(a, b node.Claim) int {
+	slices.SortFunc(s.claims, func(a, b placement.Claim) int {
 		if a.Ordinal != b.Ordinal {
 			return a.Ordinal - b.Ordinal
 		}
@@ -135,7 +135,7 @@ func (c *cluster) lookAtServers(ctx context.Context, s *snapshot) error {
 			s.servers, server{"Deployment", deployment.Name, deployment.Status.ReadyReplicas, desired(deployment.Spec.Replicas)},
 		)
 	}
-	setKey := client.ObjectKey{Namespace: key.Namespace, Name: workload.SetName(s.workspace)}
+	setKey := client.ObjectKey{Namespace: key.Namespace, Name: serving.SetName(s.workspace)}
 	if found, err = s.seen("StatefulSets", c.client.Get(ctx, setKey, set)); err != nil {
 		return err
 	}
@@ -222,6 +222,6 @@ func (c *cluster) lookAtPods(ctx context.Context, s *snapshot) error {
 func servingPods(w *kaitov1alpha1.Workspace) client.MatchingLabels {
 	return client.MatchingLabels{
 		kaitov1alpha1.LabelWorkspaceName: w.Name,
-		workload.LabelComponent:          workload.ComponentInference,
+		serving.LabelComponent:           serving.ComponentInference,
 	}
 }

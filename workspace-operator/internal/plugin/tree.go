@@ -16,7 +16,7 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
-	"kaito.sh/workspace-operator/internal/node"
+	"kaito.sh/workspace-operator/internal/placement"
 )
 
 // level is how an object fares.
@@ -145,7 +145,7 @@ func attemptLines(w *kaitov1alpha1.Workspace) []string {
 // clockTime is a time of day, in the reader's own zone.
 func clockTime(t time.Time) string { return t.Local().Format(time.TimeOnly) }
 
-func claimBranch(claim node.Claim, s *snapshot, placed map[string]bool) *branch {
+func claimBranch(claim placement.Claim, s *snapshot, placed map[string]bool) *branch {
 	b := &branch{name: claim.Kind + " " + claim.Name, created: claim.Created}
 	size := strings.TrimSpace(claim.InstanceType + " " + string(claim.CapacityType))
 	reason, message, failed := claim.Failure()
@@ -177,17 +177,17 @@ func claimBranch(claim node.Claim, s *snapshot, placed map[string]bool) *branch 
 }
 
 // hasOwner says whether a claim stands behind another.
-func (s *snapshot) hasOwner(claim node.Claim) bool {
+func (s *snapshot) hasOwner(claim placement.Claim) bool {
 	return slices.ContainsFunc(
-		s.claims, func(other node.Claim) bool { return metav1.IsControlledBy(claim.Object, other.Object) },
+		s.claims, func(other placement.Claim) bool { return metav1.IsControlledBy(claim.Object, other.Object) },
 	)
 }
 
 // claimProgress names the first condition that is waited for, with what its provider says of it.
-func claimProgress(claim node.Claim) string {
+func claimProgress(claim placement.Claim) string {
 	for _, c := range []struct {
 		what      string
-		condition node.Condition
+		condition placement.Condition
 	}{{"the machine to launch", claim.Launched}, {"the node to join", claim.Registered}, {"the node to be initialized", claim.Initialized}, {"Ready", claim.Ready}} {
 		if !c.condition.True() {
 			text := "waits for " + c.what
@@ -215,7 +215,7 @@ func nodeBranch(name string, s *snapshot, gpus int64, placed map[string]bool) *b
 		b.level, b.text = levelGood, fmt.Sprintf(
 			"Ready, %d of %d GPUs allocatable", allocatable.Value(), max(capacity.Value(), gpus),
 		)
-		if why := node.Unusable(n, max(gpus, 1)); why != "" {
+		if why := placement.Unusable(n, max(gpus, 1)); why != "" {
 			b.level, b.text = levelBad, strings.TrimPrefix(why, "node "+name+" ")
 		}
 	}

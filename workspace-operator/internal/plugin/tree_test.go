@@ -16,7 +16,7 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
-	"kaito.sh/workspace-operator/internal/node"
+	"kaito.sh/workspace-operator/internal/placement"
 )
 
 // look is a Workspace as of a fixed moment, with one condition.
@@ -93,7 +93,7 @@ func TestAClaimShowsWhatItWaitsForAndTheNodeClaimBehindAMachine(t *testing.T) {
 	first := machine("ws1", "u", "")
 	first.Acknowledged, first.Created, first.InstanceType = true, now.Add(-time.Minute), "Standard_X"
 	first.Object.SetUID("m")
-	behind := node.NodeClaims{}.Read(
+	behind := placement.NodeClaims{}.Read(
 		&karpv1.NodeClaim{
 			ObjectMeta: metav1.ObjectMeta{
 				Name:            "ws1",
@@ -102,9 +102,9 @@ func TestAClaimShowsWhatItWaitsForAndTheNodeClaimBehindAMachine(t *testing.T) {
 		},
 	)
 	behind.Acknowledged, behind.NodeName, behind.GPUs = true, "n", 2
-	behind.Launched = node.Condition{Status: corev1.ConditionTrue}
-	behind.Registered = node.Condition{Status: corev1.ConditionUnknown, Reason: "NodeNotFound", Message: "not yet"}
-	s.claims = []node.Claim{first, behind}
+	behind.Launched = placement.Condition{Status: corev1.ConditionTrue}
+	behind.Registered = placement.Condition{Status: corev1.ConditionUnknown, Reason: "NodeNotFound", Message: "not yet"}
+	s.claims = []placement.Claim{first, behind}
 	got := lines(s)
 	assert.Contains(
 		t, got,

@@ -19,7 +19,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
-	"kaito.sh/workspace-operator/internal/workload"
+	"kaito.sh/workspace-operator/internal/serving"
 )
 
 // load is what vLLM does first with a model's name.
@@ -73,11 +73,11 @@ func TestTheEnginesHubClientTrustsTheAuthoritiesOfTheCluster(t *testing.T) {
 
 // containerEnv is the environment that the operator gives an engine which loads from that hub.
 func containerEnv(hub, authorities string) []corev1.EnvVar {
-	in := workload.Input{
+	in := serving.Input{
 		Workspace:   &kaitov1alpha1.Workspace{},
-		Engine:      workload.Engine{Model: "organisation/model"},
+		Engine:      serving.Engine{Model: "organisation/model"},
 		ModelHub:    hub,
 		Authorities: authorities,
 	}
-	return workload.Deployment(in).Spec.Template.Spec.Containers[0].Env
+	return serving.Deployment(in).Spec.Template.Spec.Containers[0].Env
 }

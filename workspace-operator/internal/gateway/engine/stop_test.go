@@ -21,7 +21,7 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/test/eventually"
-	"kaito.sh/workspace-operator/internal/workload"
+	"kaito.sh/workspace-operator/internal/serving"
 )
 
 const (
@@ -108,8 +108,8 @@ func TestStoppingAPodCutsNoStream(t *testing.T) {
 
 // servingPod is what the operator makes for a server of one node.
 func servingPod() corev1.PodSpec {
-	return workload.Deployment(
-		workload.Input{Workspace: &kaitov1alpha1.Workspace{}, Engine: workload.Engine{Model: model}},
+	return serving.Deployment(
+		serving.Input{Workspace: &kaitov1alpha1.Workspace{}, Engine: serving.Engine{Model: model}},
 	).Spec.Template.Spec
 }
 
