@@ -37,9 +37,9 @@ STEPS ?= 10000
 chaos: controlplane $(KUSTOMIZE) binaries ## The gpu-provisioner killed between any two calls, and STEPS random steps from SEED on; a failure says how to replay it.
 	@SEED=$(SEED) STEPS=$(STEPS) $(ROOT)/e2e/provisioner/chaos/run
 
-.PHONY: chaos-house
-chaos-house: N = 200
-chaos-house: controlplane $(KUSTOMIZE) binaries ## N Workspaces on all three operators, which are killed, as are the API server and Azure's calls, as SEED says; bounded to an hour.
+.PHONY: chaos-fleet
+chaos-fleet: N = 200
+chaos-fleet: controlplane $(KUSTOMIZE) binaries ## N Workspaces on all three operators, while operators, the API server and calls to Azure fail as SEED says; at most an hour.
 	@cd $(ROOT)/e2e && N=$(N) SEED=$(SEED) go test -count=1 -timeout 60m -v ./chaos
 
 .PHONY: chaos-budget

@@ -15,6 +15,9 @@ var (
 	// GroupVersion is the group and version of the objects of this package.
 	GroupVersion = schema.GroupVersion{Group: "kaito.sh", Version: "v1beta1"}
 
+	// SchemeGroupVersion is the name of GroupVersion in the types that kubebuilder scaffolds.
+	SchemeGroupVersion = GroupVersion
+
 	// SchemeBuilder collects the functions that add this package's types to a scheme.
 	SchemeBuilder = runtime.NewSchemeBuilder(addKnownTypes)
 
