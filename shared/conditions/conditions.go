@@ -53,11 +53,6 @@ func False(obj Object, conditionType, reason, message string) {
 	Set(obj, conditionType, metav1.ConditionFalse, reason, message)
 }
 
-// Unknown sets a condition to Unknown: absent would be read as "not yet looked at" by nobody.
-func Unknown(obj Object, conditionType, reason, message string) {
-	Set(obj, conditionType, metav1.ConditionUnknown, reason, message)
-}
-
 // Get returns a condition, or nil.
 func Get(obj Object, conditionType string) *metav1.Condition {
 	return meta.FindStatusCondition(obj.GetConditions(), conditionType)

@@ -5,7 +5,6 @@ package flow
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -56,6 +55,3 @@ func Run[S any](ctx context.Context, scope S, steps ...Step[S]) (reconcile.Resul
 	}
 	return reconcile.Result{RequeueAfter: soonest}, nil
 }
-
-// IsTerminal says whether err asks for a person and not for another try.
-func IsTerminal(err error) bool { return errors.Is(err, reconcile.TerminalError(nil)) }

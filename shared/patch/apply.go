@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -15,39 +16,22 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 )
 
-// AnnotationIntent holds the hash of what was applied last: an unchanged intent costs no call.
+// AnnotationIntent holds the hash of the object that was applied last. Applying an unchanged object costs no request.
 const AnnotationIntent = "kaito.sh/intent"
 
-// TakenError says that an object of the needed name is there and was made by somebody else.
-type TakenError struct {
-	Kind string
-	Key  client.ObjectKey
-	// Cause is the API server's answer: it names the fields and who owns them.
-	Cause error
-}
-
-func (e *TakenError) Error() string {
-	return fmt.Sprintf(
-		"%s %s is there and belongs to somebody else: delete or rename it, or give the other object another name (%v)",
-		e.Kind, e.Key, e.Cause,
-	)
-}
-
-func (e *TakenError) Unwrap() error { return e.Cause }
-
-// Apply writes obj by server-side apply under owner's name, unless current (what the cache has, nil if nothing) was
-// made from the same intent. obj needs name, namespace and, when it is owned, its owner references. It is left as it
-// was.
+// Apply writes obj by server-side apply with the field manager manager. It sends no request when current carries the
+// hash of the same obj. current is the object in the cache, or nil if there is none. obj needs a name, a namespace and,
+// if it is owned, its owner references; Apply does not change it. It returns whether it wrote.
 //
-// Conflicts with other field managers are forced on what is ours: what the builder sets is this operator's alone. They
-// are not forced where current is nil, since then an object of that name is somebody else's: the answer is a
+// When current is set, Apply takes over fields that conflict with other field managers: this operator alone decides the
+// fields that it sets. When current is nil, a conflict means that the existing object has another owner: the error is a
 // *TakenError.
-func Apply(ctx context.Context, c client.Client, owner string, obj, current client.Object) (bool, error) {
-	intent, err := Intent(c.Scheme(), obj)
+func Apply(ctx context.Context, c client.Client, manager string, obj, current client.Object) (bool, error) {
+	intent, err := intended(c.Scheme(), obj)
 	if err != nil {
 		return false, err
 	}
-	options := []client.ApplyOption{client.FieldOwner(owner)}
+	options := []client.ApplyOption{client.FieldOwner(manager)}
 	if current != nil {
 		if current.GetAnnotations()[AnnotationIntent] == intent.GetAnnotations()[AnnotationIntent] {
 			return false, nil
@@ -65,9 +49,9 @@ func Apply(ctx context.Context, c client.Client, owner string, obj, current clie
 	return false, fmt.Errorf("applying %s %s: %w", kind, client.ObjectKeyFromObject(obj), err)
 }
 
-// Intent is what Apply sends: obj without status and server-set fields, with the hash of its canonical JSON.
-// The same obj gives the same bytes.
-func Intent(scheme *runtime.Scheme, obj client.Object) (*unstructured.Unstructured, error) {
+// intended returns the object that Apply sends: obj without its status and the fields that the server sets, and with the
+// hash of its JSON as an annotation. The same obj gives the same bytes.
+func intended(scheme *runtime.Scheme, obj client.Object) (*unstructured.Unstructured, error) {
 	gvk, err := apiutil.GVKForObject(obj, scheme)
 	if err != nil {
 		return nil, fmt.Errorf("finding the kind of %T: %w", obj, err)
@@ -86,7 +70,7 @@ func Intent(scheme *runtime.Scheme, obj client.Object) (*unstructured.Unstructur
 	unstructured.RemoveNestedField(u.Object, "metadata", "generation")
 	unstructured.RemoveNestedField(u.Object, "metadata", "annotations", AnnotationIntent)
 	dropNullTimestamps(u.Object)
-	text, err := canonical(u.Object)
+	text, err := json.Marshal(u.Object)
 	if err != nil {
 		return nil, fmt.Errorf("hashing %s %s: %w", gvk.Kind, client.ObjectKeyFromObject(obj), err)
 	}
@@ -100,7 +84,7 @@ func Intent(scheme *runtime.Scheme, obj client.Object) (*unstructured.Unstructur
 	return u, nil
 }
 
-// dropNullTimestamps removes the nulls that Go's zero times become: applying them would claim the field.
+// dropNullTimestamps removes the nulls that zero times are rendered as: applying a null would claim the field.
 func dropNullTimestamps(object map[string]any) {
 	for key, value := range object {
 		switch typed := value.(type) {

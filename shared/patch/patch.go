@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package patch writes to the API server only what has changed, and says whether it did.
 package patch
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 )
 
-// Status writes obj's status when it differs from before's. It is a merge patch that carries the status alone and,
-// with before's resource version, fails with a conflict when somebody else wrote in between.
+// Status writes the status of obj when it differs from that of before, and returns whether it wrote. The request is a
+// merge patch of the status with the resource version of before: it fails with a conflict when the object was changed
+// since before was read. flow.RequeueConflict says how a reconciler treats the conflict.
 func Status(ctx context.Context, c client.Client, before, obj client.Object) (bool, error) {
 	from, err := part(before, "status")
 	if err != nil {
@@ -34,37 +34,21 @@ func Status(ctx context.Context, c client.Client, before, obj client.Object) (bo
 	return true, nil
 }
 
-// Finalizer adds or removes one finalizer when that changes anything. Others' finalizers stay: the patch carries
-// before's resource version, since a merge patch replaces the whole list.
+// Finalizer adds a finalizer when want is true and removes it otherwise. It returns whether it wrote. The patch carries
+// the resource version of obj, because a merge patch replaces the whole list.
 func Finalizer(ctx context.Context, c client.Client, obj client.Object, finalizer string, want bool) (bool, error) {
 	before := obj.DeepCopyObject().(client.Object)
-	if !setFinalizer(obj, finalizer, want) {
+	change := controllerutil.RemoveFinalizer
+	if want {
+		change = controllerutil.AddFinalizer
+	}
+	if !change(obj, finalizer) {
 		return false, nil
 	}
 	if err := c.Patch(ctx, obj, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
 		return false, fmt.Errorf("writing finalizers of %s %s: %w", kind(obj), client.ObjectKeyFromObject(obj), err)
 	}
 	return true, nil
-}
-
-func setFinalizer(obj client.Object, finalizer string, want bool) bool {
-	kept := make([]string, 0, len(obj.GetFinalizers())+1)
-	had := false
-	for _, f := range obj.GetFinalizers() {
-		if f == finalizer {
-			had = true
-			continue
-		}
-		kept = append(kept, f)
-	}
-	if had == want {
-		return false
-	}
-	if want {
-		kept = append(kept, finalizer)
-	}
-	obj.SetFinalizers(kept)
-	return true
 }
 
 func part(obj client.Object, field string) (any, error) {
@@ -81,5 +65,3 @@ func kind(obj client.Object) string {
 	}
 	return fmt.Sprintf("%T", obj)
 }
-
-func canonical(v any) ([]byte, error) { return json.Marshal(v) }

@@ -10,7 +10,6 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -21,6 +20,7 @@ import (
 	"kaito.sh/shared/api/embedded"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/shared/conditions"
+	"kaito.sh/shared/events"
 	"kaito.sh/shared/flow"
 	"kaito.sh/shared/patch"
 	"kaito.sh/tuning-operator/internal/job"
@@ -119,53 +119,37 @@ func (r *Reconciler) createAll(ctx context.Context, s *scope) (flow.Result, erro
 	if err != nil {
 		return flow.Stop(), err
 	}
-	if taken, err := r.applyChild(ctx, s, objects.Policy, &networkingv1.NetworkPolicy{}); taken || err != nil {
+	if taken, err := r.applyChild(ctx, s, objects.Policy); taken || err != nil {
 		return flow.StopUntil(lookAgain), err
 	}
 	if objects.Service != nil {
-		if taken, err := r.applyChild(ctx, s, objects.Service, &corev1.Service{}); taken || err != nil {
+		if taken, err := r.applyChild(ctx, s, objects.Service); taken || err != nil {
 			return flow.StopUntil(lookAgain), err
 		}
 	}
 	if objects.Claim != nil {
-		if taken, err := r.applyChild(ctx, s, objects.Claim, &corev1.PersistentVolumeClaim{}); taken || err != nil {
+		if taken, err := r.applyChild(ctx, s, objects.Claim); taken || err != nil {
 			return flow.StopUntil(lookAgain), err
 		}
 	}
 	return r.createJob(ctx, s, objects.Job)
 }
 
-// applyChild applies an object unless somebody else has one of its name.
-func (r *Reconciler) applyChild(ctx context.Context, s *scope, want, current client.Object) (taken bool, err error) {
-	if err := ctrl.SetControllerReference(s.tj, want, r.client.Scheme()); err != nil {
-		return false, fmt.Errorf("owning %s: %w", want.GetName(), err)
-	}
-	// Past the cache, which holds only what this operator made.
-	err = r.live.Get(ctx, client.ObjectKeyFromObject(want), current)
-	if apierrors.IsNotFound(err) {
-		_, err = patch.Apply(ctx, r.client, tuningv1alpha1.FieldManager, want, nil)
-		return false, err
-	}
-	if err != nil {
-		return false, err
-	}
-	if !metav1.IsControlledBy(current, s.tj) {
-		r.nameTaken(s, want)
-		return true, nil
-	}
-	_, err = patch.Apply(ctx, r.client, tuningv1alpha1.FieldManager, want, current)
-	return false, err
+// applyChild applies an object unless another owner has one of its name. It reads past the cache, which holds only
+// objects that this operator made.
+func (r *Reconciler) applyChild(ctx context.Context, s *scope, want client.Object) (taken bool, err error) {
+	_, err = patch.ApplyOwned(ctx, r.client, r.live, tuningv1alpha1.FieldManager, s.tj, want)
+	return stallIfTaken(s, err)
 }
 
-func (r *Reconciler) nameTaken(s *scope, want client.Object) {
-	stall(
-		s,
-		tuningv1alpha1.ReasonNameTaken,
-		fmt.Sprintf(
-			"there is a %T named %s that is not this TuningJob's; remove it, or give the TuningJob another name", want,
-			want.GetName(),
-		),
-	)
+// stallIfTaken reports a *patch.TakenError in the status; other errors are returned.
+func stallIfTaken(s *scope, err error) (bool, error) {
+	var taken *patch.TakenError
+	if errors.As(err, &taken) {
+		stall(s, tuningv1alpha1.ReasonNameTaken, taken.Error())
+		return true, nil
+	}
+	return false, err
 }
 
 func (r *Reconciler) createJob(ctx context.Context, s *scope, want *batchv1.Job) (flow.Result, error) {
@@ -176,7 +160,7 @@ func (r *Reconciler) createJob(ctx context.Context, s *scope, want *batchv1.Job)
 	switch {
 	case err == nil:
 		for _, note := range s.config.Notes {
-			r.event(s.tj, corev1.EventTypeNormal, "ConfigKeyUnused", note)
+			events.Publish(r.recorder, s.tj, corev1.EventTypeNormal, "ConfigKeyUnused", note)
 		}
 		s.job = want
 		return flow.Continue(), nil
@@ -215,8 +199,8 @@ func (r *Reconciler) existing(ctx context.Context, s *scope, want *batchv1.Job) 
 		)
 		return flow.Stop(), nil // its deletion is watched
 	}
-	r.nameTaken(s, want)
-	return flow.StopUntil(lookAgain), nil
+	_, err := stallIfTaken(s, patch.CheckOwner(r.client, s.tj, there))
+	return flow.StopUntil(lookAgain), err
 }
 
 // steer passes on what may change while the Job runs.

@@ -12,7 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/tools/events"
+	clientgoevents "k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -20,7 +20,7 @@ import (
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/shared/catalog"
 	"kaito.sh/shared/conditions"
-	"kaito.sh/shared/excerpt"
+	"kaito.sh/shared/events"
 	"kaito.sh/shared/flow"
 	"kaito.sh/shared/patch"
 	"kaito.sh/tuning-operator/internal/job"
@@ -52,7 +52,7 @@ type Reconciler struct {
 	// live reads past the cache what is looked at too rarely to be cached.
 	live     client.Reader
 	catalog  *catalog.Catalog
-	recorder events.EventRecorder
+	recorder clientgoevents.EventRecorder
 	clock    clock.PassiveClock
 	progress Progress
 	metrics  *Metrics
@@ -62,7 +62,7 @@ type Reconciler struct {
 
 // New makes a reconciler.
 func New(
-	c client.Client, live client.Reader, cat *catalog.Catalog, recorder events.EventRecorder, clk clock.PassiveClock,
+	c client.Client, live client.Reader, cat *catalog.Catalog, recorder clientgoevents.EventRecorder, clk clock.PassiveClock,
 	progress Progress, metrics *Metrics, options Options,
 ) *Reconciler {
 	return &Reconciler{
@@ -115,7 +115,7 @@ type scope struct {
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // Reconcile brings one TuningJob a step further; a watch brings the next one.
-func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ ctrl.Result, err error) {
+func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (result ctrl.Result, err error) {
 	tj := &tuningv1alpha1.TuningJob{}
 	if err := r.client.Get(ctx, req.NamespacedName, tj); err != nil {
 		if apierrors.IsNotFound(err) {
@@ -143,6 +143,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ ctrl.Re
 		if err == nil { // what departed pods have told is in the status
 			r.departed.drop(req.NamespacedName, s.looked)
 		}
+		result, err = flow.RequeueConflict(result, err)
 	}()
 	return flow.Run(ctx, s,
 		flow.Step[*scope]{Name: "finding the Job", Run: r.find},
@@ -218,13 +219,9 @@ func (r *Reconciler) announce(before, after *tuningv1alpha1.TuningJob) {
 		if conditions.IsTrue(after, conditions.Stalled) || is.Reason == tuningv1alpha1.ReasonRetrying {
 			kind = corev1.EventTypeWarning
 		}
-		r.event(after, kind, is.Reason, is.Message)
+		events.Publish(r.recorder, after, kind, is.Reason, is.Message)
 	}
 	r.metrics.observe(before, after)
-}
-
-func (r *Reconciler) event(tj *tuningv1alpha1.TuningJob, kind, reason, note string) {
-	r.recorder.Eventf(tj, nil, kind, reason, "Reconcile", "%s", excerpt.Note(note))
 }
 
 // departed remembers pods that went away before a pass could look at how they ended. It is evidence and nothing is

@@ -12,8 +12,6 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -199,17 +197,17 @@ func (r *Reconciler) applyBeside(ctx context.Context, in serving.Input) error {
 	if !in.Several() {
 		return nil
 	}
-	if err := r.applyChild(ctx, in.Workspace, serving.Peers(in), &corev1.Service{}); err != nil {
+	if err := r.applyChild(ctx, in.Workspace, serving.Peers(in)); err != nil {
 		return err
 	}
-	return r.applyChild(ctx, in.Workspace, serving.DisruptionBudget(in), &policyv1.PodDisruptionBudget{})
+	return r.applyChild(ctx, in.Workspace, serving.DisruptionBudget(in))
 }
 
 func (r *Reconciler) applyPolicy(ctx context.Context, in serving.Input) error {
 	if !in.Fenced() {
 		return nil
 	}
-	return r.applyChild(ctx, in.Workspace, serving.NetworkPolicy(in), &networkingv1.NetworkPolicy{})
+	return r.applyChild(ctx, in.Workspace, serving.NetworkPolicy(in))
 }
 
 // applyFence closes the ports of a server that another build made, or whose policy was deleted: a server that holds is
@@ -255,7 +253,7 @@ func (r *Reconciler) applyBudget(ctx context.Context, s *scope) error {
 	if _, several := s.server.object.(*appsv1.StatefulSet); !several || owned(s) != nil {
 		return nil
 	}
-	return r.applyChild(ctx, s.workspace, serving.DisruptionBudget(s.surroundings()), &policyv1.PodDisruptionBudget{})
+	return r.applyChild(ctx, s.workspace, serving.DisruptionBudget(s.surroundings()))
 }
 
 // releasing says whether a node of the Workspace is being given back.
@@ -263,20 +261,9 @@ func (s *scope) releasing() bool {
 	return slices.ContainsFunc(s.states, func(state placement.State) bool { return state.Phase == placement.Deleting })
 }
 
-// applyChild applies what belongs to the Workspace, unless somebody else has one of its name.
-func (r *Reconciler) applyChild(
-	ctx context.Context, owner *kaitov1alpha1.Workspace, want, current client.Object,
-) error {
-	err := r.client.Get(ctx, client.ObjectKeyFromObject(want), current)
-	switch {
-	case apierrors.IsNotFound(err):
-		current = nil
-	case err != nil:
-		return fmt.Errorf("reading %T %s: %w", want, client.ObjectKeyFromObject(want), err)
-	case !metav1.IsControlledBy(current, owner):
-		return &patch.TakenError{Kind: fmt.Sprintf("%T", want), Key: client.ObjectKeyFromObject(want), Cause: errNotOurs}
-	}
-	_, err = patch.Apply(ctx, r.client, kaitov1alpha1.FieldManager, want, current)
+// applyChild applies an object of the Workspace, unless an object of its name has another owner.
+func (r *Reconciler) applyChild(ctx context.Context, owner *kaitov1alpha1.Workspace, child client.Object) error {
+	_, err := patch.ApplyOwned(ctx, r.client, r.client, kaitov1alpha1.FieldManager, owner, child)
 	return err
 }
 

@@ -11,10 +11,11 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/tools/events"
+	clientgoevents "k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -23,7 +24,7 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
-	"kaito.sh/shared/excerpt"
+	"kaito.sh/shared/events"
 	"kaito.sh/shared/flow"
 	"kaito.sh/workspace-operator/internal/placement"
 	"kaito.sh/workspace-operator/internal/recent"
@@ -58,7 +59,7 @@ type Reconciler struct {
 	secrets Secrets
 	planner Planner
 	models  Models
-	events  events.EventRecorder
+	events  clientgoevents.EventRecorder
 	clock   clock.PassiveClock
 	metrics *Metrics
 	options Options
@@ -86,7 +87,7 @@ type Config struct {
 	Planner Planner
 	// Models are asked about what the catalogue does not have; nil: nobody is.
 	Models  Models
-	Events  events.EventRecorder
+	Events  clientgoevents.EventRecorder
 	Clock   clock.PassiveClock
 	Metrics *Metrics
 	Options Options
@@ -284,14 +285,14 @@ func (r *Reconciler) addFinalizer(ctx context.Context, s *scope) (flow.Result, e
 	return flow.Continue(), nil
 }
 
-// tell publishes what happened in this pass, after the status says it too, so that each thing is told once.
+// tell publishes the changes of this pass as events, after the status is written, so that each is published once.
 func (r *Reconciler) tell(s *scope) {
 	for _, c := range s.changes {
-		kind := "Normal"
+		kind := corev1.EventTypeNormal
 		if c.warning {
-			kind = "Warning"
+			kind = corev1.EventTypeWarning
 		}
-		r.events.Eventf(s.workspace, nil, kind, c.reason, "Reconcile", "%s", excerpt.Note(c.message))
+		events.Publish(r.events, s.workspace, kind, c.reason, c.message)
 	}
 }
 
