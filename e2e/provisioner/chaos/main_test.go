@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package chaos_test holds the provisioner to its invariants between any two of its calls. Its controllers, engine and
-// SDK run as a process of their own (gpu-provisioner/internal/stepper) against a real API server and a fake Azure that
+// SDK run as a process of their own (gpu-provisioner/cmd/stepper) against a real API server and a fake Azure that
 // speaks the real protocol, one step after another on a clock that the test holds: what happens in between, and where
 // the process is killed, is the test's to say, and the same seed does the same again. Package provisioner_test runs the
 // operator's own binary, in real time.
@@ -42,7 +42,7 @@ func run(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(folder) }() // a leftover in the temporary folder is no failure
 	shared.binary = filepath.Join(folder, "stepper")
-	if out, err := exec.Command("go", "build", "-o", shared.binary, "kaito.sh/gpu-provisioner/internal/stepper").
+	if out, err := exec.Command("go", "build", "-o", shared.binary, "kaito.sh/gpu-provisioner/cmd/stepper").
 		CombinedOutput(); err != nil {
 		return failed(fmt.Errorf("building the stepper: %w\n%s", err, out))
 	}

@@ -37,18 +37,18 @@ type Identity struct {
 	clock      clock.Clock
 	metrics    *Metrics
 
-	mu     sync.Mutex
-	tokens error // why Entra gives none
-	reads  error // why ARM does not let the cluster be read
-	mended func()
+	mu        sync.Mutex
+	tokens    error // why Entra gives none
+	reads     error // why ARM does not let the cluster be read
+	recovered func()
 }
 
 func newIdentity(credential azcore.TokenCredential, scope string, metrics *Metrics) *Identity {
-	return &Identity{credential: credential, scope: scope, metrics: metrics, tokens: errUnchecked, mended: func() {}}
+	return &Identity{credential: credential, scope: scope, metrics: metrics, tokens: errUnchecked, recovered: func() {}}
 }
 
-// OnMended has f called whenever the identity can be used again. Set before Start.
-func (i *Identity) OnMended(f func()) { i.mended = f }
+// OnRecovered has f called whenever the identity can be used again. Set before Start.
+func (i *Identity) OnRecovered(f func()) { i.recovered = f }
 
 // NeedLeaderElection is false: see Identity.
 func (i *Identity) NeedLeaderElection() bool { return false }
@@ -104,7 +104,7 @@ func (i *Identity) saw(ctx context.Context, what *error, err error) {
 		*what = fmt.Errorf("the identity cannot be used: %s", classified.Explain())
 	}
 	now, after := errors.Join(i.tokens, i.reads), *what
-	mended := i.mended
+	recovered := i.recovered
 	i.mu.Unlock()
 
 	i.metrics.identityUsable(now == nil)
@@ -114,12 +114,12 @@ func (i *Identity) saw(ctx context.Context, what *error, err error) {
 	}
 	if now == nil && !usable {
 		logger.Info("The identity can be used")
-		mended()
+		recovered()
 	}
 }
 
 // renewing makes its credential anew after a failure: workload identity keeps the federated token of its file for
-// minutes, longer than a person waits who has just mended it.
+// minutes, longer than a person waits who has just recovered it.
 type renewing struct {
 	build func() (azcore.TokenCredential, error)
 

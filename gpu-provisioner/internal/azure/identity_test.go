@@ -65,8 +65,8 @@ func TestReadinessFollowsTheIdentity(t *testing.T) {
 	clk, metrics := testclock.NewFakeClock(time.Unix(1000, 0)), NewMetrics(prometheus.NewRegistry())
 	identity := newIdentity(c, "scope", metrics)
 	identity.clock = clk
-	mended := make(chan struct{}, 10)
-	identity.OnMended(func() { mended <- struct{}{} })
+	recovered := make(chan struct{}, 10)
+	identity.OnRecovered(func() { recovered <- struct{}{} })
 	assert.ErrorIs(t, identity.Ready(nil), errUnchecked, "not before somebody has looked")
 
 	ctx, cancel := context.WithCancel(t.Context())
@@ -83,9 +83,9 @@ func TestReadinessFollowsTheIdentity(t *testing.T) {
 
 	c.fails(nil)
 	clk.Step(identityRetry)
-	<-mended
+	<-recovered
 	waiting()
-	assert.NoError(t, identity.Ready(nil), "mended, without a restart")
+	assert.NoError(t, identity.Ready(nil), "recovered, without a restart")
 	assert.InDelta(t, 1, promtest.ToFloat64(metrics.identity), 0)
 
 	c.fails(errors.New("dial tcp: lookup login.example: no such host"))

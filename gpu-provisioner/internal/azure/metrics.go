@@ -18,11 +18,11 @@ type Metrics struct {
 func NewMetrics(r prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gpu_provisioner_azure_calls_total",
+			Name: "azure_calls_total",
 			Help: "Calls to Azure by verb, outcome (ok, or the reason of the error) and Azure's own error code.",
 		}, []string{"verb", "outcome", "code"}),
 		identity: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "gpu_provisioner_identity_usable",
+			Name: "identity_usable",
 			Help: "1 while Entra gives tokens and ARM lets the cluster be read, else 0.",
 		}),
 	}

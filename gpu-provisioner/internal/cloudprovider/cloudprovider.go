@@ -45,8 +45,8 @@ type Catalog interface {
 	Price(size, region, capacityType string) float64
 }
 
-// Options make a Provider.
-type Options struct {
+// Config is what a Provider needs.
+type Config struct {
 	Engine  Engine
 	Views   Views
 	Catalog Catalog
@@ -56,14 +56,14 @@ type Options struct {
 }
 
 // Provider implements Karpenter's CloudProvider.
-type Provider struct{ Options }
+type Provider struct{ Config }
 
 var _ corecloud.CloudProvider = (*Provider)(nil)
 
 // New returns a Provider.
-func New(o Options) *Provider {
+func New(c Config) *Provider {
 	(&nodeClass{}).register(scheme.Scheme)
-	return &Provider{Options: o}
+	return &Provider{Config: c}
 }
 
 // Name is the provider's name in metrics.

@@ -104,7 +104,7 @@ func newFixture() *fixture {
 		}},
 	}
 	f.Provider = New(
-		Options{
+		Config{
 			Engine:  f.engine,
 			Views:   f.views,
 			Clock:   clk,

@@ -9,7 +9,7 @@ import (
 	promtest "github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"k8s.io/client-go/tools/record"
+	"k8s.io/client-go/tools/events"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"kaito.sh/gpu-provisioner/internal/azure"
@@ -53,7 +53,7 @@ func (h *house) release(name string) {
 // event is the next event that was recorded, or "".
 func (h *house) event() string {
 	select {
-	case e := <-h.Recorder.(*record.FakeRecorder).Events:
+	case e := <-h.Engine.Events.(*events.FakeRecorder).Events:
 		return e
 	default:
 		return ""

@@ -12,7 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/tools/record"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -49,15 +49,15 @@ type Intervals struct {
 	Idle time.Duration
 }
 
-// Options make an Engine.
-type Options struct {
+// EngineConfig is what an Engine needs.
+type EngineConfig struct {
 	Client     client.Client // cached reads
 	Operations Records
 	Offerings  Records
 	Azure      Azure
 	Cache      *azure.Cache
 	Preflight  *quota.Preflight
-	Recorder   record.EventRecorder
+	Events     events.EventRecorder
 	Clock      clock.PassiveClock
 	Metrics    *Metrics
 	Settings   Settings
@@ -75,7 +75,7 @@ type Options struct {
 // Engine keeps the pools in step with the claims. One Pass looks at everything, decides and acts; nothing in it waits.
 // Only one Pass runs at a time; the other methods may be called from anywhere.
 type Engine struct {
-	Options
+	EngineConfig
 	memory *offering.Memory
 	wake   chan struct{}
 
@@ -112,22 +112,22 @@ type keyInfo struct {
 }
 
 // NewEngine returns an engine that has not looked at anything yet.
-func NewEngine(o Options) *Engine {
+func NewEngine(c EngineConfig) *Engine {
 	return &Engine{
-		Options:    o,
-		memory:     offering.NewMemory(o.Clock),
-		wake:       make(chan struct{}, 1),
-		operations: map[string]Operation{},
-		holds:      map[string]Hold{},
-		failures:   map[string]int{},
-		sightings:  map[string]Sighting{},
-		assigned:   map[types.UID]assignment{},
-		seen:       map[types.UID]time.Time{},
-		keys:       map[string]keyInfo{},
-		shown:      map[string]offering.Entry{},
-		waits:      map[types.UID]Wait{},
-		released:   map[types.UID]time.Time{},
-		doubtedAt:  map[string]time.Time{},
+		EngineConfig: c,
+		memory:       offering.NewMemory(c.Clock),
+		wake:         make(chan struct{}, 1),
+		operations:   map[string]Operation{},
+		holds:        map[string]Hold{},
+		failures:     map[string]int{},
+		sightings:    map[string]Sighting{},
+		assigned:     map[types.UID]assignment{},
+		seen:         map[types.UID]time.Time{},
+		keys:         map[string]keyInfo{},
+		shown:        map[string]offering.Entry{},
+		waits:        map[types.UID]Wait{},
+		released:     map[types.UID]time.Time{},
+		doubtedAt:    map[string]time.Time{},
 	}
 }
 
@@ -331,7 +331,7 @@ func (e *Engine) maxPerPool(key string) int {
 // event tells a claim's readers; the recorder aggregates repeats.
 func (e *Engine) event(claim *karpv1.NodeClaim, kind, reason, message string) {
 	if claim != nil {
-		e.Recorder.Event(claim, kind, reason, excerpt.Note(message))
+		e.Events.Eventf(claim, nil, kind, reason, "Reconcile", "%s", excerpt.Note(message))
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/tools/record"
+	"k8s.io/client-go/tools/events"
 	testclock "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -74,14 +74,14 @@ func (h *house) restart() {
 		return Records{Reader: h.client, Writer: h.client, Namespace: "kaito", Name: name}
 	}
 	h.gauges = prometheus.NewRegistry()
-	h.Engine = NewEngine(Options{
+	h.Engine = NewEngine(EngineConfig{
 		Client:     h.client,
 		Operations: records(OperationsConfigMap),
 		Offerings:  records(OfferingsConfigMap),
 		Azure:      h.azure,
 		Cache:      azure.NewCache(h.azure, h.clock),
 		Preflight:  quota.NewPreflight(h.azure, h.clock),
-		Recorder:   record.NewFakeRecorder(100),
+		Events:     events.NewFakeRecorder(100),
 		Clock:      h.clock,
 		Metrics:    NewMetrics(h.gauges),
 		MaxPerPool: 100,

@@ -8,7 +8,7 @@ import (
 	promtest "github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"k8s.io/client-go/tools/record"
+	"k8s.io/client-go/tools/events"
 
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
@@ -28,10 +28,10 @@ func (h *house) served(names ...string) string {
 // told are the events so far.
 func (h *house) told() []string {
 	var out []string
-	events := h.Recorder.(*record.FakeRecorder).Events
+	recorded := h.Engine.Events.(*events.FakeRecorder).Events
 	for {
 		select {
-		case e := <-events:
+		case e := <-recorded:
 			out = append(out, e)
 		default:
 			return out

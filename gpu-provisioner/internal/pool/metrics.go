@@ -36,72 +36,72 @@ type Metrics struct {
 func NewMetrics(r prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		operations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "gpu_provisioner_operation_duration_seconds",
+			Name:    "operation_duration_seconds",
 			Help:    "How long operations on agent pools took, by kind and outcome: ok, or the reason.",
 			Buckets: []float64{15, 30, 60, 120, 240, 480, 900, 1800},
 		}, []string{"kind", "outcome"}),
 		running: prometheus.NewGauge(
-			prometheus.GaugeOpts{Name: "gpu_provisioner_operations_running", Help: "Operations on agent pools that run now."},
+			prometheus.GaugeOpts{Name: "operations_running", Help: "Operations on agent pools that run now."},
 		),
 		pools: prometheus.NewGauge(
-			prometheus.GaugeOpts{Name: "gpu_provisioner_agent_pools", Help: "Agent pools of this operator, by the last view."},
+			prometheus.GaugeOpts{Name: "agent_pools", Help: "Agent pools of this operator, by the last view."},
 		),
 		machines: prometheus.NewGaugeVec(
 			prometheus.GaugeOpts{
-				Name: "gpu_provisioner_machines",
+				Name: "machines",
 				Help: "Machines in those pools: claimed by a NodeClaim, or free.",
 			},
 			[]string{"state"},
 		),
 		claims: prometheus.NewGaugeVec(
 			prometheus.GaugeOpts{
-				Name: "gpu_provisioner_claims",
+				Name: "claims",
 				Help: "NodeClaims of this operator: waiting for a machine, bound to one, or deleting.",
 			},
 			[]string{"state"},
 		),
 		surplus: prometheus.NewCounter(
 			prometheus.CounterOpts{
-				Name: "gpu_provisioner_surplus_machines_deleted_total",
+				Name: "surplus_machines_deleted_total",
 				Help: "Machines that were deleted since no claim named them.",
 			},
 		),
 		failures: prometheus.NewCounterVec(
 			prometheus.CounterOpts{
-				Name: "gpu_provisioner_claim_failures_total",
+				Name: "claim_failures_total",
 				Help: "NodeClaims that were given up, by the phase that they were in and by reason.",
 			},
 			[]string{"phase", "reason"},
 		),
 		orphans: prometheus.NewGauge(
 			prometheus.GaugeOpts{
-				Name: "gpu_provisioner_orphaned_nodes",
+				Name: "orphaned_nodes",
 				Help: "Machines in this operator's agent pools that no NodeClaim names or waits for. They cost money until they are deleted.",
 			},
 		),
 		orphaned: prometheus.NewCounter(
 			prometheus.CounterOpts{
-				Name: "gpu_provisioner_orphaned_node_seconds_total",
+				Name: "orphaned_node_seconds_total",
 				Help: "Seconds that machines were orphaned, summed over the machines.",
 			},
 		),
 		age: prometheus.NewGauge(
 			prometheus.GaugeOpts{
-				Name: "gpu_provisioner_view_timestamp_seconds",
+				Name: "view_timestamp_seconds",
 				Help: "When the oldest part of the view of Azure was read, in Unix seconds.",
 			},
 		),
 	}
 	m.offerings = prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "gpu_provisioner_offering_unavailable_until_seconds",
+		Name: "offering_unavailable_until_seconds",
 		Help: "Offerings that are not tried now, and until when, in Unix seconds. An empty label stands for all.",
 	}, []string{"scope", "size", "family", "zone", "capacity_type", "reason"})
 	m.doubts = prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "gpu_provisioner_agent_pools_in_doubt",
+		Name: "agent_pools_in_doubt",
 		Help: "Agent pools that are left alone, since the list of their machines cannot be right.",
 	})
 	m.unmanaged = prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "gpu_provisioner_agent_pools_unmanaged",
+		Name: "agent_pools_unmanaged",
 		Help: "Agent pools with machines of NodeClaims that cannot be managed, by reason: their tags were replaced, or their autoscaler is on.",
 	}, []string{"reason"})
 	m.showUnmanaged(nil)

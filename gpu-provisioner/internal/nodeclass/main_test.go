@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nodeclass
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// TestMain fails when a goroutine outlives the tests.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
