@@ -98,8 +98,8 @@ func orphans(t *testing.T, count int) {
 }
 
 func TestOrphanedMachinesAreCountedUntilTheyAreGone(t *testing.T) {
-	before := value(scrape(t), "gpu_provisioner_orphaned_node_seconds_total")
-	deleted := value(scrape(t), "gpu_provisioner_surplus_machines_deleted_total")
+	before := value(scrape(t), "kaito_provisioner_orphaned_node_seconds_total")
+	deleted := value(scrape(t), "kaito_provisioner_surplus_machines_deleted_total")
 	others := map[string]string{
 		"kaito.sh_managed-by":  "gpu-provisioner",
 		"kaito.sh_pool-key":    "elsewhere",
@@ -108,14 +108,14 @@ func TestOrphanedMachinesAreCountedUntilTheyAreGone(t *testing.T) {
 	house.Azure.AddForeignPool("gelsewhere0", t4, 3, others)
 	orphans(t, 2)
 	eventuallyMetrics(t, func(c *assert.CollectT, s []sample) {
-		assert.InDelta(c, 2, value(s, "gpu_provisioner_orphaned_nodes"), 0)
+		assert.InDelta(c, 2, value(s, "kaito_provisioner_orphaned_nodes"), 0)
 	})
 	eventuallyMetrics(t, func(c *assert.CollectT, s []sample) {
-		assert.Zero(c, value(s, "gpu_provisioner_orphaned_nodes"), "garbage collection has deleted them")
+		assert.Zero(c, value(s, "kaito_provisioner_orphaned_nodes"), "garbage collection has deleted them")
 	})
 	// Two machines for the grace of three seconds at least.
-	assert.Greater(t, value(scrape(t), "gpu_provisioner_orphaned_node_seconds_total")-before, 6.0)
-	assert.InDelta(t, 2, value(scrape(t), "gpu_provisioner_surplus_machines_deleted_total")-deleted, 0)
+	assert.Greater(t, value(scrape(t), "kaito_provisioner_orphaned_node_seconds_total")-before, 6.0)
+	assert.InDelta(t, 2, value(scrape(t), "kaito_provisioner_surplus_machines_deleted_total")-deleted, 0)
 	pools := house.Azure.State().Pools
 	require.Len(t, pools, 1)
 	assert.Equal(
@@ -146,14 +146,14 @@ func live(t *testing.T) {
 	condition(t, "blind", karpenterv1alpha5.ConditionMachineInitialized, corev1.ConditionFalse, "AcceleratorNotReady")
 	orphans(t, 1)
 	eventuallyMetrics(
-		t, func(c *assert.CollectT, s []sample) { assert.Positive(c, value(s, "gpu_provisioner_orphaned_nodes")) },
+		t, func(c *assert.CollectT, s []sample) { assert.Positive(c, value(s, "kaito_provisioner_orphaned_nodes")) },
 	)
 	empty(t)
 	house.Azure.ClearFaults()
 	house.Azure.SetQuota(map[string]fakeazure.Quota{"StandardNCADSA100v4Family": {Limit: 100_000}})
 }
 
-var ownMetric = regexp.MustCompile(`gpu_provisioner_[a-z_]+`)
+var ownMetric = regexp.MustCompile(`kaito_provisioner_[a-z_]+`)
 
 // named are the operator's metrics that a file speaks of.
 func named(t *testing.T, file string) []string {
@@ -180,6 +180,9 @@ func TestEveryMetricIsServedFedAndDocumented(t *testing.T) {
 		assert.True(t, served[name], "%s is in the README and not in /metrics", name)
 	}
 	for name := range served {
+		if suffix, ok := strings.CutPrefix(name, "kaito_provisioner_"); ok {
+			assert.True(t, served["gpu_provisioner_"+suffix], "%s lacks its former name", name)
+		}
 		base := regexp.MustCompile(`_(count|sum|bucket)$`).ReplaceAllString(name, "")
 		if ownMetric.MatchString(name) && !slices.Contains(documented, name) {
 			assert.Contains(t, documented, base, "/metrics has it and the README does not")
@@ -189,22 +192,22 @@ func TestEveryMetricIsServedFedAndDocumented(t *testing.T) {
 		name   string
 		labels []string
 	}{
-		{"gpu_provisioner_azure_calls_total", []string{"verb", "putPool", "outcome", "ok", "code", ""}},
-		{"gpu_provisioner_azure_calls_total", []string{"verb", "listUsages", "outcome", "AzureError", "code", "InternalServerError"}},
-		{"gpu_provisioner_operation_duration_seconds_count", []string{"kind", "put", "outcome", "ok"}},
-		{"gpu_provisioner_operation_duration_seconds_count", []string{"kind", "put", "outcome", "CapacityUnavailable"}},
-		{"gpu_provisioner_claim_failures_total", []string{"phase", "launch", "reason", "QuotaExceeded"}},
-		{"gpu_provisioner_claim_failures_total", []string{"phase", "launch", "reason", "CapacityUnavailable"}},
-		{"gpu_provisioner_claim_phase_duration_seconds_count", []string{"phase", "launch"}},
-		{"gpu_provisioner_claim_phase_duration_seconds_count", []string{"phase", "registration"}},
-		{"gpu_provisioner_claim_phase_duration_seconds_count", []string{"phase", "initialization"}},
-		{"gpu_provisioner_claim_phase_duration_seconds_count", []string{"phase", "termination"}},
-		{"gpu_provisioner_offering_unavailable_until_seconds", []string{"reason", "CapacityUnavailable"}},
-		{"gpu_provisioner_accelerator_not_ready_total", nil},
-		{"gpu_provisioner_identity_usable", nil},
-		{"gpu_provisioner_view_timestamp_seconds", nil},
-		{"gpu_provisioner_orphaned_node_seconds_total", nil},
-		{"gpu_provisioner_surplus_machines_deleted_total", nil},
+		{"kaito_provisioner_azure_calls_total", []string{"verb", "putPool", "outcome", "ok", "code", ""}},
+		{"kaito_provisioner_azure_calls_total", []string{"verb", "listUsages", "outcome", "AzureError", "code", "InternalServerError"}},
+		{"kaito_provisioner_operation_duration_seconds_count", []string{"kind", "put", "outcome", "ok"}},
+		{"kaito_provisioner_operation_duration_seconds_count", []string{"kind", "put", "outcome", "CapacityUnavailable"}},
+		{"kaito_provisioner_claim_failures_total", []string{"phase", "launch", "reason", "QuotaExceeded"}},
+		{"kaito_provisioner_claim_failures_total", []string{"phase", "launch", "reason", "CapacityUnavailable"}},
+		{"kaito_provisioner_claim_phase_duration_seconds_count", []string{"phase", "launch"}},
+		{"kaito_provisioner_claim_phase_duration_seconds_count", []string{"phase", "registration"}},
+		{"kaito_provisioner_claim_phase_duration_seconds_count", []string{"phase", "initialization"}},
+		{"kaito_provisioner_claim_phase_duration_seconds_count", []string{"phase", "termination"}},
+		{"kaito_provisioner_offering_unavailable_until_seconds", []string{"reason", "CapacityUnavailable"}},
+		{"kaito_provisioner_accelerator_not_ready_total", nil},
+		{"kaito_provisioner_identity_usable", nil},
+		{"kaito_provisioner_view_timestamp_seconds", nil},
+		{"kaito_provisioner_orphaned_node_seconds_total", nil},
+		{"kaito_provisioner_surplus_machines_deleted_total", nil},
 	} {
 		assert.Positive(t, value(samples, fed.name, fed.labels...), "%s %v", fed.name, fed.labels)
 	}

@@ -75,6 +75,7 @@ var Kept = []Keep{
 	{"gpu-provisioner", "karpenter.sh", "machines/finalizers", []string{"update"}, blockOwnerDeletion},
 	{"gpu-provisioner", "karpenter.sh", "nodeclaims/finalizers", []string{"update"}, blockOwnerDeletion},
 	{"gpu-provisioner", "", "events", []string{"patch"}, repeatedEvent},
+	{"gpu-provisioner", "events.k8s.io", "events", []string{"patch"}, repeatedEvent},
 	{"gpu-provisioner", "", "persistentvolumeclaims", []string{"list", "watch"}, volumes},
 	{"gpu-provisioner", "storage.k8s.io", "volumeattachments", []string{"list", "watch"}, volumes},
 	{

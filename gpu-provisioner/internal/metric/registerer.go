@@ -8,7 +8,7 @@ import "github.com/prometheus/client_golang/prometheus"
 const (
 	// Prefix is the prefix of every metric. Collectors are declared without it.
 	Prefix = "kaito_provisioner_"
-	// deprecatedPrefix was the prefix until v0.1. Remove it in the release after the one that introduced Prefix.
+	// deprecatedPrefix is the former prefix. Remove it in the release after the one that introduces Prefix.
 	deprecatedPrefix = "gpu_provisioner_"
 )
 

@@ -300,20 +300,20 @@ func TestEveryMetricIsFed(t *testing.T) {
 			got[name] = m.GetGauge().GetValue() + m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
 		}
 	}
-	assert.InDelta(t, 1, got["gpu_provisioner_operation_duration_seconds put CapacityUnavailable"], 0)
-	assert.InDelta(t, 1, got["gpu_provisioner_agent_pools"], 0)
-	assert.InDelta(t, 2, got["gpu_provisioner_machines claimed"], 0)
-	assert.InDelta(t, 1, got["gpu_provisioner_machines free"], 0)
-	assert.InDelta(t, 2, got["gpu_provisioner_claims bound"], 0)
-	assert.InDelta(t, 1, got["gpu_provisioner_claims waiting"], 0, "the failed one, which core has yet to delete")
-	assert.InDelta(t, 1, got["gpu_provisioner_claim_failures_total launch CapacityUnavailable"], 0)
-	assert.InDelta(t, 1, got["gpu_provisioner_surplus_machines_deleted_total"], 0)
-	assert.InDelta(t, 1, got["gpu_provisioner_operations_running"], 0, "that deletes the surplus")
-	assert.InDelta(t, 1, got["gpu_provisioner_orphaned_nodes"], 0)
-	assert.Positive(t, got["gpu_provisioner_orphaned_node_seconds_total"])
-	assert.Positive(t, got["gpu_provisioner_view_timestamp_seconds"])
+	assert.InDelta(t, 1, got["kaito_provisioner_operation_duration_seconds put CapacityUnavailable"], 0)
+	assert.InDelta(t, 1, got["kaito_provisioner_agent_pools"], 0)
+	assert.InDelta(t, 2, got["kaito_provisioner_machines claimed"], 0)
+	assert.InDelta(t, 1, got["kaito_provisioner_machines free"], 0)
+	assert.InDelta(t, 2, got["kaito_provisioner_claims bound"], 0)
+	assert.InDelta(t, 1, got["kaito_provisioner_claims waiting"], 0, "the failed one, which core has yet to delete")
+	assert.InDelta(t, 1, got["kaito_provisioner_claim_failures_total launch CapacityUnavailable"], 0)
+	assert.InDelta(t, 1, got["kaito_provisioner_surplus_machines_deleted_total"], 0)
+	assert.InDelta(t, 1, got["kaito_provisioner_operations_running"], 0, "that deletes the surplus")
+	assert.InDelta(t, 1, got["kaito_provisioner_orphaned_nodes"], 0)
+	assert.Positive(t, got["kaito_provisioner_orphaned_node_seconds_total"])
+	assert.Positive(t, got["kaito_provisioner_view_timestamp_seconds"])
 	assert.Contains(
-		t, fmt.Sprint(slices.Collect(maps.Keys(got))), "gpu_provisioner_offering_unavailable_until_seconds on-demand",
+		t, fmt.Sprint(slices.Collect(maps.Keys(got))), "kaito_provisioner_offering_unavailable_until_seconds on-demand",
 	)
 }
 

@@ -24,6 +24,7 @@ import (
 
 	"kaito.sh/gpu-provisioner/internal/azure"
 	"kaito.sh/gpu-provisioner/internal/azure/azuretest"
+	"kaito.sh/gpu-provisioner/internal/metric"
 	"kaito.sh/gpu-provisioner/internal/quota"
 )
 
@@ -83,7 +84,7 @@ func (h *house) restart() {
 		Preflight:  quota.NewPreflight(h.azure, h.clock),
 		Events:     events.NewFakeRecorder(100),
 		Clock:      h.clock,
-		Metrics:    NewMetrics(h.gauges),
+		Metrics:    NewMetrics(metric.Registerer(h.gauges)),
 		MaxPerPool: 100,
 		Settings: Settings{
 			Gather: time.Second, Patience: 2 * time.Minute, Grace: time.Minute, OperationTimeout: 20 * time.Minute,
