@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/tools/events"
+	clientgoevents "k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -24,7 +24,7 @@ import (
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
-	"kaito.sh/shared/excerpt"
+	"kaito.sh/shared/events"
 	"kaito.sh/shared/patch"
 )
 
@@ -48,7 +48,7 @@ const EvidenceFinalizer = "kaito.sh/machine-evidence"
 type Config struct {
 	// Client reads from a cache.
 	Client client.Client
-	Events events.EventRecorder
+	Events clientgoevents.EventRecorder
 	Clock  clock.PassiveClock
 	// NodeClass is the KaitoNodeClass of Machines that name none.
 	NodeClass string
@@ -220,7 +220,7 @@ func (r *Reconciler) recordFailures(before, after *karpenterv1alpha5.Machine) {
 			continue
 		}
 		if old := before.GetCondition(c.Type); old == nil || old.Status != c.Status || old.Reason != c.Reason {
-			r.Events.Eventf(after, nil, corev1.EventTypeWarning, c.Reason, "Reconcile", "%s", excerpt.Note(c.Message))
+			events.Publish(r.Events, after, corev1.EventTypeWarning, c.Reason, c.Message)
 		}
 	}
 }

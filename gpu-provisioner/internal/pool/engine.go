@@ -12,7 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/tools/events"
+	clientgoevents "k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -21,7 +21,7 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 	"kaito.sh/gpu-provisioner/internal/offering"
 	"kaito.sh/gpu-provisioner/internal/quota"
-	"kaito.sh/shared/excerpt"
+	"kaito.sh/shared/events"
 )
 
 // Azure is what the engine writes with; *azure.ARM is one.
@@ -57,7 +57,7 @@ type EngineConfig struct {
 	Azure      Azure
 	Cache      *azure.Cache
 	Preflight  *quota.Preflight
-	Events     events.EventRecorder
+	Events     clientgoevents.EventRecorder
 	Clock      clock.PassiveClock
 	Metrics    *Metrics
 	Settings   Settings
@@ -331,7 +331,7 @@ func (e *Engine) maxPerPool(key string) int {
 // event tells a claim's readers; the recorder aggregates repeats.
 func (e *Engine) event(claim *karpv1.NodeClaim, kind, reason, message string) {
 	if claim != nil {
-		e.Events.Eventf(claim, nil, kind, reason, "Reconcile", "%s", excerpt.Note(message))
+		events.Publish(e.Events, claim, kind, reason, message)
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/tools/events"
+	clientgoevents "k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -21,7 +21,7 @@ import (
 	nodeclaimutils "sigs.k8s.io/karpenter/pkg/utils/nodeclaim"
 
 	"kaito.sh/gpu-provisioner/internal/offering"
-	"kaito.sh/shared/excerpt"
+	"kaito.sh/shared/events"
 	"kaito.sh/shared/patch"
 )
 
@@ -32,7 +32,7 @@ const ReasonNotReady = "AcceleratorNotReady"
 type Config struct {
 	Client   client.Client
 	Provider corecloud.CloudProvider
-	Events   events.EventRecorder
+	Events   clientgoevents.EventRecorder
 	Metrics  prometheus.Registerer
 	Clock    clock.PassiveClock
 	// Timeout is the time that a Ready Node may take to report its GPUs.
@@ -110,7 +110,7 @@ func (r *Reconciler) fail(claim *karpv1.NodeClaim, node *corev1.Node, since time
 		node.Name, since.UTC().Format(time.RFC3339), requestedGPUs(claim), offering.ResourceGPU)
 	claim.StatusConditions().SetFalse(karpv1.ConditionTypeInitialized, ReasonNotReady, message)
 	r.failed.Inc()
-	r.Events.Eventf(claim, nil, corev1.EventTypeWarning, ReasonNotReady, "Reconcile", "%s", excerpt.Note(message))
+	events.Publish(r.Events, claim, corev1.EventTypeWarning, ReasonNotReady, message)
 }
 
 // requestedGPUs returns how many GPUs the claim requests.
