@@ -160,7 +160,7 @@ func TestGolden(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got := render(t, in)
 			if in.TuningJob.Spec.Output.Image != "" {
-				asks, err := yaml.Marshal(job.ResolveJob(in.TuningJob, in.Options))
+				asks, err := yaml.Marshal(job.ResultJob(in.TuningJob, in.Options))
 				require.NoError(t, err)
 				got += "---\n" + string(asks)
 			}
@@ -300,12 +300,12 @@ func TestTheJobsOfTwoTuningJobsNeverShareAName(t *testing.T) {
 		if len(validation.IsDNS1123Subdomain(name)) > 0 {
 			r.Skip("no name")
 		}
-		asks := job.ResolveName(of(name))
+		asks := job.ResultJobName(of(name))
 		assert.Empty(r, validation.IsDNS1123Label(asks))
 		for _, other := range []string{name, name + "-result", asks, job.Name(of(name)) + "-result", strings.ReplaceAll(name, ".", "-")} {
 			assert.NotEqual(r, asks, job.Name(of(other)), "the Job that trains %s", other)
 			if other != name {
-				assert.NotEqual(r, asks, job.ResolveName(of(other)))
+				assert.NotEqual(r, asks, job.ResultJobName(of(other)))
 			}
 		}
 		if len(name) <= 58 && !strings.Contains(name, ".") {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package controller_test
+package tuningjob_test
 
 import (
 	"strings"
@@ -45,12 +45,12 @@ func TestATuningJobMayHaveTheNameOfAnothersResult(t *testing.T) {
 			for _, j := range jobs.Items {
 				names = append(names, j.Name)
 			}
-			assert.ElementsMatch(t, []string{job.Name(s.get()), job.ResolveName(s.get()), job.Name(other.get())}, names)
+			assert.ElementsMatch(t, []string{job.Name(s.get()), job.ResultJobName(s.get()), job.Name(other.get())}, names)
 		})
 	}
 }
 
 // resolveName is the name of the Job that asks for the result of a TuningJob that may not be there yet.
 func resolveName(s *story) string {
-	return job.ResolveName(&tuningv1alpha1.TuningJob{ObjectMeta: s.meta(s.name)})
+	return job.ResultJobName(&tuningv1alpha1.TuningJob{ObjectMeta: s.meta(s.name)})
 }

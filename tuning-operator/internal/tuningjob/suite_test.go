@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package controller_test
+package tuningjob_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -17,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -25,11 +23,11 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/yaml"
 
-	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/shared/catalog"
 	"kaito.sh/shared/test/audit"
 	"kaito.sh/shared/test/cluster"
-	"kaito.sh/tuning-operator/internal/controller"
 	"kaito.sh/tuning-operator/internal/job"
+	"kaito.sh/tuning-operator/internal/tuningjob"
 )
 
 // The operator runs in this process against a real API server, as its service account with the role that is installed:
@@ -80,8 +78,8 @@ func TestMain(m *testing.M) {
 }
 
 func scheme() *runtime.Scheme {
-	s := runtime.NewScheme()
-	if err := errors.Join(clientgoscheme.AddToScheme(s), tuningv1alpha1.AddToScheme(s)); err != nil {
+	s, err := tuningjob.NewScheme()
+	if err != nil {
 		panic(err)
 	}
 	return s
@@ -92,19 +90,38 @@ func newManager(ctx context.Context, config *rest.Config) (ctrl.Manager, error) 
 	config = rest.CopyConfig(config)
 	config.QPS, config.Burst = 200, 400
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
-		Scheme: scheme(), Cache: controller.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"},
+		Scheme: scheme(), Cache: tuningjob.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"},
 	})
 	if err != nil {
 		return nil, err
 	}
 	shared.metrics = prometheus.NewRegistry()
-	metrics, err := controller.NewMetrics(shared.metrics)
+	metrics, err := tuningjob.NewMetrics(shared.metrics)
 	if err != nil {
 		return nil, err
 	}
-	return mgr, controller.Setup(ctx, mgr, clock.RealClock{}, metrics, time.Hour, controller.Options{
-		Job: job.Options{RunnerImage: "example.com/runner:1", TrainerImage: "example.com/trainer:1", CheckpointSize: "1Gi"},
+	models, err := catalog.Load()
+	if err != nil {
+		return nil, err
+	}
+	r, err := tuningjob.New(tuningjob.Config{
+		Client:  mgr.GetClient(),
+		Live:    mgr.GetAPIReader(),
+		Catalog: models,
+		Events:  mgr.GetEventRecorder("tuning-operator"),
+		Clock:   clock.RealClock{},
+		Metrics: metrics,
+		Options: tuningjob.Options{
+			Job: job.Options{
+				RunnerImage: "example.com/runner:1", TrainerImage: "example.com/trainer:1", CheckpointSize: "1Gi",
+			},
+			ProgressInterval: time.Hour,
+		},
 	})
+	if err != nil {
+		return nil, err
+	}
+	return mgr, r.SetupWithManager(ctx, mgr)
 }
 
 func prepare(ctx context.Context, c *cluster.Cluster) error {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package controller_test
+package tuningjob_test
 
 import (
 	"testing"
@@ -35,7 +35,7 @@ func (s *story) asks() *corev1.Pod {
 	s.Helper()
 	tj := s.reaches(tuningv1alpha1.ReasonPushing)
 	pod := s.pod()
-	require.Equal(s, job.ResolveName(tj), pod.Labels[batchv1.JobNameLabel], ready(tj).Message)
+	require.Equal(s, job.ResultJobName(tj), pod.Labels[batchv1.JobNameLabel], ready(tj).Message)
 	return pod
 }
 
@@ -66,7 +66,7 @@ func TestALostResultThatTheRegistryDoesNotKnowEndsTheTuningJob(t *testing.T) {
 		says    string
 	}{
 		"not there":          {`{"version":1,"step":"resolve","reason":"SourceNotFound","message":"no such tag"}`, message.ExitPermanent, "SourceNotFound: no such tag"},
-		"its word lost, too": {"", 0, "left no word either"},
+		"its word lost, too": {"", 0, "left no termination message"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := tell(t)
@@ -86,7 +86,7 @@ func TestTheRegistryIsAskedAgainWhenItsAnswerIsLostToo(t *testing.T) {
 	s := tell(t)
 	s.submit(queued)
 	// As it is when the pod that asked has ended, and gone, while nobody looked.
-	asked := job.ResolveJob(s.get(), job.Options{RunnerImage: "example.com/runner:1"})
+	asked := job.ResultJob(s.get(), job.Options{RunnerImage: "example.com/runner:1"})
 	asked.Spec.Suspend = new(true)
 	require.NoError(t, controllerutil.SetControllerReference(s.get(), asked, shared.client.Scheme()))
 	require.NoError(t, shared.client.Create(t.Context(), asked))

@@ -36,17 +36,17 @@ const (
 	resolvePlain = 20
 )
 
-// ResolveName of the Job that asks the registry: NAME-result-HASH, always of 63 characters.
-func ResolveName(tj *tuningv1alpha1.TuningJob) string {
+// ResultJobName of the Job that asks the registry: NAME-result-HASH, always of 63 characters.
+func ResultJobName(tj *tuningv1alpha1.TuningJob) string {
 	plain := strings.ReplaceAll(tj.Name, ".", "-")
 	start := strings.TrimRight(plain[:min(len(plain), resolvePlain)], "-") + "-result-"
 	sum := sha256.Sum256([]byte(tj.Name))
 	return start + hex.EncodeToString(sum[:])[:resolveName-len(start)]
 }
 
-// ResolveJob renders the Job that asks the registry what the push has left there. The operator may not read the push
+// ResultJob renders the Job that asks the registry what the push has left there. The operator may not read the push
 // secret; a pod that has it mounted may. It runs on any node, since those of the TuningJob may be gone.
-func ResolveJob(tj *tuningv1alpha1.TuningJob, o Options) *batchv1.Job {
+func ResultJob(tj *tuningv1alpha1.TuningJob, o Options) *batchv1.Job {
 	c := container(Resolve, o.RunnerImage)
 	c.Args = append(runnerArgs("resolve"), "--image="+podspec.Escape(tj.Spec.Output.Image))
 	c.Resources = small("50m", "64Mi", "256Mi")
@@ -64,7 +64,7 @@ func ResolveJob(tj *tuningv1alpha1.TuningJob, o Options) *batchv1.Job {
 	trust.Add(&pod.Spec, o.Authorities, Resolve)
 	return &batchv1.Job{
 		TypeMeta:   metav1.TypeMeta{APIVersion: batchv1.SchemeGroupVersion.String(), Kind: "Job"},
-		ObjectMeta: metav1.ObjectMeta{Name: ResolveName(tj), Namespace: tj.Namespace, Labels: labels(tj)},
+		ObjectMeta: metav1.ObjectMeta{Name: ResultJobName(tj), Namespace: tj.Namespace, Labels: labels(tj)},
 		Spec: batchv1.JobSpec{
 			BackoffLimit:            ptr.To[int32](defaultBackoffLimit),
 			ActiveDeadlineSeconds:   ptr.To[int64](resolveSeconds),
