@@ -238,7 +238,7 @@ func (a *ARM) Abort(ctx context.Context, pool string) (Handle, error) {
 }
 
 // Look looks once at a running operation. An error means that the look failed, not the operation.
-func (a *ARM) Look(ctx context.Context, h Handle) (Progress, error) {
+func (a *ARM) Poll(ctx context.Context, h Handle) (Progress, error) {
 	return invoke(ctx, a, BucketOperation, h.Pool, "operation", func(ctx context.Context) (Progress, error) {
 		rg, cluster := a.config.ResourceGroup, a.config.ClusterName
 		switch h.Kind {

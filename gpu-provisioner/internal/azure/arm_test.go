@@ -211,12 +211,12 @@ func TestAnotherProcessTakesUpAnOperationByItsToken(t *testing.T) {
 		w.Header().Set("Retry-After", after)
 		_, _ = io.WriteString(w, status) // the test fails anyway when it is not read
 	})
-	p, err := a.Look(t.Context(), taken)
+	p, err := a.Poll(t.Context(), taken)
 	require.NoError(t, err)
 	assert.Equal(t, Progress{Next: 17 * time.Second}, p, "and Azure says when to come again")
 
 	status = `{"status":"Succeeded"}`
-	p, err = a.Look(t.Context(), taken)
+	p, err = a.Poll(t.Context(), taken)
 	require.NoError(t, err)
 	assert.Equal(t, Progress{Done: true}, p)
 	assert.Equal(
@@ -259,7 +259,7 @@ func TestAFailedOperationIsClassifiedLikeARefusal(t *testing.T) {
 			}
 			require.NoError(t, err)
 			assert.Equal(t, kind, h.Kind)
-			p, err := a.Look(t.Context(), h)
+			p, err := a.Poll(t.Context(), h)
 			require.NoError(t, err)
 			require.True(t, p.Done)
 			require.NotNil(t, p.Err)
@@ -290,7 +290,7 @@ func TestAnOperationThatAzureForgotIsLost(t *testing.T) {
 				s.on("GET /operations/1", answer.status, nil, answer.body)
 				h, err := a.DeleteMachines(t.Context(), "p", []string{"m0"})
 				require.NoError(t, err)
-				p, err := a.Look(t.Context(), h)
+				p, err := a.Poll(t.Context(), h)
 				require.NoError(t, err)
 				assert.Equal(t, Progress{Lost: true}, p)
 			})

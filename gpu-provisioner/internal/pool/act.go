@@ -29,15 +29,15 @@ type actor struct {
 
 // act carries the decision out: first what only touches claims, then the writes to Azure. One failed action does not
 // keep the others back.
-func (e *Engine) act(ctx context.Context, d Decision, view *azure.View, claims map[string]*karpv1.NodeClaim) error {
-	a := &actor{Engine: e, view: view, claims: claims}
+func (e *Engine) act(ctx context.Context, p *pass) error {
+	a := &actor{Engine: e, view: &p.view, claims: p.objects}
 	var errs []error
-	for _, action := range d.Actions {
+	for _, action := range p.decision.Actions {
 		if !Writes(action) {
 			errs = append(errs, a.local(ctx, action))
 		}
 	}
-	for _, action := range d.Actions {
+	for _, action := range p.decision.Actions {
 		if Writes(action) {
 			errs = append(errs, a.write(ctx, action))
 		}
@@ -82,8 +82,8 @@ func (a *actor) local(ctx context.Context, action Action) error {
 
 // write carries out one write to Azure. The cluster is looked at first: nothing is written while it is not running.
 func (a *actor) write(ctx context.Context, action Action) error {
-	if !a.ready(ctx) {
-		a.blocked(action)
+	if !a.clusterRuns(ctx) {
+		a.waitForCluster(action)
 		return nil
 	}
 	switch x := action.(type) {
@@ -95,7 +95,7 @@ func (a *actor) write(ctx context.Context, action Action) error {
 		return a.shrink(ctx, x)
 	case Remove:
 		pool, _ := a.view.Pool(x.Pool)
-		err := a.started(
+		err := a.start(
 			ctx, Operation{Key: pool.Key()}, pool.Name, func() (azure.Handle, error) { return a.Azure.DeletePool(ctx, pool) },
 		)
 		if err == nil {
@@ -104,7 +104,7 @@ func (a *actor) write(ctx context.Context, action Action) error {
 		return nil
 	case Reset:
 		pool, _ := a.view.Pool(x.Pool)
-		_ = a.started(
+		_ = a.start(
 			ctx, Operation{Key: pool.Key(), Target: x.Count}, pool.Name,
 			func() (azure.Handle, error) { return a.Azure.ResizePool(ctx, pool, x.Count) },
 		) // held and logged
@@ -116,7 +116,7 @@ func (a *actor) write(ctx context.Context, action Action) error {
 }
 
 // ready reads the cluster's state once a round.
-func (a *actor) ready(ctx context.Context) bool {
+func (a *actor) clusterRuns(ctx context.Context) bool {
 	if a.checked {
 		return a.writable
 	}
@@ -131,7 +131,7 @@ func (a *actor) ready(ctx context.Context) bool {
 	return a.writable
 }
 
-func (a *actor) blocked(action Action) {
+func (a *actor) waitForCluster(action Action) {
 	var names []string
 	switch x := action.(type) {
 	case Create:
@@ -152,7 +152,7 @@ func (a *actor) create(ctx context.Context, c Create) error {
 	if len(fit) == 0 {
 		return err
 	}
-	refused := a.started(
+	refused := a.start(
 		ctx,
 		Operation{Key: c.Key, Target: len(fit), Asked: len(fit)},
 		c.Pool,
@@ -160,7 +160,7 @@ func (a *actor) create(ctx context.Context, c Create) error {
 			return a.Azure.CreatePool(ctx, c.Pool, info.key.Spec(len(fit)))
 		},
 	) // held and logged
-	a.took(c.Pool, request, refused)
+	a.countQuota(c.Pool, request, refused)
 	return err
 }
 
@@ -170,7 +170,7 @@ func (a *actor) grow(ctx context.Context, g Grow) error {
 	if len(fit) == 0 {
 		return err
 	}
-	refused := a.started(
+	refused := a.start(
 		ctx,
 		Operation{Key: g.Key, Target: g.From + len(fit), Asked: len(fit)},
 		g.Pool,
@@ -178,12 +178,12 @@ func (a *actor) grow(ctx context.Context, g Grow) error {
 			return a.Azure.ResizePool(ctx, pool, g.From+len(fit))
 		},
 	) // held and logged
-	a.took(g.Pool, request, refused)
+	a.countQuota(g.Pool, request, refused)
 	return err
 }
 
 // took counts what Azure has agreed to make. What it refused takes no quota.
-func (a *actor) took(pool string, request quota.Request, refused error) {
+func (a *actor) countQuota(pool string, request quota.Request, refused error) {
 	if refused == nil {
 		a.Preflight.Took(pool, request)
 	}
@@ -221,7 +221,7 @@ func (a *actor) shrink(ctx context.Context, s Shrink) error {
 			names = append(names, m.Name)
 		}
 	}
-	err := a.started(ctx, Operation{Key: pool.Key(), Machines: s.ProviderIDs}, s.Pool, func() (azure.Handle, error) {
+	err := a.start(ctx, Operation{Key: pool.Key(), Machines: s.ProviderIDs}, s.Pool, func() (azure.Handle, error) {
 		return a.Azure.DeleteMachines(ctx, s.Pool, names)
 	})
 	if err == nil {
@@ -243,8 +243,8 @@ func (a *actor) abort(ctx context.Context, x Abort) error {
 		return nil
 	}
 	log.FromContext(ctx).Info("Aborting an operation that hangs", "pool", x.Pool, "since", op.Started)
-	op.Handle, op.Aborted, op.NextLook = h, a.Clock.Now(), a.Clock.Now()
-	op.NotBefore, op.FailedLooks, op.Forgotten, op.Unread = time.Time{}, 0, false, time.Time{}
+	op.Handle, op.Aborted, op.NextPoll = h, a.Clock.Now(), a.Clock.Now()
+	op.NotBefore, op.FailedPolls, op.Forgotten, op.UnknownSince = time.Time{}, 0, false, time.Time{}
 	a.operations[x.Pool] = op
 	a.changed = true
 	a.Cache.Invalidate(x.Pool)
@@ -253,7 +253,7 @@ func (a *actor) abort(ctx context.Context, x Abort) error {
 
 // started makes one write and keeps its operation. A failed write holds the pool, and the key when it was to bring
 // machines, back; whatever happened, the view is read again before anything else is decided about the pool.
-func (a *actor) started(ctx context.Context, op Operation, pool string, write func() (azure.Handle, error)) error {
+func (a *actor) start(ctx context.Context, op Operation, pool string, write func() (azure.Handle, error)) error {
 	defer a.Cache.Invalidate(pool)
 	logger := log.FromContext(ctx).WithValues("pool", pool, "target", op.Target, "machines", len(op.Machines))
 	h, err := write()
@@ -276,16 +276,16 @@ func (a *actor) started(ctx context.Context, op Operation, pool string, write fu
 	}
 	op.Handle, op.Started = h, a.Clock.Now()
 	op.Of = a.keys[op.Key].key
-	op.NextLook = op.Started.Add(lookEvery * a.Intervals.Active)
+	op.NextPoll = op.Started.Add(pollFactor * a.Intervals.Active)
 	a.operations[pool] = op
 	a.changed = true
 	logger.Info("Started an operation", "kind", h.Kind)
 	return nil
 }
 
-// showOfferings writes what is remembered as unavailable where people and the next process can read it, when it
+// saveOfferings writes what is remembered as unavailable where people and the next process can read it, when it
 // changed.
-func (e *Engine) showOfferings(ctx context.Context) {
+func (e *Engine) saveOfferings(ctx context.Context) {
 	entries := map[string]offering.Entry{}
 	for _, entry := range e.memory.Entries() {
 		entries[entry.Key()] = entry
@@ -298,5 +298,5 @@ func (e *Engine) showOfferings(ctx context.Context) {
 		return
 	}
 	e.shown = entries
-	e.Metrics.showOfferings(entries)
+	e.Metrics.observeOfferings(entries)
 }

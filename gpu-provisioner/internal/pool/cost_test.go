@@ -27,7 +27,7 @@ const (
 // crowd is many claims, and an Azure whose operations take three minutes, on a clock that the engine's own delays move:
 // what goes over the wire is measured by e2e/scale, this is its arithmetic to the call.
 type crowd struct {
-	*house
+	*fixture
 	ends  map[string]time.Time // running operations by pool
 	seen  int                  // writes that have been noted
 	bound map[types.UID]time.Time
@@ -122,7 +122,7 @@ func TestManyClaimsCostAtMostThreeCallsEachToMakeAndToDelete(t *testing.T) {
 		"one kind": {"A"}, "five kinds": {"A", "B", "C", "D", "E"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := &crowd{house: newHouse(t), ends: map[string]time.Time{}, bound: map[types.UID]time.Time{}}
+			c := &crowd{fixture: newFixture(t), ends: map[string]time.Time{}, bound: map[types.UID]time.Time{}}
 			c.MaxPerPool, c.azure.PageSize = n/5, 50 // as the fake Azure of e2e pages
 			c.begin()
 			c.ask(n, sizes...)

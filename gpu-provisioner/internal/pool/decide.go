@@ -16,12 +16,12 @@ import (
 func Decide(s State) Decision {
 	d := newDecider(s)
 	if !s.View.Cluster.Writable() {
-		d.standStill()
+		d.waitForCluster()
 		return d.out
 	}
-	d.noteSurge()
+	d.findSurgeMachines()
 	d.bind()
-	d.coverByRunning()
+	d.waitForRunning()
 	d.fail()
 	d.grow()
 	d.release()
@@ -148,8 +148,8 @@ func (d *decider) indexPools() {
 	})
 }
 
-// standStill: what a cluster that does not run tells of its machines is not believed, and nothing is written to it.
-func (d *decider) standStill() {
+// waitForCluster: what a cluster that does not run tells of its machines is not believed, and nothing is written to it.
+func (d *decider) waitForCluster() {
 	d.out.Settled, d.out.Doubts = nil, map[string]Doubt{}
 	for _, c := range d.open {
 		d.do(Wait{Claim: c.Name, Reason: ReasonClusterNotRunning, Message: notRunning(d.View.Cluster)})
@@ -194,8 +194,8 @@ func (d *decider) bind() {
 	})
 }
 
-// coverByRunning lets claims wait for the machines that running operations will bring.
-func (d *decider) coverByRunning() {
+// waitForRunning lets claims wait for the machines that running operations will bring.
+func (d *decider) waitForRunning() {
 	d.open = slices.DeleteFunc(d.open, func(c *Claim) bool {
 		for _, key := range c.Keys {
 			for _, p := range d.pools {
@@ -241,7 +241,7 @@ func (d *decider) waitEach(claims []*Claim, message string) {
 }
 
 // refused tells claims why their request is held back, and gives up on them when Azure will never accept it.
-func (d *decider) refused(claims []*Claim, err *azure.Error) {
+func (d *decider) waitOrFail(claims []*Claim, err *azure.Error) {
 	for _, c := range claims {
 		switch {
 		case err == nil:

@@ -16,7 +16,7 @@ func (d *decider) grow() {
 	for _, key := range d.targets() {
 		claims := slices.DeleteFunc(slices.Clone(d.open), func(c *Claim) bool { return c.Target != key })
 		if hold, ok := d.held(key); ok {
-			d.refused(claims, hold.Err)
+			d.waitOrFail(claims, hold.Err)
 			continue
 		}
 		if until := d.gatherUntil(claims, d.Settings.Gather, func(c *Claim) time.Time { return c.Seen }); d.Now.Before(
@@ -27,7 +27,7 @@ func (d *decider) grow() {
 			continue
 		}
 		claims = d.growExisting(key, claims)
-		claims = d.joinBusy(key, claims)
+		claims = d.waitForBusy(key, claims)
 		d.createNew(key, claims)
 	}
 }
@@ -71,13 +71,13 @@ func (d *decider) growExisting(key string, claims []*Claim) []*Claim {
 			continue // AKS refuses another count while the autoscaler is on
 		}
 		if _, ok := d.held(p.Name); ok || d.doubted(p.Name) {
-			continue // the claims may still go to another pool; joinBusy lets them wait for this one first
+			continue // the claims may still go to another pool; waitForBusy lets them wait for this one first
 		}
 		from := len(p.Machines)
 		if p.Count > from {
 			// Azure's count and its list of machines disagree: asking from the lower figure would delete machines that the list
 			// does not show yet, asking from the higher would pay for machines that nobody wants. Look again.
-			if !d.sighted(sightCount(p.Name)) {
+			if !d.confirmed(sightCount(p.Name)) {
 				continue
 			}
 		}
@@ -93,8 +93,8 @@ func (d *decider) growExisting(key string, claims []*Claim) []*Claim {
 	return claims
 }
 
-// joinBusy lets claims gather for a pool that is busy now and has room, for as long as patience lasts.
-func (d *decider) joinBusy(key string, claims []*Claim) []*Claim {
+// waitForBusy lets claims gather for a pool that is busy now and has room, for as long as patience lasts.
+func (d *decider) waitForBusy(key string, claims []*Claim) []*Claim {
 	for _, p := range d.pools {
 		if len(claims) == 0 {
 			return nil
@@ -148,7 +148,7 @@ func (d *decider) createNew(key string, claims []*Claim) {
 		}
 		name := Name(key, ord)
 		if hold, ok := d.held(name); ok {
-			d.refused(claims, hold.Err)
+			d.waitOrFail(claims, hold.Err)
 			return
 		}
 		n := min(max(1, d.MaxPerPool(key)), len(claims))

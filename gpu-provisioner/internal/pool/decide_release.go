@@ -63,7 +63,7 @@ func (d *decider) surplus(p *pool) []string {
 		if p.growing > 0 || p.MachinesAt.IsZero() || d.maybeSurge[m.ProviderID] {
 			continue
 		}
-		if d.sight(sightMachine(m.ProviderID), p.MachinesAt) {
+		if d.confirm(sightMachine(m.ProviderID), p.MachinesAt) {
 			out = append(out, m.ProviderID)
 		}
 	}
@@ -80,7 +80,7 @@ func (d *decider) repair() {
 		if !missing && !empty {
 			continue
 		}
-		confirmed := d.sight(sightCount(p.Name), p.MachinesAt)
+		confirmed := d.confirm(sightCount(p.Name), p.MachinesAt)
 		_, held := d.held(p.Name)
 		if !confirmed || p.written || held || p.Autoscaled && !empty {
 			continue // an autoscaled pool's count is the autoscaler's
@@ -103,7 +103,7 @@ func (d *decider) lose() {
 		_, p, found := d.View.Machine(c.ProviderID)
 		if !found {
 			if !d.View.Oldest.IsZero() && !d.doubted(azure.PoolOf(c.ProviderID)) &&
-				d.sight(sightMachine(c.ProviderID), d.View.Oldest) {
+				d.confirm(sightMachine(c.ProviderID), d.View.Oldest) {
 				d.do(
 					Lose{
 						Claim:   c.Name,
@@ -159,6 +159,6 @@ func (d *decider) put(p *pool) (started time.Time, running bool) {
 	if p.State != azure.StateCreating && p.State != azure.StateScaling {
 		return time.Time{}, false
 	}
-	d.sight(sightPut(p.Name), d.View.At)
+	d.confirm(sightPut(p.Name), d.View.At)
 	return d.out.Sightings[sightPut(p.Name)].First, true
 }

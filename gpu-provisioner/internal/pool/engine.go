@@ -32,7 +32,7 @@ type Azure interface {
 	DeletePool(ctx context.Context, pool *azure.Pool) (azure.Handle, error)
 	DeleteMachines(ctx context.Context, pool string, names []string) (azure.Handle, error)
 	Abort(ctx context.Context, pool string) (azure.Handle, error)
-	Look(ctx context.Context, h azure.Handle) (azure.Progress, error)
+	Poll(ctx context.Context, h azure.Handle) (azure.Progress, error)
 }
 
 // Size is what the engine needs to know of a VM size.
@@ -153,7 +153,7 @@ func (e *Engine) load(ctx context.Context) error {
 	}
 	e.operations, e.shown, e.loaded = operations, entries, true
 	e.memory.Restore(entries)
-	e.Metrics.showOfferings(entries)
+	e.Metrics.observeOfferings(entries)
 	return nil
 }
 
@@ -199,126 +199,54 @@ func (e *Engine) Release(uid types.UID) {
 	}
 }
 
-// Pass looks, decides and acts once. It returns when to come again at the latest.
+// pass is the state of one pass.
+type pass struct {
+	view     azure.View
+	claims   []Claim
+	objects  map[string]*karpv1.NodeClaim // by name
+	pace     pace
+	decision Decision
+}
+
+// Pass reads the operations, the claims and the agent pools, decides what to do, and does it. It returns the time until
+// the next pass at the latest.
 func (e *Engine) Pass(ctx context.Context) (time.Duration, error) {
+	p := &pass{}
 	if err := e.load(ctx); err != nil {
 		return 0, err
 	}
-	e.forgive()
-	e.lookAtOperations(ctx)
-	var failed error
-	view, _ := e.Cache.View()
-	if view.At.IsZero() {
-		// Where a claim may be placed depends on the cluster's location.
-		failed = e.refresh(ctx, moving)
-	}
-	claims, objects, err := e.observeClaims(ctx)
-	if err != nil {
+	e.retryHolds()
+	e.pollOperations(ctx)
+	unread := e.readLocation(ctx)
+	if err := e.observeClaims(ctx, p); err != nil {
 		return 0, err
 	}
-	pace := e.pace(claims)
-	if failed == nil {
-		failed = e.refresh(ctx, pace)
+	if unread == nil {
+		unread = e.readPools(ctx, p)
 	}
-	if failed != nil {
-		return e.refreshFailed(ctx, claims, failed)
+	if unread != nil {
+		return e.postpone(ctx, p, unread), nil
 	}
-	view, _ = e.Cache.View()
-	e.releaseGone(&view)
-	if e.conclude(ctx, &view) {
-		// What failed is remembered now, and claims ask for something else.
-		if claims, objects, err = e.observeClaims(ctx); err != nil {
-			return 0, err
-		}
+	e.dropHoldsOfGonePools(&p.view)
+	if err := e.concludeOperations(ctx, p); err != nil {
+		return 0, err
 	}
-	decision := Decide(State{
-		Now: e.Clock.Now(), View: view, Claims: claims, Operations: maps.Clone(e.operations), Holds: maps.Clone(e.holds),
+	e.decide(ctx, p)
+	err := errors.Join(e.act(ctx, p), e.reportUnmanaged(ctx, p))
+	e.saveOfferings(ctx)
+	e.Metrics.observe(p, e.operations, e.Clock.Now())
+	return e.next(p), err
+}
+
+// decide calls Decide and keeps what the next pass needs of the decision.
+func (e *Engine) decide(ctx context.Context, p *pass) {
+	p.decision = Decide(State{
+		Now: e.Clock.Now(), View: p.view, Claims: p.claims, Operations: maps.Clone(e.operations), Holds: maps.Clone(e.holds),
 		Sightings: e.sightings, MaxPerPool: e.maxPerPool, Settings: e.Settings,
 	})
-	e.sightings = decision.Sightings
-	e.publishDoubts(ctx, &view, decision.Doubts)
-	e.forget(decision.Settled)
-	err = e.act(ctx, decision, &view, objects)
-	if view.Cluster.Writable() {
-		err = errors.Join(err, e.tellUnmanaged(ctx, &view, claims, objects))
-	}
-	e.showOfferings(ctx)
-	e.Metrics.observe(&view, claims, e.operations)
-	e.Metrics.orphansAre(&view, claims, decision, e.Clock.Now())
-	return e.next(decision, pace), err
-}
-
-// refresh renews the view when something asked for it or when it is too old for what is going on.
-func (e *Engine) refresh(ctx context.Context, pace pace) error {
-	view, lastErr := e.Cache.View()
-	interval := e.interval(pace, &view)
-	if lastErr == nil && !e.Cache.Stale() && e.Clock.Since(view.At) < interval {
-		return nil
-	}
-	if hold, ok := e.holds[holdRefresh]; ok && e.Clock.Now().Before(hold.Until) {
-		return hold.Err
-	}
-	if !e.Azure.Spare() {
-		// What is left of the rate limit is for writes.
-		hold := Hold{Until: e.Clock.Now().Add(2 * time.Second), Err: azure.Throttled(2 * time.Second)}
-		e.holds[holdRefresh] = hold
-		return hold.Err
-	}
-	e.doubt(&view)
-	// Machines of a pool that did not change are read at leisure, however busy other pools are.
-	err := e.Cache.Refresh(ctx, e.interval(resting, &view))
-	if err != nil {
-		e.hold(holdRefresh, azure.Classify(err))
-		return err
-	}
-	e.release(holdRefresh)
-	return nil
-}
-
-const holdRefresh = "refresh"
-
-// doubt has those pools looked into in which something was seen that should not be.
-func (e *Engine) doubt(view *azure.View) {
-	doubts := e.Doubts().pools
-	for i := range view.Pools {
-		p := &view.Pools[i]
-		_, seen := e.sightings[sightCount(p.Name)]
-		if _, doubted := doubts[p.Name]; doubted {
-			seen = true
-		}
-		for _, m := range p.Machines {
-			if seen {
-				break
-			}
-			_, seen = e.sightings[sightMachine(m.ProviderID)]
-			if _, surge := e.sightings[sightSurge(m.ProviderID)]; surge {
-				seen = true
-			}
-		}
-		if seen {
-			e.Cache.Doubt(p.Name)
-		}
-	}
-}
-
-// refreshFailed tells every waiting claim why nothing goes on, and leaves everything alone.
-func (e *Engine) refreshFailed(ctx context.Context, claims []Claim, err error) (time.Duration, error) {
-	reason := azure.Classify(err)
-	e.mu.Lock()
-	for i := range claims {
-		if claims[i].waiting() {
-			e.waits[types.UID(claims[i].UID)] = Wait{Claim: claims[i].Name, Reason: reason.Reason, Message: reason.Explain()}
-		}
-	}
-	e.mu.Unlock()
-	if reason.Class == azure.ClassThrottle {
-		// The limits, ours or Azure's, at work: nothing is wrong, and it may be so for minutes.
-		log.FromContext(ctx).V(1).Info("Reading the cluster's agent pools later", "after", reason.RetryAfter.String())
-	} else {
-		log.FromContext(ctx).Error(err, "Reading the cluster's agent pools")
-	}
-	hold := e.holds[holdRefresh]
-	return max(time.Second, hold.Until.Sub(e.Clock.Now())), nil
+	e.sightings = p.decision.Sightings
+	e.publishDoubts(ctx, &p.view, p.decision.Doubts)
+	e.forget(p.decision.Settled)
 }
 
 func (e *Engine) maxPerPool(key string) int {

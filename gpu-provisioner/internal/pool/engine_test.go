@@ -28,178 +28,178 @@ import (
 const a100 = "Standard_NC24ads_A100_v4"
 
 func TestThreeClaimsBecomeOnePutAndAreBoundWhenItEnds(t *testing.T) {
-	h := newHouse(t)
-	h.ask("c1", "c2", "c3")
-	h.pass()
-	h.pass()
-	pool := h.only()
-	assert.Equal(t, []string{"create " + pool + " 3"}, h.azure.Calls())
-	assert.Empty(t, h.bound())
-	w, ok := h.Waiting("uid-c1")
+	f := newFixture(t)
+	f.ask("c1", "c2", "c3")
+	f.pass()
+	f.pass()
+	pool := f.only()
+	assert.Equal(t, []string{"create " + pool + " 3"}, f.azure.Calls())
+	assert.Empty(t, f.bound())
+	w, ok := f.Waiting("uid-c1")
 	require.True(t, ok)
 	assert.Equal(t, ReasonLaunching, w.Reason)
-	h.azure.End(pool, nil, 0)
-	h.pass()
-	assert.Len(t, h.bound(), 3)
-	assert.Len(t, h.azure.Calls(), 1)
+	f.azure.End(pool, nil, 0)
+	f.pass()
+	assert.Len(t, f.bound(), 3)
+	assert.Len(t, f.azure.Calls(), 1)
 }
 
 func TestAMachineIsBoundAsSoonAsAzureListsItThoughTheOperationStillRuns(t *testing.T) {
-	h := newHouse(t)
-	h.ask("c1", "c2")
-	h.pass()
-	pool := h.only()
-	h.azure.Arrive(pool)
-	h.pass()
-	assert.Equal(t, map[string]string{"c1": azuretest.ProviderID(pool, 0)}, h.bound())
-	assert.Len(t, h.azure.Calls(), 1)
+	f := newFixture(t)
+	f.ask("c1", "c2")
+	f.pass()
+	pool := f.only()
+	f.azure.Arrive(pool)
+	f.pass()
+	assert.Equal(t, map[string]string{"c1": azuretest.ProviderID(pool, 0)}, f.bound())
+	assert.Len(t, f.azure.Calls(), 1)
 }
 
 func TestAPassThatChangesNothingWritesNothing(t *testing.T) {
-	h := newHouse(t)
-	h.ask("c1")
-	h.pass()
-	h.azure.End(h.only(), nil, 0)
-	h.pass()
-	calls, writes := len(h.azure.Calls()), h.writes
+	f := newFixture(t)
+	f.ask("c1")
+	f.pass()
+	f.azure.End(f.only(), nil, 0)
+	f.pass()
+	calls, writes := len(f.azure.Calls()), f.writes
 	for range 5 {
-		h.clock.Step(time.Minute)
-		_, err := h.Pass(t.Context())
+		f.clock.Step(time.Minute)
+		_, err := f.Pass(t.Context())
 		require.NoError(t, err)
 	}
-	assert.Len(t, h.azure.Calls(), calls)
-	assert.Equal(t, writes, h.writes)
+	assert.Len(t, f.azure.Calls(), calls)
+	assert.Equal(t, writes, f.writes)
 }
 
 func TestManyClaimsCostAsManyCallsAsOne(t *testing.T) {
 	cost := func(n int) int {
-		h := newHouse(t)
+		f := newFixture(t)
 		for i := range n {
-			h.ask(fmt.Sprintf("c%03d", i))
+			f.ask(fmt.Sprintf("c%03d", i))
 		}
-		h.pass()
-		h.azure.End(h.only(), nil, 0)
-		h.pass()
-		require.Len(t, h.bound(), n)
-		return h.azure.Cost()
+		f.pass()
+		f.azure.End(f.only(), nil, 0)
+		f.pass()
+		require.Len(t, f.bound(), n)
+		return f.azure.Cost()
 	}
 	assert.Equal(t, cost(1), cost(60))
 }
 
 func TestARestartedProcessTakesUpTheRunningOperation(t *testing.T) {
-	for name, lose := range map[string]func(*house){
-		"with its token": func(*house) {},
-		"that died before it could keep the token": func(h *house) {
+	for name, lose := range map[string]func(*fixture){
+		"with its token": func(*fixture) {},
+		"that died before it could keep the token": func(f *fixture) {
 			cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "kaito", Name: OperationsConfigMap}}
-			require.NoError(h.t, h.client.Delete(h.t.Context(), cm))
+			require.NoError(f.t, f.client.Delete(f.t.Context(), cm))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := newHouse(t)
-			h.ask("c1", "c2")
-			h.pass()
-			pool := h.only()
-			lose(h)
-			h.restart()
-			h.pass()
-			assert.Equal(t, []string{"create " + pool + " 2"}, h.azure.Calls(), "nothing is asked for twice")
-			h.azure.End(pool, nil, 0)
-			h.pass()
-			assert.Len(t, h.bound(), 2)
-			assert.Len(t, h.azure.Calls(), 1)
+			f := newFixture(t)
+			f.ask("c1", "c2")
+			f.pass()
+			pool := f.only()
+			lose(f)
+			f.restart()
+			f.pass()
+			assert.Equal(t, []string{"create " + pool + " 2"}, f.azure.Calls(), "nothing is asked for twice")
+			f.azure.End(pool, nil, 0)
+			f.pass()
+			assert.Len(t, f.bound(), 2)
+			assert.Len(t, f.azure.Calls(), 1)
 		})
 	}
 }
 
 func TestAFailureAfterARestartIsStillRememberedByItsOffering(t *testing.T) {
-	h := newHouse(t)
-	h.ask("c1")
-	h.pass()
-	h.restart()
-	h.azure.End(h.only(), noCapacity, 0)
-	h.pass()
-	f, ok := FailureOf(h.claim("c1"))
+	f := newFixture(t)
+	f.ask("c1")
+	f.pass()
+	f.restart()
+	f.azure.End(f.only(), noCapacity, 0)
+	f.pass()
+	failure, ok := FailureOf(f.claim("c1"))
 	require.True(t, ok)
-	assert.Equal(t, azure.ReasonCapacityUnavailable, f.Reason)
+	assert.Equal(t, azure.ReasonCapacityUnavailable, failure.Reason)
 }
 
 func TestAConnectionThatDropsAfterTheWriteTookEffectMakesNoSecondPool(t *testing.T) {
-	h := newHouse(t)
-	h.ask("c1")
-	h.azure.FailNext(
+	f := newFixture(t)
+	f.ask("c1")
+	f.azure.FailNext(
 		"create", &azure.Error{Class: azure.ClassTransient, Reason: azure.ReasonAzureError, Message: "EOF"}, true,
 	)
-	h.pass()
-	pool := h.only()
-	h.azure.End(pool, nil, 0)
-	h.pass()
-	assert.Len(t, h.bound(), 1)
-	assert.Equal(t, []string{"create " + pool + " 1"}, h.azure.Calls())
+	f.pass()
+	pool := f.only()
+	f.azure.End(pool, nil, 0)
+	f.pass()
+	assert.Len(t, f.bound(), 1)
+	assert.Equal(t, []string{"create " + pool + " 1"}, f.azure.Calls())
 }
 
 func TestAReleasedClaimsMachineIsDeletedAlsoWhenAnotherProcessHeardOfIt(t *testing.T) {
-	h := newHouse(t)
-	h.ask("c1", "c2")
-	h.pass()
-	pool := h.only()
-	h.azure.End(pool, nil, 0)
-	h.pass()
-	c := h.claim("c1")
-	require.NoError(t, h.client.Delete(t.Context(), c))
-	h.pass()
-	assert.Len(t, h.azure.Calls(), 1, "core is still draining")
-	h.Release("uid-c1")
-	h.pass()
-	assert.Equal(t, "deleteMachines "+pool+" [m0]", h.azure.Calls()[1])
-	h.azure.End(pool, nil, 0)
-	h.pass()
+	f := newFixture(t)
+	f.ask("c1", "c2")
+	f.pass()
+	pool := f.only()
+	f.azure.End(pool, nil, 0)
+	f.pass()
+	c := f.claim("c1")
+	require.NoError(t, f.client.Delete(t.Context(), c))
+	f.pass()
+	assert.Len(t, f.azure.Calls(), 1, "core is still draining")
+	f.Release("uid-c1")
+	f.pass()
+	assert.Equal(t, "deleteMachines "+pool+" [m0]", f.azure.Calls()[1])
+	f.azure.End(pool, nil, 0)
+	f.pass()
 
-	c = h.claim("c2")
-	require.NoError(t, h.client.Delete(t.Context(), c))
-	c = h.claim("c2")
+	c = f.claim("c2")
+	require.NoError(t, f.client.Delete(t.Context(), c))
+	c = f.claim("c2")
 	c.StatusConditions().SetTrue(karpv1.ConditionTypeInstanceTerminating) // core wrote it, then everything restarted
-	require.NoError(t, h.client.Status().Update(t.Context(), c))
-	h.restart()
-	h.pass()
-	assert.Equal(t, "delete "+pool, h.azure.Calls()[2], "the last machine takes the pool along")
-	h.azure.End(pool, nil, 0)
-	h.pass()
-	assert.Empty(t, h.pools())
+	require.NoError(t, f.client.Status().Update(t.Context(), c))
+	f.restart()
+	f.pass()
+	assert.Equal(t, "delete "+pool, f.azure.Calls()[2], "the last machine takes the pool along")
+	f.azure.End(pool, nil, 0)
+	f.pass()
+	assert.Empty(t, f.pools())
 }
 
 func TestAClaimThatIsDeletedWhileItsMachineIsMadeLeaksNothing(t *testing.T) {
-	h := newHouse(t)
-	h.ask("c1")
-	h.pass()
-	c := h.claim("c1")
+	f := newFixture(t)
+	f.ask("c1")
+	f.pass()
+	c := f.claim("c1")
 	c.Finalizers = nil // core finalizes at once what names no machine
-	require.NoError(t, h.client.Update(t.Context(), c))
-	require.NoError(t, client.IgnoreNotFound(h.client.Delete(t.Context(), c)))
-	pool := h.only()
-	h.azure.End(pool, nil, 0)
+	require.NoError(t, f.client.Update(t.Context(), c))
+	require.NoError(t, client.IgnoreNotFound(f.client.Delete(t.Context(), c)))
+	pool := f.only()
+	f.azure.End(pool, nil, 0)
 	for range 4 {
-		h.pass()
-		h.clock.Step(time.Minute)
+		f.pass()
+		f.clock.Step(time.Minute)
 	}
-	require.Equal(t, "delete "+pool, h.azure.Calls()[len(h.azure.Calls())-1])
-	h.azure.End(pool, nil, 0)
-	h.pass()
-	assert.Empty(t, h.pools())
+	require.Equal(t, "delete "+pool, f.azure.Calls()[len(f.azure.Calls())-1])
+	f.azure.End(pool, nil, 0)
+	f.pass()
+	assert.Empty(t, f.pools())
 }
 
 func TestAClaimWhoseMachineVanishesSaysSoInItsStatusBeforeItGoes(t *testing.T) {
-	h := newHouse(t)
-	h.ask("c1")
-	h.pass()
-	pool := h.only()
-	h.azure.End(pool, nil, 0)
-	h.pass()
-	h.azure.Vanish(pool) // somebody else deletes the pool
+	f := newFixture(t)
+	f.ask("c1")
+	f.pass()
+	pool := f.only()
+	f.azure.End(pool, nil, 0)
+	f.pass()
+	f.azure.Vanish(pool) // somebody else deletes the pool
 	for range 4 {
-		h.pass()
-		h.clock.Step(time.Minute)
+		f.pass()
+		f.clock.Step(time.Minute)
 	}
-	c := h.claim("c1")
+	c := f.claim("c1")
 	registered := c.StatusConditions().Get(karpv1.ConditionTypeRegistered)
 	assert.True(t, registered.IsFalse())
 	assert.Equal(t, ReasonMachineGone, registered.Reason)
@@ -207,13 +207,13 @@ func TestAClaimWhoseMachineVanishesSaysSoInItsStatusBeforeItGoes(t *testing.T) {
 }
 
 func TestAConflictOnTheClaimIsLookedAtAgain(t *testing.T) {
-	h := newHouse(t)
-	h.ask("c1")
-	h.pass()
-	h.azure.End(h.only(), nil, 0)
+	f := newFixture(t)
+	f.ask("c1")
+	f.pass()
+	f.azure.End(f.only(), nil, 0)
 	stale := true
 	c := interceptor.NewClient(
-		h.client.(client.WithWatch),
+		f.client.(client.WithWatch),
 		interceptor.Funcs{
 			Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
 				if stale {
@@ -224,21 +224,21 @@ func TestAConflictOnTheClaimIsLookedAtAgain(t *testing.T) {
 			},
 		},
 	)
-	h.Client = c
-	h.pass()
-	h.pass()
-	assert.Len(t, h.bound(), 1)
+	f.Client = c
+	f.pass()
+	f.pass()
+	assert.Len(t, f.bound(), 1)
 }
 
 func TestAMachineThatWasBoundIsNotFreeThoughTheCacheIsBehind(t *testing.T) {
-	h := newHouse(t)
-	h.ask("c1", "c2")
-	h.pass()
-	pool := h.only()
+	f := newFixture(t)
+	f.ask("c1", "c2")
+	f.pass()
+	pool := f.only()
 	var behind karpv1.NodeClaimList
-	require.NoError(t, h.client.List(t.Context(), &behind))
-	h.Client = interceptor.NewClient(
-		h.client.(client.WithWatch),
+	require.NoError(t, f.client.List(t.Context(), &behind))
+	f.Client = interceptor.NewClient(
+		f.client.(client.WithWatch),
 		interceptor.Funcs{
 			List: func(_ context.Context, _ client.WithWatch, l client.ObjectList, _ ...client.ListOption) error {
 				behind.DeepCopyInto(l.(*karpv1.NodeClaimList))
@@ -246,54 +246,54 @@ func TestAMachineThatWasBoundIsNotFreeThoughTheCacheIsBehind(t *testing.T) {
 			},
 		},
 	)
-	h.azure.Arrive(pool)
-	h.pass()
-	require.Equal(t, map[string]string{"c1": azuretest.ProviderID(pool, 0)}, h.bound())
-	writes := h.writes
-	h.azure.Arrive(pool)
-	h.pass()
-	assert.Equal(t, map[string]string{"c1": azuretest.ProviderID(pool, 0), "c2": azuretest.ProviderID(pool, 1)}, h.bound())
-	assert.Equal(t, writes+1, h.writes, "one write a binding")
+	f.azure.Arrive(pool)
+	f.pass()
+	require.Equal(t, map[string]string{"c1": azuretest.ProviderID(pool, 0)}, f.bound())
+	writes := f.writes
+	f.azure.Arrive(pool)
+	f.pass()
+	assert.Equal(t, map[string]string{"c1": azuretest.ProviderID(pool, 0), "c2": azuretest.ProviderID(pool, 1)}, f.bound())
+	assert.Equal(t, writes+1, f.writes, "one write a binding")
 }
 
 func TestTheTimeForTheNodeToJoinBeginsWithTheMachine(t *testing.T) {
-	h := newHouse(t)
-	h.ask("c1")
-	c := h.claim("c1")
+	f := newFixture(t)
+	f.ask("c1")
+	c := f.claim("c1")
 	c.StatusConditions() // core's first pass: every condition Unknown since the claim's creation
-	require.NoError(t, h.client.Status().Update(t.Context(), c))
-	h.pass()
-	h.clock.Step(18 * time.Minute) // a slow region
-	h.azure.End(h.only(), nil, 0)
-	h.pass()
-	require.Len(t, h.bound(), 1)
-	registered := h.claim("c1").StatusConditions().Get(karpv1.ConditionTypeRegistered)
+	require.NoError(t, f.client.Status().Update(t.Context(), c))
+	f.pass()
+	f.clock.Step(18 * time.Minute) // a slow region
+	f.azure.End(f.only(), nil, 0)
+	f.pass()
+	require.Len(t, f.bound(), 1)
+	registered := f.claim("c1").StatusConditions().Get(karpv1.ConditionTypeRegistered)
 	assert.Less(
-		t, h.clock.Since(registered.LastTransitionTime.Time), time.Minute,
+		t, f.clock.Since(registered.LastTransitionTime.Time), time.Minute,
 		"core would delete the claim 15 minutes after this",
 	)
-	launched := h.claim("c1").StatusConditions().Get(karpv1.ConditionTypeLaunched)
-	assert.Greater(t, h.clock.Since(launched.LastTransitionTime.Time), 15*time.Minute, "the launch's clock goes on")
+	launched := f.claim("c1").StatusConditions().Get(karpv1.ConditionTypeLaunched)
+	assert.Greater(t, f.clock.Since(launched.LastTransitionTime.Time), 15*time.Minute, "the launch's clock goes on")
 }
 
 func TestEveryMetricIsFed(t *testing.T) {
-	h := newHouse(t)
-	h.ask("c1", "c2", "c3")
-	h.pass()
-	pool := h.only()
-	h.azure.End(pool, noCapacity, 2)
-	h.pass()
-	h.azure.Arrive(pool) // of nobody's asking
+	f := newFixture(t)
+	f.ask("c1", "c2", "c3")
+	f.pass()
+	pool := f.only()
+	f.azure.End(pool, noCapacity, 2)
+	f.pass()
+	f.azure.Arrive(pool) // of nobody's asking
 	for range 3 {
-		h.pass()
-		h.clock.Step(time.Minute)
+		f.pass()
+		f.clock.Step(time.Minute)
 	}
-	families, err := h.gauges.Gather()
+	families, err := f.gauges.Gather()
 	require.NoError(t, err)
 	got := map[string]float64{}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			name := f.GetName()
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			name := family.GetName()
 			for _, l := range m.GetLabel() {
 				name += " " + l.GetValue()
 			}
@@ -318,79 +318,79 @@ func TestEveryMetricIsFed(t *testing.T) {
 }
 
 func TestARunningOperationCostsOneLookWhenTheListShowsThatItIsOver(t *testing.T) {
-	h := newHouse(t)
-	h.ask("c1", "c2")
-	h.pass()
-	pool := h.only()
+	f := newFixture(t)
+	f.ask("c1", "c2")
+	f.pass()
+	pool := f.only()
 	for range 4 {
-		h.clock.Step(10 * time.Second)
-		_, err := h.Pass(t.Context())
+		f.clock.Step(10 * time.Second)
+		_, err := f.Pass(t.Context())
 		require.NoError(t, err)
 	}
-	assert.Zero(t, h.azure.Looks(), "the list says that it still runs")
-	h.azure.End(pool, nil, 2)
-	h.clock.Step(10 * time.Second)
-	_, err := h.Pass(t.Context())
+	assert.Zero(t, f.azure.Polls(), "the list says that it still runs")
+	f.azure.End(pool, nil, 2)
+	f.clock.Step(10 * time.Second)
+	_, err := f.Pass(t.Context())
 	require.NoError(t, err)
-	assert.Equal(t, 1, h.azure.Looks())
+	assert.Equal(t, 1, f.azure.Polls())
 	for _, name := range []string{"c1", "c2"} {
-		assert.NotEmpty(t, h.claim(name).Annotations[AnnotationProviderID], "bound in the pass that saw the end")
+		assert.NotEmpty(t, f.claim(name).Annotations[AnnotationProviderID], "bound in the pass that saw the end")
 	}
 }
 
 func TestAMachineThatNobodyNamesCountsAsOrphanedUntilItIsGone(t *testing.T) {
-	h := newHouse(t)
-	h.ask("c1", "c2")
-	h.pass()
-	pool := h.only()
-	h.azure.End(pool, nil, 2)
-	h.pass()
-	require.Zero(t, promtest.ToFloat64(h.Metrics.orphans))
+	f := newFixture(t)
+	f.ask("c1", "c2")
+	f.pass()
+	pool := f.only()
+	f.azure.End(pool, nil, 2)
+	f.pass()
+	require.Zero(t, promtest.ToFloat64(f.Metrics.orphans))
 
-	c := h.claim("c2")
+	c := f.claim("c2")
 	c.Finalizers = nil // somebody forces it away
-	require.NoError(t, h.client.Update(t.Context(), c))
-	require.NoError(t, h.client.Delete(t.Context(), c))
-	_, err := h.Pass(t.Context())
+	require.NoError(t, f.client.Update(t.Context(), c))
+	require.NoError(t, f.client.Delete(t.Context(), c))
+	_, err := f.Pass(t.Context())
 	require.NoError(t, err)
-	assert.InDelta(t, 1, promtest.ToFloat64(h.Metrics.orphans), 0)
-	h.clock.Step(30 * time.Second)
-	_, err = h.Pass(t.Context())
+	assert.InDelta(t, 1, promtest.ToFloat64(f.Metrics.orphans), 0)
+	f.clock.Step(30 * time.Second)
+	_, err = f.Pass(t.Context())
 	require.NoError(t, err)
-	assert.InDelta(t, 30, promtest.ToFloat64(h.Metrics.orphaned), 0.1)
+	assert.InDelta(t, 30, promtest.ToFloat64(f.Metrics.orphaned), 0.1)
 
-	h.clock.Step(time.Minute) // the grace is over
-	h.pass()
-	require.Contains(t, h.azure.Calls()[len(h.azure.Calls())-1], "deleteMachines "+pool)
-	assert.InDelta(t, 1, promtest.ToFloat64(h.Metrics.orphans), 0, "it costs money until it is gone")
-	h.azure.End(pool, nil, 0)
-	h.pass()
-	assert.Zero(t, promtest.ToFloat64(h.Metrics.orphans))
-	total := promtest.ToFloat64(h.Metrics.orphaned)
+	f.clock.Step(time.Minute) // the grace is over
+	f.pass()
+	require.Contains(t, f.azure.Calls()[len(f.azure.Calls())-1], "deleteMachines "+pool)
+	assert.InDelta(t, 1, promtest.ToFloat64(f.Metrics.orphans), 0, "it costs money until it is gone")
+	f.azure.End(pool, nil, 0)
+	f.pass()
+	assert.Zero(t, promtest.ToFloat64(f.Metrics.orphans))
+	total := promtest.ToFloat64(f.Metrics.orphaned)
 	assert.Greater(t, total, 90.0)
-	h.clock.Step(time.Hour)
-	h.pass()
-	assert.InDelta(t, total, promtest.ToFloat64(h.Metrics.orphaned), 0, "and no longer")
+	f.clock.Step(time.Hour)
+	f.pass()
+	assert.InDelta(t, total, promtest.ToFloat64(f.Metrics.orphaned), 0, "and no longer")
 }
 
 func TestAnOperationWhoseLookIsThrottledIsLeftAloneForAsLongAsAzureAsks(t *testing.T) {
-	h := newHouse(t)
-	h.ask("c1")
-	h.pass()
-	pool := h.only()
-	h.azure.End(pool, nil, 1)
-	h.azure.FailNext(
+	f := newFixture(t)
+	f.ask("c1")
+	f.pass()
+	pool := f.only()
+	f.azure.End(pool, nil, 1)
+	f.azure.FailNext(
 		"look", &azure.Error{Class: azure.ClassThrottle, Reason: azure.ReasonThrottled, RetryAfter: 17 * time.Second}, false,
 	)
-	h.clock.Step(10 * time.Second)
+	f.clock.Step(10 * time.Second)
 	for range 5 { // whatever wakes it
-		_, err := h.Pass(t.Context())
+		_, err := f.Pass(t.Context())
 		require.NoError(t, err)
 	}
-	assert.Equal(t, 1, h.azure.Looks())
-	h.clock.Step(17 * time.Second)
-	_, err := h.Pass(t.Context())
+	assert.Equal(t, 1, f.azure.Polls())
+	f.clock.Step(17 * time.Second)
+	_, err := f.Pass(t.Context())
 	require.NoError(t, err)
-	assert.Equal(t, 2, h.azure.Looks())
-	assert.NotEmpty(t, h.claim("c1").Annotations[AnnotationProviderID])
+	assert.Equal(t, 2, f.azure.Polls())
+	assert.NotEmpty(t, f.claim("c1").Annotations[AnnotationProviderID])
 }

@@ -15,31 +15,31 @@ func (e *Engine) hold(subject string, err *azure.Error) {
 	e.holds[subject] = Hold{Until: e.Clock.Now().Add(backoff(err, e.failures[subject])), Err: err}
 }
 
-func (e *Engine) release(subject string) {
+func (e *Engine) dropHold(subject string) {
 	delete(e.holds, subject)
 	delete(e.failures, subject)
 }
 
-// releaseGone drops the holds of pools that Azure said are not there, once the list of pools agrees: the name is free.
-func (e *Engine) releaseGone(view *azure.View) {
+// dropHoldsOfGonePools drops the holds of pools that Azure said are not there, once the list of pools agrees: the name is free.
+func (e *Engine) dropHoldsOfGonePools(view *azure.View) {
 	for subject, hold := range e.holds {
 		if hold.Err == nil || hold.Err.Class != azure.ClassGone {
 			continue
 		}
 		if _, listed := view.Pool(subject); !listed {
-			e.release(subject)
+			e.dropHold(subject)
 		}
 	}
 }
 
-// forgive drops what waits for a person when Retry was called.
-func (e *Engine) forgive() {
+// retryHolds drops what waits for a person when Retry was called.
+func (e *Engine) retryHolds() {
 	if !e.retry.Swap(false) {
 		return
 	}
 	for subject, hold := range e.holds {
 		if hold.Err.Class == azure.ClassConfig {
-			e.release(subject)
+			e.dropHold(subject)
 		}
 	}
 }

@@ -14,50 +14,50 @@ import (
 )
 
 const (
-	// maxFailedLooks is how many looks at an operation may fail in a row before the pool's own state decides. With the
+	// maxFailedPolls is how many looks at an operation may fail in a row before the pool's own state decides. With the
 	// delay between them, which doubles from five seconds, that is more than a minute.
-	maxFailedLooks = 5
+	maxFailedPolls = 5
 	// unreadAge is the age at which an operation that cannot be read may be over. A younger one may be so new that ARM,
 	// and the list of pools, do not show it yet.
 	unreadAge = time.Minute
 )
 
-// lookLater notes a look that failed, and when to look again.
-func (e *Engine) lookLater(ctx context.Context, op *Operation, err error) {
+// pollLater notes a look that failed, and when to look again.
+func (e *Engine) pollLater(ctx context.Context, op *Operation, err error) {
 	failed, now := azure.Classify(err), e.Clock.Now()
 	delay := max(failed.RetryAfter, 5*time.Second)
 	if failed.Class != azure.ClassThrottle {
-		op.FailedLooks++
-		delay = max(failed.RetryAfter, min(5*time.Second<<min(op.FailedLooks-1, 4), time.Minute))
+		op.FailedPolls++
+		delay = max(failed.RetryAfter, min(5*time.Second<<min(op.FailedPolls-1, 4), time.Minute))
 		log.FromContext(ctx).
-			Error(err, "Looking at an operation", "pool", op.Pool, "kind", op.Kind, "failedLooks", op.FailedLooks)
+			Error(err, "Looking at an operation", "pool", op.Pool, "kind", op.Kind, "failedPolls", op.FailedPolls)
 	}
 	op.NotBefore = now.Add(delay)
-	op.NextLook = op.NotBefore
-	if op.FailedLooks == maxFailedLooks {
-		e.unread(op)
+	op.NextPoll = op.NotBefore
+	if op.FailedPolls == maxFailedPolls {
+		e.readPoolState(op)
 	}
 }
 
 // unread notes that Azure does not tell how an operation ends. Its pool's state will: it is read again.
-func (e *Engine) unread(op *Operation) {
-	op.Unread = e.Clock.Now()
+func (e *Engine) readPoolState(op *Operation) {
+	op.UnknownSince = e.Clock.Now()
 	e.Cache.Invalidate(op.Pool)
 }
 
-// endAsPoolSays ends an operation that cannot be read when the view, which shows the pool at rest or no more, is young
+// finishFromPool ends an operation that cannot be read when the view, which shows the pool at rest or no more, is young
 // enough to tell; found is nil when the list of pools lacks the pool. It says whether the operation is over.
-func (e *Engine) endAsPoolSays(ctx context.Context, name string, found *azure.Pool, view *azure.View) bool {
+func (e *Engine) finishFromPool(ctx context.Context, name string, found *azure.Pool, view *azure.View) bool {
 	op := e.operations[name]
-	if op.Unread.IsZero() || view.At.Before(op.Unread) || view.At.Sub(op.Started) < unreadAge {
+	if op.UnknownSince.IsZero() || view.At.Before(op.UnknownSince) || view.At.Sub(op.Started) < unreadAge {
 		return false
 	}
-	if found != nil && op.Kind == azure.OperationDeleteMachines && found.MachinesAt.Before(op.Unread) {
+	if found != nil && op.Kind == azure.OperationDeleteMachines && found.MachinesAt.Before(op.UnknownSince) {
 		return false
 	}
 	op.Ended = view.At
 	log.FromContext(ctx).Info("Taking the result of an operation from its agent pool", "pool", name, "kind", op.Kind)
-	e.ended(ctx, op, resultOf(op, found))
+	e.finish(ctx, op, resultOf(op, found))
 	e.operations[name] = op
 	return true
 }

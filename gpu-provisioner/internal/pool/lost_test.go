@@ -13,15 +13,15 @@ import (
 )
 
 // unreadable are ways in which Azure does not tell what became of an operation.
-var unreadable = map[string]func(h *house, pool string){
-	"forgotten": func(h *house, pool string) { h.azure.Forget(pool) },
-	"not told": func(h *house, _ string) {
-		h.azure.FailAll(
+var unreadable = map[string]func(f *fixture, pool string){
+	"forgotten": func(f *fixture, pool string) { f.azure.Forget(pool) },
+	"not reported": func(f *fixture, _ string) {
+		f.azure.FailAll(
 			"look", &azure.Error{Class: azure.ClassTransient, Reason: azure.ReasonAzureError, Status: 500, Message: "oops"},
 		)
 	},
-	"forbidden": func(h *house, _ string) {
-		h.azure.FailAll(
+	"forbidden": func(f *fixture, _ string) {
+		f.azure.FailAll(
 			"look",
 			&azure.Error{Class: azure.ClassConfig, Reason: azure.ReasonIdentityUnauthorized, Status: 403, Message: "no right"},
 		)
@@ -31,34 +31,34 @@ var unreadable = map[string]func(h *house, pool string){
 func TestAPutThatCannotBeReadEndsAsItsPoolSays(t *testing.T) {
 	for name, lose := range unreadable {
 		t.Run(name, func(t *testing.T) {
-			h := newHouse(t)
-			h.ask("c1")
-			h.pass()
-			pool := h.only()
-			lose(h, pool)
-			h.minutes(5)
-			assert.Len(t, h.azure.Calls(), 1, "it still runs")
-			h.azure.End(pool, nil, 0)
-			h.minutes(3)
-			assert.Len(t, h.bound(), 1)
-			assert.Empty(t, h.operations)
-			h.azure.FailAll("look", nil)
-			h.ask("c2")
-			h.minutes(1)
-			assert.Equal(t, "resize "+pool+" 2", h.azure.Calls()[len(h.azure.Calls())-1], "the pool is not wedged")
+			f := newFixture(t)
+			f.ask("c1")
+			f.pass()
+			pool := f.only()
+			lose(f, pool)
+			f.minutes(5)
+			assert.Len(t, f.azure.Calls(), 1, "it still runs")
+			f.azure.End(pool, nil, 0)
+			f.minutes(3)
+			assert.Len(t, f.bound(), 1)
+			assert.Empty(t, f.operations)
+			f.azure.FailAll("look", nil)
+			f.ask("c2")
+			f.minutes(1)
+			assert.Equal(t, "resize "+pool+" 2", f.azure.Calls()[len(f.azure.Calls())-1], "the pool is not wedged")
 		})
 		t.Run(name+", failed", func(t *testing.T) {
-			h := newHouse(t)
-			h.ask("c1")
-			h.pass()
-			pool := h.only()
-			lose(h, pool)
-			h.azure.End(pool, noCapacity, 0)
-			h.minutes(3)
-			h.azure.FailAll("look", nil)
-			h.minutes(5)
-			require.Greater(t, len(h.azure.Calls()), 1, "it is tried again")
-			w, _ := h.Waiting("uid-c1")
+			f := newFixture(t)
+			f.ask("c1")
+			f.pass()
+			pool := f.only()
+			lose(f, pool)
+			f.azure.End(pool, noCapacity, 0)
+			f.minutes(3)
+			f.azure.FailAll("look", nil)
+			f.minutes(5)
+			require.Greater(t, len(f.azure.Calls()), 1, "it is tried again")
+			w, _ := f.Waiting("uid-c1")
 			t.Log(w.Message)
 		})
 	}
@@ -67,43 +67,43 @@ func TestAPutThatCannotBeReadEndsAsItsPoolSays(t *testing.T) {
 func TestADeleteThatCannotBeReadEndsAsItsPoolSays(t *testing.T) {
 	for name, lose := range unreadable {
 		t.Run(name, func(t *testing.T) {
-			h := newHouse(t)
-			pool := h.joined("c1", "c2")
-			h.release("c1")
-			h.minutes(1)
-			require.Equal(t, "deleteMachines "+pool+" [m0]", h.azure.Calls()[1])
-			lose(h, pool)
-			h.minutes(2)
-			h.azure.End(pool, nil, 0)
-			h.minutes(3)
-			assert.Empty(t, h.operations)
-			h.reap("c1")
-			h.azure.FailAll("look", nil)
-			h.release("c2")
-			h.minutes(1)
-			require.Equal(t, "delete "+pool, h.azure.Calls()[len(h.azure.Calls())-1], "the pool is not wedged")
-			lose(h, pool)
-			h.minutes(2)
-			h.azure.End(pool, nil, 0)
-			h.minutes(3)
-			assert.Empty(t, h.operations)
+			f := newFixture(t)
+			pool := f.joined("c1", "c2")
+			f.release("c1")
+			f.minutes(1)
+			require.Equal(t, "deleteMachines "+pool+" [m0]", f.azure.Calls()[1])
+			lose(f, pool)
+			f.minutes(2)
+			f.azure.End(pool, nil, 0)
+			f.minutes(3)
+			assert.Empty(t, f.operations)
+			f.reap("c1")
+			f.azure.FailAll("look", nil)
+			f.release("c2")
+			f.minutes(1)
+			require.Equal(t, "delete "+pool, f.azure.Calls()[len(f.azure.Calls())-1], "the pool is not wedged")
+			lose(f, pool)
+			f.minutes(2)
+			f.azure.End(pool, nil, 0)
+			f.minutes(3)
+			assert.Empty(t, f.operations)
 		})
 	}
 }
 
 func TestADeletionThatWasLostIsMadeAgainSlowly(t *testing.T) {
-	h := newHouse(t)
-	pool := h.joined("c1", "c2")
-	h.release("c1")
+	f := newFixture(t)
+	pool := f.joined("c1", "c2")
+	f.release("c1")
 	for range 20 { // Azure takes each request, forgets it, and deletes nothing
-		h.seconds(30)
-		if len(h.operations) > 0 {
-			h.azure.Forget(pool)
-			h.azure.End(pool, &azure.Error{Class: azure.ClassTransient}, 0)
+		f.seconds(30)
+		if len(f.operations) > 0 {
+			f.azure.Forget(pool)
+			f.azure.End(pool, &azure.Error{Class: azure.ClassTransient}, 0)
 		}
 	}
-	n := len(h.azure.Calls()) - 1
+	n := len(f.azure.Calls()) - 1
 	assert.Greater(t, n, 2)
 	assert.Less(t, n, 15, "in ten minutes")
-	assert.Less(t, h.clock.Since(start), time.Hour)
+	assert.Less(t, f.clock.Since(start), time.Hour)
 }

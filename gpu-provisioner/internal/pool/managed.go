@@ -74,33 +74,35 @@ func allTags(cluster azure.Cluster, p *azure.Pool) string {
 	return strings.Join(out, " ")
 }
 
-// tellUnmanaged says on every claim whose machine is in a pool that cannot be managed why that is so, in a condition and an event, and takes
-// it back when the pool can be managed again. It also sets the metric.
-func (e *Engine) tellUnmanaged(
-	ctx context.Context, view *azure.View, claims []Claim, objects map[string]*karpv1.NodeClaim,
-) error {
+// reportUnmanaged sets the condition ConditionPoolManaged of every claim with a machine, records an event when the reason
+// changes, and sets the metric. It does nothing while the cluster is not running.
+func (e *Engine) reportUnmanaged(ctx context.Context, p *pass) error {
+	if !p.view.Cluster.Writable() {
+		return nil
+	}
 	reasons := map[string]string{} // by pool
 	var errs []error
-	for i := range claims {
-		if claims[i].ProviderID == "" {
+	for i := range p.claims {
+		c := &p.claims[i]
+		if c.ProviderID == "" {
 			continue
 		}
-		_, p, found := view.Machine(claims[i].ProviderID)
+		_, pool, found := p.view.Machine(c.ProviderID)
 		if !found {
-			p, found = view.Pool(azure.PoolOf(claims[i].ProviderID))
+			pool, found = p.view.Pool(azure.PoolOf(c.ProviderID))
 		}
 		if !found {
-			continue // what was said last is still the best that is known
+			continue // the condition keeps its last value
 		}
-		reason, message := unmanaged(view.Cluster, p)
+		reason, message := unmanaged(p.view.Cluster, pool)
 		if reason != "" {
-			reasons[p.Name] = reason
-		} else if message = e.inDoubt(p.Name); message != "" {
+			reasons[pool.Name] = reason
+		} else if message = e.inDoubt(pool.Name); message != "" {
 			reason = ReasonPoolInDoubt
 		}
-		errs = append(errs, e.setManaged(ctx, objects[claims[i].Name], reason, message))
+		errs = append(errs, e.setManaged(ctx, p.objects[c.Name], reason, message))
 	}
-	e.Metrics.showUnmanaged(reasons)
+	e.Metrics.observeUnmanaged(reasons)
 	return errors.Join(errs...)
 }
 

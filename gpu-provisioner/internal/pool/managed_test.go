@@ -14,21 +14,21 @@ import (
 )
 
 // served asks for machines, and returns the pool that has them.
-func (h *house) served(names ...string) string {
-	h.t.Helper()
-	h.ask(names...)
-	h.pass()
-	pool := h.only()
-	h.azure.End(pool, nil, 0)
-	h.pass()
-	require.Len(h.t, h.bound(), len(names))
+func (f *fixture) served(names ...string) string {
+	f.t.Helper()
+	f.ask(names...)
+	f.pass()
+	pool := f.only()
+	f.azure.End(pool, nil, 0)
+	f.pass()
+	require.Len(f.t, f.bound(), len(names))
 	return pool
 }
 
 // told are the events so far.
-func (h *house) told() []string {
+func (f *fixture) told() []string {
 	var out []string
-	recorded := h.Engine.Events.(*events.FakeRecorder).Events
+	recorded := f.Engine.Events.(*events.FakeRecorder).Events
 	for {
 		select {
 		case e := <-recorded:
@@ -40,15 +40,15 @@ func (h *house) told() []string {
 }
 
 func TestReplacedTagsAreToldOnTheClaimsAndTakenBack(t *testing.T) {
-	h := newHouse(t)
-	pool := h.served("c1")
-	tags := h.azure.Spec(pool).Tags
-	h.told()
-	calls := len(h.azure.Calls())
-	h.azure.Retag(pool, map[string]string{"cost center": "42"})
-	h.Cache.Invalidate("")
-	h.pass()
-	c := h.claim("c1").StatusConditions().Get(ConditionPoolManaged)
+	f := newFixture(t)
+	pool := f.served("c1")
+	tags := f.azure.Spec(pool).Tags
+	f.told()
+	calls := len(f.azure.Calls())
+	f.azure.Retag(pool, map[string]string{"cost center": "42"})
+	f.Cache.Invalidate("")
+	f.pass()
+	c := f.claim("c1").StatusConditions().Get(ConditionPoolManaged)
 	require.NotNil(t, c)
 	assert.True(t, c.IsFalse())
 	assert.Equal(t, ReasonTagsReplaced, c.Reason)
@@ -58,50 +58,50 @@ func TestReplacedTagsAreToldOnTheClaimsAndTakenBack(t *testing.T) {
 		"az aks nodepool update --resource-group <resource group> --cluster-name <cluster> --name "+pool+
 			" --tags 'cost center=42' kaito.sh_managed-by=gpu-provisioner kaito.sh_pool-key="+tags[azure.TagPoolKey],
 	)
-	told := h.told()
+	told := f.told()
 	require.Len(t, told, 1)
 	assert.Contains(t, told[0], ReasonTagsReplaced)
-	assert.InDelta(t, 1, promtest.ToFloat64(h.Metrics.unmanaged.WithLabelValues(ReasonTagsReplaced)), 0)
-	view, _ := h.Cache.View()
-	_, _, found := view.Machine(ProviderIDOf(h.claim("c1")))
+	assert.InDelta(t, 1, promtest.ToFloat64(f.Metrics.unmanaged.WithLabelValues(ReasonTagsReplaced)), 0)
+	view, _ := f.Cache.View()
+	_, _, found := view.Machine(ProviderIDOf(f.claim("c1")))
 	assert.True(t, found, "the machine runs, and is seen to run")
 	assert.True(t, view.Complete)
 
-	h.azure.Retag(pool, tags)
-	h.Cache.Invalidate("")
-	h.pass()
-	assert.True(t, h.claim("c1").StatusConditions().Get(ConditionPoolManaged).IsTrue())
-	assert.InDelta(t, 0, promtest.ToFloat64(h.Metrics.unmanaged.WithLabelValues(ReasonTagsReplaced)), 0)
-	assert.Len(t, h.azure.Calls(), calls, "nothing was written to Azure")
+	f.azure.Retag(pool, tags)
+	f.Cache.Invalidate("")
+	f.pass()
+	assert.True(t, f.claim("c1").StatusConditions().Get(ConditionPoolManaged).IsTrue())
+	assert.InDelta(t, 0, promtest.ToFloat64(f.Metrics.unmanaged.WithLabelValues(ReasonTagsReplaced)), 0)
+	assert.Len(t, f.azure.Calls(), calls, "nothing was written to Azure")
 }
 
 func TestAReleasedClaimOfAPoolWithoutTagsIsLeftAlone(t *testing.T) {
-	h := newHouse(t)
-	pool := h.served("c1")
-	h.azure.Retag(pool, nil)
-	h.Cache.Invalidate("")
-	h.pass()
-	calls := len(h.azure.Calls())
-	require.NoError(t, h.client.Delete(t.Context(), h.claim("c1")))
-	h.Release("uid-c1")
-	h.pass()
-	assert.Len(t, h.azure.Calls(), calls)
-	assert.Equal(t, ReasonTagsReplaced, h.claim("c1").StatusConditions().Get(ConditionPoolManaged).Reason)
+	f := newFixture(t)
+	pool := f.served("c1")
+	f.azure.Retag(pool, nil)
+	f.Cache.Invalidate("")
+	f.pass()
+	calls := len(f.azure.Calls())
+	require.NoError(t, f.client.Delete(t.Context(), f.claim("c1")))
+	f.Release("uid-c1")
+	f.pass()
+	assert.Len(t, f.azure.Calls(), calls)
+	assert.Equal(t, ReasonTagsReplaced, f.claim("c1").StatusConditions().Get(ConditionPoolManaged).Reason)
 }
 
 func TestAnAutoscaledPoolIsToldAndTheNextIsOpened(t *testing.T) {
-	h := newHouse(t)
-	pool := h.served("c1")
-	h.azure.Autoscale(pool, true)
-	h.ask("c2")
-	h.pass()
-	assert.Equal(t, []string{"create " + pool + " 1", "create " + pool[:len(pool)-1] + "1 1"}, h.azure.Calls())
-	c := h.claim("c1").StatusConditions().Get(ConditionPoolManaged)
+	f := newFixture(t)
+	pool := f.served("c1")
+	f.azure.Autoscale(pool, true)
+	f.ask("c2")
+	f.pass()
+	assert.Equal(t, []string{"create " + pool + " 1", "create " + pool[:len(pool)-1] + "1 1"}, f.azure.Calls())
+	c := f.claim("c1").StatusConditions().Get(ConditionPoolManaged)
 	require.NotNil(t, c)
 	assert.Equal(t, ReasonAutoscaled, c.Reason)
 	assert.Contains(t, c.Message, "--name "+pool+" --disable-cluster-autoscaler")
-	assert.InDelta(t, 1, promtest.ToFloat64(h.Metrics.unmanaged.WithLabelValues(ReasonAutoscaled)), 0)
-	assert.Nil(t, h.claim("c2").StatusConditions().Get(ConditionPoolManaged))
+	assert.InDelta(t, 1, promtest.ToFloat64(f.Metrics.unmanaged.WithLabelValues(ReasonAutoscaled)), 0)
+	assert.Nil(t, f.claim("c2").StatusConditions().Get(ConditionPoolManaged))
 }
 
 func TestTheCountOfAnAutoscaledPoolIsLeftAlone(t *testing.T) {

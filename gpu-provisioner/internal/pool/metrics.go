@@ -11,7 +11,7 @@ import (
 	"kaito.sh/gpu-provisioner/internal/offering"
 )
 
-// Metrics are the engine's.
+// Metrics are the engine's metrics.
 type Metrics struct {
 	operations *prometheus.HistogramVec
 	running    prometheus.Gauge
@@ -27,7 +27,7 @@ type Metrics struct {
 	doubts     prometheus.Gauge
 	unmanaged  *prometheus.GaugeVec
 
-	// Since when so many machines are orphaned.
+	// orphansN machines were orphans at orphansAt.
 	orphansAt time.Time
 	orphansN  int
 }
@@ -37,79 +37,47 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		operations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "operation_duration_seconds",
-			Help:    "How long operations on agent pools took, by kind and outcome: ok, or the reason.",
+			Help:    "Duration of operations on agent pools, by kind and outcome: ok, or the reason of the failure.",
 			Buckets: []float64{15, 30, 60, 120, 240, 480, 900, 1800},
 		}, []string{"kind", "outcome"}),
-		running: prometheus.NewGauge(
-			prometheus.GaugeOpts{Name: "operations_running", Help: "Operations on agent pools that run now."},
-		),
-		pools: prometheus.NewGauge(
-			prometheus.GaugeOpts{Name: "agent_pools", Help: "Agent pools of this operator, by the last view."},
-		),
-		machines: prometheus.NewGaugeVec(
-			prometheus.GaugeOpts{
-				Name: "machines",
-				Help: "Machines in those pools: claimed by a NodeClaim, or free.",
-			},
-			[]string{"state"},
-		),
-		claims: prometheus.NewGaugeVec(
-			prometheus.GaugeOpts{
-				Name: "claims",
-				Help: "NodeClaims of this operator: waiting for a machine, bound to one, or deleting.",
-			},
-			[]string{"state"},
-		),
-		surplus: prometheus.NewCounter(
-			prometheus.CounterOpts{
-				Name: "surplus_machines_deleted_total",
-				Help: "Machines that were deleted since no claim named them.",
-			},
-		),
-		failures: prometheus.NewCounterVec(
-			prometheus.CounterOpts{
-				Name: "claim_failures_total",
-				Help: "NodeClaims that were given up, by the phase that they were in and by reason.",
-			},
-			[]string{"phase", "reason"},
-		),
-		orphans: prometheus.NewGauge(
-			prometheus.GaugeOpts{
-				Name: "orphaned_nodes",
-				Help: "Machines in this operator's agent pools that no NodeClaim names or waits for. They cost money until they are deleted.",
-			},
-		),
-		orphaned: prometheus.NewCounter(
-			prometheus.CounterOpts{
-				Name: "orphaned_node_seconds_total",
-				Help: "Seconds that machines were orphaned, summed over the machines.",
-			},
-		),
-		age: prometheus.NewGauge(
-			prometheus.GaugeOpts{
-				Name: "view_timestamp_seconds",
-				Help: "When the oldest part of the view of Azure was read, in Unix seconds.",
-			},
-		),
+		running:  gauge("operations_running", "Running operations on agent pools."),
+		pools:    gauge("agent_pools", "Agent pools of this operator."),
+		machines: gaugeVec("machines", "Machines in the operator's agent pools: claimed by a NodeClaim, or free.", "state"),
+		claims: gaugeVec("claims",
+			"NodeClaims of this operator: waiting for a machine, bound to a machine, or deleting.", "state"),
+		surplus: counter("surplus_machines_deleted_total", "Machines that were deleted because no claim named them."),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "claim_failures_total", Help: "NodeClaims that failed, by phase and reason.",
+		}, []string{"phase", "reason"}),
+		orphans: gauge("orphaned_nodes",
+			"Machines in this operator's agent pools without a NodeClaim. They cost money until they are deleted."),
+		orphaned: counter("orphaned_node_seconds_total", "Seconds that machines had no NodeClaim, summed over the machines."),
+		age:      gauge("view_timestamp_seconds", "Unix time at which the oldest part of the view of Azure was read."),
+		offerings: gaugeVec("offering_unavailable_until_seconds",
+			"Unix time until which an unavailable offering is not requested. An empty label stands for all values.",
+			"scope", "size", "family", "zone", "capacity_type", "reason"),
+		doubts: gauge("agent_pools_in_doubt", "Agent pools that are not changed because their list of machines is wrong."),
+		unmanaged: gaugeVec("agent_pools_unmanaged",
+			"Agent pools with claimed machines that cannot be managed, by reason: tags replaced, or autoscaler on.", "reason"),
 	}
-	m.offerings = prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "offering_unavailable_until_seconds",
-		Help: "Offerings that are not tried now, and until when, in Unix seconds. An empty label stands for all.",
-	}, []string{"scope", "size", "family", "zone", "capacity_type", "reason"})
-	m.doubts = prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "agent_pools_in_doubt",
-		Help: "Agent pools that are left alone, since the list of their machines cannot be right.",
-	})
-	m.unmanaged = prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "agent_pools_unmanaged",
-		Help: "Agent pools with machines of NodeClaims that cannot be managed, by reason: their tags were replaced, or their autoscaler is on.",
-	}, []string{"reason"})
-	m.showUnmanaged(nil)
+	m.observeUnmanaged(nil)
 	r.MustRegister(
 		m.operations, m.running, m.pools, m.machines, m.claims, m.surplus, m.failures, m.age, m.offerings, m.orphans,
 		m.orphaned, m.doubts, m.unmanaged,
 	)
 	return m
+}
+
+func gauge(name, help string) prometheus.Gauge {
+	return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+}
+
+func gaugeVec(name, help string, labels ...string) *prometheus.GaugeVec {
+	return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
+}
+
+func counter(name, help string) prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 }
 
 func (m *Metrics) operation(op Operation, err *azure.Error, took time.Duration) {
@@ -123,45 +91,14 @@ func (m *Metrics) operation(op Operation, err *azure.Error, took time.Duration) 
 	m.operations.WithLabelValues(string(op.Kind), outcome).Observe(took.Seconds())
 }
 
-// Phases of a claim's life that a failure can end.
+// Phases of a claim in which it can fail.
 const (
 	PhaseLaunch       = "launch"       // until it has a machine
 	PhaseRegistration = "registration" // until the machine is a Node
 )
 
-// orphansAre counts the machines that nobody names, after the decision has given some of them to claims, and how long
-// they are so.
-func (m *Metrics) orphansAre(view *azure.View, claims []Claim, decision Decision, now time.Time) {
-	named := map[string]bool{}
-	for i := range claims {
-		named[claims[i].ProviderID] = true
-	}
-	for _, action := range decision.Actions {
-		if bind, ok := action.(Bind); ok {
-			named[bind.ProviderID] = true
-		}
-	}
-	n := 0
-	for i := range view.Pools {
-		p := &view.Pools[i]
-		if !p.Ours() || !view.Cluster.Writable() {
-			continue // of a stopped cluster no machine runs
-		}
-		for _, machine := range p.Machines {
-			if !named[machine.ProviderID] {
-				n++
-			}
-		}
-	}
-	if m.orphansN > 0 {
-		m.orphaned.Add(now.Sub(m.orphansAt).Seconds() * float64(m.orphansN))
-	}
-	m.orphansN, m.orphansAt = n, now
-	m.orphans.Set(float64(n))
-}
-
-// showUnmanaged counts pools by why they cannot be managed.
-func (m *Metrics) showUnmanaged(reasons map[string]string) {
+// observeUnmanaged counts the pools that cannot be managed, by reason.
+func (m *Metrics) observeUnmanaged(reasons map[string]string) {
 	counts := map[string]float64{ReasonTagsReplaced: 0, ReasonAutoscaled: 0}
 	for _, reason := range reasons {
 		counts[reason]++
@@ -171,7 +108,8 @@ func (m *Metrics) showUnmanaged(reasons map[string]string) {
 	}
 }
 
-func (m *Metrics) showOfferings(entries map[string]offering.Entry) {
+// observeOfferings replaces the series of unavailable offerings.
+func (m *Metrics) observeOfferings(entries map[string]offering.Entry) {
 	m.offerings.Reset()
 	for _, e := range entries {
 		m.offerings.WithLabelValues(string(e.Scope), e.Size, e.Family, e.Zone, e.CapacityType, e.Reason).
@@ -179,11 +117,12 @@ func (m *Metrics) showOfferings(entries map[string]offering.Entry) {
 	}
 }
 
-func (m *Metrics) observe(view *azure.View, claims []Claim, operations map[string]Operation) {
+// observe sets the gauges after a pass.
+func (m *Metrics) observe(p *pass, operations map[string]Operation, now time.Time) {
 	named := map[string]bool{}
 	counts := map[string]float64{"waiting": 0, "bound": 0, "deleting": 0}
-	for i := range claims {
-		c := &claims[i]
+	for i := range p.claims {
+		c := &p.claims[i]
 		named[c.ProviderID] = true
 		switch {
 		case c.Deleting:
@@ -197,6 +136,20 @@ func (m *Metrics) observe(view *azure.View, claims []Claim, operations map[strin
 	for state, n := range counts {
 		m.claims.WithLabelValues(state).Set(n)
 	}
+	m.observeMachines(&p.view, named)
+	m.observeOrphans(p, named, now)
+	running := 0
+	for _, op := range operations {
+		if op.Ended.IsZero() {
+			running++
+		}
+	}
+	m.running.Set(float64(running))
+	m.age.Set(float64(p.view.Oldest.Unix()))
+}
+
+// observeMachines counts the pools of this operator and their machines; named has the machines that claims name.
+func (m *Metrics) observeMachines(view *azure.View, named map[string]bool) {
 	pools, claimed, free := 0, 0, 0
 	for i := range view.Pools {
 		p := &view.Pools[i]
@@ -215,12 +168,30 @@ func (m *Metrics) observe(view *azure.View, claims []Claim, operations map[strin
 	m.pools.Set(float64(pools))
 	m.machines.WithLabelValues("claimed").Set(float64(claimed))
 	m.machines.WithLabelValues("free").Set(float64(free))
-	running := 0
-	for _, op := range operations {
-		if op.Ended.IsZero() {
-			running++
+}
+
+// observeOrphans counts the machines that no claim names, without those that this pass binds to claims.
+func (m *Metrics) observeOrphans(p *pass, named map[string]bool, now time.Time) {
+	for _, action := range p.decision.Actions {
+		if bind, ok := action.(Bind); ok {
+			named[bind.ProviderID] = true
 		}
 	}
-	m.running.Set(float64(running))
-	m.age.Set(float64(view.Oldest.Unix()))
+	n := 0
+	for i := range p.view.Pools {
+		pool := &p.view.Pools[i]
+		if !pool.Ours() || !p.view.Cluster.Writable() {
+			continue // the machines of a stopped cluster do not run
+		}
+		for _, machine := range pool.Machines {
+			if !named[machine.ProviderID] {
+				n++
+			}
+		}
+	}
+	if m.orphansN > 0 {
+		m.orphaned.Add(now.Sub(m.orphansAt).Seconds() * float64(m.orphansN))
+	}
+	m.orphansN, m.orphansAt = n, now
+	m.orphans.Set(float64(n))
 }

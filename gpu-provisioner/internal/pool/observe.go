@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -17,54 +18,38 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// observeClaims turns the NodeClaims of ours into what Decide wants.
-func (e *Engine) observeClaims(ctx context.Context) ([]Claim, map[string]*karpv1.NodeClaim, error) {
+// observeClaims reads the NodeClaims of this operator from the cache.
+func (e *Engine) observeClaims(ctx context.Context, p *pass) error {
 	var list karpv1.NodeClaimList
 	if err := e.Client.List(ctx, &list); err != nil {
-		return nil, nil, fmt.Errorf("listing NodeClaims: %w", err)
+		return fmt.Errorf("listing NodeClaims: %w", err)
 	}
-	objects := map[string]*karpv1.NodeClaim{}
+	p.claims, p.objects = nil, map[string]*karpv1.NodeClaim{}
 	live := map[types.UID]bool{}
-	var out []Claim
 	for i := range list.Items {
 		nc := &list.Items[i]
 		if !e.Manages(nc) {
 			continue
 		}
-		objects[nc.Name] = nc
+		p.objects[nc.Name] = nc
 		live[nc.UID] = true
-		out = append(out, e.claim(ctx, nc))
+		p.claims = append(p.claims, e.claim(ctx, nc))
 	}
 	e.prune(live)
-	return out, objects, nil
+	return nil
 }
 
-// prune forgets what was kept for claims that are no more.
+// prune deletes what the engine keeps for claims that no longer exist.
 func (e *Engine) prune(live map[types.UID]bool) {
-	for uid := range e.assigned {
-		if !live[uid] {
-			delete(e.assigned, uid)
-		}
-	}
-	for uid := range e.seen {
-		if !live[uid] {
-			delete(e.seen, uid)
-		}
-	}
+	maps.DeleteFunc(e.assigned, func(uid types.UID, _ assignment) bool { return !live[uid] })
+	maps.DeleteFunc(e.seen, func(uid types.UID, _ time.Time) bool { return !live[uid] })
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for uid := range e.waits {
-		if !live[uid] {
-			delete(e.waits, uid)
-		}
-	}
-	for uid := range e.released {
-		if !live[uid] {
-			delete(e.released, uid)
-		}
-	}
+	maps.DeleteFunc(e.waits, func(uid types.UID, _ Wait) bool { return !live[uid] })
+	maps.DeleteFunc(e.released, func(uid types.UID, _ time.Time) bool { return !live[uid] })
 }
 
+// claim returns what Decide needs of a NodeClaim.
 func (e *Engine) claim(ctx context.Context, nc *karpv1.NodeClaim) Claim {
 	conditions := nc.StatusConditions()
 	if _, ok := e.seen[nc.UID]; !ok {
@@ -79,7 +64,7 @@ func (e *Engine) claim(ctx context.Context, nc *karpv1.NodeClaim) Claim {
 	if c.ProviderID != "" {
 		delete(e.assigned, nc.UID)
 	} else if a, ok := e.assigned[nc.UID]; ok {
-		// Written, but the cache does not show it yet: without this the machine would look free.
+		// The binding is written, but the cache does not show it yet.
 		c.ProviderID, c.Bound = a.providerID, a.at
 	}
 	if c.Deleting {
@@ -93,7 +78,7 @@ func (e *Engine) claim(ctx context.Context, nc *karpv1.NodeClaim) Claim {
 	}
 	_, failed := FailureOf(nc)
 	if c.ProviderID != "" || failed || !hasFinalizer(nc) {
-		// Without core's finalizer the claim could vanish while its machine is being made.
+		// Without Karpenter's finalizer, the claim could be deleted while its machine is being created.
 		return c
 	}
 	e.place(ctx, nc, &c)
@@ -104,7 +89,7 @@ func hasFinalizer(nc *karpv1.NodeClaim) bool {
 	return controllerutil.ContainsFinalizer(nc, karpv1.TerminationFinalizer)
 }
 
-// place fills in which pools may serve a waiting claim, or why none may.
+// place sets the pools that can serve a waiting claim, or the reason why none can.
 func (e *Engine) place(ctx context.Context, nc *karpv1.NodeClaim, c *Claim) {
 	class, err := e.ClassOf(ctx, nc)
 	if err != nil {
@@ -119,7 +104,7 @@ func (e *Engine) place(ctx context.Context, nc *karpv1.NodeClaim, c *Claim) {
 	view, _ := e.Cache.View()
 	keys, err := Placements(nc, class, view.Cluster.Location)
 	if err != nil {
-		c.Keys = []string{"-"} // no pool has that key
+		c.Keys = []string{"-"} // the key of no pool
 		c.Unavailable = &azure.Error{Reason: azure.ReasonInvalidRequest, Class: azure.ClassTerminal, Message: err.Error()}
 		return
 	}
@@ -147,7 +132,7 @@ func (e *Engine) place(ctx context.Context, nc *karpv1.NodeClaim, c *Claim) {
 // ReasonNodeClassNotReady is the reason of a claim whose node class is missing or not Ready.
 const ReasonNodeClassNotReady = "NodeClassNotReady"
 
-// ClassError says why a node class cannot be used.
+// ClassError is the reason why a node class cannot be used.
 type ClassError struct{ Message string }
 
 func (e *ClassError) Error() string { return e.Message }
@@ -156,132 +141,4 @@ func (e *Engine) setWait(uid types.UID, w Wait) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.waits[uid] = w
-}
-
-// lookEvery is how much more seldom than the list of pools a running operation is looked at. The list, one call for all
-// pools, shows when an operation is over; to look at each is for what the list does not tell, and for the case that it
-// lags.
-const lookEvery = 6
-
-// lookAtOperations looks once at every operation that is due.
-func (e *Engine) lookAtOperations(ctx context.Context) {
-	now := e.Clock.Now()
-	for name, op := range e.operations {
-		if !op.Ended.IsZero() || op.Forgotten || now.Before(op.NextLook) {
-			continue
-		}
-		if e.look(ctx, name, op, now) {
-			e.Cache.Invalidate(name)
-		}
-	}
-}
-
-// conclude looks at the operations of pools that the view shows at rest, or no more, and says whether one of them is
-// over.
-func (e *Engine) conclude(ctx context.Context, view *azure.View) bool {
-	over, now := false, e.Clock.Now()
-	for name, op := range e.operations {
-		pool, found := view.Pool(name)
-		if !op.Ended.IsZero() || !view.At.After(op.Started) || found && !pool.Settled() {
-			continue
-		}
-		// The list was read after the operation had ended: what it shows is the result.
-		looked := !op.Forgotten && !now.Before(op.NotBefore) && e.look(ctx, name, op, view.At)
-		if !looked && !e.endAsPoolSays(ctx, name, pool, view) {
-			continue
-		}
-		over = true
-		if found && pool.MachinesAt.Before(view.At) {
-			e.Cache.Invalidate(name)
-		}
-	}
-	return over
-}
-
-// look looks once at an operation, and says whether it is over; ended is since when at the latest.
-func (e *Engine) look(ctx context.Context, name string, op Operation, ended time.Time) bool {
-	progress, err := azure.Progress{Done: true}, error(nil)
-	if op.Token != "" {
-		progress, err = e.Azure.Look(ctx, op.Handle)
-	}
-	now := e.Clock.Now()
-	switch {
-	case err != nil:
-		e.lookLater(ctx, &op, err)
-	case progress.Lost:
-		log.FromContext(ctx).Info("Azure does not know an operation any more", "pool", name, "kind", op.Kind)
-		op.Forgotten = true
-		e.unread(&op)
-	case progress.Done:
-		op.Ended = ended
-		e.ended(ctx, op, progress.Err)
-	default:
-		op.FailedLooks, op.Unread = 0, time.Time{}
-		op.NotBefore = now.Add(max(progress.Next, time.Second))
-		op.NextLook = now.Add(max(progress.Next, lookEvery*e.Intervals.Active))
-	}
-	e.operations[name] = op
-	return err == nil && progress.Done
-}
-
-// ended draws the conclusions from an operation's result.
-func (e *Engine) ended(ctx context.Context, op Operation, err *azure.Error) {
-	logger := log.FromContext(ctx).
-		WithValues("pool", op.Pool, "kind", op.Kind, "took", e.Clock.Since(op.Started).Round(time.Second).String())
-	e.Metrics.operation(op, err, e.Clock.Since(op.Started))
-	if err == nil && op.Aborted.IsZero() {
-		e.Preflight.Settle(op.Pool)
-		logger.Info("Finished an operation")
-		e.release(op.Pool)
-		e.release(op.Key)
-		return
-	}
-	if !op.Aborted.IsZero() {
-		err = &azure.Error{
-			Reason: ReasonOperationTimedOut,
-			Class:  azure.ClassTransient,
-			Message: fmt.Sprintf(
-				"the request for agent pool %s did not finish within %s and was aborted", op.Pool, e.Settings.OperationTimeout,
-			),
-		}
-	}
-	e.Preflight.Refund(op.Pool, e.arrived(op))
-	logger.Info("An operation failed", "reason", err.Reason, "message", err.Error())
-	if err.Class == azure.ClassCapacity {
-		e.remember(ctx, op.Key, err)
-		return
-	}
-	e.hold(op.Pool, err)
-	if op.Kind == azure.OperationPut || !op.Aborted.IsZero() {
-		e.hold(op.Key, err) // the claims see why, and no other pool is opened meanwhile
-	}
-}
-
-// arrived counts the machines that a failed put has brought, as far as the view shows them.
-func (e *Engine) arrived(op Operation) int {
-	view, _ := e.Cache.View()
-	pool, ok := view.Pool(op.Pool)
-	if !ok || op.Kind != azure.OperationPut {
-		return 0
-	}
-	return max(0, len(pool.Machines)-(op.Target-op.Asked))
-}
-
-// ReasonOperationTimedOut is the reason of claims whose request hung.
-const ReasonOperationTimedOut = "OperationTimedOut"
-
-// remember keeps a failed offering for everybody, and shows it.
-func (e *Engine) remember(ctx context.Context, key string, err *azure.Error) {
-	info, ok := e.keys[key]
-	if !ok {
-		// The claims that asked are gone and the process was restarted since: nobody to tell, nothing to remember it by.
-		return
-	}
-	size, _ := e.SizeOf(info.key.Size)
-	entry, ok := e.memory.Fail(info.key.Offering(size.Family), err)
-	if !ok {
-		return
-	}
-	log.FromContext(ctx).
-		Info("Remembering an offering as unavailable", "size", entry.Size, "zone", entry.Zone, "capacityType", entry.CapacityType, "reason", entry.Reason, "until", entry.Until)
 }

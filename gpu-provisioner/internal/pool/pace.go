@@ -12,24 +12,24 @@ import (
 type pace int
 
 const (
-	resting pace = iota
+	idle pace = iota
 	// joining: machines that are there become Nodes.
 	joining
-	moving
+	active
 )
 
 func (e *Engine) pace(claims []Claim) pace {
 	if len(e.operations) > 0 || len(e.sightings) > 0 {
-		return moving
+		return active
 	}
-	out := resting
+	out := idle
 	if len(e.Doubts().pools) > 0 {
 		out = joining
 	}
 	for i := range claims {
 		c := &claims[i]
 		if c.waiting() || c.Released {
-			return moving
+			return active
 		}
 		if c.ProviderID != "" && !c.Registered && !c.Deleting {
 			out = joining
@@ -39,7 +39,7 @@ func (e *Engine) pace(claims []Claim) pace {
 	for i := range view.Pools {
 		p := &view.Pools[i]
 		if p.Ours() && (!p.Settled() || len(p.Machines) == 0) {
-			return moving
+			return active
 		}
 	}
 	return out
@@ -51,7 +51,7 @@ const perPool = 2 * time.Second
 
 // interval is the age at which the view is renewed.
 func (e *Engine) interval(pace pace, view *azure.View) time.Duration {
-	if pace == moving {
+	if pace == active {
 		return e.Intervals.Active
 	}
 	ours := 0
@@ -72,23 +72,23 @@ func (e *Engine) interval(pace pace, view *azure.View) time.Duration {
 const joiningFactor = 3
 
 // next is the delay until the pass that must not be later.
-func (e *Engine) next(d Decision, pace pace) time.Duration {
+func (e *Engine) next(p *pass) time.Duration {
 	now := e.Clock.Now()
 	view, _ := e.Cache.View()
-	at := now.Add(e.interval(max(pace, e.pace(nil)), &view))
+	at := now.Add(e.interval(max(p.pace, e.pace(nil)), &view))
 	earlier := func(t time.Time) {
 		if !t.IsZero() && t.Before(at) {
 			at = t
 		}
 	}
-	earlier(d.Next)
+	earlier(p.decision.Next)
 	earlier(e.memory.NextExpiry())
 	if e.Cache.Stale() {
 		earlier(now.Add(time.Second))
 	}
 	for _, op := range e.operations {
 		if op.Ended.IsZero() {
-			earlier(op.NextLook)
+			earlier(op.NextPoll)
 		}
 	}
 	return max(100*time.Millisecond, at.Sub(now))

@@ -14,52 +14,52 @@ import (
 )
 
 // roomFor sets a quota that has room for so many machines.
-func (h *house) roomFor(machines int64) {
-	h.azure.SetUsages(azure.Usage{Name: "famA", Limit: 24 * machines}, azure.Usage{Name: "cores", Limit: 1000})
+func (f *fixture) roomFor(machines int64) {
+	f.azure.SetUsages(azure.Usage{Name: "famA", Limit: 24 * machines}, azure.Usage{Name: "cores", Limit: 1000})
 }
 
 func TestARefusedRequestTakesNoQuota(t *testing.T) {
 	for verb, claims := range map[string][]string{"create": {"c1"}, "resize": {"c1", "c2"}} {
 		t.Run(verb, func(t *testing.T) {
-			h := newHouse(t)
-			h.roomFor(int64(len(claims)))
+			f := newFixture(t)
+			f.roomFor(int64(len(claims)))
 			for _, earlier := range claims[:len(claims)-1] {
-				h.joined(earlier)
-				h.azure.SetUsages(azure.Usage{Name: "famA", Current: 24, Limit: 48}, azure.Usage{Name: "cores", Limit: 1000})
-				h.clock.Step(2 * time.Minute)
+				f.joined(earlier)
+				f.azure.SetUsages(azure.Usage{Name: "famA", Current: 24, Limit: 48}, azure.Usage{Name: "cores", Limit: 1000})
+				f.clock.Step(2 * time.Minute)
 			}
 			last := claims[len(claims)-1]
-			h.azure.FailNext(
+			f.azure.FailNext(
 				verb, &azure.Error{Class: azure.ClassConflict, Reason: azure.ReasonClusterBusy, Message: "in progress"}, false,
 			)
-			h.ask(last)
-			h.minutes(1)
-			failure, failed := FailureOf(h.claim(last))
+			f.ask(last)
+			f.minutes(1)
+			failure, failed := FailureOf(f.claim(last))
 			require.False(t, failed, failure.Message)
-			refused := slices.IndexFunc(h.azure.Calls(), func(c string) bool { return c[:len(verb)] == verb })
-			require.Len(t, h.azure.Calls()[refused:], 2, "refused, and asked for again")
-			h.azure.End(h.only(), nil, 0)
-			h.pass()
-			assert.Len(t, h.bound(), len(claims))
+			refused := slices.IndexFunc(f.azure.Calls(), func(c string) bool { return c[:len(verb)] == verb })
+			require.Len(t, f.azure.Calls()[refused:], 2, "refused, and asked for again")
+			f.azure.End(f.only(), nil, 0)
+			f.pass()
+			assert.Len(t, f.bound(), len(claims))
 		})
 	}
 }
 
 func TestTheThirdZoneIsTriedWithQuotaForOne(t *testing.T) {
-	h := newHouse(t)
-	h.roomFor(1)
-	h.class.Zones = []string{"1", "2", "3"}
-	h.ask("c1")
-	h.pass()
+	f := newFixture(t)
+	f.roomFor(1)
+	f.class.Zones = []string{"1", "2", "3"}
+	f.ask("c1")
+	f.pass()
 	tried := map[string]bool{}
-	for _, zone := range h.class.Zones {
-		i := slices.IndexFunc(h.pools(), func(p string) bool { return !tried[p] })
-		failure, _ := FailureOf(h.claim("c1"))
+	for _, zone := range f.class.Zones {
+		i := slices.IndexFunc(f.pools(), func(p string) bool { return !tried[p] })
+		failure, _ := FailureOf(f.claim("c1"))
 		require.GreaterOrEqual(t, i, 0, "zone %s is not tried: %s", zone, failure.Message)
-		pool := h.pools()[i]
+		pool := f.pools()[i]
 		tried[pool] = true
-		assert.Equal(t, []string{zone}, h.azure.Spec(pool).Zones)
-		h.azure.End(
+		assert.Equal(t, []string{zone}, f.azure.Spec(pool).Zones)
+		f.azure.End(
 			pool,
 			&azure.Error{
 				Reason:      azure.ReasonZonalCapacity,
@@ -69,9 +69,9 @@ func TestTheThirdZoneIsTriedWithQuotaForOne(t *testing.T) {
 			},
 			0,
 		)
-		h.pass()
+		f.pass()
 	}
-	failure, failed := FailureOf(h.claim("c1"))
+	failure, failed := FailureOf(f.claim("c1"))
 	require.True(t, failed)
 	assert.Equal(t, azure.ReasonZonalCapacity, failure.Reason, "and not the quota")
 }

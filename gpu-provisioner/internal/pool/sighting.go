@@ -10,7 +10,7 @@ func sightPut(pool string) string           { return "put " + pool }
 
 // sight notes that the subject was seen at a time of the view, and says whether it was seen at two times, the grace
 // apart.
-func (d *decider) sight(subject string, at time.Time) bool {
+func (d *decider) confirm(subject string, at time.Time) bool {
 	seen := d.Sightings[subject]
 	if already, ok := d.out.Sightings[subject]; ok {
 		seen = already
@@ -31,7 +31,7 @@ func (d *decider) sight(subject string, at time.Time) bool {
 }
 
 // sighted asks what sight has answered, or will.
-func (d *decider) sighted(subject string) bool {
+func (d *decider) confirmed(subject string) bool {
 	seen, ok := d.Sightings[subject]
 	return ok && seen.Count >= 2 && seen.Last.Sub(seen.First) >= d.Settings.Grace
 }

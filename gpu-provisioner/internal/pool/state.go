@@ -61,15 +61,15 @@ type Operation struct {
 
 	// Ended is when the operation was seen to be over; it is kept until the view is younger.
 	Ended time.Time `json:"-"`
-	// NextLook is when it is looked at whatever the view shows, NotBefore when Azure wants to be asked again at the
+	// NextPoll is when it is looked at whatever the view shows, NotBefore when Azure wants to be asked again at the
 	// earliest.
-	NextLook  time.Time `json:"-"`
+	NextPoll  time.Time `json:"-"`
 	NotBefore time.Time `json:"-"`
-	// FailedLooks is how many looks at it have failed in a row. Forgotten says that Azure does not know it any more.
+	// FailedPolls is how many looks at it have failed in a row. Forgotten says that Azure does not know it any more.
 	// Unread is since when its pool's state must tell how it ended, for one of these reasons; zero: it need not.
-	FailedLooks int       `json:"-"`
-	Forgotten   bool      `json:"-"`
-	Unread      time.Time `json:"-"`
+	FailedPolls  int       `json:"-"`
+	Forgotten    bool      `json:"-"`
+	UnknownSince time.Time `json:"-"`
 }
 
 // Hold keeps writes of a pool, or of a key, back until a time, and says why.

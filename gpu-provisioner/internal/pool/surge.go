@@ -42,8 +42,8 @@ func (d *decider) surge(p *pool, providerID string) bool {
 	return true
 }
 
-// noteSurge finds the machines that may be surge machines. They are given to no claim, and are no surplus.
-func (d *decider) noteSurge() {
+// findSurgeMachines finds the machines that may be surge machines. They are given to no claim, and are no surplus.
+func (d *decider) findSurgeMachines() {
 	d.maybeSurge = map[string]bool{}
 	for _, p := range d.pools {
 		for _, m := range d.free(p) {

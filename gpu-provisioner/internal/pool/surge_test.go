@@ -53,21 +53,21 @@ func TestAClaimIsBoundOnlyInAPoolThatNobodyElseChanges(t *testing.T) {
 }
 
 func TestASurgeMachineIsBoundToNoClaim(t *testing.T) {
-	h := newHouse(t)
-	pool := h.served("c1")
-	h.azure.Upgrade(pool, 1)
-	h.Cache.Invalidate(pool)
-	h.ask("c2")
-	h.pass()
-	assert.Len(t, h.bound(), 1, "the surge machine is in the list, and free")
-	w, _ := h.Waiting("uid-c2")
+	f := newFixture(t)
+	pool := f.served("c1")
+	f.azure.Upgrade(pool, 1)
+	f.Cache.Invalidate(pool)
+	f.ask("c2")
+	f.pass()
+	assert.Len(t, f.bound(), 1, "the surge machine is in the list, and free")
+	w, _ := f.Waiting("uid-c2")
 	assert.Contains(t, w.Message, pool+" is busy and will grow next")
-	h.azure.EndUpgrade(pool)
-	h.pass()
-	h.azure.End(pool, nil, 0)
-	h.pass()
-	assert.Equal(t, azuretest.ProviderID(pool, 2), h.bound()["c2"])
-	assert.Equal(t, []string{"create " + pool + " 1", "resize " + pool + " 2"}, h.azure.Calls())
+	f.azure.EndUpgrade(pool)
+	f.pass()
+	f.azure.End(pool, nil, 0)
+	f.pass()
+	assert.Equal(t, azuretest.ProviderID(pool, 2), f.bound()["c2"])
+	assert.Equal(t, []string{"create " + pool + " 1", "resize " + pool + " 2"}, f.azure.Calls())
 }
 
 func TestASurgeMachineThatStaysListedIsLeftAloneForTheGrace(t *testing.T) {

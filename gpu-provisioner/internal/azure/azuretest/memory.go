@@ -142,7 +142,7 @@ func (m *Memory) Cost() int {
 }
 
 // Looks is how often operations were looked at.
-func (m *Memory) Looks() int {
+func (m *Memory) Polls() int {
 	defer m.lock()()
 	return m.looks
 }
@@ -293,7 +293,7 @@ func (m *Memory) Abort(_ context.Context, pool string) (azure.Handle, error) {
 }
 
 // Look looks at an operation.
-func (m *Memory) Look(_ context.Context, h azure.Handle) (azure.Progress, error) {
+func (m *Memory) Poll(_ context.Context, h azure.Handle) (azure.Progress, error) {
 	defer m.lock()()
 	m.reads++
 	m.looks++

@@ -52,7 +52,7 @@ func (e *Engine) Doubts() Doubts {
 }
 
 // publishDoubts has core and the metric know the doubts about the view, and logs what is new. The claims are told by
-// tellUnmanaged.
+// reportUnmanaged.
 func (e *Engine) publishDoubts(ctx context.Context, view *azure.View, doubts map[string]Doubt) {
 	before := e.Doubts().pools
 	e.mu.Lock()

@@ -28,8 +28,8 @@ import (
 	"kaito.sh/gpu-provisioner/internal/quota"
 )
 
-// house is an engine over an API server and an Azure in memory, and a clock that stands.
-type house struct {
+// fixture is an engine over an API server and an Azure in memory, and a clock that stands.
+type fixture struct {
 	*Engine
 	t      *testing.T
 	azure  *azuretest.Memory
@@ -40,51 +40,51 @@ type house struct {
 	class  Class
 }
 
-func newHouse(t *testing.T) *house {
+func newFixture(t *testing.T) *fixture {
 	scheme := runtime.NewScheme()
 	require.NoError(t, clientgoscheme.AddToScheme(scheme))
 	scheme.AddKnownTypes(
 		schema.GroupVersion{Group: "karpenter.sh", Version: "v1"}, &karpv1.NodeClaim{}, &karpv1.NodeClaimList{},
 	)
-	h := &house{t: t, azure: azuretest.New(), clock: testclock.NewFakeClock(start), class: ubuntu}
-	h.client = fake.NewClientBuilder().
+	f := &fixture{t: t, azure: azuretest.New(), clock: testclock.NewFakeClock(start), class: ubuntu}
+	f.client = fake.NewClientBuilder().
 		WithScheme(scheme).
 		WithStatusSubresource(&karpv1.NodeClaim{}).
 		WithInterceptorFuncs(interceptor.Funcs{
 			Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
-				h.writes++
+				f.writes++
 				return c.Create(ctx, o, opts...)
 			},
 			Update: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.UpdateOption) error {
-				h.writes++
+				f.writes++
 				return c.Update(ctx, o, opts...)
 			},
 			Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
-				h.writes++
+				f.writes++
 				return c.Patch(ctx, o, p, opts...)
 			},
 		}).
 		Build()
-	h.restart()
-	return h
+	f.restart()
+	return f
 }
 
 // restart is a new process: only Azure and the API server remember.
-func (h *house) restart() {
+func (f *fixture) restart() {
 	records := func(name string) Records {
-		return Records{Reader: h.client, Writer: h.client, Namespace: "kaito", Name: name}
+		return Records{Reader: f.client, Writer: f.client, Namespace: "kaito", Name: name}
 	}
-	h.gauges = prometheus.NewRegistry()
-	h.Engine = NewEngine(EngineConfig{
-		Client:     h.client,
+	f.gauges = prometheus.NewRegistry()
+	f.Engine = NewEngine(EngineConfig{
+		Client:     f.client,
 		Operations: records(OperationsConfigMap),
 		Offerings:  records(OfferingsConfigMap),
-		Azure:      h.azure,
-		Cache:      azure.NewCache(h.azure, h.clock),
-		Preflight:  quota.NewPreflight(h.azure, h.clock),
+		Azure:      f.azure,
+		Cache:      azure.NewCache(f.azure, f.clock),
+		Preflight:  quota.NewPreflight(f.azure, f.clock),
 		Events:     events.NewFakeRecorder(100),
-		Clock:      h.clock,
-		Metrics:    NewMetrics(metric.Registerer(h.gauges)),
+		Clock:      f.clock,
+		Metrics:    NewMetrics(metric.Registerer(f.gauges)),
 		MaxPerPool: 100,
 		Settings: Settings{
 			Gather: time.Second, Patience: 2 * time.Minute, Grace: time.Minute, OperationTimeout: 20 * time.Minute,
@@ -92,55 +92,55 @@ func (h *house) restart() {
 		},
 		Intervals: Intervals{Active: 10 * time.Second, Idle: time.Minute},
 		Manages:   func(*karpv1.NodeClaim) bool { return true },
-		ClassOf:   func(context.Context, *karpv1.NodeClaim) (Class, error) { return h.class, nil },
+		ClassOf:   func(context.Context, *karpv1.NodeClaim) (Class, error) { return f.class, nil },
 		SizeOf:    func(string) (Size, bool) { return Size{VCPUs: 24, Family: "famA"}, true },
 	})
 }
 
-func (h *house) ask(names ...string) {
+func (f *fixture) ask(names ...string) {
 	for _, name := range names {
 		c := claimWith(in(corev1.LabelInstanceTypeStable, a100))
 		c.Name, c.UID = name, types.UID("uid-"+name)
-		c.CreationTimestamp = metav1.NewTime(h.clock.Now())
+		c.CreationTimestamp = metav1.NewTime(f.clock.Now())
 		c.Finalizers = []string{karpv1.TerminationFinalizer}
 		c.Spec.NodeClassRef = &karpv1.NodeClassReference{Group: "kaito.sh", Kind: "KaitoNodeClass", Name: "default"}
-		require.NoError(h.t, h.client.Create(h.t.Context(), c))
+		require.NoError(f.t, f.client.Create(f.t.Context(), c))
 	}
 }
 
-func (h *house) claim(name string) *karpv1.NodeClaim {
+func (f *fixture) claim(name string) *karpv1.NodeClaim {
 	c := &karpv1.NodeClaim{}
-	require.NoError(h.t, h.client.Get(h.t.Context(), client.ObjectKey{Name: name}, c))
+	require.NoError(f.t, f.client.Get(f.t.Context(), client.ObjectKey{Name: name}, c))
 	return c
 }
 
 // pass lets some time go by and runs passes until two in a row write nothing: the first one may only have seen a burst.
-func (h *house) pass() {
-	h.t.Helper()
-	h.clock.Step(11 * time.Second)
+func (f *fixture) pass() {
+	f.t.Helper()
+	f.clock.Step(11 * time.Second)
 	for quiet, n := 0, 0; quiet < 2; n++ {
-		require.Less(h.t, n, 10, "still writing")
-		before := len(h.azure.Calls()) + h.writes
-		_, err := h.Pass(h.t.Context())
-		require.NoError(h.t, err)
+		require.Less(f.t, n, 10, "still writing")
+		before := len(f.azure.Calls()) + f.writes
+		_, err := f.Pass(f.t.Context())
+		require.NoError(f.t, err)
 		quiet++
-		if len(h.azure.Calls())+h.writes != before {
+		if len(f.azure.Calls())+f.writes != before {
 			quiet = 0
 		}
-		h.clock.Step(2 * time.Second)
+		f.clock.Step(2 * time.Second)
 	}
 }
 
 // gathered lets the burst be seen and be over.
-func (h *house) gathered() {
-	_, err := h.Pass(h.t.Context())
-	require.NoError(h.t, err)
-	h.clock.Step(time.Second)
+func (f *fixture) gathered() {
+	_, err := f.Pass(f.t.Context())
+	require.NoError(f.t, err)
+	f.clock.Step(time.Second)
 }
 
-func (h *house) bound() map[string]string {
+func (f *fixture) bound() map[string]string {
 	var list karpv1.NodeClaimList
-	require.NoError(h.t, h.client.List(h.t.Context(), &list))
+	require.NoError(f.t, f.client.List(f.t.Context(), &list))
 	out := map[string]string{}
 	for i := range list.Items {
 		if id := ProviderIDOf(&list.Items[i]); id != "" {
@@ -150,13 +150,13 @@ func (h *house) bound() map[string]string {
 	return out
 }
 
-func (h *house) pools() []string { return h.azure.Names() }
+func (f *fixture) pools() []string { return f.azure.Names() }
 
 // only is the name of the one pool that there is.
-func (h *house) only() string {
-	h.t.Helper()
-	require.Len(h.t, h.pools(), 1)
-	return h.pools()[0]
+func (f *fixture) only() string {
+	f.t.Helper()
+	require.Len(f.t, f.pools(), 1)
+	return f.pools()[0]
 }
 
 var noCapacity = &azure.Error{

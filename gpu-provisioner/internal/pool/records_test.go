@@ -21,7 +21,7 @@ import (
 // TestTheOperationsRecordFitsAConfigMap has more machines than AKS allows in a cluster, 5,000
 // (https://learn.microsoft.com/azure/aks/quotas-skus-regions), in as many pools as it allows.
 func TestTheOperationsRecordFitsAConfigMap(t *testing.T) {
-	h := newHouse(t)
+	f := newFixture(t)
 	operations := map[string]Operation{}
 	for p := range 100 {
 		op := Operation{
@@ -34,57 +34,57 @@ func TestTheOperationsRecordFitsAConfigMap(t *testing.T) {
 		}
 		operations[op.Pool] = op
 	}
-	require.NoError(t, Save(t.Context(), h.Operations, operations))
+	require.NoError(t, Save(t.Context(), f.Operations, operations))
 	cm := &corev1.ConfigMap{}
-	require.NoError(t, h.client.Get(t.Context(), client.ObjectKey{Namespace: "kaito", Name: OperationsConfigMap}, cm))
+	require.NoError(t, f.client.Get(t.Context(), client.ObjectKey{Namespace: "kaito", Name: OperationsConfigMap}, cm))
 	size := 0
 	for key, value := range cm.Data {
 		size += len(key) + len(value)
 	}
 	t.Logf("%d bytes", size)
 	assert.Less(t, size, 1<<20, "the most that a ConfigMap holds")
-	loaded, err := Load[Operation](t.Context(), h.Operations)
+	loaded, err := Load[Operation](t.Context(), f.Operations)
 	require.NoError(t, err)
 	assert.Equal(t, operations, loaded)
 }
 
 func TestARecordOfAnEarlierReleaseIsRead(t *testing.T) {
-	h := newHouse(t)
+	f := newFixture(t)
 	require.NoError(
 		t,
 		Save(
-			t.Context(), h.Operations,
+			t.Context(), f.Operations,
 			map[string]map[string]any{"p": {"kind": "deleteMachines", "machines": []string{"a", "b"}}},
 		),
 	)
-	loaded, err := Load[Operation](t.Context(), h.Operations)
+	loaded, err := Load[Operation](t.Context(), f.Operations)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"a", "b"}, []string(loaded["p"].Machines))
 }
 
 func TestAFailedSaveIsMadeAgain(t *testing.T) {
-	h := newHouse(t)
+	f := newFixture(t)
 	full := errors.New("the server is full")
-	h.Operations.Writer = interceptor.NewClient(h.client.(client.WithWatch), interceptor.Funcs{
+	f.Operations.Writer = interceptor.NewClient(f.client.(client.WithWatch), interceptor.Funcs{
 		Update: func(context.Context, client.WithWatch, client.Object, ...client.UpdateOption) error { return full },
 		Create: func(context.Context, client.WithWatch, client.Object, ...client.CreateOption) error { return full },
 	})
-	h.ask("c1")
-	h.gathered()
-	_, err := h.Pass(t.Context())
+	f.ask("c1")
+	f.gathered()
+	_, err := f.Pass(t.Context())
 	require.ErrorIs(t, err, full)
-	require.Len(t, h.azure.Calls(), 1)
-	_, err = h.Pass(t.Context())
+	require.Len(t, f.azure.Calls(), 1)
+	_, err = f.Pass(t.Context())
 	require.ErrorIs(t, err, full, "still")
 
-	h.Operations.Writer = h.client
-	_, err = h.Pass(t.Context())
+	f.Operations.Writer = f.client
+	_, err = f.Pass(t.Context())
 	require.NoError(t, err)
-	loaded, err := Load[Operation](t.Context(), h.Operations)
+	loaded, err := Load[Operation](t.Context(), f.Operations)
 	require.NoError(t, err)
 	assert.Len(t, loaded, 1, "though nothing has changed since")
-	writes := h.writes
-	_, err = h.Pass(t.Context())
+	writes := f.writes
+	_, err = f.Pass(t.Context())
 	require.NoError(t, err)
-	assert.Equal(t, writes, h.writes, "once")
+	assert.Equal(t, writes, f.writes, "once")
 }
