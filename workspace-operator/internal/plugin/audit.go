@@ -16,7 +16,7 @@ import (
 	"kaito.sh/shared/catalog"
 )
 
-// defaultGrace is above what the operators take to release something: two looks and a grace of a minute.
+// defaultGrace exceeds the time that the operators need to release an object: two observations and a grace of a minute.
 const defaultGrace = 5 * time.Minute
 
 func (e *environment) auditCommand() *cobra.Command {
@@ -24,15 +24,15 @@ func (e *environment) auditCommand() *cobra.Command {
 	var grace time.Duration
 	cmd := &cobra.Command{
 		Use:   "audit",
-		Short: "Find what costs money and belongs to nobody: claims, nodes and agent pools",
-		Long: `Compare Workspaces, Machines, NodeClaims and Nodes of the cluster, and with --pools the agent pools of the cloud, and list what nobody
-claims. The exit code is 1 where orphans were found. Nothing is changed.
+		Short: "Find orphans that cost money: claims, nodes and agent pools without an owner",
+		Long: `Compare Workspaces, Machines, NodeClaims and Nodes of the cluster, and with --pools the agent pools of the cloud, and list those
+without an owner. The exit code is 1 if orphans were found. The command changes nothing.
 
-The cluster alone does not know what Azure has. This command does not speak to Azure: give it what az answers,
+The cluster does not know all machines of Azure, and this command does not call Azure. Give it the output of az:
 
   az aks nodepool list -g GROUP --cluster-name CLUSTER -o json | kubectl kaito audit --pools -
 
-and machines beyond those that claims have are found too. Pools without the gpu-provisioner's tags are left out.`,
+It then also finds machines without a claim. It ignores pools without the gpu-provisioner's tags.`,
 		Example: `  kubectl kaito audit
   kubectl kaito audit --pools pools.json -o json`,
 		Args: cobra.NoArgs,
@@ -49,7 +49,7 @@ and machines beyond those that claims have are found too. Pools without the gpu-
 			if err != nil {
 				return err
 			}
-			if err := c.take(cmd.Context(), &inv); err != nil {
+			if err := c.list(cmd.Context(), &inv); err != nil {
 				return err
 			}
 			return e.report(inv, output)
@@ -58,14 +58,14 @@ and machines beyond those that claims have are found too. Pools without the gpu-
 	cmd.Flags().
 		StringVar(&pools, "pools", "", "file with the output of `az aks nodepool list -o json`; - is the standard input")
 	cmd.Flags().
-		DurationVar(&grace, "grace", defaultGrace, "what is younger, or is being deleted for less long, is on its way and no orphan")
+		DurationVar(&grace, "grace", defaultGrace, "minimum age, or time since deletion, of an orphan")
 	addOutput(cmd, &output)
 	return cmd
 }
 
-// take reads the cluster's side. Half of it would make orphans of what belongs to the other half, so what cannot be
-// read is an error.
-func (c *cluster) take(ctx context.Context, inv *inventory) error {
+// list reads the objects of the cluster. It fails if one kind cannot be read: a partial list would show objects as
+// orphans that have an owner.
+func (c *cluster) list(ctx context.Context, inv *inventory) error {
 	workspaces := &kaitov1alpha1.WorkspaceList{}
 	switch err := c.client.List(ctx, workspaces); {
 	case absent(err):
@@ -92,7 +92,7 @@ func (c *cluster) take(ctx context.Context, inv *inventory) error {
 		return cannotAudit("Nodes", err)
 	}
 	inv.nodes = nodes.Items
-	// A Workspace that was created between the lists would leave its claims alone: they are asked for once more.
+	// List the Workspaces again: the claims can belong to one that was created between the lists.
 	late := &kaitov1alpha1.WorkspaceList{}
 	if err := c.client.List(ctx, late); err != nil {
 		return cannotAudit("Workspaces of all namespaces", err)
@@ -104,17 +104,17 @@ func (c *cluster) take(ctx context.Context, inv *inventory) error {
 func cannotAudit(what string, err error) error {
 	if apierrors.IsForbidden(err) {
 		return fmt.Errorf(
-			"you may not list %s, and without them what belongs to somebody would look like an orphan: ask for the right, see %s doctor: %w",
+			"you may not list %s, and an incomplete list shows wrong orphans: ask for the permission, see %s doctor: %w",
 			what, kubectl, err,
 		)
 	}
 	return fmt.Errorf("listing %s: %w", what, err)
 }
 
-// auditReport is the answer.
+// auditReport is the output of audit.
 type auditReport struct {
 	Orphans int `json:"orphans"`
-	// CloudCompared says whether agent pools were given.
+	// CloudCompared is true if --pools was set.
 	CloudCompared bool      `json:"cloudCompared"`
 	Findings      []finding `json:"findings"`
 }
@@ -155,13 +155,13 @@ func (e *environment) printAudit(inv *inventory, r auditReport) error {
 		if err := t.end(); err != nil {
 			return err
 		}
-		_, _ = fmt.Fprintln(e.Out) // a failing writer shows below
+		_, _ = fmt.Fprintln(e.Out) // the next write reports a failing writer
 	}
 	line := p.paint(green, "no orphans")
 	if r.Orphans > 0 {
 		line = p.paint(red, plural(r.Orphans, "orphan"))
 	}
-	cloud := "the cloud was not looked at: see --pools in " + kubectl + " audit --help"
+	cloud := "agent pools were not compared: see --pools in " + kubectl + " audit --help"
 	if inv.cloud {
 		cloud = plural(len(inv.pools), "agent pool") + " compared"
 	}

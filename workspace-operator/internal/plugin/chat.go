@@ -29,11 +29,11 @@ func (e *environment) chatCommand() *cobra.Command {
 	var f chatFlags
 	cmd := &cobra.Command{
 		Use:   "chat WORKSPACE [PROMPT]",
-		Short: "Ask the model of a Workspace, and show the answer as it comes",
-		Long: `Ask the model of a Workspace by a port-forward to one of its pods. Nothing has to be exposed.
+		Short: "Chat with the model of a Workspace",
+		Long: `Chat with the model of a Workspace through a port-forward to one of its pods. No Service has to be exposed.
 
-Without a prompt a conversation is held: each line is a question, the model knows what was said before, /reset forgets it, /exit or Ctrl-D ends, and
-Ctrl-C stops an answer. Where the standard input is no terminal it is read to its end, as one prompt.`,
+Without a prompt, the command starts a conversation. Each line is a question, and the model remembers the previous ones. /reset forgets
+them, /exit or Ctrl-D ends the conversation, and Ctrl-C stops an answer. If the standard input is not a terminal, it is one prompt.`,
 		Example: `  kubectl kaito chat phi-4-mini "What is Kaito?"
   kubectl kaito chat phi-4-mini --system "Answer in one sentence." --max-tokens 100
   kubectl kaito chat phi-4-mini < question.txt`,
@@ -44,16 +44,16 @@ Ctrl-C stops an answer. Where the standard input is no terminal it is read to it
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.system, "system", "", "system message that goes before the conversation")
-	flags.IntVar(&f.limit, "max-tokens", 0, "the longest answer, in tokens (default: the engine's)")
+	flags.StringVar(&f.system, "system", "", "system message before the conversation")
+	flags.IntVar(&f.limit, "max-tokens", 0, "maximum length of an answer in tokens (default: the engine's)")
 	flags.Float64Var(&f.temperature, "temperature", 0, "sampling temperature (default: the engine's)")
-	flags.StringVar(&f.model, "model", "", "model to ask: an adapter's name, for instance (default: the Workspace's own)")
+	flags.StringVar(&f.model, "model", "", "model name, for example of an adapter (default: the Workspace's)")
 	flags.StringVar(
 		&f.keyFile, "api-key-file", "",
-		"file whose first line is the API key, where the Workspace asks for one (default: the variable KAITO_API_KEY)",
+		"file whose first line is the API key, if the Workspace requires one (default: the variable KAITO_API_KEY)",
 	)
 	flags.BoolVar(
-		&f.completion, "completion", false, "continue the text instead of answering it: for models without a chat template",
+		&f.completion, "completion", false, "continue the text instead of answering it, for models without a chat template",
 	)
 	return cmd
 }
@@ -63,7 +63,7 @@ func (e *environment) chat(cmd *cobra.Command, args []string, f chatFlags) error
 		return fmt.Errorf("--max-tokens is %d; allowed: at least 1", f.limit)
 	}
 	if f.completion && f.system != "" {
-		return errors.New("--system goes with a chat, not with --completion")
+		return errors.New("--system and --completion exclude each other")
 	}
 	a := asker{model: f.model, limit: f.limit, completion: f.completion, client: &http.Client{}}
 	if cmd.Flags().Changed("temperature") {
@@ -82,7 +82,7 @@ func (e *environment) chat(cmd *cobra.Command, args []string, f chatFlags) error
 	if err != nil {
 		return err
 	}
-	to, err := c.answering(ctx, w)
+	to, err := c.readyPod(ctx, w)
 	if err != nil {
 		return err
 	}
@@ -128,7 +128,7 @@ func apiKey(file string) (string, error) {
 			return line, nil
 		}
 	}
-	return "", fmt.Errorf("--api-key-file %s holds no key: write it in the first line", file)
+	return "", fmt.Errorf("--api-key-file %s has no key: write it on the first line", file)
 }
 
 // talk is a conversation.
@@ -146,7 +146,7 @@ func (t *talk) once(ctx context.Context, prompt string) error {
 	return t.ask(ctx, prompt)
 }
 
-// ask adds a question and its answer to the conversation; a question that was not answered is forgotten.
+// ask sends a question. It adds the question and the answer to the conversation, unless the request fails.
 func (t *talk) ask(ctx context.Context, prompt string) error {
 	conversation := t.said
 	if len(conversation) == 0 && t.system != "" {
@@ -155,13 +155,13 @@ func (t *talk) ask(ctx context.Context, prompt string) error {
 	conversation = append(conversation, message{"user", prompt})
 	answer, finish, err := t.asker.ask(ctx, conversation, t.Out)
 	if answer != "" && !strings.HasSuffix(answer, "\n") {
-		_, _ = fmt.Fprintln(t.Out) // what failed to be written failed before
+		_, _ = fmt.Fprintln(t.Out) // a write error was reported before
 	}
 	if err != nil {
 		return err
 	}
 	if finish == "length" {
-		_, _ = fmt.Fprintln(t.ErrOut, "(cut off: the limit of tokens was reached)") // a remark
+		_, _ = fmt.Fprintln(t.ErrOut, "(truncated: the token limit was reached)") // not part of the answer
 	}
 	t.said = append(conversation, message{"assistant", answer})
 	return nil
@@ -169,10 +169,9 @@ func (t *talk) ask(ctx context.Context, prompt string) error {
 
 const promptMark = "> "
 
-// converse takes questions line by line. Ctrl-C stops an answer; while none is being given it ends the program, as
-// everywhere.
+// converse reads questions line by line. Ctrl-C stops an answer; without an answer in progress, it ends the program.
 func (t *talk) converse(ctx context.Context) error {
-	_, _ = fmt.Fprintf(t.ErrOut, "asking %s; /reset forgets, /exit or Ctrl-D ends\n", t.asker.model)
+	_, _ = fmt.Fprintf(t.ErrOut, "chat with %s: /reset forgets the conversation, /exit or Ctrl-D ends it\n", t.asker.model)
 	lines := make(chan string)
 	go func() {
 		defer close(lines)
@@ -206,7 +205,7 @@ func (t *talk) converse(ctx context.Context) error {
 	}
 }
 
-// answer shows what goes wrong with one question and lets the conversation go on.
+// answer asks one question. It prints an error instead of returning it, so that the conversation continues.
 func (t *talk) answer(ctx context.Context, line string) {
 	asking, release := t.interrupts.within(ctx)
 	defer release()

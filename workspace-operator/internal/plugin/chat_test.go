@@ -42,11 +42,11 @@ func TestChatAndLogs(t *testing.T) {
 		require.Zero(t, r.code, r.errOut)
 		assert.Equal(t, "You asked: from a file\n", r.out)
 	})
-	t.Run("an answer that was cut off says so beside it", func(t *testing.T) {
+	t.Run("marks a truncated answer", func(t *testing.T) {
 		r := online(t, w.Namespace, "chat", w.Name, "hi", "--max-tokens", "3")
 		assert.Zero(t, r.code)
 		assert.Equal(t, "You asked: hi\n", r.out)
-		assert.Contains(t, r.errOut, "cut off")
+		assert.Contains(t, r.errOut, "truncated")
 	})
 	t.Run("a key opens what is locked", func(t *testing.T) {
 		without := online(t, w.Namespace, "chat", w.Name, "locked")
@@ -56,7 +56,7 @@ func TestChatAndLogs(t *testing.T) {
 		assert.Zero(t, with.code, with.errOut)
 	})
 	for question, want := range map[string]string{
-		"break": "broke off", "fail": "out of memory", "full": "try again in 7 s", "": "prompt is empty",
+		"break": "the answer is incomplete", "fail": "out of memory", "full": "try again in 7 s", "": "prompt is empty",
 	} {
 		t.Run("what goes wrong is told: "+want, func(t *testing.T) {
 			r := online(t, w.Namespace, "chat", w.Name, question)
@@ -98,5 +98,5 @@ func TestWhatDoesNotAnswerYetSaysWhereItStands(t *testing.T) {
 	assert.Contains(t, r.errOut, "kubectl kaito status early -n "+w.Namespace+" -w")
 	logs := online(t, w.Namespace, "logs", w.Name)
 	assert.Equal(t, 2, logs.code)
-	assert.Contains(t, logs.errOut, "no pods of Workspace")
+	assert.Contains(t, logs.errOut, "has no pods")
 }

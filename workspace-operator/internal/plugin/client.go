@@ -24,13 +24,13 @@ import (
 	"kaito.sh/workspace-operator/internal/placement"
 )
 
-// A command asks for a few lists at once and then waits: these keep it from being held back by itself.
+// A command reads a few lists at once. These limits of the client do not delay it.
 const (
 	clientQPS   = 50
 	clientBurst = 100
 )
 
-// cluster is what commands speak to.
+// cluster has the clients and the namespace of a command.
 type cluster struct {
 	client    client.WithWatch
 	kube      kubernetes.Interface
@@ -56,10 +56,10 @@ func (e *environment) connect() (*cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
 	}
-	// Where nothing is configured client-go answers with a port of old.
+	// Without configuration, client-go returns an old default address.
 	if clientcmd.IsEmptyConfig(e.configError()) && config.Host == clientcmd.ClusterDefaults.Server {
 		return nil, errors.New(
-			"no cluster is configured: set KUBECONFIG or --kubeconfig, or choose a --context (plan and explain need no cluster)",
+			"no cluster is configured: set KUBECONFIG, --kubeconfig or --context (plan and explain need no cluster)",
 		)
 	}
 	config.QPS, config.Burst = clientQPS, clientBurst
@@ -73,15 +73,15 @@ func (e *environment) connect() (*cluster, error) {
 	}
 	c := &cluster{config: config, namespace: namespace}
 	if c.client, err = client.NewWithWatch(config, client.Options{Scheme: scheme}); err != nil {
-		return nil, fmt.Errorf("making a client of %s: %w", config.Host, err)
+		return nil, fmt.Errorf("creating a client for %s: %w", config.Host, err)
 	}
 	if c.kube, err = kubernetes.NewForConfig(config); err != nil {
-		return nil, fmt.Errorf("making a client of %s: %w", config.Host, err)
+		return nil, fmt.Errorf("creating a client for %s: %w", config.Host, err)
 	}
 	return c, nil
 }
 
-// configError is what a kubeconfig lacks, taken alone.
+// configError returns the error of the kubeconfig without the command line's flags.
 func (e *environment) configError() error {
 	raw, err := e.flags.ToRawKubeConfigLoader().RawConfig()
 	if err != nil {
@@ -90,7 +90,7 @@ func (e *environment) configError() error {
 	return clientcmd.ConfirmUsable(raw, "")
 }
 
-// workspace gets a Workspace, or says what is there instead.
+// workspace gets a Workspace. Its errors say whether the object or the API is missing.
 func (c *cluster) workspace(ctx context.Context, name string) (*kaitov1alpha1.Workspace, error) {
 	w := &kaitov1alpha1.Workspace{}
 	err := c.client.Get(ctx, client.ObjectKey{Namespace: c.namespace, Name: name}, w)
@@ -105,24 +105,24 @@ func (c *cluster) workspace(ctx context.Context, name string) (*kaitov1alpha1.Wo
 	return w, nil
 }
 
-// noWorkspaceError says that there is none of that name.
+// noWorkspaceError reports a Workspace that does not exist.
 type noWorkspaceError struct{ namespace, name string }
 
 func (e *noWorkspaceError) Error() string {
 	return fmt.Sprintf(
-		"there is no Workspace %s in namespace %s: see kubectl get workspaces -A, and choose the namespace by -n", e.name,
+		"there is no Workspace %s in namespace %s: list all with kubectl get workspaces -A, and set the namespace with -n", e.name,
 		e.namespace,
 	)
 }
 
 var errNoWorkspaceAPI = errors.New(
-	"the cluster does not serve Workspaces (kaito.sh/v1alpha1): install the workspace-operator, then " + kubectl + " doctor",
+	"the cluster does not serve Workspaces (kaito.sh/v1alpha1): install the workspace-operator, then run " + kubectl + " doctor",
 )
 
-// absent says that the kind is not served.
+// absent reports whether the cluster does not serve the kind.
 func absent(err error) bool { return meta.IsNoMatchError(err) }
 
-// completeWorkspaces offers the namespace's Workspaces to the shell, once.
+// completeWorkspaces completes the first argument with the Workspaces of the namespace.
 func (e *environment) completeWorkspaces(
 	cmd *cobra.Command, args []string, _ string,
 ) ([]string, cobra.ShellCompDirective) {

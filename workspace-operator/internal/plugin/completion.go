@@ -14,7 +14,7 @@ import (
 	"strings"
 )
 
-// message is one of a conversation's.
+// message is one message of a conversation.
 type message struct {
 	Role    string `json:"role"`
 	Content string `json:"content"`
@@ -25,16 +25,16 @@ type asker struct {
 	base  string // http://host:port
 	model string
 	key   string
-	// limit of tokens of an answer; 0: the engine's.
+	// limit is the maximum of tokens of an answer; 0 is the engine's default.
 	limit int
-	// temperature; nil: the engine's.
+	// temperature is the sampling temperature; nil is the engine's default.
 	temperature *float64
 	// completion continues the last message's text, for models without a chat template.
 	completion bool
 	client     *http.Client
 }
 
-// chunk is an event of the stream, of either kind of completion.
+// chunk is an event of the stream of a chat or a text completion.
 type chunk struct {
 	Choices []struct {
 		Delta        struct{ Content string } `json:"delta"`
@@ -44,22 +44,22 @@ type chunk struct {
 	Error *apiError `json:"error"`
 }
 
-// apiError is OpenAI's shape of an error.
+// apiError is an error in the form of OpenAI's API.
 type apiError struct {
 	Message string `json:"message"`
-	Code    any    `json:"code"` // a text of the gateway's, a number of vLLM's
+	Code    any    `json:"code"` // a string from the gateway, a number from vLLM
 }
 
-// Bounds of what is read of an answer.
+// Limits of an event and of an error body, in bytes.
 const (
 	maxEvent   = 1 << 20
 	maxRefusal = 64 << 10
 )
 
-// errBroken: the connection ended in the middle of an answer.
-var errBroken = errors.New("the answer broke off: the pod was stopped, or the connection was lost")
+// errBroken reports a connection that ended before the answer did.
+var errBroken = errors.New("the answer is incomplete: the pod was stopped, or the connection was lost")
 
-// ask streams the answer to out as it comes, and returns it whole with the reason for which it ended.
+// ask writes the answer to out while it arrives. It returns the whole answer and the finish reason.
 func (a asker) ask(ctx context.Context, conversation []message, out io.Writer) (answer, finish string, err error) {
 	body := map[string]any{"model": a.model, "stream": true}
 	path := "/v1/chat/completions"
@@ -77,11 +77,11 @@ func (a asker) ask(ctx context.Context, conversation []message, out io.Writer) (
 	}
 	text, err := json.Marshal(body)
 	if err != nil {
-		return "", "", fmt.Errorf("writing the question: %w", err)
+		return "", "", fmt.Errorf("creating the request: %w", err)
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, a.base+path, bytes.NewReader(text))
 	if err != nil {
-		return "", "", fmt.Errorf("writing the question: %w", err)
+		return "", "", fmt.Errorf("creating the request: %w", err)
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Accept", "text/event-stream")
@@ -93,7 +93,7 @@ func (a asker) ask(ctx context.Context, conversation []message, out io.Writer) (
 	case ctx.Err() != nil:
 		return "", "", ctx.Err()
 	case err != nil:
-		return "", "", fmt.Errorf("asking the model: %w", err)
+		return "", "", fmt.Errorf("sending the request: %w", err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
@@ -114,7 +114,7 @@ func stream(in io.Reader, out io.Writer) (answer, finish string, err error) {
 	for lines.Scan() {
 		data, found := strings.CutPrefix(lines.Text(), "data:")
 		if !found {
-			continue // comments keep the connection alive, and other fields are nothing to us
+			continue // skip comments that keep the connection alive, and other fields
 		}
 		data = strings.TrimSpace(data)
 		if data == "[DONE]" {
@@ -122,10 +122,10 @@ func stream(in io.Reader, out io.Writer) (answer, finish string, err error) {
 		}
 		var c chunk
 		if err := json.Unmarshal([]byte(data), &c); err != nil {
-			return whole.String(), finish, fmt.Errorf("the answer is no stream of completions: %w", err)
+			return whole.String(), finish, fmt.Errorf("the answer is not a stream of completions: %w", err)
 		}
 		if c.Error != nil {
-			return whole.String(), finish, fmt.Errorf("the model gave up: %s", c.Error.Message)
+			return whole.String(), finish, fmt.Errorf("the model returned an error: %s", c.Error.Message)
 		}
 		for _, choice := range c.Choices {
 			text := choice.Delta.Content + choice.Text
@@ -141,7 +141,7 @@ func stream(in io.Reader, out io.Writer) (answer, finish string, err error) {
 	return whole.String(), finish, errBroken
 }
 
-// refusal puts an error of the gateway or the engine into words, with what to do.
+// refusal converts an error response of the gateway or the engine into an error with a remedy.
 func refusal(response *http.Response) error {
 	var body struct {
 		Error apiError `json:"error"`
@@ -153,17 +153,17 @@ func refusal(response *http.Response) error {
 	said := strings.TrimSpace(fmt.Sprintf("%d %s", response.StatusCode, body.Error.Message))
 	switch response.StatusCode {
 	case http.StatusUnauthorized:
-		return fmt.Errorf("the Workspace asks for an API key (%s): set KAITO_API_KEY, or name a file by --api-key-file", said)
+		return fmt.Errorf("the Workspace requires an API key (%s): set KAITO_API_KEY or --api-key-file", said)
 	case http.StatusTooManyRequests:
 		return fmt.Errorf("the model is busy (%s): try again in %s s", said, orDash(response.Header.Get("Retry-After")))
 	case http.StatusNotFound:
-		return fmt.Errorf("the model was not found (%s): --model names one of those that the Workspace serves", said)
+		return fmt.Errorf("the model was not found (%s): set --model to a model or adapter that the Workspace serves", said)
 	case http.StatusBadRequest:
 		if strings.Contains(body.Error.Message, "chat template") {
-			return fmt.Errorf("the model does not chat (%s): --completion continues a text instead", said)
+			return fmt.Errorf("the model has no chat template (%s): use --completion", said)
 		}
 	case http.StatusServiceUnavailable, http.StatusBadGateway:
 		return fmt.Errorf("the engine does not answer (%s): see %s status and logs", said, kubectl)
 	}
-	return fmt.Errorf("the model refused: %s", said)
+	return fmt.Errorf("the model refused the request: %s", said)
 }

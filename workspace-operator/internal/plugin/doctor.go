@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// grade is what a check comes to.
+// grade is the result of a check.
 type grade string
 
 const (
@@ -19,12 +19,12 @@ const (
 	gradeFail grade = "fail"
 )
 
-// diagnosis is one line of the doctor's.
+// diagnosis is one line of the output of doctor.
 type diagnosis struct {
 	Grade grade  `json:"grade"`
 	Check string `json:"check"`
 	Text  string `json:"text"`
-	// Remedy is what to do; empty where all is well.
+	// Remedy says what to do; empty if the check passed.
 	Remedy string `json:"remedy,omitempty"`
 }
 
@@ -32,9 +32,9 @@ func (e *environment) doctorCommand() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Check that the cluster has what Workspaces need, and say what to do about what it lacks",
-		Long: `Check the APIs, the operators and their leases, a node provisioner, the GPUs of the nodes and your own rights. Each line is ok, warn (something
-works less well, or could not be looked at) or fail. The exit code is 1 where a check failed. Nothing is changed.`,
+		Short: "Check that the cluster has the components that Workspaces need, and print remedies",
+		Long: `Check the APIs, the operators and their leases, a node provisioner, the GPUs of the nodes and your own permissions. Each line is ok, warn
+(a feature does not work, or the check was not possible) or fail. The exit code is 1 if a check failed. The command changes nothing.`,
 		Example: `  kubectl kaito doctor
   kubectl kaito doctor -n team-a -o json`,
 		Args: cobra.NoArgs,
@@ -54,7 +54,7 @@ works less well, or could not be looked at) or fail. The exit code is 1 where a 
 	return cmd
 }
 
-// diagnose runs all checks. Where the API server does not answer at all there is nothing to go on with.
+// diagnose runs all checks. It returns an error if the API server does not answer.
 func (e *environment) diagnose(ctx context.Context, c *cluster) ([]diagnosis, error) {
 	apis, err := c.served()
 	if err != nil {
@@ -96,7 +96,7 @@ func (e *environment) printDiagnosisLines(all []diagnosis, counts map[grade]int)
 	for _, d := range all {
 		_, _ = fmt.Fprintf(
 			&out, "%s %-12s %s\n", p.paint(colours[d.Grade], fmt.Sprintf("%-4s", d.Grade)), d.Check, d.Text,
-		) // a builder does not fail
+		) // a strings.Builder does not fail
 		if d.Remedy != "" {
 			_, _ = fmt.Fprintf(&out, "                  → %s\n", d.Remedy)
 		}
@@ -107,12 +107,12 @@ func (e *environment) printDiagnosisLines(all []diagnosis, counts map[grade]int)
 	return err
 }
 
-// unseen is a check that could not look.
-func unseen(check, what string, err error) diagnosis {
+// notChecked returns a warning for a check whose objects cannot be read.
+func notChecked(check, what string, err error) diagnosis {
 	return diagnosis{
 		gradeWarn,
 		check,
 		fmt.Sprintf("%s cannot be read, so this was not checked: %v", what, err),
-		"ask for the right to list them, or have somebody run this who may",
+		"ask an administrator for permission to list them, or to run this command",
 	}
 }

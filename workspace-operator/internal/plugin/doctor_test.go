@@ -78,11 +78,11 @@ func TestDoctorSaysWhatTheClusterLacksAndWhatToDo(t *testing.T) {
 	assert.Equal(t, 1, r.code, "no operator is installed as a Deployment")
 	bare.has(t, "ok", "Workspaces are served as kaito.sh/v1alpha1")
 	bare.has(t, "ok", "Workspaces are served as kaito.sh/v1beta1")
-	bare.has(t, "ok", "asked for by Machines and NodeClaims")
+	bare.has(t, "ok", "requested as Machines and NodeClaims")
 	bare.has(t, "fail", "app.kubernetes.io/name=workspace-operator")
 	bare.has(t, "warn", "app.kubernetes.io/name=tuning-operator")
-	bare.has(t, "warn", "nobody makes nodes")
-	bare.has(t, "ok", "all 9 that these commands")
+	bare.has(t, "warn", "no nodes are created")
+	bare.has(t, "ok", "all 9 permissions that these commands")
 
 	join(t, "doctor-"+namespace, map[string]string{"doctor": "node"}, nil)
 	for _, name := range []string{"workspace-operator", "tuning-operator", "gpu-provisioner"} {
@@ -113,7 +113,7 @@ func TestDoctorSaysWhatTheClusterLacksAndWhatToDo(t *testing.T) {
 
 	text := online(t, namespace, "doctor")
 	assert.Equal(t, 1, text.code)
-	assert.Regexp(t, `(?m)^fail GPUs +.* made for GPUs and report none: .*broken-.*\n +→ see the device plugin`, text.out)
+	assert.Regexp(t, `(?m)^fail GPUs +.* no allocatable GPUs: .*broken-.*\n +→ check the device plugin`, text.out)
 	assert.Regexp(t, `(?m)^\d+ ok, \d+ warn, \d+ fail$`, text.out)
 }
 

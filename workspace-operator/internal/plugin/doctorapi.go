@@ -26,17 +26,17 @@ func (s servedAPIs) has(gv schema.GroupVersion, resource string) bool {
 	return slices.Contains(s[gv], resource)
 }
 
-// served asks the API server. A group whose own server does not answer (an aggregated API) is simply not in the answer.
+// served reads the API groups. It omits an aggregated group whose server does not answer.
 func (c *cluster) served() (servedAPIs, error) {
 	_, lists, err := c.kube.Discovery().ServerGroupsAndResources()
 	if err != nil && !discovery.IsGroupDiscoveryFailedError(err) {
-		return nil, fmt.Errorf("asking %s for its APIs: %w", c.config.Host, err)
+		return nil, fmt.Errorf("reading the APIs of %s: %w", c.config.Host, err)
 	}
 	out := servedAPIs{}
 	for _, list := range lists {
 		gv, err := schema.ParseGroupVersion(list.GroupVersion)
 		if err != nil {
-			continue // nothing of ours
+			continue // not one of the project's groups
 		}
 		for _, r := range list.APIResources {
 			out[gv] = append(out[gv], r.Name)
@@ -49,8 +49,8 @@ func nodeClaimVersion() schema.GroupVersion {
 	return schema.GroupVersion{Group: "karpenter.sh", Version: "v1"}
 }
 
-// checkAPIs: Workspaces must be served, one of the two ways to get nodes should be, TuningJobs are needed for tuning
-// only.
+// checkAPIs checks that Workspaces and one of Machines and NodeClaims are served. TuningJobs are needed only for
+// tuning.
 func checkAPIs(_ context.Context, _ *cluster, apis servedAPIs) []diagnosis {
 	const check = "API"
 	var out []diagnosis
@@ -80,8 +80,8 @@ func checkAPIs(_ context.Context, _ *cluster, apis servedAPIs) []diagnosis {
 			diagnosis{
 				gradeWarn,
 				check,
-				kaitov1beta1.GroupVersion.String() + " of Workspaces is not served: the CRD is of an older release",
-				"update it: kubectl apply --server-side -k workspace-operator/config/crd",
+				kaitov1beta1.GroupVersion.String() + " of Workspaces is not served: the CRD is from an older release",
+				"update the CRD: kubectl apply --server-side -k workspace-operator/config/crd",
 			},
 		)
 	}
@@ -96,7 +96,7 @@ func checkAPIs(_ context.Context, _ *cluster, apis servedAPIs) []diagnosis {
 			both = append(both, "NodeClaims")
 		}
 		out = append(
-			out, diagnosis{Grade: gradeOK, Check: check, Text: "nodes can be asked for by " + strings.Join(both, " and ")},
+			out, diagnosis{Grade: gradeOK, Check: check, Text: "nodes can be requested as " + strings.Join(both, " and ")},
 		)
 	default:
 		out = append(
@@ -105,7 +105,7 @@ func checkAPIs(_ context.Context, _ *cluster, apis servedAPIs) []diagnosis {
 				gradeFail,
 				check,
 				"neither Machines (karpenter.sh/v1alpha5) nor NodeClaims (karpenter.sh/v1) are served: no nodes can be created",
-				"install a node provisioner: kubectl apply --server-side -k gpu-provisioner/config/with-karpenter-crds; or bring your own nodes by resource.provisioning: Never. See " + kubectl + " explain " + kaitov1alpha1.ReasonNodeAPIMissing,
+				"install a node provisioner: kubectl apply --server-side -k gpu-provisioner/config/with-karpenter-crds; or use your own nodes with resource.provisioning: Never. See " + kubectl + " explain " + kaitov1alpha1.ReasonNodeAPIMissing,
 			},
 		)
 	}
@@ -126,7 +126,7 @@ func checkAPIs(_ context.Context, _ *cluster, apis servedAPIs) []diagnosis {
 	)
 }
 
-// right is one thing that somebody who uses Workspaces does, and what works only with it.
+// right is a permission that a user of Workspaces needs, and the feature that needs it.
 type right struct {
 	verb, group, resource, subresource string
 	cluster                            bool
@@ -185,9 +185,9 @@ func rights(apis servedAPIs) []right {
 	return out
 }
 
-// checkRights asks for the user's own. What is lacking is a warning: an operator of the cluster may want it so.
+// checkRights checks the user's own permissions. A missing one is only a warning, because it can be intended.
 func checkRights(ctx context.Context, c *cluster, apis servedAPIs) []diagnosis {
-	const check = "your rights"
+	const check = "your permissions"
 	var lacking []diagnosis
 	all := rights(apis)
 	for _, r := range all {
@@ -207,7 +207,7 @@ func checkRights(ctx context.Context, c *cluster, apis servedAPIs) []diagnosis {
 		answer, err := c.kube.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
 		switch {
 		case err != nil:
-			return append(lacking, unseen(check, "your rights", err))
+			return append(lacking, notChecked(check, "your permissions", err))
 		case !answer.Status.Allowed:
 			lacking = append(
 				lacking,
@@ -215,7 +215,7 @@ func checkRights(ctx context.Context, c *cluster, apis servedAPIs) []diagnosis {
 					gradeWarn,
 					check,
 					fmt.Sprintf("you may not %s %s %s: %s will not work", r.verb, what, where, r.lacks),
-					"ask whoever administers the cluster for a Role with it",
+					"ask an administrator of the cluster for a Role with this permission",
 				},
 			)
 		}
@@ -227,7 +227,7 @@ func checkRights(ctx context.Context, c *cluster, apis servedAPIs) []diagnosis {
 		{
 			Grade: gradeOK,
 			Check: check,
-			Text:  fmt.Sprintf("all %d that these commands and Workspaces in namespace %s need", len(all), c.namespace),
+			Text:  fmt.Sprintf("you have all %d permissions that these commands and Workspaces in namespace %s need", len(all), c.namespace),
 		},
 	}
 }

@@ -20,12 +20,12 @@ import (
 	"kaito.sh/workspace-operator/internal/placement"
 )
 
-// gpuProvisioner is our own provider of nodes.
+// gpuProvisioner is the name of this project's node provisioner.
 const gpuProvisioner = "gpu-provisioner"
 
 const labelName = "app.kubernetes.io/name"
 
-// operator is one that can be installed; without it, lacks does not work.
+// operator is an operator that can be installed. lacks says what does not work without it.
 type operator struct {
 	name, lacks string
 	missing     grade
@@ -33,14 +33,14 @@ type operator struct {
 
 func operators() []operator {
 	return []operator{
-		{"workspace-operator", "Workspaces stay as they are", gradeFail},
-		{"tuning-operator", "Workspaces with a tuning section do not go on", gradeWarn},
-		{gpuProvisioner, "", gradeOK}, // checkProvisioner says what its absence means
+		{"workspace-operator", "Workspaces are not reconciled", gradeFail},
+		{"tuning-operator", "Workspaces with a tuning section do not continue", gradeWarn},
+		{gpuProvisioner, "", gradeOK}, // checkProvisioner reports its absence
 	}
 }
 
-// checkOperators looks for the Deployments by their label, and for leases that are renewed: a pod that runs and holds
-// no lease does no work, and who holds one works, wherever it runs.
+// checkOperators checks the Deployments, by label, and the leases. A pod without the lease does no work. An operator
+// that holds its lease works even if it runs outside the cluster.
 func (e *environment) checkOperators(ctx context.Context, c *cluster, _ servedAPIs) []diagnosis {
 	leases := &coordinationv1.LeaseList{}
 	leaseErr := c.client.List(ctx, leases)
@@ -48,7 +48,7 @@ func (e *environment) checkOperators(ctx context.Context, c *cluster, _ servedAP
 	for _, o := range operators() {
 		found := &appsv1.DeploymentList{}
 		if err := c.client.List(ctx, found, client.MatchingLabels{labelName: o.name}); err != nil {
-			return append(out, unseen(checkNameOperators, "Deployments of all namespaces", err))
+			return append(out, notChecked(checkNameOperators, "Deployments of all namespaces", err))
 		}
 		for i := range found.Items {
 			out = append(out, checkDeployment(o, &found.Items[i]))
@@ -64,7 +64,7 @@ func (e *environment) checkOperators(ctx context.Context, c *cluster, _ servedAP
 					o.missing,
 					checkNameOperators,
 					fmt.Sprintf(
-						"no Deployment is labelled %s=%s, and nobody is seen to hold its lease: %s", labelName, o.name, o.lacks,
+						"no Deployment is labelled %s=%s, and its lease has no holder: %s", labelName, o.name, o.lacks,
 					),
 					fmt.Sprintf("kubectl apply --server-side -k %s/config/default", o.name),
 				},
@@ -72,12 +72,12 @@ func (e *environment) checkOperators(ctx context.Context, c *cluster, _ servedAP
 		}
 	}
 	if leaseErr != nil {
-		out = append(out, unseen(checkNameOperators, "Leases of all namespaces", leaseErr))
+		out = append(out, notChecked(checkNameOperators, "Leases of all namespaces", leaseErr))
 	}
 	return out
 }
 
-// checkNameOperators is what lines about the operators begin with.
+// checkNameOperators is the name of the checks of the operators.
 const checkNameOperators = "operators"
 
 func checkDeployment(o operator, d *appsv1.Deployment) diagnosis {
@@ -102,7 +102,7 @@ func checkDeployment(o operator, d *appsv1.Deployment) diagnosis {
 	}
 }
 
-// leaseSuffix ends the name of every operator's lease.
+// leaseSuffix is the suffix of the name of each operator's lease.
 const leaseSuffix = ".kaito.sh"
 
 func checkLease(name string, leases []coordinationv1.Lease, now time.Time) diagnosis {
@@ -116,8 +116,8 @@ func checkLease(name string, leases []coordinationv1.Lease, now time.Time) diagn
 			return diagnosis{
 				gradeFail,
 				checkNameOperators,
-				fmt.Sprintf("nobody holds the lease %s: %s does no work", where, name),
-				"see the operator's log: it cannot take the lease, or has just been stopped",
+				fmt.Sprintf("the lease %s has no holder: %s does no work", where, name),
+				"see the operator's log: it cannot acquire the lease, or was just stopped",
 			}
 		}
 		length := 15 * time.Second // controller-runtime's
@@ -130,7 +130,7 @@ func checkLease(name string, leases []coordinationv1.Lease, now time.Time) diagn
 				gradeFail,
 				checkNameOperators,
 				fmt.Sprintf(
-					"the lease %s was renewed %s ago by %s, and lasts %s: %s does no work", where, age(l.Spec.RenewTime.Time, now),
+					"the lease %s was renewed %s ago by %s, and is valid for %s: %s does no work", where, age(l.Spec.RenewTime.Time, now),
 					*l.Spec.HolderIdentity, length, name,
 				),
 				"see the operator's pod and log",
@@ -146,18 +146,18 @@ func checkLease(name string, leases []coordinationv1.Lease, now time.Time) diagn
 		gradeWarn,
 		checkNameOperators,
 		fmt.Sprintf(
-			"there is no lease %s: %s has never worked here, or runs with --leader-elect=false", name+leaseSuffix, name,
+			"there is no lease %s: %s never ran here, or runs with --leader-elect=false", name+leaseSuffix, name,
 		),
 		"see the operator's log",
 	}
 }
 
-// checkProvisioner looks for somebody who makes nodes: the gpu-provisioner, or another provider of Karpenter's API.
+// checkProvisioner looks for a node provisioner: the gpu-provisioner, or another provider of Karpenter's API.
 func (e *environment) checkProvisioner(ctx context.Context, c *cluster, apis servedAPIs) []diagnosis {
 	const check = "provisioner"
 	list := &appsv1.DeploymentList{}
 	if err := c.client.List(ctx, list); err != nil {
-		return []diagnosis{unseen(check, "Deployments of all namespaces", err)}
+		return []diagnosis{notChecked(check, "Deployments of all namespaces", err)}
 	}
 	var names []string
 	leases := &coordinationv1.LeaseList{}
@@ -177,8 +177,8 @@ func (e *environment) checkProvisioner(ctx context.Context, c *cluster, apis ser
 			{
 				gradeWarn,
 				check,
-				"no Deployment of gpu-provisioner or Karpenter is there: nobody makes nodes, unless a provisioner runs elsewhere (AKS's node auto-provisioning does)",
-				"install one, or bring your own nodes by resource.provisioning: Never. See " + kubectl + " explain " + kaitov1alpha1.ReasonNoProvisioner,
+				"there is no Deployment of gpu-provisioner or Karpenter: no nodes are created, unless a provisioner runs outside the cluster (such as AKS node auto-provisioning)",
+				"install one, or use your own nodes with resource.provisioning: Never. See " + kubectl + " explain " + kaitov1alpha1.ReasonNoProvisioner,
 			},
 		}
 	}
@@ -188,7 +188,7 @@ func (e *environment) checkProvisioner(ctx context.Context, c *cluster, apis ser
 	}
 	classes := &nodeclassv1alpha1.KaitoNodeClassList{}
 	if err := c.client.List(ctx, classes); err != nil {
-		return append(out, unseen(check, "KaitoNodeClasses", err))
+		return append(out, notChecked(check, "KaitoNodeClasses", err))
 	}
 	if len(classes.Items) == 0 {
 		return append(
@@ -197,7 +197,7 @@ func (e *environment) checkProvisioner(ctx context.Context, c *cluster, apis ser
 				gradeFail,
 				check,
 				"there is no KaitoNodeClass, so no NodeClaim is launched",
-				"the gpu-provisioner installs one named default: see that it runs",
+				"the gpu-provisioner creates one named default: check that it runs",
 			},
 		)
 	}
@@ -215,8 +215,8 @@ func (e *environment) checkProvisioner(ctx context.Context, c *cluster, apis ser
 				diagnosis{
 					gradeFail,
 					check,
-					fmt.Sprintf("KaitoNodeClass %s has no status: the gpu-provisioner has not looked at it", class.Name),
-					"see that it runs",
+					fmt.Sprintf("KaitoNodeClass %s has no status: the gpu-provisioner has not reconciled it", class.Name),
+					"check that the gpu-provisioner runs",
 				},
 			)
 		default:
@@ -226,7 +226,7 @@ func (e *environment) checkProvisioner(ctx context.Context, c *cluster, apis ser
 					gradeFail,
 					check,
 					fmt.Sprintf("KaitoNodeClass %s is not Ready: %s: %s", class.Name, ready.Reason, ready.Message),
-					"mend it: " + kubectl + " explain NodeClassNotReady",
+					"correct it: " + kubectl + " explain NodeClassNotReady",
 				},
 			)
 		}
@@ -234,17 +234,17 @@ func (e *environment) checkProvisioner(ctx context.Context, c *cluster, apis ser
 	return out
 }
 
-// checkGPUs looks whether GPU nodes report their GPUs, which NVIDIA's device plugin does.
+// checkGPUs checks that GPU nodes report their GPUs, which is the task of NVIDIA's device plugin.
 func checkGPUs(ctx context.Context, c *cluster, _ servedAPIs) []diagnosis {
 	const check = "GPUs"
 	var out []diagnosis
 	plugin, err := c.devicePlugin(ctx)
 	if err != nil {
-		out = append(out, unseen(check, "DaemonSets of all namespaces", err))
+		out = append(out, notChecked(check, "DaemonSets of all namespaces", err))
 	}
 	nodes := &corev1.NodeList{}
 	if err := c.client.List(ctx, nodes); err != nil {
-		return append(out, unseen(check, "Nodes", err))
+		return append(out, notChecked(check, "Nodes", err))
 	}
 	gpus, with := int64(0), 0
 	var without []string
@@ -260,14 +260,14 @@ func checkGPUs(ctx context.Context, c *cluster, _ servedAPIs) []diagnosis {
 		}
 	}
 	if plugin != "" {
-		out = append(out, diagnosis{Grade: gradeOK, Check: check, Text: "NVIDIA's device plugin is the DaemonSet " + plugin})
+		out = append(out, diagnosis{Grade: gradeOK, Check: check, Text: "NVIDIA's device plugin runs as DaemonSet " + plugin})
 	} else if err == nil && with == 0 {
 		out = append(
 			out,
 			diagnosis{
 				gradeWarn,
 				check,
-				"no DaemonSet of NVIDIA's device plugin is there: GPU nodes will report no GPUs, unless their image brings the plugin",
+				"there is no DaemonSet of NVIDIA's device plugin: GPU nodes report no GPUs, unless their image includes the plugin",
 				"install it (https://github.com/NVIDIA/k8s-device-plugin), or the GPU operator",
 			},
 		)
@@ -289,29 +289,29 @@ func checkGPUs(ctx context.Context, c *cluster, _ servedAPIs) []diagnosis {
 			diagnosis{
 				gradeFail,
 				check,
-				fmt.Sprintf("%s made for GPUs and report none: %s", isAre(len(without)), strings.Join(without, ", ")),
-				"see the device plugin's pods and the driver on them: " + kubectl + " explain " + kaitov1alpha1.ReasonAcceleratorNotReady,
+				fmt.Sprintf("%s no allocatable GPUs: %s", nodesReport(len(without)), strings.Join(without, ", ")),
+				"check the device plugin's pods and the driver on them: " + kubectl + " explain " + kaitov1alpha1.ReasonAcceleratorNotReady,
 			},
 		)
 	}
 	if with+len(without) == 0 {
 		out = append(
 			out,
-			diagnosis{Grade: gradeOK, Check: check, Text: "no GPU node is there; one is created when a Workspace asks for it"},
+			diagnosis{Grade: gradeOK, Check: check, Text: "there is no GPU node; one is created when a Workspace needs it"},
 		)
 	}
 	return out
 }
 
-func isAre(n int) string {
+func nodesReport(n int) string {
 	if n == 1 {
-		return "1 node is"
+		return "1 GPU node reports"
 	}
-	return fmt.Sprintf("%d nodes are", n)
+	return fmt.Sprintf("%d GPU nodes report", n)
 }
 
-// isGPUNode: made for a Workspace and Ready, or labelled by AKS (kubernetes.azure.com/accelerator) or by NVIDIA's
-// discovery.
+// isGPUNode reports whether a node should have GPUs: it was created for a Workspace and is Ready, or AKS or NVIDIA's
+// feature discovery labelled it.
 func isGPUNode(n *corev1.Node) bool {
 	if n.Labels["kubernetes.azure.com/accelerator"] == "nvidia" || n.Labels["nvidia.com/gpu.present"] == "true" {
 		return true
@@ -319,7 +319,7 @@ func isGPUNode(n *corev1.Node) bool {
 	return n.Labels[kaitov1alpha1.LabelWorkspaceUID] != "" && placement.Unusable(n, 0) == ""
 }
 
-// devicePlugin finds the DaemonSet by its image, whatever it is called.
+// devicePlugin finds the DaemonSet by its image or its name.
 func (c *cluster) devicePlugin(ctx context.Context) (string, error) {
 	list := &appsv1.DaemonSetList{}
 	if err := c.client.List(ctx, list); err != nil {

@@ -16,8 +16,8 @@ func (e *environment) explainCommand() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "explain [REASON]",
-		Short: "Say what a reason means and what to do about it",
-		Long:  "Print the runbook of a reason that a Workspace, Machine, NodeClaim or TuningJob shows; without a reason, list all. Needs no cluster.",
+		Short: "Print the runbook of a reason: its meaning and the remedy",
+		Long:  "Print the runbook of a reason of a Workspace, Machine, NodeClaim or TuningJob. Without a reason, list all. Needs no cluster.",
 		Example: `  kubectl kaito explain QuotaExceeded
   kubectl kaito explain`,
 		Args: cobra.MaximumNArgs(1),
@@ -70,7 +70,7 @@ func unknownReason(reason string) error {
 	if i := slices.IndexFunc(runbook.GoesOn(), func(r string) bool { return strings.EqualFold(r, reason) }); i >= 0 {
 		return &noError{
 			fmt.Sprintf(
-				"%s is a reason of work that goes on or has ended well: nobody has to act; %s status WORKSPACE shows how far it is",
+				"%s is a reason of work in progress or of success: no action is needed; %s status WORKSPACE shows the progress",
 				runbook.GoesOn()[i], kubectl,
 			),
 		}
@@ -81,5 +81,5 @@ func unknownReason(reason string) error {
 	return &noError{fmt.Sprintf("no runbook for %q; %s explain lists all reasons", reason, kubectl)}
 }
 
-// plain takes the marks of emphasis off a runbook's Markdown; those of code stay, since commands are to be copied.
+// plain removes emphasis from a runbook's Markdown. It keeps the backticks of commands.
 func plain(text string) string { return strings.ReplaceAll(text, "**", "") }

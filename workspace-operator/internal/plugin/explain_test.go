@@ -31,7 +31,7 @@ func TestAnUnknownReasonIsNoAndSuggests(t *testing.T) {
 	assert.Contains(t, r.errOut, "did you mean QuotaExceeded")
 	goesOn := offline(t, nil, "explain", "provisioning")
 	assert.Equal(t, 1, goesOn.code)
-	assert.Contains(t, goesOn.errOut, "Provisioning is a reason of work that goes on")
+	assert.Contains(t, goesOn.errOut, "Provisioning is a reason of work in progress")
 }
 
 func TestTheShellIsOfferedReasonsModelsAndSizes(t *testing.T) {

@@ -15,27 +15,27 @@ import (
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 )
 
-// Keys of the ConfigMaps that a Workspace may name.
+// Keys of the ConfigMaps of a Workspace.
 const (
 	keyInferenceConfig = "inference_config.yaml"
 	keyTrainingConfig  = "training_config.yaml"
 )
 
-// subjects are the Workspaces that are to be planned: those of the files, or one that is made up of the model's name.
+// subjects returns the Workspaces to plan: those of the files, or one for the model of the command line.
 func (e *environment) subjects(args []string, f planFlags) ([]*subject, error) {
 	switch {
 	case len(args) == 0 && len(f.files.Filenames) == 0:
-		return nil, fmt.Errorf("name a model, or a file with a Workspace by -f; %s plan --help has examples", kubectl)
+		return nil, fmt.Errorf("name a model, or a file with a Workspace with -f; see the examples of %s plan --help", kubectl)
 	case len(args) > 0 && len(f.files.Filenames) > 0:
-		return nil, errors.New("name a model or give a file by -f, not both")
+		return nil, errors.New("name a model or a file with -f, not both")
 	case len(args) > 0:
-		s, err := f.named(args[0])
+		s, err := f.forModel(args[0])
 		if err != nil {
 			return nil, err
 		}
 		return []*subject{s}, nil
 	case f.method != "" || f.adapters != 0:
-		return nil, errors.New("--method and --adapters go with a model's name; with -f the Workspace says both")
+		return nil, errors.New("--method and --adapters need a model on the command line; with -f they come from the Workspace")
 	}
 	infos, err := e.read(f.files)
 	if err != nil {
@@ -44,7 +44,7 @@ func (e *environment) subjects(args []string, f planFlags) ([]*subject, error) {
 	return subjectsOf(infos)
 }
 
-// read reads manifests without asking a cluster about them.
+// read reads manifests without contacting a cluster.
 func (e *environment) read(files resource.FilenameOptions) ([]*unstructured.Unstructured, error) {
 	b := resource.NewLocalBuilder().Unstructured().Local()
 	if i := slices.Index(files.Filenames, "-"); i >= 0 {
@@ -80,7 +80,7 @@ func subjectsOf(objects []*unstructured.Unstructured) ([]*subject, error) {
 			}
 			configs[cm.Namespace+"/"+cm.Name] = cm
 		case gvk.Group == kaitov1alpha1.GroupVersion.Group && gvk.Kind == "Workspace":
-			// Both versions have one schema. Strict, since a misspelled field would be planned as if it were not there.
+			// Both versions have one schema. Strict decoding reports misspelled fields.
 			w := &kaitov1alpha1.Workspace{}
 			if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(u.Object, w, true); err != nil {
 				return nil, fmt.Errorf("reading Workspace %s: %w", u.GetName(), err)
@@ -89,7 +89,7 @@ func subjectsOf(objects []*unstructured.Unstructured) ([]*subject, error) {
 		}
 	}
 	if len(out) == 0 {
-		return nil, errors.New("reading -f: no Workspace (kaito.sh/v1alpha1 or v1beta1) is in the files")
+		return nil, errors.New("reading -f: the files have no Workspace (kaito.sh/v1alpha1 or v1beta1)")
 	}
 	for _, s := range out {
 		s.readConfigs(configs)
@@ -97,7 +97,7 @@ func subjectsOf(objects []*unstructured.Unstructured) ([]*subject, error) {
 	return out, nil
 }
 
-// readConfigs finds the ConfigMaps that the Workspace names; what is not among the files is said.
+// readConfigs reads the ConfigMaps of the Workspace from the files. It adds a note for each missing one.
 func (s *subject) readConfigs(configs map[string]*corev1.ConfigMap) {
 	w := s.workspace
 	find := func(field, name, key, flag string, into *string) {
@@ -113,7 +113,7 @@ func (s *subject) readConfigs(configs map[string]*corev1.ConfigMap) {
 		s.notes = append(
 			s.notes,
 			fmt.Sprintf(
-				"%s names the ConfigMap %s, and its key %s is not among the files: planned without it; add its file by -f, or the text by --%s",
+				"%s names the ConfigMap %s, but the files do not have its key %s: planned without it; add its file with -f, or the text with --%s",
 				field, name, key, flag,
 			),
 		)
@@ -127,10 +127,10 @@ func (s *subject) readConfigs(configs map[string]*corev1.ConfigMap) {
 	if w.Resource.Provisioning == kaitov1alpha1.ProvisioningNever {
 		s.notes = append(
 			s.notes,
-			"resource.provisioning is Never: the operator plans for the nodes that are there, and this for the sizes of the catalogue; name theirs by --instance-type",
+			"resource.provisioning is Never: the operator plans for existing nodes, this command for the sizes of the catalogue; set theirs with --instance-type",
 		)
 	}
 	if w.Resource.Count != nil && *w.Resource.Count == 0 {
-		s.notes = append(s.notes, "resource.count is 0: the operator creates nothing; give --count to plan for nodes")
+		s.notes = append(s.notes, "resource.count is 0: the operator creates nothing; set --count to plan for nodes")
 	}
 }

@@ -21,26 +21,26 @@ import (
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 )
 
-// backend is a pod's port.
+// backend is a port of a pod.
 type backend struct {
 	namespace, pod string
 	port           int32
 }
 
-// answering finds a pod behind the Workspace's Service, and the port that the Service's port 80 leads to.
-func (c *cluster) answering(ctx context.Context, w *kaitov1alpha1.Workspace) (backend, error) {
+// readyPod returns a ready pod of the Workspace's Service, and the target of the Service's port 80.
+func (c *cluster) readyPod(ctx context.Context, w *kaitov1alpha1.Workspace) (backend, error) {
 	service := &corev1.Service{}
 	err := c.client.Get(ctx, client.ObjectKeyFromObject(w), service)
 	switch {
 	case apierrors.IsNotFound(err):
 		return backend{}, fmt.Errorf(
-			"no Service of Workspace %s/%s is there yet, so nothing answers: %s", w.Namespace, w.Name, whereItStands(w),
+			"Workspace %s/%s has no Service yet: %s", w.Namespace, w.Name, currentState(w),
 		)
 	case err != nil:
 		return backend{}, fmt.Errorf("reading the Service of Workspace %s/%s: %w", w.Namespace, w.Name, err)
 	case !ours(w, service):
 		return backend{}, fmt.Errorf(
-			"the Service %s/%s is not of this Workspace: another object has its name, see %s explain %s", w.Namespace, w.Name,
+			"the Service %s/%s does not belong to this Workspace: its name is taken, see %s explain %s", w.Namespace, w.Name,
 			kubectl, kaitov1alpha1.ReasonNameTaken,
 		)
 	}
@@ -58,14 +58,14 @@ func (c *cluster) answering(ctx context.Context, w *kaitov1alpha1.Workspace) (ba
 		}
 	}
 	return backend{}, fmt.Errorf(
-		"none of %s of Workspace %s/%s is ready: %s", plural(len(pods.Items), "pod"), w.Namespace, w.Name, whereItStands(w),
+		"Workspace %[2]s/%[3]s has %[1]s, and none is ready: %[4]s", plural(len(pods.Items), "pod"), w.Namespace, w.Name, currentState(w),
 	)
 }
 
-// whereItStands is the verdict in a line, with the command that says more.
-func whereItStands(w *kaitov1alpha1.Workspace) string {
+// currentState returns the state in one line, with the command that shows more.
+func currentState(w *kaitov1alpha1.Workspace) string {
 	_, text := verdict(w.Status.Conditions, w.DeletionTimestamp)
-	return fmt.Sprintf("%s; follow it by %s status %s -n %s -w", text, kubectl, w.Name, w.Namespace)
+	return fmt.Sprintf("%s; watch it with %s status %s -n %s -w", text, kubectl, w.Name, w.Namespace)
 }
 
 func podReady(pod *corev1.Pod) bool {
@@ -94,12 +94,12 @@ func targetPort(service *corev1.Service, pod *corev1.Pod) (int32, error) {
 		}
 	}
 	return 0, fmt.Errorf(
-		"the Service %s/%s has no port %d that leads to a port of pod %s", service.Namespace, service.Name,
+		"the Service %s/%s has no port %d with a target port of pod %s", service.Namespace, service.Name,
 		kaitov1alpha1.PortHTTP, pod.Name,
 	)
 }
 
-// forward listens on a free port of localhost and carries connections to the pod until stop is called.
+// forward listens on a free port of localhost and forwards connections to the pod until stop is called.
 func (c *cluster) forward(ctx context.Context, to backend) (address string, stop func(), err error) {
 	url := c.kube.CoreV1().
 		RESTClient().
@@ -118,7 +118,7 @@ func (c *cluster) forward(ctx context.Context, to backend) (address string, stop
 	if err != nil {
 		return "", nil, fmt.Errorf("preparing the port-forward: %w", err)
 	}
-	// As kubectl: WebSocket, and SPDY alone where the API server or a proxy before it does not take that.
+	// As kubectl does: WebSocket, or SPDY if the API server or a proxy does not support WebSocket.
 	dialer := portforward.NewFallbackDialerForStreaming(tunnel, plain, func(err error) bool {
 		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
 	})
@@ -137,10 +137,10 @@ func (c *cluster) forward(ctx context.Context, to backend) (address string, stop
 	case err := <-done:
 		stop()
 		if err == nil {
-			err = errors.New("it ended at once")
+			err = errors.New("it ended immediately")
 		}
 		return "", nil, fmt.Errorf(
-			"port-forward to pod %s/%s: %w; it needs the right to create pods/portforward, see %s doctor", to.namespace, to.pod,
+			"port-forward to pod %s/%s: %w; it needs permission to create pods/portforward, see %s doctor", to.namespace, to.pod,
 			err, kubectl,
 		)
 	case <-ctx.Done():

@@ -9,13 +9,13 @@ import (
 	"syscall"
 )
 
-// interrupts end what was begun last: an answer in a conversation, else the command. SIGTERM ends the command.
+// interrupts end the innermost operation: an answer in a conversation, or the command. SIGTERM ends the command.
 type interrupts struct {
 	mutex   sync.Mutex
 	cancels []context.CancelFunc
 }
 
-// within makes a context that the next interrupt ends; release gives the interrupt back to what was begun before.
+// within returns a context that the next interrupt ends. release restores the previous target of interrupts.
 func (i *interrupts) within(parent context.Context) (ctx context.Context, release func()) {
 	ctx, cancel := context.WithCancel(parent)
 	i.mutex.Lock()
@@ -30,7 +30,7 @@ func (i *interrupts) within(parent context.Context) (ctx context.Context, releas
 	}
 }
 
-// serve hands on signals until ctx ends.
+// serve handles signals until ctx ends.
 func (i *interrupts) serve(ctx context.Context, signals <-chan os.Signal) {
 	for {
 		select {

@@ -17,20 +17,20 @@ import (
 	"kaito.sh/workspace-operator/internal/placement"
 )
 
-// annotationProviderID is the gpu-provisioner's: it binds a NodeClaim to a machine before the status says so.
+// annotationProviderID is set by the gpu-provisioner. It binds a NodeClaim to a machine before the status has the id.
 const annotationProviderID = "kaito.sh/provider-id"
 
 // States of a finding.
 const (
-	// stateOrphan costs money and belongs to nobody.
+	// stateOrphan is an object that costs money and has no owner.
 	stateOrphan = "orphan"
-	// stateGoing is being released, or so young that its other half may not be there yet.
-	stateGoing = "on its way"
-	// stateMissing is claimed, and not there.
+	// stateTransient is an object that is being released, or that is too young to be an orphan.
+	stateTransient = "in progress"
+	// stateMissing is a claim whose machine does not exist.
 	stateMissing = "missing"
 )
 
-// inventory is what the cluster and the cloud have.
+// inventory has the objects of the cluster and the agent pools of the cloud.
 type inventory struct {
 	now        time.Time
 	grace      time.Duration
@@ -38,16 +38,16 @@ type inventory struct {
 	claims     []placement.Claim
 	nodes      []corev1.Node
 	pools      []agentPool
-	// cloud says whether pools were given.
+	// cloud is true if --pools was set.
 	cloud bool
 }
 
-// finding is one thing that does not add up.
+// finding is an object without an owner, or a claim without a machine.
 type finding struct {
 	State string `json:"state"`
 	Kind  string `json:"kind"`
 	Name  string `json:"name"`
-	// Workspace is namespace/name of the one that it was made for.
+	// Workspace is the namespace/name of the Workspace that it was created for.
 	Workspace string `json:"workspace,omitempty"`
 	Age       string `json:"age,omitempty"`
 	// CostPerHour is the list price in the cheapest region, US dollars.
@@ -67,7 +67,7 @@ func (inv *inventory) uids() map[types.UID]bool {
 	return out
 }
 
-// findings lists what belongs to nobody, claims before nodes before pools.
+// findings lists claims, then nodes, then pools.
 func (inv *inventory) findings(prices *catalog.Catalog) []finding {
 	out := slices.Concat(inv.claimFindings(prices), inv.nodeFindings(prices), inv.poolFindings(prices))
 	if out == nil {
@@ -76,8 +76,8 @@ func (inv *inventory) findings(prices *catalog.Catalog) []finding {
 	return out
 }
 
-// claimFindings: a claim that names a Workspace's UID belongs to that Workspace, one behind another claim to that
-// claim. Claims that name neither are somebody else's.
+// claimFindings returns the claims without an owner. The owner is a Workspace (by the UID in a label) or another claim.
+// It ignores claims that name neither.
 func (inv *inventory) claimFindings(prices *catalog.Catalog) []finding {
 	owners, uids := inv.uids(), map[types.UID]bool{}
 	for _, claim := range inv.claims {
@@ -93,36 +93,36 @@ func (inv *inventory) claimFindings(prices *catalog.Catalog) []finding {
 			Workspace:   owner(labels),
 			CostPerHour: price(prices, claim.InstanceType, 1),
 		}
-		behind := metav1.GetControllerOf(claim.Object)
+		controller := metav1.GetControllerOf(claim.Object)
 		switch uid := types.UID(labels[kaitov1alpha1.LabelWorkspaceUID]); {
-		case behind != nil && uids[behind.UID]:
-			continue // judged with the claim before it
-		case behind != nil:
-			f.Why = fmt.Sprintf("its owner %s %s is gone", behind.Kind, behind.Name)
+		case controller != nil && uids[controller.UID]:
+			continue // its owner is checked instead
+		case controller != nil:
+			f.Why = fmt.Sprintf("its owner %s %s does not exist", controller.Kind, controller.Name)
 		case uid == "" || owners[uid]:
 			continue
 		default:
-			f.Why = fmt.Sprintf("Workspace %s with UID %s is gone", f.Workspace, uid)
+			f.Why = fmt.Sprintf("Workspace %s with UID %s does not exist", f.Workspace, uid)
 		}
 		f.State, f.Remedy = stateOrphan, fmt.Sprintf(
-			"see that the workspace-operator runs (%s doctor), or kubectl delete %s %s", kubectl, strings.ToLower(claim.Kind),
+			"check that the workspace-operator runs (%s doctor), or run kubectl delete %s %s", kubectl, strings.ToLower(claim.Kind),
 			claim.Name,
 		)
 		if since := deletedAt(claim.Object); !since.IsZero() {
-			f.Remedy = "see its provisioner: it holds the claim's finalizer"
+			f.Remedy = "check its provisioner: the claim still has a finalizer"
 			f.Why = fmt.Sprintf("%s; being deleted for %s", f.Why, age(since, inv.now))
 			if inv.now.Sub(since) < inv.grace {
-				f.State, f.Remedy = stateGoing, ""
+				f.State, f.Remedy = stateTransient, ""
 			}
 		} else if inv.now.Sub(claim.Created) < inv.grace {
-			f.State, f.Remedy = stateGoing, ""
+			f.State, f.Remedy = stateTransient, ""
 		}
 		out = append(out, f)
 	}
 	return out
 }
 
-// nodeFindings: a node that was made for a Workspace has a claim that names it.
+// nodeFindings returns the nodes that were created for a Workspace and have no claim.
 func (inv *inventory) nodeFindings(prices *catalog.Catalog) []finding {
 	names, providers := map[string]bool{}, map[string]bool{}
 	for _, claim := range inv.claims {
@@ -149,8 +149,8 @@ func (inv *inventory) nodeFindings(prices *catalog.Catalog) []finding {
 			Workspace:   owner(n.Labels),
 			Age:         age(n.CreationTimestamp.Time, inv.now),
 			CostPerHour: price(prices, n.Labels[corev1.LabelInstanceTypeStable], 1),
-			Why:         "no Machine or NodeClaim names it",
-			Remedy:      "see the provisioner; it deletes machines that no claim names, or delete the machine in its agent pool",
+			Why:         "it has no Machine or NodeClaim",
+			Remedy:      "check the provisioner, which deletes machines without a claim; or delete the machine in its agent pool",
 		}
 		since := n.CreationTimestamp.Time
 		if n.DeletionTimestamp != nil {
@@ -158,15 +158,15 @@ func (inv *inventory) nodeFindings(prices *catalog.Catalog) []finding {
 			f.Why += fmt.Sprintf("; being deleted for %s", age(since, inv.now))
 		}
 		if inv.now.Sub(since) < inv.grace {
-			f.State, f.Remedy = stateGoing, ""
+			f.State, f.Remedy = stateTransient, ""
 		}
 		out = append(out, f)
 	}
 	return out
 }
 
-// poolFindings compare how many machines a pool was asked for with how many claims have one in it. Whatever may still
-// explain a surplus (a claim without a machine, an operation that runs) makes it no orphan.
+// poolFindings compares the count of each pool with the number of claims that have a machine in it. A surplus is not an
+// orphan while a claim waits for a machine or an operation runs on the pool.
 func (inv *inventory) poolFindings(prices *catalog.Catalog) []finding {
 	bound, listed := map[string]int{}, map[string]bool{}
 	waiting := 0
@@ -178,7 +178,7 @@ func (inv *inventory) poolFindings(prices *catalog.Catalog) []finding {
 	for _, claim := range inv.claims {
 		ids := providerIDs(claim)
 		if len(ids) == 0 {
-			if _, _, failed := claim.Failure(); !failed && !inv.standsBefore(claim) {
+			if _, _, failed := claim.Failure(); !failed && !inv.ownsClaim(claim) {
 				waiting++
 			}
 			continue
@@ -199,7 +199,7 @@ func (inv *inventory) poolFindings(prices *catalog.Catalog) []finding {
 					Workspace: owner(claim.Object.GetLabels()),
 					Age:       age(claim.Created, inv.now),
 					Why:       "its machine is in the agent pool " + pool + ", which the cloud does not list",
-					Remedy:    "see that --pools is of this cluster, and of now",
+					Remedy:    "check that --pools is from this cluster, and current",
 				},
 			)
 		}
@@ -211,16 +211,16 @@ func (inv *inventory) poolFindings(prices *catalog.Catalog) []finding {
 			continue
 		}
 		f := finding{State: stateOrphan, Kind: "AgentPool", Name: p.Name, CostPerHour: price(prices, p.VMSize, surplus),
-			Why:    fmt.Sprintf("%d of its %s (%s) no claim names", surplus, plural(p.Count, "machine"), p.VMSize),
-			Remedy: "see that the gpu-provisioner runs; or az aks nodepool delete, once no claim has a machine in it"}
+			Why:    fmt.Sprintf("%d of its %s (%s) without a claim", surplus, plural(p.Count, "machine"), p.VMSize),
+			Remedy: "check that the gpu-provisioner runs; or run az aks nodepool delete if no claim has a machine in it"}
 		switch {
 		case p.Count == 0:
-			f.State, f.Why, f.Remedy, f.CostPerHour = stateGoing, "empty: the gpu-provisioner deletes it", "", nil
+			f.State, f.Why, f.Remedy, f.CostPerHour = stateTransient, "empty: the gpu-provisioner deletes it", "", nil
 		case !p.settled():
-			f.State, f.Remedy = stateGoing, ""
-			f.Why += ", while Azure is at it: " + p.ProvisioningState
+			f.State, f.Remedy = stateTransient, ""
+			f.Why += ", during an operation of Azure: " + p.ProvisioningState
 		case waiting > 0:
-			f.State, f.Remedy = stateGoing, ""
+			f.State, f.Remedy = stateTransient, ""
 			f.Why += fmt.Sprintf(", and %s waits for one", plural(waiting, "claim"))
 		}
 		out = append(out, f)
@@ -228,14 +228,14 @@ func (inv *inventory) poolFindings(prices *catalog.Catalog) []finding {
 	return append(out, missing...)
 }
 
-// standsBefore says whether another claim stands behind this one, which then is the one that has the machine.
-func (inv *inventory) standsBefore(claim placement.Claim) bool {
+// ownsClaim reports whether the claim owns another claim, which then has the machine.
+func (inv *inventory) ownsClaim(claim placement.Claim) bool {
 	return slices.ContainsFunc(
 		inv.claims, func(other placement.Claim) bool { return metav1.IsControlledBy(other.Object, claim.Object) },
 	)
 }
 
-// providerIDs of a claim's machine: the status's, or what the provisioner has written ahead of it.
+// providerIDs returns the ids of a claim's machine, from the status and from the provisioner's annotation.
 func providerIDs(claim placement.Claim) []string {
 	var out []string
 	for _, id := range []string{claim.ProviderID, claim.Object.GetAnnotations()[annotationProviderID]} {

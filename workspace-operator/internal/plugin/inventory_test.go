@@ -47,10 +47,10 @@ func TestASurplusOfMachinesIsAnOrphanOnlyWhenNothingElseExplainsIt(t *testing.T)
 		"as many as claims":                      {agentPool{Count: 2}, []placement.Claim{machine("a", "u", in("gaaaaaaaa0", "0")), machine("b", "u", in("gaaaaaaaa0", "1"))}, ""},
 		"one too many":                           {agentPool{Count: 2}, []placement.Claim{machine("a", "u", in("gaaaaaaaa0", "0"))}, stateOrphan},
 		"of another pool":                        {agentPool{Count: 1}, []placement.Claim{machine("a", "u", in("gbbbbbbbb0", "0"))}, stateOrphan},
-		"one may be for a claim that waits":      {agentPool{Count: 2}, []placement.Claim{machine("a", "u", in("gaaaaaaaa0", "0")), machine("b", "u", "")}, stateGoing},
+		"one may be for a claim that waits":      {agentPool{Count: 2}, []placement.Claim{machine("a", "u", in("gaaaaaaaa0", "0")), machine("b", "u", "")}, stateTransient},
 		"a claim that has failed waits for none": {agentPool{Count: 2}, []placement.Claim{machine("a", "u", in("gaaaaaaaa0", "0")), machine("b", "u", "", failed)}, stateOrphan},
-		"an operation runs":                      {agentPool{Count: 2, ProvisioningState: "Deleting"}, nil, stateGoing},
-		"empty":                                  {agentPool{}, nil, stateGoing},
+		"an operation runs":                      {agentPool{Count: 2, ProvisioningState: "Deleting"}, nil, stateTransient},
+		"empty":                                  {agentPool{}, nil, stateTransient},
 		"somebody else's":                        {agentPool{Count: 9, Tags: map[string]string{tagManagedBy: managedByValue}}, nil, ""},
 		"fewer than claims: Azure is to bring the others": {agentPool{Count: 1}, []placement.Claim{machine("a", "u", in("gaaaaaaaa0", "0")), machine("b", "u", in("gaaaaaaaa0", "1"))}, ""},
 	} {
@@ -94,7 +94,7 @@ func TestAClaimBehindAMachineIsJudgedWithIt(t *testing.T) {
 	alone := inventory{now: time.Now(), claims: []placement.Claim{behind}}
 	got = alone.claimFindings(prices)
 	require.Len(t, got, 1)
-	assert.Equal(t, "its owner Machine m is gone", got[0].Why)
+	assert.Equal(t, "its owner Machine m does not exist", got[0].Why)
 }
 
 func TestAProviderIDNamesItsAgentPool(t *testing.T) {

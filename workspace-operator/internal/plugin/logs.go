@@ -31,9 +31,9 @@ func (e *environment) logsCommand() *cobra.Command {
 	var f logFlags
 	cmd := &cobra.Command{
 		Use:   "logs WORKSPACE",
-		Short: "Print the logs of what serves or tunes",
-		Long: `Print the logs of the pods that serve a Workspace, or while there are none of its tuning job's. The container is the engine, and of a tuning job
-the step that runs or ran last (fetch, train, push); --container names another (gateway).`,
+		Short: "Print the logs of the serving pods or the tuning job",
+		Long: `Print the logs of the serving pods of a Workspace, or of its tuning job if it has no serving pods. The default container is the engine, and for
+a tuning job the step that runs or ran last (fetch, train, push). --container selects another one (gateway).`,
 		Example: `  kubectl kaito logs phi-4-mini -f
   kubectl kaito logs phi-4-mini --previous
   kubectl kaito logs phi-4-mini --tuning --container train --tail 50`,
@@ -44,14 +44,14 @@ the step that runs or ran last (fetch, train, push); --container names another (
 		},
 	}
 	flags := cmd.Flags()
-	flags.BoolVarP(&f.follow, "follow", "f", false, "go on with what is printed from now on")
-	flags.BoolVarP(&f.previous, "previous", "p", false, "of the run before the last restart")
-	flags.BoolVar(&f.tuning, "tuning", false, "of the tuning job, even where pods serve already")
+	flags.BoolVarP(&f.follow, "follow", "f", false, "stream new lines")
+	flags.BoolVarP(&f.previous, "previous", "p", false, "print the logs of the previous run of the container")
+	flags.BoolVar(&f.tuning, "tuning", false, "print the logs of the tuning job, even if the Workspace has serving pods")
 	flags.StringVarP(&f.container, "container", "c", "", "container to print")
 	flags.BoolVar(&f.all, "all-containers", false, "print all containers")
-	flags.BoolVar(&f.timestamps, "timestamps", false, "put the time before each line")
-	flags.Int64Var(&f.tail, "tail", -1, "lines from the end; -1 is all")
-	flags.DurationVar(&f.since, "since", 0, "only what was printed for this long, for example 10m")
+	flags.BoolVar(&f.timestamps, "timestamps", false, "print the time before each line")
+	flags.Int64Var(&f.tail, "tail", -1, "number of lines from the end; -1 is all")
+	flags.DurationVar(&f.since, "since", 0, "maximum age of lines, for example 10m")
 	complete(cmd, "container", serving.ContainerEngine, serving.ContainerGateway, "fetch", "train", "push")
 	return cmd
 }
@@ -61,7 +61,7 @@ type source struct{ pod, container string }
 
 func (e *environment) logs(ctx context.Context, name string, f logFlags) error {
 	if f.container != "" && f.all {
-		return errors.New("give --container or --all-containers, not both")
+		return errors.New("set --container or --all-containers, not both")
 	}
 	c, err := e.connect()
 	if err != nil {
@@ -76,11 +76,11 @@ func (e *environment) logs(ctx context.Context, name string, f logFlags) error {
 		return err
 	}
 	if slices.Contains(s.hidden, "Pods") {
-		return fmt.Errorf("you may not list pods in namespace %s: ask for the right, see %s doctor", w.Namespace, kubectl)
+		return fmt.Errorf("you may not list pods in namespace %s: ask for the permission, see %s doctor", w.Namespace, kubectl)
 	}
 	pods := chosenPods(s, f.tuning)
 	if len(pods) == 0 {
-		return fmt.Errorf("no pods of Workspace %s/%s are there: %s", w.Namespace, w.Name, whereItStands(w))
+		return fmt.Errorf("Workspace %s/%s has no pods: %s", w.Namespace, w.Name, currentState(w))
 	}
 	sources, err := sourcesOf(pods, f)
 	if err != nil {
@@ -89,8 +89,8 @@ func (e *environment) logs(ctx context.Context, name string, f logFlags) error {
 	return e.printLogs(ctx, c, w.Namespace, sources, f)
 }
 
-// chosenPods are those that serve, or of the job; several runs of a job leave pods behind, of which the newest of each
-// index counts.
+// chosenPods returns the serving pods, or the pods of the tuning job. Of a job with several runs it returns the newest
+// pod of each index.
 func chosenPods(s *snapshot, tuning bool) []*corev1.Pod {
 	var serving, job []*corev1.Pod
 	for i := range s.pods {
@@ -139,8 +139,7 @@ func containerNames(pod *corev1.Pod) []string {
 	return out
 }
 
-// defaultContainer is the one that somebody wants to read: an init container that runs or has failed, else the engine,
-// else the first.
+// defaultContainer returns an init container that runs or failed, or the engine, or the first container, in this order.
 func defaultContainer(pod *corev1.Pod) string {
 	for _, c := range pod.Status.InitContainerStatuses {
 		failed := c.State.Terminated != nil && c.State.Terminated.ExitCode != 0 ||
@@ -160,7 +159,7 @@ func defaultContainer(pod *corev1.Pod) string {
 	return pod.Spec.Containers[0].Name
 }
 
-// printLogs prints the containers one after the other, or as they come where they are followed.
+// printLogs prints the logs one after the other, or all at once if they are streamed.
 func (e *environment) printLogs(ctx context.Context, c *cluster, namespace string, sources []source, f logFlags) error {
 	out := &lineWriter{out: e.Out}
 	options := corev1.PodLogOptions{Follow: f.follow, Previous: f.previous, Timestamps: f.timestamps}
@@ -189,7 +188,7 @@ func (e *environment) printLogs(ctx context.Context, c *cluster, namespace strin
 	}
 	group.Wait()
 	if ctx.Err() != nil && f.follow {
-		return nil // how following ends
+		return nil // the user stopped the stream
 	}
 	return errors.Join(failures...)
 }
@@ -200,7 +199,7 @@ func (c *cluster) copyLog(
 	body, err := c.kube.CoreV1().Pods(namespace).GetLogs(s.pod, &options).Stream(ctx)
 	if err != nil {
 		if apierrors.IsBadRequest(err) {
-			return fmt.Errorf("container %s of pod %s has no log to show: %w", s.container, s.pod, err)
+			return fmt.Errorf("container %s of pod %s has no log: %w", s.container, s.pod, err)
 		}
 		return fmt.Errorf("reading the log of container %s of pod %s: %w", s.container, s.pod, err)
 	}

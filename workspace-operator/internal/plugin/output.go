@@ -21,7 +21,7 @@ const (
 	outputWide = "wide"
 )
 
-// outputFlag is -o of a closed set, so that a wrong value is refused before anything is done.
+// outputFlag is the value of -o. It accepts only the allowed formats.
 type outputFlag struct {
 	value   *string
 	allowed []string
@@ -39,27 +39,27 @@ func (o *outputFlag) Set(s string) error {
 	return fmt.Errorf("allowed: %s", strings.Join(o.allowed, ", "))
 }
 
-// addOutput adds -o with json, yaml and what else the command has.
+// addOutput adds the flag -o with json, yaml and the command's other formats.
 func addOutput(cmd *cobra.Command, value *string, more ...string) {
 	allowed := append([]string{outputJSON, outputYAML}, more...)
 	cmd.Flags().VarP(&outputFlag{value, allowed}, "output", "o", "output format: "+strings.Join(allowed, ", "))
 	complete(cmd, "output", allowed...)
 }
 
-// complete offers a flag's values to the shell.
+// complete adds shell completion for the values of a flag.
 func complete(cmd *cobra.Command, flag string, values ...string) {
-	// The flag was added a line above; registering fails only for one that is not there.
+	// Registration fails only for an unknown flag.
 	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 }
 
 func (e *environment) encode(format string, v any) error {
 	text, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
-		return fmt.Errorf("writing the answer as JSON: %w", err)
+		return fmt.Errorf("writing the output as JSON: %w", err)
 	}
 	if format == outputYAML {
 		if text, err = yaml.JSONToYAML(text); err != nil {
-			return fmt.Errorf("writing the answer as YAML: %w", err)
+			return fmt.Errorf("writing the output as YAML: %w", err)
 		}
 	}
 	_, err = fmt.Fprintln(e.Out, strings.TrimRight(string(text), "\n"))
@@ -105,10 +105,10 @@ const (
 	faint  colour = "2"
 )
 
-// palette paints for terminals only.
+// palette colours text for terminals.
 type palette struct{ on bool }
 
-// terminal says whether something is written to a person, and how large their window is; 0: not known.
+// terminal reports whether out is a terminal, and the size of its window; 0 is unknown.
 func terminal(out any) (width, height int, yes bool) {
 	file, ok := out.(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) { //nolint:gosec // file descriptors are small
@@ -121,8 +121,8 @@ func terminal(out any) (width, height int, yes bool) {
 	return width, height, true
 }
 
-// paletteFor paints nothing where there is no terminal, where NO_COLOR is set (https://no-color.org) or the terminal is
-// dumb.
+// paletteFor returns a palette without colours if out is not a terminal, if NO_COLOR is set (https://no-color.org), or
+// if the terminal is dumb.
 func paletteFor(out any) palette {
 	_, _, yes := terminal(out)
 	return palette{on: yes && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}

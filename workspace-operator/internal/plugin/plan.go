@@ -20,7 +20,7 @@ import (
 	"kaito.sh/workspace-operator/internal/plan"
 )
 
-// planFlags are laid over a Workspace: of a file, or an empty one that serves the model that is named.
+// planFlags override fields of a Workspace: one from a file, or one that serves the model of the command line.
 type planFlags struct {
 	files         resource.FilenameOptions
 	instanceTypes []string
@@ -51,25 +51,25 @@ func (e *environment) planCommand() *cobra.Command {
 	var f planFlags
 	cmd := &cobra.Command{
 		Use:   "plan (MODEL | -f FILE)",
-		Short: "Show what a model can run on, with the memory arithmetic and the price",
-		Long: `Show every GPU size that a model was weighed on: how many nodes and GPUs, the memory of one GPU term by term, the context that is left,
-the price, and why a size fell. The planner is the operator's own: what is marked with * is what it would create.
+		Short: "Show the GPU sizes that a model can run on, with the memory arithmetic and the price",
+		Long: `Show every GPU size that was considered for a model: the number of nodes and GPUs, the memory terms of one GPU, the longest context,
+the price, and why a size was rejected. The planner is the operator's own: * marks the size that it would create.
 
-Needs no cluster: sizes, prices, models and engines are those of the built-in catalogue. Nodes that are there already, which the operator
-prefers, are not looked at. The exit code is 1 where nothing fits.`,
-		Example: `  # All sizes for a model, the choice first
+Needs no cluster: sizes, prices, models and engines come from the built-in catalogue. Existing nodes, which the operator
+prefers, are not considered. The exit code is 1 if nothing fits.`,
+		Example: `  # All sizes for a model, the chosen one first
   kubectl kaito plan phi-4-mini-instruct
 
   # A longer context, on spot nodes, in one region
   kubectl kaito plan llama-3.3-70b-instruct --context-length 65536 --spot --region eastus
 
-  # Would it fit two nodes of this size?
+  # Check whether it fits two nodes of this size
   kubectl kaito plan deepseek-r1-0528 --instance-type Standard_ND96isr_H100_v5 --count 2
 
-  # Fine-tuning by QLoRA, and serving what comes of it
+  # Fine-tuning with QLoRA, and serving the tuned model
   kubectl kaito plan phi-4-mini-instruct --method qlora --max-seq-length 4096
 
-  # What would the operator do with this file? Its ConfigMaps may be in it.
+  # What the operator would do with this file, which may contain ConfigMaps
   kubectl kaito plan -f examples/fine-tuning/kaito_workspace_tuning_phi_3.yaml -o json`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: completeModels,
@@ -80,53 +80,53 @@ prefers, are not looked at. The exit code is 1 where nothing fits.`,
 	flags := cmd.Flags()
 	flags.StringSliceVarP(
 		&f.files.Filenames, "filename", "f", nil,
-		"file, folder or URL with Workspaces and the ConfigMaps that they name; - is the standard input",
+		"file, folder or URL with Workspaces and their ConfigMaps; - is the standard input",
 	)
 	flags.StringSliceVar(
 		&f.instanceTypes, "instance-type", nil,
-		"size to plan for; several are fallbacks in order (default: all of the catalogue)",
+		"instance type; more than one are fallbacks in order (default: all of the catalogue)",
 	)
 	flags.StringSliceVar(
-		&f.capacityTypes, "capacity-type", nil, "on-demand or spot; several are fallbacks in order (default on-demand)",
+		&f.capacityTypes, "capacity-type", nil, "on-demand or spot; more than one are fallbacks in order (default on-demand)",
 	)
-	flags.BoolVar(&f.spot, "spot", false, "the same as --capacity-type=spot")
-	flags.Int32Var(&f.count, "count", 0, "the most nodes that may be used (default: as many as are needed)")
-	flags.StringVar(&f.mig, "mig-profile", "", "MIG profile that the GPUs are cut into, for example 3g.40gb")
-	flags.Int32Var(&f.slices, "gpus-per-node", 0, "how many GPUs of a node to use (default: all)")
-	flags.StringVar(&f.region, "region", "", "Azure region that prices are of (default: the cheapest of all)")
-	flags.IntVar(&f.context, "context-length", 0, "context that must fit, in tokens (default: the longest that fits)")
+	flags.BoolVar(&f.spot, "spot", false, "short for --capacity-type=spot")
+	flags.Int32Var(&f.count, "count", 0, "maximum number of nodes (default: as many as needed)")
+	flags.StringVar(&f.mig, "mig-profile", "", "MIG profile of the GPUs, for example 3g.40gb")
+	flags.Int32Var(&f.slices, "gpus-per-node", 0, "number of GPUs of a node to use (default: all)")
+	flags.StringVar(&f.region, "region", "", "Azure region of the prices (default: the cheapest region of each size)")
+	flags.IntVar(&f.context, "context-length", 0, "required context length in tokens (default: the longest that fits)")
 	flags.StringVar(
 		&f.dtype, "dtype", "",
-		"dtype of weights and activations: float16, bfloat16 (default: the model's, where the GPU computes in it)",
+		"dtype of weights and activations: float16, bfloat16 (default: the model's, if the GPU supports it)",
 	)
 	flags.StringVar(
 		&f.quantization, "quantization", "",
-		"method that the engine quantizes 16-bit weights by while loading, for example fp8",
+		"quantization of 16-bit weights while the engine loads them, for example fp8",
 	)
-	flags.StringVar(&f.kvCacheDtype, "kv-cache-dtype", "", "dtype of the cache: auto, fp8")
+	flags.StringVar(&f.kvCacheDtype, "kv-cache-dtype", "", "dtype of the key-value cache: auto, fp8")
 	flags.Float64Var(
 		&f.utilization, "gpu-memory-utilization", 0,
-		"fraction of the GPU's memory that the engine may take (default: the catalogue's)",
+		"fraction of the GPU's memory that the engine may use (default: the catalogue's)",
 	)
-	flags.IntVar(&f.adapters, "adapters", 0, "LoRA adapters that are served beside the model")
-	flags.StringVar(&f.method, "method", "", "tune first, by lora or qlora")
+	flags.IntVar(&f.adapters, "adapters", 0, "number of LoRA adapters that are served with the model")
+	flags.StringVar(&f.method, "method", "", "tuning method: lora or qlora (default: no tuning)")
 	flags.BoolVar(&f.serve, "serve", true, "with --method: also plan serving the tuned model")
 	flags.IntVar(&f.sequence, "max-seq-length", 0, "with tuning: sequence length in tokens (default 2048)")
-	flags.IntVar(&f.batch, "batch-size", 0, "with tuning: sequences a GPU and step (default 1)")
+	flags.IntVar(&f.batch, "batch-size", 0, "with tuning: sequences per GPU and step (default 1)")
 	flags.StringVar(
 		&f.inferenceFile, "inference-config", "",
-		"file with inference_config.yaml, instead of the ConfigMap that the Workspace names",
+		"inference_config.yaml file that replaces the ConfigMap of the Workspace",
 	)
 	flags.StringVar(
 		&f.trainingFile, "training-config", "",
-		"file with training_config.yaml, instead of the ConfigMap that the Workspace names",
+		"training_config.yaml file that replaces the ConfigMap of the Workspace",
 	)
 	flags.StringSliceVar(
-		&f.catalogs, "catalog", nil, "file that is laid over the catalogue, as the operator's flag of this name",
+		&f.catalogs, "catalog", nil, "file that overrides entries of the catalogue, like the operator's flag of this name",
 	)
 	flags.BoolVar(
 		&f.hub, "hub", false,
-		"read a model that the catalogue does not have from HuggingFace (HF_TOKEN, HF_ENDPOINT); the only thing that needs a network",
+		"read a model that is not in the catalogue from HuggingFace (HF_TOKEN, HF_ENDPOINT); this needs the network",
 	)
 	addOutput(cmd, &f.output, outputWide)
 	complete(cmd, "capacity-type", catalog.CapacityOnDemand, catalog.CapacitySpot)
@@ -167,7 +167,7 @@ func (e *environment) plan(cmd *cobra.Command, args []string, f planFlags) error
 	var reports []planReport
 	nothing := false
 	for _, s := range subjects {
-		if err := f.lay(cmd, s); err != nil {
+		if err := f.override(cmd, s); err != nil {
 			return err
 		}
 		for _, st := range stages(s.workspace) {
@@ -208,22 +208,22 @@ func loadCatalog(files []string) (*catalog.Catalog, error) {
 	return c, nil
 }
 
-// hubTimeout bounds the whole conversation with the hub: a person waits.
+// hubTimeout bounds all requests to the hub together, because a person waits for the answer.
 const hubTimeout = time.Minute
 
-// resolve reads a model that the catalogue does not have, where that was asked for.
+// resolve reads a model that is not in the catalogue from the hub, if --hub is set.
 func (f planFlags) resolve(ctx context.Context, c *catalog.Catalog, r *plan.Request) error {
 	var unknown *catalog.UnknownModelError
 	_, err := c.Model(r.Preset)
 	if r.Mode == plan.ModeTemplate || !errors.As(err, &unknown) {
-		return nil // what else is wrong with the name the planner says
+		return nil // the planner reports other errors of the name
 	}
 	ref, err := catalog.ParseReference(r.Preset)
 	if err != nil || !ref.IsRepository() {
 		return nil
 	}
 	if !f.hub {
-		return fmt.Errorf("%w; --hub reads it from HuggingFace, where it is a repository there", unknown)
+		return fmt.Errorf("%w; if it is a repository on HuggingFace, read it with --hub", unknown)
 	}
 	ctx, cancel := context.WithTimeout(ctx, hubTimeout)
 	defer cancel()
@@ -239,8 +239,8 @@ func (f planFlags) resolve(ctx context.Context, c *catalog.Catalog, r *plan.Requ
 	return nil
 }
 
-// lay puts the flags over the Workspace.
-func (f planFlags) lay(cmd *cobra.Command, s *subject) error {
+// override sets the fields of the Workspace that flags name.
+func (f planFlags) override(cmd *cobra.Command, s *subject) error {
 	w, given := s.workspace, cmd.Flags().Changed
 	if given("instance-type") {
 		w.Resource.InstanceType, w.Resource.InstanceTypes = "", f.instanceTypes
@@ -270,10 +270,10 @@ func (f planFlags) lay(cmd *cobra.Command, s *subject) error {
 		}
 		w.Resource.Partition = p
 	}
-	return f.layConfigs(s)
+	return f.overrideConfigs(s)
 }
 
-func (f planFlags) layConfigs(s *subject) error {
+func (f planFlags) overrideConfigs(s *subject) error {
 	for _, c := range []struct {
 		flag, file string
 		into       *string
@@ -311,8 +311,8 @@ func (f planFlags) layConfigs(s *subject) error {
 	return err
 }
 
-// named is a Workspace that serves, or tunes and serves, the model of the command line.
-func (f planFlags) named(model string) (*subject, error) {
+// forModel returns a Workspace that serves, or tunes and serves, the model of the command line.
+func (f planFlags) forModel(model string) (*subject, error) {
 	preset := &kaitov1alpha1.PresetSpec{Name: model}
 	w := &kaitov1alpha1.Workspace{}
 	switch strings.ToLower(f.method) {

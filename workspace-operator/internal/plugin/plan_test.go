@@ -233,7 +233,7 @@ func TestWhatIsWrongWithAQuestionSaysWhatToDo(t *testing.T) {
 		"no model":              {"plan", 2, "name a model, or a file"},
 		"both":                  {"plan phi-4 -f " + quickStartFile, 2, "not both"},
 		"a typing mistake":      {"plan phi-4-mimi-instruct", 1, "did you mean phi-4-mini-instruct"},
-		"outside the catalogue": {"plan example/model", 2, "--hub reads it"},
+		"outside the catalogue": {"plan example/model", 2, "with --hub"},
 		"a wrong size":          {"plan phi-4 --instance-type Standard_NC24ads_A100_v5", 1, "Standard_NC24ads_A100_v4"},
 		"a wrong capacity":      {"plan phi-4 --capacity-type reserved", 2, "allowed: on-demand, spot"},
 		"a wrong method":        {"plan phi-4 --method full", 2, "allowed: lora, qlora"},

@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// printPlans writes the tables.
+// printPlans writes the tables of the reports.
 func (e *environment) printPlans(reports []planReport, wide bool) error {
 	for i := range reports {
 		if i > 0 {
-			_, _ = fmt.Fprintln(e.Out) // a failing writer shows at the table's end
+			_, _ = fmt.Fprintln(e.Out) // table.end reports a failing writer
 		}
 		if err := e.printPlan(&reports[i], wide); err != nil {
 			return err
@@ -30,7 +30,7 @@ func (e *environment) printPlan(r *planReport, wide bool) error {
 	} else {
 		head.WriteString(p.paint(red, r.Reason) + ": " + r.Message + "\n")
 		if r.Reason != "" {
-			head.WriteString("See " + kubectl + " explain " + r.Reason + "\n")
+			head.WriteString("Run " + kubectl + " explain " + r.Reason + " for its runbook\n")
 		}
 	}
 	for _, note := range r.Notes {
@@ -42,7 +42,7 @@ func (e *environment) printPlan(r *planReport, wide bool) error {
 	if err := e.printFeasible(r, wide); err != nil {
 		return err
 	}
-	return e.printFallen(r, wide)
+	return e.printRejected(r, wide)
 }
 
 func (r *planReport) title() string {
@@ -60,7 +60,7 @@ func (r *planReport) title() string {
 	return text
 }
 
-// prices says what the prices are.
+// prices describes the prices: currency, date and region.
 func (r *planReport) prices() string {
 	if r.PriceDate == "" {
 		return ""
@@ -70,14 +70,14 @@ func (r *planReport) prices() string {
 		region = r.Region
 	}
 	return fmt.Sprintf(
-		"; US dollars an hour for all nodes, list prices of %s in %s (spot costs at most that)", r.PriceDate, region,
+		"; US dollars per hour for all nodes, list prices of %s in %s (spot costs at most that)", r.PriceDate, region,
 	)
 }
 
 func (c *choice) sentence() string {
 	parts := []string{fmt.Sprintf("%d × %s (%s, %s)", c.Nodes, c.InstanceType, c.GPU, c.CapacityType)}
 	if c.CostPerHour != nil {
-		parts = append(parts, "$"+usd(*c.CostPerHour)+" an hour")
+		parts = append(parts, "$"+usd(*c.CostPerHour)+" per hour")
 	}
 	if c.Dtype != "" {
 		parts = append(parts, c.Dtype)
@@ -135,7 +135,7 @@ func (e *environment) printFeasible(r *planReport, wide bool) error {
 		return nil
 	}
 	if _, err := fmt.Fprintf(
-		e.Out, "\n%d of %d choices fit. Memory in GiB of one GPU%s:\n", rows, len(r.Candidates), r.prices(),
+		e.Out, "\n%d of %d candidates fit. Memory in GiB per GPU%s:\n", rows, len(r.Candidates), r.prices(),
 	); err != nil {
 		return err
 	}
@@ -180,44 +180,45 @@ func orDash(s string) string {
 	return s
 }
 
-// printFallen lists what fell, the sizes that fell for the same reason on the same hardware together unless wide.
-func (e *environment) printFallen(r *planReport, wide bool) error {
+// printRejected lists the rejected candidates. Unless wide is set, sizes with the same hardware and the same reason share
+// one entry.
+func (e *environment) printRejected(r *planReport, wide bool) error {
 	var out strings.Builder
 	rows := 0
-	for _, group := range fallenGroups(r.Candidates, wide) {
+	for _, group := range rejectedGroups(r.Candidates, wide) {
 		c := &group.first
 		_, _ = fmt.Fprintf(
 			&out, "  %s (%s, %s): %s\n      %s\n", strings.Join(group.names, ", "), orDash(c.GPU), c.CapacityType, c.Cause,
 			c.Rejected,
-		) // a builder does not fail
+		) // a strings.Builder does not fail
 		rows += len(group.names)
 	}
 	if rows == 0 {
 		return nil
 	}
-	_, err := fmt.Fprintf(e.Out, "\n%d of %d choices fell:\n%s", rows, len(r.Candidates), out.String())
+	_, err := fmt.Fprintf(e.Out, "\n%d of %d candidates were rejected:\n%s", rows, len(r.Candidates), out.String())
 	return err
 }
 
-type fallenGroup struct {
+type rejectedGroup struct {
 	names []string
 	first choice
 }
 
-func fallenGroups(candidates []choice, apart bool) []*fallenGroup {
-	var out []*fallenGroup
+func rejectedGroups(candidates []choice, apart bool) []*rejectedGroup {
+	var out []*rejectedGroup
 	for _, c := range candidates {
 		if c.Rejected == "" {
 			continue
 		}
-		var same *fallenGroup
+		var same *rejectedGroup
 		for _, g := range out {
 			if !apart && g.first.GPU == c.GPU && g.first.CapacityType == c.CapacityType && g.first.Rejected == c.Rejected {
 				same = g
 			}
 		}
 		if same == nil {
-			out = append(out, &fallenGroup{names: []string{c.InstanceType}, first: c})
+			out = append(out, &rejectedGroup{names: []string{c.InstanceType}, first: c})
 			continue
 		}
 		same.names = append(same.names, c.InstanceType)

@@ -17,20 +17,20 @@ import (
 
 // planReport is the answer for one stage of one Workspace.
 type planReport struct {
-	// Workspace is its name; empty where a model was named on the command line.
+	// Workspace is the name; empty if the command line names a model.
 	Workspace string `json:"workspace,omitempty"`
 	Stage     stage  `json:"stage"`
 	Model     string `json:"model,omitempty"`
 	Revision  string `json:"revision,omitempty"`
 	Feasible  bool   `json:"feasible"`
-	// Reason and Message say why nothing is planned.
+	// Reason and Message say why there is no plan.
 	Reason  string `json:"reason,omitempty"`
 	Message string `json:"message,omitempty"`
-	// Chosen is what the operator would create.
+	// Chosen is the candidate that the operator would create.
 	Chosen *choice `json:"chosen,omitempty"`
-	// Candidates are all that were looked at: the chosen one, what else fits by price (or as it was named), what fell.
+	// Candidates are all considered ones: the chosen one, others that fit by price (or in the user's order), the rejected.
 	Candidates []choice `json:"candidates,omitempty"`
-	// PriceDate is the day of the price list, Region what it is of.
+	// PriceDate is the day of the price list, Region its region.
 	PriceDate string   `json:"priceDate,omitempty"`
 	Region    string   `json:"region"`
 	Notes     []string `json:"notes,omitempty"`
@@ -40,14 +40,14 @@ type planReport struct {
 type choice struct {
 	InstanceType string `json:"instanceType"`
 	CapacityType string `json:"capacityType"`
-	// GPU is what a node has: "8 × H100-80".
+	// GPU is the number and the model of a node's GPUs, for example "8×H100-80".
 	GPU              string `json:"gpu,omitempty"`
 	Nodes            int    `json:"nodes"`
 	GPUsPerNode      int    `json:"gpusPerNode,omitempty"`
 	TensorParallel   int    `json:"tensorParallel"`
 	PipelineParallel int    `json:"pipelineParallel,omitempty"`
 	DataParallel     int    `json:"dataParallel,omitempty"`
-	// MaxModelLen is the context when serving, the sequence length when tuning; tokens.
+	// MaxModelLen is the context (serving) or the sequence length (tuning) in tokens.
 	MaxModelLen int    `json:"maxModelLen,omitempty"`
 	Dtype       string `json:"dtype,omitempty"`
 	Engine      string `json:"engine,omitempty"`
@@ -55,15 +55,15 @@ type choice struct {
 	DiskGiB     int    `json:"diskGiB,omitempty"`
 	// Memory of one GPU.
 	Memory *memory `json:"memory,omitempty"`
-	// CostPerHour of all nodes, US dollars; absent where no price is known.
+	// CostPerHour of all nodes in US dollars; absent if a price is unknown.
 	CostPerHour *float64 `json:"costPerHour,omitempty"`
 	Args        []string `json:"engineArgs,omitempty"`
-	// Cause and Rejected say why it fell.
+	// Cause and Rejected say why the candidate was rejected.
 	Cause    string `json:"cause,omitempty"`
 	Rejected string `json:"rejected,omitempty"`
 }
 
-// memory is GiB of one GPU: weights + cache + activations + free = usable; usable + overhead = the device's.
+// memory is in GiB of one GPU: weights + cache + activations + free = usable; usable + overhead = device.
 type memory struct {
 	Weights     float64 `json:"weightsGiB"`
 	KVCache     float64 `json:"kvCacheGiB"`
@@ -74,10 +74,11 @@ type memory struct {
 	Device      float64 `json:"deviceGiB"`
 }
 
-// cheapestRegion is Region where prices are each of the region that is the cheapest for its size.
+// cheapestRegion is the Region of prices that come from the cheapest region of each size.
 const cheapestRegion = "cheapest"
 
-// newPlanReport asks the planner, and asks again for each candidate that fits: of those it keeps the summary only.
+// newPlanReport runs the planner, and runs it again for each candidate that fits, because a plan has details of its
+// chosen candidate only.
 func newPlanReport(s *subject, st stage, r plan.Request, c *catalog.Catalog) planReport {
 	out := planReport{Workspace: s.workspace.Name, Stage: st, Notes: s.notes, Region: r.Region}
 	if r.Region == "" {
@@ -85,7 +86,7 @@ func newPlanReport(s *subject, st stage, r plan.Request, c *catalog.Catalog) pla
 	} else if !c.KnowsRegion(r.Region) {
 		out.Region = cheapestRegion
 		out.Notes = append(
-			out.Notes, fmt.Sprintf("the catalogue has no prices of region %s: they are of the cheapest", r.Region),
+			out.Notes, fmt.Sprintf("the catalogue has no prices of region %s: the prices are those of the cheapest region", r.Region),
 		)
 	}
 	p, err := plan.Make(r, c)
@@ -94,7 +95,7 @@ func newPlanReport(s *subject, st stage, r plan.Request, c *catalog.Catalog) pla
 	case errors.As(err, &refusal):
 		out.Reason, out.Message = refusal.Reason, refusal.Message
 		out.Model = r.Preset
-		out.take(refusal.Candidates, r, c)
+		out.addCandidates(refusal.Candidates, r, c)
 		return out
 	case err != nil: // the planner's only error is a Refusal
 		out.Reason, out.Message = "Error", err.Error()
@@ -102,17 +103,16 @@ func newPlanReport(s *subject, st stage, r plan.Request, c *catalog.Catalog) pla
 	}
 	out.Feasible, out.Model, out.Revision = true, p.Model.ID, p.Model.Revision
 	out.PriceDate = p.PriceDate
-	out.take(p.Candidates, r, c)
+	out.addCandidates(p.Candidates, r, c)
 	if len(r.InstanceTypes) == 0 {
-		// The choice is not always the cheapest: a pipeline over the network is taken only where one node is not enough.
+		// The chosen candidate is not always the cheapest: a pipeline over the network is used only if one node is too small.
 		slices.SortStableFunc(out.Candidates[1:], cheaper)
 	}
 	out.Chosen = &out.Candidates[0]
 	return out
 }
 
-// cheaper orders what fits by price, as far as one is known, before what fell; the user's own order of sizes is left
-// alone.
+// cheaper orders candidates by price: known prices, then unknown prices, then rejected candidates.
 func cheaper(a, b choice) int {
 	price := func(c choice) float64 {
 		switch {
@@ -126,7 +126,7 @@ func cheaper(a, b choice) int {
 	return cmp.Compare(price(a), price(b))
 }
 
-func (out *planReport) take(candidates []plan.Candidate, r plan.Request, c *catalog.Catalog) {
+func (out *planReport) addCandidates(candidates []plan.Candidate, r plan.Request, c *catalog.Catalog) {
 	for _, candidate := range candidates {
 		if candidate.Priced && out.PriceDate == "" {
 			out.PriceDate = c.PriceDate()
@@ -139,7 +139,7 @@ func (out *planReport) take(candidates []plan.Candidate, r plan.Request, c *cata
 				continue
 			}
 		}
-		out.Candidates = append(out.Candidates, fallen(candidate, r, c))
+		out.Candidates = append(out.Candidates, rejected(candidate, r, c))
 	}
 }
 
@@ -172,7 +172,7 @@ func newChoice(p *plan.Plan) choice {
 	return out
 }
 
-func fallen(candidate plan.Candidate, r plan.Request, c *catalog.Catalog) choice {
+func rejected(candidate plan.Candidate, r plan.Request, c *catalog.Catalog) choice {
 	out := choice{
 		InstanceType:   candidate.InstanceType,
 		CapacityType:   candidate.CapacityType,

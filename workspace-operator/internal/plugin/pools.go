@@ -12,8 +12,7 @@ import (
 	"strings"
 )
 
-// Tags that the gpu-provisioner puts on every agent pool that it makes (its README names them); other pools are none of
-// its business.
+// Tags of the agent pools that the gpu-provisioner creates (see its README). The plugin ignores other pools.
 const (
 	tagManagedBy   = "kaito.sh_managed-by"
 	tagPoolKey     = "kaito.sh_pool-key"
@@ -33,7 +32,7 @@ func (p agentPool) managed() bool {
 	return p.Tags[tagManagedBy] == managedByValue && p.Tags[tagPoolKey] != ""
 }
 
-// settled says that no operation runs on the pool.
+// settled reports whether no operation runs on the pool.
 func (p agentPool) settled() bool {
 	switch p.ProvisioningState {
 	case "Succeeded", "Failed", "Canceled":
@@ -58,7 +57,7 @@ func readPools(file string, in io.Reader) ([]agentPool, error) {
 	}
 	for _, p := range pools {
 		if p.Name == "" {
-			return nil, errors.New("--pools " + file + ": a pool has no name: give the output of az aks nodepool list -o json")
+			return nil, errors.New("--pools " + file + ": a pool has no name: use the output of az aks nodepool list -o json")
 		}
 	}
 	return pools, nil
@@ -68,7 +67,7 @@ func readPools(file string, in io.Reader) ([]agentPool, error) {
 // set>/virtualMachines/<number>.
 var scaleSet = regexp.MustCompile(`(?i)/virtualMachineScaleSets/aks-([a-z0-9]+)-[0-9]+-vmss/virtualMachines/`)
 
-// poolOf reads the agent pool of a machine from its provider id; empty where that is no machine of AKS.
+// poolOf returns the agent pool of a machine from its provider id; empty if it is not a machine of AKS.
 func poolOf(providerID string) string {
 	found := scaleSet.FindStringSubmatch(providerID)
 	if found == nil {

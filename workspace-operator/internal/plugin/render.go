@@ -19,13 +19,13 @@ import (
 type renderer struct {
 	palette palette
 	now     time.Time
-	// width cuts lines to the terminal's, so that a redraw knows how many there are; 0: not cut.
+	// width truncates lines to the width of the terminal, so that the number of lines is known; 0 does not truncate.
 	width int
 }
 
 func (r renderer) lines(s *snapshot) []string {
 	var out []string
-	r.branch(&out, grow(s), "", "")
+	r.branch(&out, newTree(s), "", "")
 	out = append(out, r.milestones(s.workspace)...)
 	out = append(out, r.remedy(s.workspace)...)
 	if len(s.hidden) > 0 {
@@ -33,7 +33,7 @@ func (r renderer) lines(s *snapshot) []string {
 			out,
 			r.palette.paint(yellow, "not shown")+": you may not read "+strings.Join(
 				s.hidden, ", ",
-			)+"; "+kubectl+" doctor says which rights are missing",
+			)+"; run "+kubectl+" doctor for the missing permissions",
 		)
 	}
 	for i := range out {
@@ -42,7 +42,8 @@ func (r renderer) lines(s *snapshot) []string {
 	return out
 }
 
-// branch draws one object, its details and its children; first begins its own line, rest those below it.
+// branch draws one object, its details and its children. first is the prefix of its line, rest the prefix of the lines
+// below it.
 func (r renderer) branch(out *[]string, b *branch, first, rest string) {
 	line := first + r.mark(b.level) + " " + b.name
 	if b.text != "" {
@@ -78,7 +79,7 @@ func (r renderer) mark(l level) string {
 	return r.palette.paint(yellow, "…")
 }
 
-// milestones of a Workspace, each with the time that it took since the one before.
+// milestones returns the milestones of a Workspace, each with the time since the previous one.
 func (r renderer) milestones(w *kaitov1alpha1.Workspace) []string {
 	m := w.Status.Milestones
 	if m == nil {
@@ -107,7 +108,7 @@ func (r renderer) milestones(w *kaitov1alpha1.Workspace) []string {
 	return append([]string{"", "milestones (since " + clockTime(w.CreationTimestamp.Time) + ")"}, out...)
 }
 
-// remedy repeats the reason in full, with what its runbook says to do.
+// remedy returns the reason and the message in full, with the remedy of the runbook.
 func (r renderer) remedy(w *kaitov1alpha1.Workspace) []string {
 	c := trouble(w)
 	if c == nil {
@@ -120,7 +121,7 @@ func (r renderer) remedy(w *kaitov1alpha1.Workspace) []string {
 	return out
 }
 
-// trouble is the condition that a person should read: what is stalled, or what is tried again for a reason that has a
+// trouble returns the condition that needs attention: Stalled, or a Ready condition that is false for a reason with a
 // runbook.
 func trouble(w *kaitov1alpha1.Workspace) *metav1.Condition {
 	if c := meta.FindStatusCondition(w.Status.Conditions, kaitov1alpha1.ConditionStalled); c != nil &&
@@ -137,7 +138,7 @@ func trouble(w *kaitov1alpha1.Workspace) *metav1.Condition {
 	return c
 }
 
-// cut shortens a line to the terminal's width; what paints takes no room.
+// cut truncates a line to the terminal's width. Colour codes do not count.
 func (r renderer) cut(line string) string {
 	if r.width <= 0 {
 		return line

@@ -12,7 +12,7 @@ import (
 	"kaito.sh/workspace-operator/internal/plan"
 )
 
-// stage is what nodes are wanted for, as the controller has it: a Workspace that tunes and serves is planned for both.
+// stage is the purpose of nodes, as in the controller: a Workspace that tunes and serves has a plan for each stage.
 type stage string
 
 const (
@@ -20,7 +20,7 @@ const (
 	stageServe stage = "serve"
 )
 
-// stages of a Workspace, in order.
+// stages returns the stages of a Workspace in order.
 func stages(w *kaitov1alpha1.Workspace) []stage {
 	switch {
 	case w.Tuning == nil:
@@ -35,24 +35,23 @@ func stages(w *kaitov1alpha1.Workspace) []stage {
 type subject struct {
 	workspace                       *kaitov1alpha1.Workspace
 	inferenceConfig, trainingConfig string
-	// notes are what the answer does not take into account.
+	// notes name inputs that the report does not consider.
 	notes []string
 }
 
-// request asks the planner what the controller asks it for a Workspace that has no nodes yet and of which nothing has
-// failed.
+// request returns the controller's request for a Workspace without nodes and without failed attempts.
 func request(s *subject, st stage, region string) plan.Request {
 	return plan.ForWorkspace(s.workspace, st == stageTune, region, s.inferenceConfig, s.trainingConfig)
 }
 
-// setKeys lays values over a section of a YAML document: what a flag says wins over what a file says.
+// setKeys sets values in a section of a YAML document, so that a flag overrides the file.
 func setKeys(document, section string, values map[string]any) (string, error) {
 	if len(values) == 0 {
 		return document, nil
 	}
 	root := map[string]any{}
 	if err := yaml.Unmarshal([]byte(document), &root); err != nil {
-		return "", fmt.Errorf("reading the config that flags are laid over: %w", err)
+		return "", fmt.Errorf("reading the config that flags override: %w", err)
 	}
 	if root == nil {
 		root = map[string]any{}
@@ -78,7 +77,7 @@ func setKeys(document, section string, values map[string]any) (string, error) {
 	return string(text), err
 }
 
-// sameFlag: the engine takes a flag's name with dashes before it, and with underscores within.
+// sameFlag reports whether two names are the same engine flag. The engine accepts leading dashes and underscores.
 func sameFlag(a, b string) bool {
 	plain := func(s string) string { return strings.ReplaceAll(strings.TrimLeft(s, "-"), "_", "-") }
 	return plain(a) == plain(b)

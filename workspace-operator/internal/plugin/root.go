@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package plugin is kubectl kaito: commands that plan without a cluster, and that look into one.
 package plugin
 
 import (
@@ -18,32 +17,32 @@ import (
 
 // Exit codes.
 const (
-	// exitNo: the command could answer, and the answer is no: nothing fits, the Workspace is stalled, orphans were found.
+	// exitNo reports a negative answer: nothing fits, the Workspace is stalled, or orphans were found.
 	exitNo = 1
-	// exitFailed: the command could not answer: wrong flags, no cluster, no such Workspace.
+	// exitFailed reports that there is no answer: wrong flags, no cluster, no such Workspace.
 	exitFailed = 2
-	// exitInterrupted is 128 + SIGINT, as shells have it.
+	// exitInterrupted is 128 + SIGINT, as in shells.
 	exitInterrupted = 130
 )
 
-// noError is an answer of no. What it says was printed already, unless text adds to it.
+// noError is a negative answer. The details are printed already; text adds to them if it is not empty.
 type noError struct{ text string }
 
 func (e *noError) Error() string { return e.text }
 
-// kubectl is how the program is called, in help and in remedies.
+// kubectl is the command line of the program, in help and in remedies.
 const kubectl = "kubectl kaito"
 
-// environment is what all commands share.
+// environment is shared by all commands.
 type environment struct {
 	genericiooptions.IOStreams
 	flags *genericclioptions.ConfigFlags
 	clock clock.WithTicker
-	// interrupts are what Ctrl-C ends.
+	// interrupts end the innermost operation on Ctrl-C.
 	interrupts *interrupts
 }
 
-// Run carries out one command line and returns the exit code. Signals (SIGINT, SIGTERM) end it.
+// Run runs one command line and returns the exit code. Signals (SIGINT, SIGTERM) stop it.
 func Run(
 	ctx context.Context, streams genericiooptions.IOStreams, c clock.WithTicker, signals <-chan os.Signal, args []string,
 ) int {
@@ -79,18 +78,18 @@ func Run(
 func newRoot(e *environment) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "kubectl-kaito",
-		Short: "Plan, follow, ask and check Workspaces",
-		Long: `Plan what a model runs on, follow a Workspace until it answers, ask it, and find out why something does not work.
+		Short: "Plan, watch, query and check Workspaces",
+		Long: `Plan the GPU nodes for a model, watch a Workspace until it is Ready, chat with its model, and diagnose problems.
 
-plan and explain need no cluster. Exit codes: 0 yes; 1 no (nothing fits, stalled, orphans, a check that failed);
-2 the question could not be answered; 130 interrupted.`,
-		Example: `  # What does a model need, and what does it cost?
+plan and explain need no cluster. Exit codes: 0 success; 1 negative answer (nothing fits, stalled, orphans found, a check failed);
+2 no answer (wrong flags, no cluster); 130 interrupted.`,
+		Example: `  # Show the nodes that a model needs, and their price
   kubectl kaito plan phi-4-mini-instruct
 
-  # Follow a Workspace until it answers, then ask it
+  # Watch a Workspace until it is Ready, then chat with its model
   kubectl kaito status phi-4-mini -w && kubectl kaito chat phi-4-mini "What is Kaito?"
 
-  # What does this reason mean, and what is to be done?
+  # Print the runbook of a reason
   kubectl kaito explain QuotaExceeded`,
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: kubectl},
 		Version:       version(),
@@ -124,8 +123,8 @@ func (e *environment) versionCommand() *cobra.Command {
 	}
 }
 
-// version is the module's, or the commit that the binary was built from. Package manager has the same for the
-// operators, with all that an operator is made of behind it.
+// version returns the module's version, or the commit that the binary was built from. Package manager does the same for
+// the operators, but it would link controller-runtime's manager into the plugin.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -21,15 +21,15 @@ import (
 	"kaito.sh/workspace-operator/internal/serving"
 )
 
-// nodeAPIs are the two ways to ask for nodes.
+// nodeAPIs returns the two APIs for nodes.
 func nodeAPIs() []placement.API { return []placement.API{placement.Machines{}, placement.NodeClaims{}} }
 
-// snapshot is a Workspace and everything that became of it, as one look found it.
+// snapshot is a Workspace with all objects that belong to it, at one time.
 type snapshot struct {
 	workspace *kaitov1alpha1.Workspace
 	claims    []placement.Claim
 	nodes     map[string]*corev1.Node
-	// servers are Deployment or StatefulSet, in a form that both share.
+	// servers are the Deployment and the StatefulSet.
 	servers []server
 	service *corev1.Service
 	tuning  *tuningv1alpha1.TuningJob
@@ -39,13 +39,13 @@ type snapshot struct {
 	hidden []string
 }
 
-// server is what serves.
+// server is a Deployment or a StatefulSet that serves the model.
 type server struct {
 	kind, name     string
 	ready, desired int32
 }
 
-// look reads what belongs to a Workspace. What may not be read is said, and the rest shown.
+// look reads the objects of a Workspace. It records the kinds that the user may not read.
 func (c *cluster) look(ctx context.Context, w *kaitov1alpha1.Workspace) (*snapshot, error) {
 	s := &snapshot{workspace: w, nodes: map[string]*corev1.Node{}}
 	for _, step := range []func(context.Context, *snapshot) error{c.lookAtClaims, c.lookAtNodes, c.lookAtServers, c.lookAtTuning, c.lookAtPods} {
@@ -58,8 +58,8 @@ func (c *cluster) look(ctx context.Context, w *kaitov1alpha1.Workspace) (*snapsh
 	return s, nil
 }
 
-// seen sorts an error of reading a kind: found, not there (or its kind is not), or hidden from this user; what else
-// went wrong comes back.
+// seen reports whether an object was found. A missing object or kind is not an error, and a forbidden kind is recorded
+// as hidden. It returns all other errors.
 func (s *snapshot) seen(kind string, err error) (bool, error) {
 	switch {
 	case err == nil:
@@ -100,7 +100,7 @@ func (c *cluster) lookAtClaims(ctx context.Context, s *snapshot) error {
 	return nil
 }
 
-// lookAtNodes reads those that are named, one by one: a cluster may have thousands.
+// lookAtNodes reads the nodes by name, one by one, because a cluster can have thousands.
 func (c *cluster) lookAtNodes(ctx context.Context, s *snapshot) error {
 	names := slices.Clone(s.workspace.Status.WorkerNodes)
 	for _, claim := range s.claims {
@@ -158,7 +158,7 @@ func desired(replicas *int32) int32 {
 	return *replicas
 }
 
-// ours says whether the object is of this Workspace, and not another's that has its name.
+// ours reports whether the Workspace controls the object.
 func ours(w *kaitov1alpha1.Workspace, o client.Object) bool { return metav1.IsControlledBy(o, w) }
 
 func (c *cluster) lookAtTuning(ctx context.Context, s *snapshot) error {
@@ -184,7 +184,7 @@ func (c *cluster) lookAtTuning(ctx context.Context, s *snapshot) error {
 	return nil
 }
 
-// lookAtPods finds the serving pods by their labels, and the job's by their owner.
+// lookAtPods reads the serving pods by their labels, and the tuning pods by the selector of their Job.
 func (c *cluster) lookAtPods(ctx context.Context, s *snapshot) error {
 	w := s.workspace
 	list := &corev1.PodList{}

@@ -22,12 +22,12 @@ func (e *environment) statusCommand() *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "status [WORKSPACE]",
-		Short: "Show a Workspace with all that became of it: claims, nodes, pods, the tuning job, milestones, and what to do",
+		Short: "Show a Workspace with its claims, nodes, pods, tuning job and milestones, and how to fix problems",
 		Long: `Show a Workspace as a tree: the Machines or NodeClaims, their nodes, the pods on them, the TuningJob and its Job, with milestones and their
-times. What does not work is repeated below with what to do about it. Without a name, all Workspaces of the namespace are shown.
+times. Problems are repeated below the tree with their remedy. Without a name, the command shows all Workspaces of the namespace.
 
-With --watch it is followed until it is Ready (exit code 0), or stalled, which means that a person must act (exit code 1): on a terminal the tree
-is drawn anew, elsewhere each change is a line.`,
+With --watch, the command waits until the Workspace is Ready (exit code 0) or stalled, that is, needs a change by a user (exit code 1). On a
+terminal it redraws the tree; otherwise it prints a line for each change.`,
 		Example: `  kubectl kaito status phi-4-mini
   kubectl kaito status phi-4-mini --watch --timeout 30m
   kubectl kaito status -A`,
@@ -40,9 +40,9 @@ is drawn anew, elsewhere each change is a line.`,
 			}
 			switch {
 			case watch && len(args) == 0:
-				return errors.New("--watch follows one Workspace: name it")
+				return errors.New("--watch needs the name of a Workspace")
 			case all && len(args) > 0:
-				return errors.New("-A shows all Workspaces: name none")
+				return errors.New("-A and a name exclude each other")
 			case watch:
 				return e.watch(cmd.Context(), c, args[0], timeout)
 			case len(args) == 1:
@@ -51,10 +51,10 @@ is drawn anew, elsewhere each change is a line.`,
 			return e.statusOfAll(cmd.Context(), c, all)
 		},
 	}
-	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "follow until Ready or stalled")
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "watch until Ready or stalled")
 	cmd.Flags().
-		DurationVar(&timeout, "timeout", 0, "with --watch: give up after this long, with exit code 1 (default: never)")
-	cmd.Flags().BoolVarP(&all, "all-namespaces", "A", false, "all Workspaces of all namespaces")
+		DurationVar(&timeout, "timeout", 0, "maximum duration of --watch; then the exit code is 1 (default: no limit)")
+	cmd.Flags().BoolVarP(&all, "all-namespaces", "A", false, "show the Workspaces of all namespaces")
 	return cmd
 }
 
@@ -89,7 +89,7 @@ func (e *environment) statusOfAll(ctx context.Context, c *cluster, everywhere bo
 		return fmt.Errorf("listing Workspaces: %w", err)
 	}
 	if len(list.Items) == 0 {
-		where := "namespace " + c.namespace + " (-A looks everywhere)"
+		where := "namespace " + c.namespace + " (-A shows all namespaces)"
 		if everywhere {
 			where = "the cluster"
 		}
@@ -98,7 +98,7 @@ func (e *environment) statusOfAll(ctx context.Context, c *cluster, everywhere bo
 	}
 	for i := range list.Items {
 		if i > 0 {
-			_, _ = fmt.Fprintln(e.Out) // a failing writer shows at the next tree
+			_, _ = fmt.Fprintln(e.Out) // the next tree reports a failing writer
 		}
 		if err := e.printStatus(ctx, c, &list.Items[i]); err != nil {
 			return err
@@ -107,13 +107,12 @@ func (e *environment) statusOfAll(ctx context.Context, c *cluster, everywhere bo
 	return nil
 }
 
-// ending says whether a Workspace has come to where nothing more is waited for: nil when it is Ready, else why it is
-// not.
+// ending reports whether a watch of the Workspace is complete: Ready (nil) or stalled (an error).
 func ending(w *kaitov1alpha1.Workspace) (ended bool, err error) {
 	if w.DeletionTimestamp != nil {
 		return false, nil
 	}
-	// A status of an older spec says nothing of this one.
+	// Ignore the status of an older generation.
 	if c := meta.FindStatusCondition(
 		w.Status.Conditions, kaitov1alpha1.ConditionStalled,
 	); c != nil && c.Status == metav1.ConditionTrue &&

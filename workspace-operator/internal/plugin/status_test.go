@@ -29,7 +29,7 @@ func TestStatusShowsTheTreeOfAServingWorkspace(t *testing.T) {
 	require.Zero(t, r.code, r.errOut)
 	for _, want := range []string{
 		`✓ Workspace ` + w.Namespace + `/tree  Running: Ready`,
-		`\n│   plan: 1 × Standard_NC24ads_A100_v4 on-demand, tensor 1 × pipeline 1 × data 1, 131072 tokens, \$3\.\d+ an hour \(list price of 20`,
+		`\n│   plan: 1 × Standard_NC24ads_A100_v4 on-demand, tensor 1 × pipeline 1 × data 1, 131072 tokens, \$3\.\d+ per hour \(list price of 20`,
 		`\n├─ ✓ Machine ws[0-9a-f]{9}  Ready; Standard_NC24ads_A100_v4 on-demand  `,
 		`\n│  └─ ✓ Node aks-ws[0-9a-f]{9}  Ready, 1 of 1 GPUs allocatable  `,
 		`\n│     └─ ✓ Pod tree-\S+  Running, 2 of 2 containers ready  `,
@@ -56,7 +56,7 @@ func TestWatchEndsWhereAPersonMustActAndSaysWhatToDo(t *testing.T) {
 	got := start(t, nil, in(w.Namespace, "status", w.Name, "-w")...).wait()
 	assert.Equal(t, 1, got.code, got.out+got.errOut)
 	assert.Contains(t, got.errOut, "Workspace "+w.Namespace+"/stuck is stalled: UnknownPreset")
-	assert.Contains(t, got.out, "did you mean phi-4-mini-instruct", "the reason stands there in full")
+	assert.Contains(t, got.out, "did you mean phi-4-mini-instruct", "the output has the complete reason")
 	assert.Contains(t, got.out, "\n  what to do: ")
 	assert.Contains(t, got.out, "kubectl kaito explain UnknownPreset")
 }
@@ -121,7 +121,7 @@ func TestWatchIsEndedByAnInterruptByItsTimeoutAndByDeletion(t *testing.T) {
 	require.NoError(t, shared.client.Delete(t.Context(), w))
 	got = deleted.wait()
 	assert.Equal(t, 1, got.code)
-	assert.Contains(t, got.errOut, "has been deleted")
+	assert.Contains(t, got.errOut, "was deleted")
 }
 
 func TestStatusShowsATuningJobWithItsProgress(t *testing.T) {
@@ -214,7 +214,7 @@ func TestAWorkspaceThatIsNotThereIsAnErrorThatSaysWhereToLook(t *testing.T) {
 	assert.Contains(t, r.errOut, "kubectl get workspaces -A")
 	none := offline(t, nil, "status", "nobody")
 	assert.Equal(t, 2, none.code)
-	assert.Contains(t, none.errOut, "set KUBECONFIG or --kubeconfig")
+	assert.Contains(t, none.errOut, "set KUBECONFIG, --kubeconfig")
 }
 
 func TestStatusShowsWhatAUserMayReadAndNamesTheRest(t *testing.T) {
@@ -240,6 +240,6 @@ func TestStatusShowsWhatAUserMayReadAndNamesTheRest(t *testing.T) {
 	assert.Contains(t, r.out, "Node "+w.Status.WorkerNodes[0]+"  may not be read")
 	assert.Contains(
 		t, r.out,
-		"not shown: you may not read Deployments, Machines, NodeClaims, Nodes, Pods, Services, StatefulSets; kubectl kaito doctor",
+		"not shown: you may not read Deployments, Machines, NodeClaims, Nodes, Pods, Services, StatefulSets; run kubectl kaito doctor",
 	)
 }

@@ -19,7 +19,7 @@ import (
 	"kaito.sh/workspace-operator/internal/placement"
 )
 
-// level is how an object fares.
+// level is the state of an object.
 type level int
 
 const (
@@ -30,21 +30,21 @@ const (
 
 // branch is one object of the tree.
 type branch struct {
-	// name is "Kind name", text how it fares.
+	// name is "Kind name", text its state.
 	name, text string
 	level      level
-	// created is when the object was; zero: not told.
+	// created is the creation time; zero if it is not shown.
 	created time.Time
-	// details are lines of its own below it.
+	// details are lines below the object.
 	details  []string
 	children []*branch
 }
 
 func (b *branch) add(children ...*branch) { b.children = append(b.children, children...) }
 
-// grow makes the tree of a snapshot: the Workspace, its claims with their nodes and the pods on them, what tunes and
-// what serves.
-func grow(s *snapshot) *branch {
+// newTree returns the tree of a snapshot: the Workspace, its claims with their nodes and pods, the TuningJob, the servers
+// and the Service.
+func newTree(s *snapshot) *branch {
 	w := s.workspace
 	root := &branch{name: "Workspace " + w.Namespace + "/" + w.Name, created: w.CreationTimestamp.Time}
 	root.level, root.text = verdict(w.Status.Conditions, w.DeletionTimestamp)
@@ -88,7 +88,7 @@ func grow(s *snapshot) *branch {
 	return root
 }
 
-// verdict is the Ready condition in a line; Stalled wins, since a person must act.
+// verdict returns the Ready condition in one line. Stalled has priority, because it needs a change by a user.
 func verdict(conditions []metav1.Condition, deleted *metav1.Time) (level, string) {
 	if deleted != nil {
 		return levelWaiting, "being deleted"
@@ -100,7 +100,7 @@ func verdict(conditions []metav1.Condition, deleted *metav1.Time) (level, string
 	c := meta.FindStatusCondition(conditions, kaitov1alpha1.ConditionReady)
 	switch {
 	case c == nil:
-		return levelWaiting, "no operator has looked at it yet"
+		return levelWaiting, "not reconciled by an operator yet"
 	case c.Status == metav1.ConditionTrue:
 		return levelGood, "Ready"
 	}
@@ -123,7 +123,7 @@ func planLine(w *kaitov1alpha1.Workspace) []string {
 		text += fmt.Sprintf(", %d tokens", p.MaxModelLen)
 	}
 	if p.CostPerHour != "" {
-		text += fmt.Sprintf(", $%s an hour (list price of %s)", p.CostPerHour, p.PriceDate)
+		text += fmt.Sprintf(", $%s per hour (list price of %s)", p.CostPerHour, p.PriceDate)
 	}
 	return []string{text}
 }
@@ -142,7 +142,7 @@ func attemptLines(w *kaitov1alpha1.Workspace) []string {
 	return out
 }
 
-// clockTime is a time of day, in the reader's own zone.
+// clockTime formats the time of day in the local time zone.
 func clockTime(t time.Time) string { return t.Local().Format(time.TimeOnly) }
 
 func claimBranch(claim placement.Claim, s *snapshot, placed map[string]bool) *branch {
@@ -155,14 +155,14 @@ func claimBranch(claim placement.Claim, s *snapshot, placed map[string]bool) *br
 	case failed:
 		b.level, b.text = levelBad, reason+": "+message
 	case !claim.Acknowledged:
-		b.text = "no provisioner has looked at it yet"
+		b.text = "not acknowledged by a provisioner yet"
 	case claim.Ready.True():
 		b.level, b.text = levelGood, "Ready"
 	default:
 		b.text = claimProgress(claim)
 	}
 	b.text = strings.TrimSuffix(b.text+"; "+size, "; ")
-	// A provider of Karpenter's core has a NodeClaim behind each Machine: the node is shown below that.
+	// The gpu-provisioner creates a NodeClaim for each Machine. The node is shown below the NodeClaim.
 	behind := false
 	for _, other := range s.claims {
 		if metav1.IsControlledBy(other.Object, claim.Object) {
@@ -176,14 +176,14 @@ func claimBranch(claim placement.Claim, s *snapshot, placed map[string]bool) *br
 	return b
 }
 
-// hasOwner says whether a claim stands behind another.
+// hasOwner reports whether another claim controls the claim.
 func (s *snapshot) hasOwner(claim placement.Claim) bool {
 	return slices.ContainsFunc(
 		s.claims, func(other placement.Claim) bool { return metav1.IsControlledBy(claim.Object, other.Object) },
 	)
 }
 
-// claimProgress names the first condition that is waited for, with what its provider says of it.
+// claimProgress returns the first condition that is not true, with its reason and message.
 func claimProgress(claim placement.Claim) string {
 	for _, c := range []struct {
 		what      string
@@ -200,12 +200,13 @@ func claimProgress(claim placement.Claim) string {
 	return "Ready"
 }
 
-// nodeBranch shows a node and the Workspace's pods on it. gpus is what must be allocatable; 0: whatever it has.
+// nodeBranch shows a node and the Workspace's pods on it. gpus is the required number of allocatable GPUs; 0 accepts any
+// number.
 func nodeBranch(name string, s *snapshot, gpus int64, placed map[string]bool) *branch {
 	b := &branch{name: "Node " + name}
 	n := s.nodes[name]
 	if n == nil {
-		b.level, b.text = levelBad, "not there"
+		b.level, b.text = levelBad, "does not exist"
 		if slices.Contains(s.hidden, "Nodes") {
 			b.level, b.text = levelWaiting, "may not be read"
 		}
@@ -278,7 +279,7 @@ func tuningVerdict(job *tuningv1alpha1.TuningJob) (level, string) {
 	return verdict(job.Status.Conditions, job.DeletionTimestamp)
 }
 
-// barWidth is how many characters a progress bar has.
+// barWidth is the number of characters of a progress bar.
 const barWidth = 24
 
 func progressLine(p *tuningv1alpha1.Progress) string {
@@ -325,12 +326,12 @@ func serviceBranch(s *snapshot) *branch {
 		b.level, b.text = levelGood, endpoint
 	}
 	for _, ingress := range s.service.Status.LoadBalancer.Ingress {
-		b.text += ", outside at " + ingress.IP + ingress.Hostname
+		b.text += ", external address " + ingress.IP + ingress.Hostname
 	}
 	return b
 }
 
-// age is as kubectl prints it.
+// age formats a duration as kubectl does.
 func age(since, now time.Time) string {
 	if since.IsZero() {
 		return ""

@@ -66,7 +66,7 @@ func TestAPodShowsTheContainerThatHoldsItUp(t *testing.T) {
 		"a crash": {corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: []corev1.ContainerStatus{waiting("engine", "CrashLoopBackOff", "", 4)}},
 			"Running, 0 of 1 containers ready; engine: CrashLoopBackOff (4 restarts)", levelBad},
 		"an init container comes first": {corev1.PodStatus{Phase: corev1.PodPending, InitContainerStatuses: []corev1.ContainerStatus{ended}, ContainerStatuses: []corev1.ContainerStatus{waiting("engine", "PodInitializing", "", 0)}},
-			"Pending, 0 of 1 containers ready; fetch ended with 4 (Error)", levelBad},
+			"Pending, 0 of 1 containers ready; fetch exited with 4 (Error)", levelBad},
 		"loading": {corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: []corev1.ContainerStatus{running}},
 			"Running, 0 of 1 containers ready; engine is not ready", levelWaiting},
 		"no node": {corev1.PodStatus{Phase: corev1.PodPending, Conditions: []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable", Message: "0/3 nodes"}}},
@@ -108,7 +108,7 @@ func TestAClaimShowsWhatItWaitsForAndTheNodeClaimBehindAMachine(t *testing.T) {
 	got := lines(s)
 	assert.Contains(
 		t, got,
-		"└─ … Machine ws1  waits for the machine to launch; Standard_X  60s\n   └─ … NodeClaim ws1  waits for the node to join (NodeNotFound: not yet)\n      └─ ✗ Node n  not there",
+		"└─ … Machine ws1  waits for the machine to launch; Standard_X  60s\n   └─ … NodeClaim ws1  waits for the node to join (NodeNotFound: not yet)\n      └─ ✗ Node n  does not exist",
 	)
 	s.hidden = []string{"Nodes"}
 	assert.Contains(t, lines(s), "… Node n  may not be read")

@@ -10,7 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// podBranch shows a pod by the container that holds it up.
+// podBranch shows a pod with the container that is not ready.
 func podBranch(pod *corev1.Pod) *branch {
 	b := &branch{name: "Pod " + pod.Name, created: pod.CreationTimestamp.Time}
 	ready, all := 0, len(pod.Spec.Containers)
@@ -38,8 +38,8 @@ func podBranch(pod *corev1.Pod) *branch {
 			b.level, b.text = levelBad, c.Reason+": "+c.Message
 		}
 	}
-	if held, bad := holdsUp(pod); held != "" {
-		b.text += "; " + held
+	if text, bad := blockingContainer(pod); text != "" {
+		b.text += "; " + text
 		if bad {
 			b.level = levelBad
 		}
@@ -47,13 +47,14 @@ func podBranch(pod *corev1.Pod) *branch {
 	return b
 }
 
-// holdsUp finds the first container, in the order in which they start, that waits, has failed or still runs as a step.
-func holdsUp(pod *corev1.Pod) (text string, bad bool) {
+// blockingContainer describes the first container, in starting order, that waits, failed, or still runs as an init
+// container.
+func blockingContainer(pod *corev1.Pod) (text string, bad bool) {
 	for i, c := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
 		step := i < len(pod.Status.InitContainerStatuses)
 		switch {
 		case c.State.Terminated != nil && c.State.Terminated.ExitCode != 0:
-			return fmt.Sprintf("%s ended with %d (%s)", c.Name, c.State.Terminated.ExitCode, c.State.Terminated.Reason), true
+			return fmt.Sprintf("%s exited with %d (%s)", c.Name, c.State.Terminated.ExitCode, c.State.Terminated.Reason), true
 		case c.State.Waiting != nil && !quiet(c.State.Waiting.Reason):
 			text := c.Name + ": " + strings.TrimSuffix(c.State.Waiting.Reason+": "+c.State.Waiting.Message, ": ")
 			if c.RestartCount > 0 {
@@ -71,7 +72,7 @@ func holdsUp(pod *corev1.Pod) (text string, bad bool) {
 	return "", false
 }
 
-// Reasons of a container that simply has not started.
+// Reasons of a container that has not started yet.
 const (
 	reasonCreating     = "ContainerCreating"
 	reasonInitializing = "PodInitializing"

@@ -23,13 +23,13 @@ import (
 )
 
 const (
-	// settle gathers the changes that come together into one look.
+	// settle is the delay that joins changes into one snapshot.
 	settle = 200 * time.Millisecond
-	// redraw lets ages move on a terminal.
+	// redraw is the period of updating the ages on a terminal.
 	redraw = time.Second
 )
 
-// watch follows a Workspace until it is Ready or stalled.
+// watch shows a Workspace until it is Ready or stalled.
 func (e *environment) watch(parent context.Context, c *cluster, name string, timeout time.Duration) error {
 	w, err := c.workspace(parent, name)
 	if err != nil {
@@ -68,19 +68,19 @@ func (e *environment) watch(parent context.Context, c *cluster, name string, tim
 	}
 }
 
-// whileWatching tells what ended the following: a person, or what went wrong.
+// whileWatching returns the error of an interrupted watch, of a deleted Workspace, or err.
 func whileWatching(parent context.Context, err error) error {
 	if parent.Err() != nil {
 		return parent.Err()
 	}
-	var gone *noWorkspaceError
-	if errors.As(err, &gone) {
-		return &noError{fmt.Sprintf("Workspace %s/%s has been deleted", gone.namespace, gone.name)}
+	var missing *noWorkspaceError
+	if errors.As(err, &missing) {
+		return &noError{fmt.Sprintf("Workspace %s/%s was deleted", missing.namespace, missing.name)}
 	}
 	return err
 }
 
-// next waits for a change and for what comes with it; meanwhile the view is kept moving.
+// next waits for a change, and then for settle. Until then it updates the ages of the view.
 func (e *environment) next(ctx context.Context, changed <-chan struct{}, expired <-chan time.Time, v view) error {
 	ticker := e.clock.NewTicker(redraw)
 	defer ticker.Stop()
@@ -103,8 +103,8 @@ func (e *environment) next(ctx context.Context, changed <-chan struct{}, expired
 	}
 }
 
-// changes signals whenever something of the Workspace may have changed. A kind that is not there, or may not be
-// watched, is left out: what can be read of it is read at the changes of the others.
+// changes returns a channel that signals changes of the Workspace's objects. It skips kinds that are not served or that
+// the user may not watch; changes of other kinds update them.
 func (c *cluster) changes(ctx context.Context, w *kaitov1alpha1.Workspace, watching *sync.WaitGroup) <-chan struct{} {
 	signal := make(chan struct{}, 1)
 	own := client.InNamespace(w.Namespace)
@@ -125,7 +125,7 @@ func (c *cluster) changes(ctx context.Context, w *kaitov1alpha1.Workspace, watch
 	return signal
 }
 
-// signalChanges opens the watch again whenever the API server ends it, which it does every few minutes.
+// signalChanges signals each event of a watch. It restarts the watch when the API server ends it, every few minutes.
 func (c *cluster) signalChanges(
 	ctx context.Context, list client.ObjectList, options []client.ListOption, signal chan<- struct{},
 ) {
@@ -133,7 +133,7 @@ func (c *cluster) signalChanges(
 		ctx,
 		time.Second,
 		true,
-		func(ctx context.Context) (bool, error) { // it ends with the context
+		func(ctx context.Context) (bool, error) { // it returns when ctx ends
 			fresh, ok := list.DeepCopyObject().(client.ObjectList)
 			if !ok {
 				return true, nil
@@ -143,13 +143,13 @@ func (c *cluster) signalChanges(
 			case absent(err), apierrors.IsNotFound(err), apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
 				return true, nil
 			case err != nil:
-				return false, nil // tried again
+				return false, nil // retry
 			}
 			defer watcher.Stop()
 			for range watcher.ResultChan() {
 				select {
 				case signal <- struct{}{}:
-				default: // one is waiting already
+				default: // a signal is pending
 				}
 			}
 			return false, nil
@@ -157,9 +157,9 @@ func (c *cluster) signalChanges(
 	)
 }
 
-// view shows what is followed.
+// view shows the snapshots of a watch.
 type view interface {
-	// show shows a new snapshot, tick lets time go by, finish leaves what stays.
+	// show shows a new snapshot, tick updates the ages, finish shows the final state.
 	show(*snapshot)
 	tick()
 	finish(*snapshot)
@@ -171,16 +171,16 @@ func (e *environment) newView() view {
 		r.width = width
 		return &screen{out: e.Out, environment: e, renderer: r, height: height}
 	}
-	return &journal{out: e.Out, environment: e, renderer: r, started: e.clock.Now(), said: map[string]string{}}
+	return &journal{out: e.Out, environment: e, renderer: r, started: e.clock.Now(), printed: map[string]string{}}
 }
 
-// screen draws the tree over the last one.
+// screen redraws the tree on a terminal.
 type screen struct {
 	*environment
 	out      io.Writer
 	renderer renderer
 	last     *snapshot
-	// height bounds what is drawn: what has scrolled away cannot be drawn over. 0: not known.
+	// height is the height of the terminal, which limits the lines that can be redrawn; 0 is unknown.
 	height, drawn int
 }
 
@@ -201,58 +201,58 @@ func (s *screen) tick() {
 func (s *screen) draw(lines []string) {
 	var out strings.Builder
 	if s.drawn > 0 {
-		_, _ = fmt.Fprintf(&out, "\x1b[%dA", s.drawn) // a builder does not fail
+		_, _ = fmt.Fprintf(&out, "\x1b[%dA", s.drawn) // a strings.Builder does not fail
 	}
 	for _, line := range lines {
 		out.WriteString("\x1b[2K" + line + "\n")
 	}
 	out.WriteString("\x1b[J")
 	s.drawn = len(lines)
-	_, _ = io.WriteString(s.out, out.String()) // a terminal that is gone ends the process by itself
+	_, _ = io.WriteString(s.out, out.String()) // a closed terminal ends the process
 }
 
-// finish draws once more without cutting, so that the whole of a message can be read.
+// finish draws the tree without truncating lines.
 func (s *screen) finish(snap *snapshot) {
 	s.renderer.now, s.renderer.width = s.clock.Now(), 0
 	s.draw(s.renderer.lines(snap))
 }
 
-// journal writes a line for each change, and the tree at the end.
+// journal prints a line for each change, and the tree at the end.
 type journal struct {
 	*environment
 	out      io.Writer
 	renderer renderer
 	started  time.Time
-	said     map[string]string
+	printed  map[string]string
 }
 
 func (j *journal) show(snap *snapshot) {
 	seen := map[string]bool{}
-	j.tell(grow(snap), seen)
-	for name := range j.said {
+	j.printChanges(newTree(snap), seen)
+	for name := range j.printed {
 		if !seen[name] {
-			delete(j.said, name)
-			j.say(name, "gone")
+			delete(j.printed, name)
+			j.print(name, "deleted")
 		}
 	}
 }
 
-func (j *journal) tell(b *branch, seen map[string]bool) {
+func (j *journal) printChanges(b *branch, seen map[string]bool) {
 	seen[b.name] = true
 	text := strings.Join(strings.Fields(b.text), " ")
-	if j.said[b.name] != text {
-		j.said[b.name] = text
-		j.say(b.name, text)
+	if j.printed[b.name] != text {
+		j.printed[b.name] = text
+		j.print(b.name, text)
 	}
 	for _, child := range b.children {
-		j.tell(child, seen)
+		j.printChanges(child, seen)
 	}
 }
 
-func (j *journal) say(name, text string) {
+func (j *journal) print(name, text string) {
 	_, _ = fmt.Fprintf(
 		j.out, "%7.1fs  %-44s  %s\n", j.clock.Since(j.started).Seconds(), name, text,
-	) // nobody is left to tell when the output is closed
+	) // a closed output cannot be reported
 }
 
 func (j *journal) tick() {}
