@@ -7,6 +7,7 @@ replace kaito.sh/shared/api => ../shared/api
 replace kaito.sh/shared => ../shared
 
 require (
+	code.dny.dev/ssrf v0.3.0
 	github.com/go-logr/logr v1.4.4
 	github.com/google/go-containerregistry v0.22.1
 	github.com/klauspost/compress v1.20.1

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/utils/clock"
 
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
@@ -16,7 +17,6 @@ import (
 	"kaito.sh/tuning-operator/internal/runner/disk"
 	"kaito.sh/tuning-operator/internal/runner/fault"
 	"kaito.sh/tuning-operator/internal/runner/progress"
-	"kaito.sh/tuning-operator/internal/runner/retry"
 )
 
 // PartSize is what one range request asks for: 16 MiB costs a connection well below a percent of overhead and loses
@@ -28,7 +28,7 @@ type Downloader struct {
 	Client   *http.Client
 	Clock    clock.Clock
 	Progress *progress.Reporter
-	Backoff  retry.Backoff
+	Backoff  wait.Backoff
 	// Parallel range requests a file, at least 1.
 	Parallel int
 	// PartSize in bytes; 0 is PartSize.

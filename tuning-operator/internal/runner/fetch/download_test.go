@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/utils/clock"
 	clocktesting "k8s.io/utils/clock/testing"
 
@@ -31,7 +32,6 @@ import (
 	"kaito.sh/tuning-operator/internal/runner/fetch"
 	"kaito.sh/tuning-operator/internal/runner/netguard"
 	"kaito.sh/tuning-operator/internal/runner/progress"
-	"kaito.sh/tuning-operator/internal/runner/retry"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -105,7 +105,7 @@ func hexSum(b []byte) string {
 }
 
 // fast retries without pauses; tests that look at the pauses use a fake clock.
-var fast = retry.Backoff{Tries: 3}
+var fast = wait.Backoff{Steps: 3}
 
 type setup struct {
 	*fetch.Downloader

@@ -14,12 +14,12 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/utils/clock"
 
 	"kaito.sh/tuning-operator/internal/runner/disk"
 	"kaito.sh/tuning-operator/internal/runner/fetch"
 	"kaito.sh/tuning-operator/internal/runner/progress"
-	"kaito.sh/tuning-operator/internal/runner/retry"
 )
 
 var ranges = []string{
@@ -92,7 +92,7 @@ func FuzzAnswers(f *testing.F) {
 			Client:   &http.Client{Transport: canned{status, header, length, body}},
 			Clock:    clock.RealClock{},
 			Progress: progress.New("fetch", io.Discard, clock.RealClock{}),
-			Backoff:  retry.Backoff{Tries: 1},
+			Backoff:  wait.Backoff{Steps: 1},
 			Parallel: 2,
 			PartSize: 16,
 			Budget:   disk.NewBudget(budget),

@@ -78,7 +78,7 @@ func TestMoreBytesThanAnnouncedAreCutOff(t *testing.T) {
 		return true
 	}}
 	s := newSetup(t, o)
-	s.Backoff.Tries = 1
+	s.Backoff.Steps = 1
 	_, _, err := s.Get(context.Background(), fetch.File{URL: s.url, Path: s.path})
 	assert.ErrorContains(t, err, "sends more than the 10 bytes that it announced")
 	assert.NoFileExists(t, s.path)

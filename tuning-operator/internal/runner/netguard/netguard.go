@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package netguard keeps the runner's downloads from being used to reach what the cluster's network, and not the
-// user, may reach: the node's metadata service, the API server, other tenants' pods.
+// Package netguard restricts the addresses that the runner connects to. Without it, a user could make the runner's pod
+// download from addresses that only the cluster's network may reach: the metadata service of the node, the API server,
+// the pods of other tenants.
 //
-// The check is made on the address that is about to be connected to, after name resolution, in the dialer's Control
-// hook: a name that resolves to a public address when it is looked at and to a private one when it is dialled gains
-// nothing, and neither does a redirect.
+// The dialer's Control hook checks the address of each connection after name resolution. A name that resolves to a
+// public address first and to a private one later is therefore refused, and so is a redirect to a private address.
 package netguard
 
 import (
@@ -15,47 +15,41 @@ import (
 	"net/netip"
 	"syscall"
 	"time"
+
+	"code.dny.dev/ssrf"
 )
 
-// Policy says which addresses may be dialled. The zero value allows public addresses only.
+// Policy defines the addresses that may be dialled. The zero value allows public addresses only.
 type Policy struct {
-	// AllowPrivate allows RFC 1918, unique-local and carrier-grade NAT addresses: a registry behind a private endpoint.
+	// AllowPrivate allows the private and reserved ranges of IANA's special-purpose registries: a registry behind a
+	// private endpoint.
 	AllowPrivate bool
-	// AllowLocal allows loopback and link-local addresses as well: a mirror on the same host, tests.
+	// AllowLocal also allows loopback and link-local addresses: a mirror on the same host, tests.
 	AllowLocal bool
 }
 
-// DeniedError is returned when a connection is refused by the policy.
+// DeniedError says that the policy refused a connection.
 type DeniedError struct {
 	Address string
 	Kind    string
 }
 
 func (e *DeniedError) Error() string {
-	return fmt.Sprintf("refusing to connect to %s: it is a %s address; only public addresses may be downloaded from "+
-		"(the operator's flag --allow-private-sources, the runner's --allow-private, permits others)", e.Address, e.Kind)
+	return fmt.Sprintf(
+		"refusing to connect to %s, a %s address: only public addresses are allowed unless the operator runs with "+
+			"--allow-private-sources (the runner's --allow-private)", e.Address, e.Kind,
+	)
 }
 
-// local are ranges that mean this host or this network whatever the policy on private networks is.
+// local are addresses of the host or its fabric besides the loopback and link-local ranges.
 var local = prefixes(
 	"0.0.0.0/8",          // "this network", RFC 791
-	"168.63.129.16/32",   // Azure's WireServer, a public-looking address of the host's fabric
-	"100.100.100.200/32", // Alibaba Cloud's metadata service
-	"fd00:ec2::254/128",  // EC2's metadata service over IPv6
+	"168.63.129.16/32",   // Azure's WireServer, in a public range
+	"100.100.100.200/32", // the metadata service of Alibaba Cloud
+	"fd00:ec2::254/128",  // the metadata service of EC2 over IPv6
 )
 
-// special are ranges that no public download lives in; sources: IANA's IPv4 and IPv6 special-purpose registries.
-var special = prefixes(
-	"100.64.0.0/10", // carrier-grade NAT, RFC 6598: AKS uses it for pods in some network modes
-	"192.0.0.0/24",  // IETF protocol assignments
-	"198.18.0.0/15", // benchmarking
-	"240.0.0.0/4",   // reserved
-	"fec0::/10",     // site-local, deprecated
-	"2001:db8::/32", // documentation
-	"100::/64",      // discard
-)
-
-// embedded are IPv6 ranges that carry an IPv4 address which is what is reached in the end.
+// embedded are IPv6 ranges whose addresses contain an IPv4 address, which is the one that is reached.
 var embedded = []struct {
 	prefix netip.Prefix
 	offset int // of the IPv4 address in the 16 bytes
@@ -64,6 +58,15 @@ var embedded = []struct {
 	{netip.MustParsePrefix("64:ff9b:1::/48"), 12}, // local-use NAT64, RFC 8215
 	{netip.MustParsePrefix("2002::/16"), 2},       // 6to4, RFC 3056
 	{netip.MustParsePrefix("::/96"), 12},          // IPv4-compatible, deprecated
+}
+
+// public returns whether ip is outside of the ranges of IANA's special-purpose registries. Package ssrf generates its
+// lists from them. All public IPv6 addresses are in 2000::/3.
+func public(ip netip.Addr) bool {
+	if ip.Is4() {
+		return !within(ip, ssrf.IPv4DeniedPrefixes)
+	}
+	return ssrf.IPv6GlobalUnicast.Contains(ip) && !within(ip, ssrf.IPv6DeniedPrefixes)
 }
 
 func prefixes(text ...string) []netip.Prefix {
@@ -102,11 +105,6 @@ func (p Policy) Check(ip netip.Addr) error {
 			return deny("link-local or host-fabric")
 		}
 		return nil
-	case ip.IsPrivate(), within(ip, special):
-		if !p.AllowPrivate {
-			return deny("private or reserved")
-		}
-		return nil
 	}
 	for _, e := range embedded {
 		if e.prefix.Contains(ip) {
@@ -115,10 +113,13 @@ func (p Policy) Check(ip netip.Addr) error {
 			return p.Check(inner)
 		}
 	}
+	if !p.AllowPrivate && !public(ip) {
+		return deny("private or reserved")
+	}
 	return nil
 }
 
-// control is net.Dialer's hook: it sees the resolved address of every attempt.
+// control is the hook of net.Dialer. It gets the resolved address of each connection.
 func (p Policy) control(_, address string, _ syscall.RawConn) error {
 	ap, err := netip.ParseAddrPort(address)
 	if err != nil {
@@ -127,12 +128,12 @@ func (p Policy) control(_, address string, _ syscall.RawConn) error {
 	return p.Check(ap.Addr())
 }
 
-// Transport returns a transport whose connections obey the policy. A proxy from the environment is used only where
-// private addresses are allowed: behind a proxy the address that is reached can't be seen from here.
+// Transport returns a transport whose connections obey the policy. It uses a proxy from the environment only if private
+// addresses are allowed: the addresses that a proxy connects to cannot be checked here.
 func (p Policy) Transport() *http.Transport {
 	dialer := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second, Control: p.control}
-	// HTTP/1.1 only: by HTTP/2 all range requests of a file share one connection, and with it one congestion window, so
-	// that they are no faster than one (see package fetch/bench).
+	// HTTP/1.1 only: with HTTP/2 all range requests of a file share one connection and one congestion window, and are as
+	// slow as one request (see package fetch/bench).
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	t := &http.Transport{
@@ -150,12 +151,12 @@ func (p Policy) Transport() *http.Transport {
 	return t
 }
 
-// maxRedirects is browsers' order of magnitude; a HuggingFace download takes two.
+// maxRedirects has the order of magnitude of browsers' limits; a HuggingFace download takes two redirects.
 const maxRedirects = 10
 
-// CheckRedirect is for http.Client: it refuses a step down from https, strips the referrer, and strips credentials
-// whenever the host changes, subdomains included (net/http keeps them for subdomains). The address itself is checked at
-// the dial.
+// CheckRedirect is the hook of http.Client. It refuses a redirect from https to http, removes the referrer, and removes
+// credentials when the host changes, also to a subdomain (net/http keeps them for subdomains). The dialer checks the
+// address.
 func CheckRedirect(req *http.Request, via []*http.Request) error {
 	if len(via) >= maxRedirects {
 		return fmt.Errorf("stopped after %d redirects", maxRedirects)
@@ -168,8 +169,7 @@ func CheckRedirect(req *http.Request, via []*http.Request) error {
 			req.URL.Scheme+"://"+req.URL.Host,
 		)
 	}
-	// net/http sends the whole address that redirects as the referrer: the signature in its query is not for the next
-	// host.
+	// net/http sends the whole redirecting URL as the referrer, with the signature in its query.
 	req.Header.Del("Referer")
 	if req.URL.Host != first.URL.Host {
 		req.Header.Del("Authorization")

@@ -50,6 +50,12 @@ func TestPolicyByAddress(t *testing.T) {
 		{"carrier-grade NAT", "100.64.0.1", false, true, true},
 		{"unique-local", "fd12::1", false, true, true},
 		{"a private address by NAT64", "64:ff9b::0a00:0001", false, true, true},
+		{"a documentation network", "203.0.113.1", false, true, true},
+		{"benchmarking", "198.18.0.1", false, true, true},
+		{"reserved for future use", "240.0.0.1", false, true, true},
+		{"a reserved IPv6 range", "5f00::1", false, true, true},
+		{"Teredo, which embeds an IPv4 address", "2001:0:a9fe:a9fe::1", false, true, true},
+		{"site-local IPv6, deprecated", "fec0::1", false, true, true},
 		{"multicast", "224.0.0.1", false, false, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

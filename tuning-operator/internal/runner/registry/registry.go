@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/utils/clock"
 	"oras.land/oras-go/v2/errdef"
 	ocireg "oras.land/oras-go/v2/registry"
@@ -33,7 +34,7 @@ type Client struct {
 	HTTP       *http.Client
 	Credential auth.CredentialFunc
 	Clock      clock.Clock
-	Backoff    retry.Backoff
+	Backoff    wait.Backoff
 	Progress   *progress.Reporter
 	// PlainHTTP speaks http to the registry: a local mirror. Never inferred from the name.
 	PlainHTTP bool

@@ -32,6 +32,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/utils/clock"
 
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
@@ -41,7 +42,6 @@ import (
 	"kaito.sh/tuning-operator/internal/runner/pack"
 	"kaito.sh/tuning-operator/internal/runner/progress"
 	"kaito.sh/tuning-operator/internal/runner/registry"
-	"kaito.sh/tuning-operator/internal/runner/retry"
 )
 
 // server is a registry with TLS and basic authentication, and faults where a test asks for them.
@@ -99,7 +99,7 @@ func (s *server) client(t *testing.T, config string) *registry.Client {
 	cred, err := registry.Credentials(paths...)
 	require.NoError(t, err)
 	return &registry.Client{
-		HTTP: s.Client(), Credential: cred, Clock: clock.RealClock{}, Backoff: retry.Backoff{Tries: 3},
+		HTTP: s.Client(), Credential: cred, Clock: clock.RealClock{}, Backoff: wait.Backoff{Steps: 3},
 		Progress: progress.New("push", io.Discard, clock.RealClock{}), AllowLocal: true,
 	}
 }

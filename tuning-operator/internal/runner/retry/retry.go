@@ -1,45 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package retry repeats what may succeed later, with growing pauses on an injected clock.
+// Package retry repeats operations that may succeed later, with growing pauses on an injected clock.
 package retry
 
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/utils/clock"
 )
 
-// Backoff is the pause before each further try: Base, doubled each time, up to Max, with up to a fifth of jitter so
-// that the ranks of one job do not knock together.
-type Backoff struct {
-	Base, Max time.Duration
-	// Tries in a row that bring nothing before it gives up; at least 1.
-	Tries int
+// Default returns the backoff for sources and registries on the internet: six attempts with pauses of 1, 2, 4, 8 and
+// 16 seconds. Up to a fifth of jitter spreads the requests of the ranks of one job.
+func Default() wait.Backoff {
+	return wait.Backoff{Duration: time.Second, Factor: 2, Jitter: 0.2, Steps: 6, Cap: 30 * time.Second}
 }
 
-// Default is for sources and registries on the internet: five pauses, about a minute in all.
-func Default() Backoff { return Backoff{Base: time.Second, Max: 30 * time.Second, Tries: 6} }
-
-// delay before try n (n ≥ 1 has failed).
-func (b Backoff) delay(n int) time.Duration {
-	d := b.Base
-	for range n - 1 {
-		if d >= b.Max/2 {
-			d = b.Max
-			break
-		}
-		d *= 2
-	}
-	if d <= 0 {
-		return 0
-	}
-	return min(d, b.Max) + rand.N(d/5+1) // spreads load, guards nothing
-}
-
-// After is an error that carries the pause that the other side asked for (Retry-After).
+// After is an error with the pause that the server requested (Retry-After).
 type After struct {
 	Err  error
 	Wait time.Duration
@@ -48,18 +27,19 @@ type After struct {
 func (a *After) Error() string { return a.Err.Error() }
 func (a *After) Unwrap() error { return a.Err }
 
-// maxRetryAfter bounds what a server may make us wait: past it the Job's own backoff is the better place to wait.
+// maxRetryAfter bounds the pause that a server may request. After a longer one the backoff of the Job applies.
 const maxRetryAfter = 2 * time.Minute
 
-// Do calls try until it succeeds, its error is not retriable, the context ends, or Tries in a row brought nothing. A
-// try that reports progress starts the count again: a transfer that is cut every minute still arrives.
+// Do calls attempt until it succeeds, its error is not retriable, the context ends, or b.Steps attempts in a row fail
+// without progress. An attempt that makes progress resets the count and the pauses: a transfer that is interrupted every
+// minute still completes.
 func Do(
-	ctx context.Context, clk clock.Clock, b Backoff, retriable func(error) bool,
-	try func(context.Context) (progressed bool, err error),
+	ctx context.Context, clk clock.Clock, b wait.Backoff, retriable func(error) bool,
+	attempt func(context.Context) (progressed bool, err error),
 ) error {
-	barren := 0
+	failures, pause := 0, b.DelayFunc()
 	for {
-		progressed, err := try(ctx)
+		progressed, err := attempt(ctx)
 		if err == nil {
 			return nil
 		}
@@ -67,18 +47,18 @@ func Do(
 			return ctx.Err()
 		}
 		if progressed {
-			barren = 0
+			failures, pause = 0, b.DelayFunc()
 		}
-		barren++
-		if !retriable(err) || barren >= b.Tries {
+		failures++
+		if !retriable(err) || failures >= b.Steps {
 			return err
 		}
-		wait := b.delay(barren)
+		delay := pause()
 		var after *After
 		if errors.As(err, &after) {
-			wait = min(max(wait, after.Wait), maxRetryAfter)
+			delay = min(max(delay, after.Wait), maxRetryAfter)
 		}
-		timer := clk.NewTimer(wait)
+		timer := clk.NewTimer(delay)
 		select {
 		case <-ctx.Done():
 			timer.Stop()

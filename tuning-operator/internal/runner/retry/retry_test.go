@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/util/wait"
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"kaito.sh/shared/test/eventually"
@@ -20,7 +21,7 @@ var errTry = errors.New("try")
 
 func always(error) bool { return true }
 
-// drive steps the fake clock whenever somebody waits on it, and reports by how much in all.
+// drive steps the fake clock while there is a timer, and returns the total.
 func drive(t *testing.T, clk *clocktesting.FakeClock, step time.Duration, done <-chan error) (time.Duration, error) {
 	t.Helper()
 	deadline := time.After(eventually.Short)
@@ -40,12 +41,12 @@ func drive(t *testing.T, clk *clocktesting.FakeClock, step time.Duration, done <
 	}
 }
 
-func TestGivesUpAfterSoManyBarrenTries(t *testing.T) {
+func TestDoGivesUpWithoutProgress(t *testing.T) {
 	clk := clocktesting.NewFakeClock(time.Unix(0, 0))
 	tries := 0
 	done := make(chan error, 1)
 	go func() {
-		done <- retry.Do(context.Background(), clk, retry.Backoff{Base: time.Second, Max: 4 * time.Second, Tries: 4}, always,
+		done <- retry.Do(context.Background(), clk, wait.Backoff{Duration: time.Second, Factor: 2, Jitter: 0.2, Steps: 4, Cap: 4 * time.Second}, always,
 			func(context.Context) (bool, error) { tries++; return false, errTry })
 	}()
 	passed, err := drive(t, clk, 100*time.Millisecond, done)
@@ -55,12 +56,12 @@ func TestGivesUpAfterSoManyBarrenTries(t *testing.T) {
 	assert.LessOrEqual(t, passed, 9*time.Second, "with at most a fifth of jitter")
 }
 
-func TestProgressStartsTheCountAgain(t *testing.T) {
+func TestProgressResetsTheCount(t *testing.T) {
 	clk := clocktesting.NewFakeClock(time.Unix(0, 0))
 	tries := 0
 	done := make(chan error, 1)
 	go func() {
-		done <- retry.Do(context.Background(), clk, retry.Backoff{Base: time.Second, Max: time.Second, Tries: 2}, always,
+		done <- retry.Do(context.Background(), clk, wait.Backoff{Duration: time.Second, Factor: 2, Jitter: 0.2, Steps: 2, Cap: time.Second}, always,
 			func(context.Context) (bool, error) {
 				tries++
 				if tries == 20 {
@@ -74,7 +75,7 @@ func TestProgressStartsTheCountAgain(t *testing.T) {
 	assert.Equal(t, 20, tries)
 }
 
-func TestRetryAfterIsObeyedWithinABound(t *testing.T) {
+func TestRetryAfterIsCapped(t *testing.T) {
 	for name, c := range map[string]struct{ asked, atLeast, atMost time.Duration }{
 		"a minute":        {time.Minute, time.Minute, 62 * time.Second},
 		"a day is capped": {24 * time.Hour, 2 * time.Minute, 122 * time.Second},
@@ -84,7 +85,7 @@ func TestRetryAfterIsObeyedWithinABound(t *testing.T) {
 			tries := 0
 			done := make(chan error, 1)
 			go func() {
-				done <- retry.Do(context.Background(), clk, retry.Backoff{Base: time.Second, Max: time.Second, Tries: 3}, always,
+				done <- retry.Do(context.Background(), clk, wait.Backoff{Duration: time.Second, Factor: 2, Jitter: 0.2, Steps: 3, Cap: time.Second}, always,
 					func(context.Context) (bool, error) {
 						tries++
 						if tries > 1 {
@@ -101,7 +102,7 @@ func TestRetryAfterIsObeyedWithinABound(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeRetriedIsNot(t *testing.T) {
+func TestFinalErrorsAreNotRetried(t *testing.T) {
 	tries := 0
 	err := retry.Do(context.Background(), clocktesting.NewFakeClock(time.Unix(0, 0)), retry.Default(),
 		func(error) bool { return false }, func(context.Context) (bool, error) { tries++; return false, errTry })
