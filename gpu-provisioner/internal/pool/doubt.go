@@ -15,8 +15,9 @@ import (
 type Doubt struct {
 	// Message says what contradicts what, for a person. It stays the same while the contradiction does.
 	Message string
-	// Machines are the provider ids that claims name, that the list lacks, and that core must not take for gone: Azure did
-	// not give a whole list. Core itself compares a whole list with the Nodes.
+	// Machines are the provider IDs that claims name, that the list lacks, and that core must not consider gone: the list
+	// is incomplete, or it has lacked them for less than the grace, since Azure's lists may lag. Core compares an older
+	// complete list with the Nodes.
 	Machines []string
 }
 
@@ -49,7 +50,8 @@ func (d *decider) findDoubts() {
 		if c.Registered {
 			witnesses[p.Name] = append(witnesses[p.Name], c)
 		}
-		if p.Doubt != "" {
+		lags := c.Registered && !d.confirm(sightMissing(c.ProviderID), p.MachinesAt)
+		if p.Doubt != "" || lags {
 			doubt := d.out.Doubts[p.Name]
 			doubt.Machines = append(doubt.Machines, c.ProviderID)
 			d.out.Doubts[p.Name] = doubt

@@ -7,6 +7,7 @@ import "time"
 func sightMachine(providerID string) string { return "machine " + providerID }
 func sightCount(pool string) string         { return "count " + pool }
 func sightPut(pool string) string           { return "put " + pool }
+func sightMissing(providerID string) string { return "missing " + providerID }
 
 // sight notes that the subject was seen at a time of the view, and says whether it was seen at two times, the grace
 // apart.
