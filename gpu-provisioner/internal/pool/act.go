@@ -17,18 +17,18 @@ import (
 	"kaito.sh/gpu-provisioner/internal/quota"
 )
 
-// actor is one round of carrying a decision out.
+// actor carries out one decision.
 type actor struct {
 	*Engine
 	view     *azure.View
 	claims   map[string]*karpv1.NodeClaim
-	writable bool // the cluster was seen running, just now
+	writable bool // the cluster was running at the last check
 	checked  bool
-	changed  bool // operations must be saved
+	changed  bool // operations has changed
 }
 
-// act carries the decision out: first what only touches claims, then the writes to Azure. One failed action does not
-// keep the others back.
+// act carries out the decision: first the actions that only touch claims, then the writes to Azure. A failed action
+// does not stop the others.
 func (e *Engine) act(ctx context.Context, p *pass) error {
 	a := &actor{Engine: e, view: &p.view, claims: p.objects}
 	var errs []error
@@ -46,7 +46,7 @@ func (e *Engine) act(ctx context.Context, p *pass) error {
 	return errors.Join(append(errs, e.save(ctx))...)
 }
 
-// save writes the operations where the next process finds them. A save that failed is made again with the next pass.
+// save writes the operations to their ConfigMap if they have changed. A failed save is retried in the next pass.
 func (e *Engine) save(ctx context.Context) error {
 	if !e.unsaved {
 		return nil
@@ -56,7 +56,7 @@ func (e *Engine) save(ctx context.Context) error {
 	return err
 }
 
-// forget drops operations whose result the view shows.
+// forget drops the operations whose result the view shows.
 func (e *Engine) forget(pools []string) {
 	for _, name := range pools {
 		delete(e.operations, name)
@@ -80,7 +80,7 @@ func (a *actor) local(ctx context.Context, action Action) error {
 	return nil
 }
 
-// write carries out one write to Azure. The cluster is looked at first: nothing is written while it is not running.
+// write carries out one write to Azure, if the cluster is running.
 func (a *actor) write(ctx context.Context, action Action) error {
 	if !a.clusterRuns(ctx) {
 		a.waitForCluster(action)
@@ -107,7 +107,7 @@ func (a *actor) write(ctx context.Context, action Action) error {
 		_ = a.start(
 			ctx, Operation{Key: pool.Key(), Target: x.Count}, pool.Name,
 			func() (azure.Handle, error) { return a.Azure.ResizePool(ctx, pool, x.Count) },
-		) // held and logged
+		) // start has logged the error and held the pool
 		return nil
 	case Abort:
 		return a.abort(ctx, x)
@@ -115,7 +115,7 @@ func (a *actor) write(ctx context.Context, action Action) error {
 	return nil
 }
 
-// ready reads the cluster's state once a round.
+// clusterRuns reads the cluster's state once in a pass.
 func (a *actor) clusterRuns(ctx context.Context) bool {
 	if a.checked {
 		return a.writable
@@ -159,7 +159,7 @@ func (a *actor) create(ctx context.Context, c Create) error {
 		func() (azure.Handle, error) {
 			return a.Azure.CreatePool(ctx, c.Pool, info.key.Spec(len(fit)))
 		},
-	) // held and logged
+	) // start has logged the error and held the pool
 	a.countQuota(c.Pool, request, refused)
 	return err
 }
@@ -177,20 +177,20 @@ func (a *actor) grow(ctx context.Context, g Grow) error {
 		func() (azure.Handle, error) {
 			return a.Azure.ResizePool(ctx, pool, g.From+len(fit))
 		},
-	) // held and logged
+	) // start has logged the error and held the pool
 	a.countQuota(g.Pool, request, refused)
 	return err
 }
 
-// took counts what Azure has agreed to make. What it refused takes no quota.
+// countQuota counts the machines that Azure has agreed to create against the quota.
 func (a *actor) countQuota(pool string, request quota.Request, refused error) {
 	if refused == nil {
 		a.Preflight.Took(pool, request)
 	}
 }
 
-// preflight returns the claims that the quota has room for, the eldest first, and what to ask for them, and fails the
-// others with the numbers.
+// preflight returns the claims that the quota has room for, oldest first, and the request for them. It fails the other
+// claims.
 func (a *actor) preflight(ctx context.Context, key Key, claims []string) ([]string, quota.Request, error) {
 	size, _ := a.SizeOf(key.Size)
 	request := quota.Request{
@@ -199,7 +199,7 @@ func (a *actor) preflight(ctx context.Context, key Key, claims []string) ([]stri
 	}
 	fit, why, err := a.Preflight.Fit(ctx, request)
 	if err != nil {
-		// Quota that cannot be read is not a reason to refuse; Azure itself will tell.
+		// Continue if the quota cannot be read: Azure checks it, too.
 		log.FromContext(ctx).Error(err, "Reading the quota")
 		return claims, request, nil
 	}
@@ -239,10 +239,10 @@ func (a *actor) abort(ctx context.Context, x Abort) error {
 	h, err := a.Azure.Abort(ctx, x.Pool)
 	if err != nil {
 		a.hold(x.Pool, azure.Classify(err))
-		log.FromContext(ctx).Error(err, "Aborting an operation that hangs", "pool", x.Pool)
+		log.FromContext(ctx).Error(err, "Aborting an operation that has timed out", "pool", x.Pool)
 		return nil
 	}
-	log.FromContext(ctx).Info("Aborting an operation that hangs", "pool", x.Pool, "since", op.Started)
+	log.FromContext(ctx).Info("Aborting an operation that has timed out", "pool", x.Pool, "since", op.Started)
 	op.Handle, op.Aborted, op.NextPoll = h, a.Clock.Now(), a.Clock.Now()
 	op.NotBefore, op.FailedPolls, op.Forgotten, op.UnknownSince = time.Time{}, 0, false, time.Time{}
 	a.operations[x.Pool] = op
@@ -251,8 +251,8 @@ func (a *actor) abort(ctx context.Context, x Abort) error {
 	return nil
 }
 
-// started makes one write and keeps its operation. A failed write holds the pool, and the key when it was to bring
-// machines, back; whatever happened, the view is read again before anything else is decided about the pool.
+// start makes one write and records its operation. A failed write holds the pool, and the key as well if it was to
+// create machines. The pool is read again before the next decision about it.
 func (a *actor) start(ctx context.Context, op Operation, pool string, write func() (azure.Handle, error)) error {
 	defer a.Cache.Invalidate(pool)
 	logger := log.FromContext(ctx).WithValues("pool", pool, "target", op.Target, "machines", len(op.Machines))
@@ -283,8 +283,7 @@ func (a *actor) start(ctx context.Context, op Operation, pool string, write func
 	return nil
 }
 
-// saveOfferings writes what is remembered as unavailable where people and the next process can read it, when it
-// changed.
+// saveOfferings writes the unavailable offerings to their ConfigMap if they have changed.
 func (e *Engine) saveOfferings(ctx context.Context) {
 	entries := map[string]offering.Entry{}
 	for _, entry := range e.memory.Entries() {
@@ -294,7 +293,7 @@ func (e *Engine) saveOfferings(ctx context.Context) {
 		return
 	}
 	if err := Save(ctx, e.Offerings, entries); err != nil {
-		log.FromContext(ctx).Error(err, "Showing unavailable offerings")
+		log.FromContext(ctx).Error(err, "Saving unavailable offerings")
 		return
 	}
 	e.shown = entries

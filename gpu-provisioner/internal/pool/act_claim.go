@@ -16,8 +16,8 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// bind writes the machine on the claim before anybody launches it. The patch carries the claim's resource version, so
-// that a claim that changed meanwhile is looked at again instead.
+// bind writes the machine to the claim before Karpenter launches the claim. If the claim has changed, its resource
+// version makes the patch fail, and the next pass handles the claim.
 func (a *actor) bind(ctx context.Context, b Bind) error {
 	nc := a.claims[b.Claim]
 	now := a.Clock.Now()
@@ -39,18 +39,18 @@ func (a *actor) bind(ctx context.Context, b Bind) error {
 	return nil
 }
 
-// lateBinding is the age of a claim at which its registration's clock is set anew.
+// lateBinding is the age of a claim from which its registration timeout is restarted at the binding.
 const lateBinding = 2 * time.Minute
 
-// restartRegistration lets the time for the Node to join begin with the machine. Core counts its fifteen minutes, a
-// constant, from the condition's last transition, which is the claim's creation: a claim whose machine took longer than
-// that would be deleted the moment it is launched.
+// restartRegistration restarts Karpenter's registration timeout. Karpenter counts 15 minutes from the transition of the
+// condition, which is the claim's creation. Without a restart, a claim whose machine took longer would be deleted as
+// soon as it is launched.
 func (a *actor) restartRegistration(ctx context.Context, nc *karpv1.NodeClaim, now time.Time) error {
 	if now.Sub(nc.CreationTimestamp.Time) < lateBinding {
 		return nil
 	}
 	stored := nc.DeepCopy()
-	nc.StatusConditions().SetUnknownWithReason(karpv1.ConditionTypeRegistered, ReasonLaunching, "the machine is there")
+	nc.StatusConditions().SetUnknownWithReason(karpv1.ConditionTypeRegistered, ReasonLaunching, "the machine exists")
 	for i := range nc.Status.Conditions {
 		if c := &nc.Status.Conditions[i]; c.Type == karpv1.ConditionTypeRegistered {
 			c.LastTransitionTime = metav1.NewTime(now)
@@ -59,8 +59,8 @@ func (a *actor) restartRegistration(ctx context.Context, nc *karpv1.NodeClaim, n
 	return a.Client.Status().Patch(ctx, nc, client.MergeFromWithOptions(stored, client.MergeFromWithOptimisticLock{}))
 }
 
-// fail writes the verdict on the claim; Create reads it, puts it into the status, and only then lets core delete the
-// claim.
+// fail writes the failure to the claim. Provider.Create reads it and puts it into the status; only then does Karpenter
+// delete the claim.
 func (a *actor) fail(ctx context.Context, name string, why *azure.Error) error {
 	nc := a.claims[name]
 	err := a.annotate(
@@ -90,7 +90,8 @@ func (a *actor) annotate(ctx context.Context, nc *karpv1.NodeClaim, annotations 
 	return a.Client.Patch(ctx, nc, client.MergeFromWithOptions(stored, client.MergeFromWithOptimisticLock{}))
 }
 
-// lose writes the verdict into the condition that core leaves alone once it is False, then deletes the claim.
+// lose writes the failure to the condition Registered, which Karpenter leaves alone once it is False, and deletes the
+// claim.
 func (a *actor) lose(ctx context.Context, l Lose) error {
 	nc := a.claims[l.Claim]
 	stored := nc.DeepCopy()
@@ -101,14 +102,14 @@ func (a *actor) lose(ctx context.Context, l Lose) error {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("writing why NodeClaim %s is given up: %w", l.Claim, err)
+			return fmt.Errorf("writing the failure of NodeClaim %s: %w", l.Claim, err)
 		}
 		a.Metrics.failures.WithLabelValues(PhaseRegistration, l.Reason).Inc()
 		a.event(nc, warning, l.Reason, l.Message)
 	}
 	if err := a.Client.Delete(ctx, nc, client.Preconditions{UID: &nc.UID}); client.IgnoreNotFound(err) != nil &&
 		!apierrors.IsConflict(err) {
-		return fmt.Errorf("giving up NodeClaim %s: %w", l.Claim, err)
+		return fmt.Errorf("deleting NodeClaim %s: %w", l.Claim, err)
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ var notFound = &azure.Error{
 	Message: "the agent pool was not found",
 }
 
-// seconds runs a pass a second.
+// seconds runs a pass every second.
 func (f *fixture) seconds(n int) {
 	f.t.Helper()
 	for range n {
@@ -29,7 +29,7 @@ func (f *fixture) seconds(n int) {
 	}
 }
 
-func TestAWriteThatAnswers404BacksOff(t *testing.T) {
+func TestWriteThatAnswers404BacksOff(t *testing.T) {
 	for verb, released := range map[string][]string{"delete": {"c1", "c2"}, "deleteMachines": {"c1"}} {
 		t.Run(verb, func(t *testing.T) {
 			f := newFixture(t)
@@ -52,7 +52,7 @@ func TestAWriteThatAnswers404BacksOff(t *testing.T) {
 	}
 }
 
-func TestAPoolThatHasGoneHoldsNothingBack(t *testing.T) {
+func TestHoldOfADeletedPoolIsDropped(t *testing.T) {
 	f := newFixture(t)
 	pool := f.joined("c1")
 	f.azure.FailAll("delete", notFound)

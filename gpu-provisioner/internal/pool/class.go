@@ -15,17 +15,17 @@ import (
 	nodeclassv1alpha1 "kaito.sh/shared/api/nodeclass/v1alpha1"
 )
 
-// Classes reads node classes from a cache.
+// Classes reads node classes.
 type Classes struct{ Client client.Reader }
 
-// Of reads the node class of a claim. A class that is missing or not Ready is a *ClassError.
+// Of returns the node class of a claim. It returns a *ClassError if the class does not exist or is not Ready.
 func (c Classes) Of(ctx context.Context, claim *karpv1.NodeClaim) (Class, error) {
 	name := claim.Spec.NodeClassRef.Name
 	class := &nodeclassv1alpha1.KaitoNodeClass{}
 	err := c.Client.Get(ctx, types.NamespacedName{Name: name}, class)
 	if apierrors.IsNotFound(err) {
 		return Class{}, &ClassError{
-			fmt.Sprintf("KaitoNodeClass %q does not exist; create it, or name another in spec.nodeClassRef", name),
+			fmt.Sprintf("KaitoNodeClass %q does not exist. Create it, or set spec.nodeClassRef to another class", name),
 		}
 	}
 	if err != nil {
@@ -34,15 +34,14 @@ func (c Classes) Of(ctx context.Context, claim *karpv1.NodeClaim) (Class, error)
 	ready := meta.FindStatusCondition(class.Status.Conditions, nodeclassv1alpha1.ConditionReady)
 	switch {
 	case ready == nil || ready.ObservedGeneration != class.Generation:
-		return Class{}, &ClassError{fmt.Sprintf("KaitoNodeClass %q was not looked at yet", name)}
+		return Class{}, &ClassError{fmt.Sprintf("KaitoNodeClass %q has not been validated yet", name)}
 	case ready.Status != "True":
 		return Class{}, &ClassError{fmt.Sprintf("KaitoNodeClass %q is not Ready: %s: %s", name, ready.Reason, ready.Message)}
 	}
 	return ClassFrom(class), nil
 }
 
-// ClassFrom takes over the spec, with the defaults that the CRD gives to objects that are written through the API
-// server.
+// ClassFrom converts a KaitoNodeClass. It applies the defaults of the CRD, which objects of tests may lack.
 func ClassFrom(in *nodeclassv1alpha1.KaitoNodeClass) Class {
 	s := in.Spec
 	return Class{

@@ -24,12 +24,12 @@ const (
 	drainTakes     = 5 * time.Second
 )
 
-// crowd is many claims, and an Azure whose operations take three minutes, on a clock that the engine's own delays move:
-// what goes over the wire is measured by e2e/scale, this is its arithmetic to the call.
+// crowd is many claims, and an Azure whose operations take three minutes. The delays that the engine returns move its
+// clock. It computes the number of calls to Azure; e2e/scale measures them.
 type crowd struct {
 	*fixture
 	ends  map[string]time.Time // running operations by pool
-	seen  int                  // writes that have been noted
+	seen  int                  // recorded writes
 	bound map[types.UID]time.Time
 	start time.Time
 	cost  int
@@ -37,7 +37,7 @@ type crowd struct {
 
 func (c *crowd) begin() { c.start, c.cost = c.clock.Now(), c.azure.Cost() }
 
-// calls a claim since begin.
+// calls per claim since begin
 func (c *crowd) perClaim(n int) float64 { return float64(c.azure.Cost()-c.cost) / float64(n) }
 
 func (c *crowd) ask(n int, sizes ...string) {
@@ -52,7 +52,7 @@ func (c *crowd) ask(n int, sizes ...string) {
 	}
 }
 
-// until runs passes, each when the engine wants it, until done.
+// until runs passes, each after the delay that the engine returned, until done.
 func (c *crowd) until(done func(claims []karpv1.NodeClaim) bool) {
 	c.t.Helper()
 	for range 5000 {
@@ -81,7 +81,7 @@ func (c *crowd) until(done func(claims []karpv1.NodeClaim) bool) {
 	require.Fail(c.t, "it never ends")
 }
 
-// core registers a claim whose machine has had the time to become a Node, and lets one go whose machine is gone.
+// core registers claims whose machines had time to become Nodes, and finalizes claims whose machines are gone.
 func (c *crowd) core(claim *karpv1.NodeClaim) {
 	id := ProviderIDOf(claim)
 	if id == "" {
@@ -105,7 +105,7 @@ func (c *crowd) core(claim *karpv1.NodeClaim) {
 	}
 }
 
-// crowdSize is 200, or what COST_CLAIMS says: make scale asks for 500.
+// crowdSize is 200, or the environment variable COST_CLAIMS: make scale sets 500.
 func crowdSize(t *testing.T) int {
 	text := os.Getenv("COST_CLAIMS")
 	if text == "" {
@@ -116,14 +116,14 @@ func crowdSize(t *testing.T) int {
 	return n
 }
 
-func TestManyClaimsCostAtMostThreeCallsEachToMakeAndToDelete(t *testing.T) {
+func TestClaimsCostAtMostThreeCallsEach(t *testing.T) {
 	n := crowdSize(t)
 	for name, sizes := range map[string][]string{
 		"one kind": {"A"}, "five kinds": {"A", "B", "C", "D", "E"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := &crowd{fixture: newFixture(t), ends: map[string]time.Time{}, bound: map[types.UID]time.Time{}}
-			c.MaxPerPool, c.azure.PageSize = n/5, 50 // as the fake Azure of e2e pages
+			c.MaxPerPool, c.azure.PageSize = n/5, 50 // as the fake Azure of e2e does
 			c.begin()
 			c.ask(n, sizes...)
 			c.until(func(claims []karpv1.NodeClaim) bool {
@@ -143,7 +143,7 @@ func TestManyClaimsCostAtMostThreeCallsEachToMakeAndToDelete(t *testing.T) {
 				claim := c.claim(fmt.Sprintf("c%d", i))
 				require.NoError(t, c.client.Delete(t.Context(), claim))
 				if i%100 == 99 {
-					c.clock.Step(drainTakes / 5) // core drains them over some seconds
+					c.clock.Step(drainTakes / 5) // Karpenter drains them over some seconds
 				}
 				c.Release(claim.UID)
 			}

@@ -11,8 +11,8 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// Decide looks at the state and answers with what to do. It is a pure function: the same state gives the same actions,
-// and an action that was carried out is not asked for again once the state shows it.
+// Decide returns what to do for a state. It is a pure function: the same state gives the same actions, and an action is
+// not repeated once the state shows its effect.
 func Decide(s State) Decision {
 	d := newDecider(s)
 	if !s.View.Cluster.Writable() {
@@ -31,26 +31,26 @@ func Decide(s State) Decision {
 	return d.out
 }
 
-// decider is one run of Decide: the state, indexed, and what has been decided so far.
+// decider is one run of Decide: the indexed state and the actions so far.
 type decider struct {
 	State
 	out Decision
 
-	claims     []*Claim          // by age, then name
+	claims     []*Claim          // oldest first, then by name
 	named      map[string]*Claim // machine → the claim that names it
-	open       []*Claim          // waiting claims that nothing serves yet
-	pools      []*pool           // ours, by ordinal within a key
-	taken      map[string]bool   // names of every pool of the cluster, and of those being made
-	maybeSurge map[string]bool   // machines that an upgrade may remove again, by provider id
+	open       []*Claim          // waiting claims that are not served yet
+	pools      []*pool           // pools of this operator, by ordinal within a key
+	taken      map[string]bool   // names of all pools in the cluster, and of those being created
+	maybeSurge map[string]bool   // machines that an upgrade may delete again, by provider ID
 }
 
 type pool struct {
 	*azure.Pool
 	ordinal int
 	op      *Operation
-	busy    bool // an operation runs, or its result is not in the view yet
-	written bool // this decision writes to it already
-	growing int  // machines that a running operation will bring
+	busy    bool // an operation runs, or the view does not show its result yet
+	written bool // this decision already writes to it
+	growing int  // machines that a running operation will add
 }
 
 func newDecider(s State) *decider {
@@ -66,7 +66,7 @@ func newDecider(s State) *decider {
 	})
 	for _, c := range d.claims {
 		if c.ProviderID != "" && d.named[c.ProviderID] == nil {
-			d.named[c.ProviderID] = c // the elder one, should two ever name the same machine
+			d.named[c.ProviderID] = c // the older claim, if two name the same machine
 		}
 		if c.waiting() {
 			d.open = append(d.open, c)
@@ -77,70 +77,19 @@ func newDecider(s State) *decider {
 	return d
 }
 
+// indexPools indexes the pools of this operator: those of the view, and those that an operation creates.
 func (d *decider) indexPools() {
 	seen := map[string]bool{}
 	for i := range d.View.Pools {
 		p := &d.View.Pools[i]
 		d.taken[p.Name] = true
 		seen[p.Name] = true
-		if !p.Ours() {
-			// Its tags were replaced while an operation of ours ran. What has ended is not waited for.
-			if op, ok := d.Operations[p.Name]; ok && !op.Ended.IsZero() && d.View.At.After(op.Ended) {
-				d.out.Settled = append(d.out.Settled, p.Name)
-			}
-			continue
-		}
-		ord, ok := ordinal(p.Name, p.Key())
-		if !ok {
-			continue // tagged as ours, but no name of ours: left alone
-		}
-		entry := &pool{Pool: p, ordinal: ord, busy: !p.Settled()}
-		if op, ok := d.Operations[p.Name]; ok {
-			if op.Ended.IsZero() || p.MachinesAt.Before(op.Ended) {
-				entry.op, entry.busy = &op, true
-			} else {
-				d.out.Settled = append(d.out.Settled, p.Name)
-			}
-		}
-		if entry.busy && p.State != azure.StateDeleting {
-			entry.growing = max(0, p.Count-len(p.Machines))
-			if entry.op != nil {
-				switch entry.op.Kind {
-				case azure.OperationPut, azure.OperationAbort: // an aborted one is told to its claims when that has ended
-					entry.growing = max(0, max(p.Count, entry.op.Target)-len(p.Machines))
-				default:
-					entry.growing = 0
-				}
-			}
-		}
-		d.pools = append(d.pools, entry)
+		d.indexPool(p)
 	}
 	for name, op := range d.Operations {
-		if seen[name] {
-			continue
+		if !seen[name] {
+			d.indexUnlisted(name, op)
 		}
-		if !op.Ended.IsZero() && !d.View.At.Before(op.Ended) {
-			d.out.Settled = append(d.out.Settled, name)
-			continue
-		}
-		// A put that the list of pools does not show yet.
-		d.taken[name] = true
-		ord, ok := ordinal(name, op.Key)
-		if !ok || op.Kind != azure.OperationPut {
-			continue
-		}
-		entry := &pool{
-			Pool: &azure.Pool{
-				Name:  name,
-				Count: op.Target,
-				Tags:  map[string]string{azure.TagManagedBy: azure.ManagedByValue, azure.TagPoolKey: op.Key},
-			},
-			ordinal: ord,
-			op:      &op,
-			busy:    true,
-			growing: op.Target,
-		}
-		d.pools = append(d.pools, entry)
 	}
 	slices.Sort(d.out.Settled)
 	slices.SortFunc(d.pools, func(a, b *pool) int {
@@ -148,7 +97,64 @@ func (d *decider) indexPools() {
 	})
 }
 
-// waitForCluster: what a cluster that does not run tells of its machines is not believed, and nothing is written to it.
+// indexPool indexes a pool of the view.
+func (d *decider) indexPool(p *azure.Pool) {
+	if !p.Ours() {
+		// The tags were replaced while an operation ran. Drop the operation once it has ended.
+		if op, ok := d.Operations[p.Name]; ok && !op.Ended.IsZero() && d.View.At.After(op.Ended) {
+			d.out.Settled = append(d.out.Settled, p.Name)
+		}
+		return
+	}
+	ord, ok := ordinal(p.Name, p.Key())
+	if !ok {
+		return // our tags, but not our name: leave it alone
+	}
+	entry := &pool{Pool: p, ordinal: ord, busy: !p.Settled()}
+	if op, ok := d.Operations[p.Name]; ok {
+		if op.Ended.IsZero() || p.MachinesAt.Before(op.Ended) {
+			entry.op, entry.busy = &op, true
+		} else {
+			d.out.Settled = append(d.out.Settled, p.Name)
+		}
+	}
+	entry.growing = entry.expected()
+	d.pools = append(d.pools, entry)
+}
+
+// expected returns how many machines the running operation will add to the pool.
+func (p *pool) expected() int {
+	switch {
+	case !p.busy || p.State == azure.StateDeleting:
+		return 0
+	case p.op == nil:
+		return max(0, p.Count-len(p.Machines))
+	case p.op.Kind == azure.OperationPut, p.op.Kind == azure.OperationAbort: // claims learn of an abort when it has ended
+		return max(0, max(p.Count, p.op.Target)-len(p.Machines))
+	}
+	return 0
+}
+
+// indexUnlisted indexes the pool of an operation that the view does not have.
+func (d *decider) indexUnlisted(name string, op Operation) {
+	if !op.Ended.IsZero() && !d.View.At.Before(op.Ended) {
+		d.out.Settled = append(d.out.Settled, name)
+		return
+	}
+	// A put that the list of pools does not show yet.
+	d.taken[name] = true
+	ord, ok := ordinal(name, op.Key)
+	if !ok || op.Kind != azure.OperationPut {
+		return
+	}
+	tags := map[string]string{azure.TagManagedBy: azure.ManagedByValue, azure.TagPoolKey: op.Key}
+	d.pools = append(d.pools, &pool{
+		Pool:    &azure.Pool{Name: name, Count: op.Target, Tags: tags},
+		ordinal: ord, op: &op, busy: true, growing: op.Target,
+	})
+}
+
+// waitForCluster makes all claims wait while the cluster is not running: its list of machines is not reliable then.
 func (d *decider) waitForCluster() {
 	d.out.Settled, d.out.Doubts = nil, map[string]Doubt{}
 	for _, c := range d.open {
@@ -157,10 +163,10 @@ func (d *decider) waitForCluster() {
 }
 
 func notRunning(c azure.Cluster) string {
-	return fmt.Sprintf("the cluster is %s (%s); nothing is written until it runs", c.PowerState, c.ProvisioningState)
+	return fmt.Sprintf("the cluster is %s (%s); the operator waits until it runs", c.PowerState, c.ProvisioningState)
 }
 
-// free lists the machines of the pool that no claim names and nothing deletes.
+// free returns the machines of the pool that no claim names and no operation deletes.
 func (d *decider) free(p *pool) []azure.Machine {
 	if p.State == azure.StateDeleting || (p.op != nil && p.op.Kind == azure.OperationDelete) {
 		return nil
@@ -175,7 +181,7 @@ func (d *decider) free(p *pool) []azure.Machine {
 	return out
 }
 
-// bind gives free machines to waiting claims, the eldest claim first: see bindable.
+// bind gives free machines to waiting claims, oldest claim first.
 func (d *decider) bind() {
 	d.open = slices.DeleteFunc(d.open, func(c *Claim) bool {
 		for _, key := range c.Keys {
@@ -194,7 +200,7 @@ func (d *decider) bind() {
 	})
 }
 
-// waitForRunning lets claims wait for the machines that running operations will bring.
+// waitForRunning makes claims wait for the machines that running operations will add.
 func (d *decider) waitForRunning() {
 	d.open = slices.DeleteFunc(d.open, func(c *Claim) bool {
 		for _, key := range c.Keys {
@@ -210,7 +216,7 @@ func (d *decider) waitForRunning() {
 	})
 }
 
-// fail gives up on the claims that no offering is left for.
+// fail fails the claims whose offerings are all unavailable.
 func (d *decider) fail() {
 	d.open = slices.DeleteFunc(d.open, func(c *Claim) bool {
 		if c.Target != "" || c.Unavailable == nil {
@@ -223,7 +229,7 @@ func (d *decider) fail() {
 
 func (d *decider) do(a Action) { d.out.Actions = append(d.out.Actions, a) }
 
-// due asks for another look not later than t.
+// due makes the next pass start at t at the latest.
 func (d *decider) due(t time.Time) {
 	if t.After(d.Now) && (d.out.Next.IsZero() || t.Before(d.out.Next)) {
 		d.out.Next = t
@@ -240,7 +246,7 @@ func (d *decider) waitEach(claims []*Claim, message string) {
 	}
 }
 
-// refused tells claims why their request is held back, and gives up on them when Azure will never accept it.
+// waitOrFail reports to claims why their request is delayed, or fails them if Azure will never accept it.
 func (d *decider) waitOrFail(claims []*Claim, err *azure.Error) {
 	for _, c := range claims {
 		switch {

@@ -10,8 +10,8 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// grow asks for machines: all open claims of a key become one PUT, or as many as the limit of machines in a pool makes
-// necessary.
+// grow requests machines. All open claims of a key become one put, or several if they exceed the limit of machines in a
+// pool.
 func (d *decider) grow() {
 	for _, key := range d.targets() {
 		claims := slices.DeleteFunc(slices.Clone(d.open), func(c *Claim) bool { return c.Target != key })
@@ -32,7 +32,7 @@ func (d *decider) grow() {
 	}
 }
 
-// targets lists the keys that open claims ask for, sorted.
+// targets returns the keys that open claims request, sorted.
 func (d *decider) targets() []string {
 	var keys []string
 	for _, c := range d.open {
@@ -44,7 +44,7 @@ func (d *decider) targets() []string {
 	return keys
 }
 
-// gatherUntil is when a burst is over, by the times at which its claims were seen or released.
+// gatherUntil returns the end of a burst, from the times at which its claims were seen or released.
 func (d *decider) gatherUntil(claims []*Claim, gather time.Duration, at func(*Claim) time.Time) time.Time {
 	eldest, youngest := at(claims[0]), at(claims[0])
 	for _, c := range claims[1:] {
@@ -61,22 +61,22 @@ func (d *decider) gatherUntil(claims []*Claim, gather time.Duration, at func(*Cl
 	return until
 }
 
-// growExisting fills the pools that can be written to now and returns the claims that did not fit.
+// growExisting grows the pools that can be written to, and returns the claims that did not fit.
 func (d *decider) growExisting(key string, claims []*Claim) []*Claim {
 	for _, p := range d.pools {
 		if len(claims) == 0 {
 			return nil
 		}
 		if p.Key() != key || p.busy || p.written || p.Autoscaled {
-			continue // AKS refuses another count while the autoscaler is on
+			continue // AKS rejects a count while the autoscaler is on
 		}
 		if _, ok := d.held(p.Name); ok || d.doubted(p.Name) {
-			continue // the claims may still go to another pool; waitForBusy lets them wait for this one first
+			continue // waitForBusy makes the claims wait for this pool first
 		}
 		from := len(p.Machines)
 		if p.Count > from {
-			// Azure's count and its list of machines disagree: asking from the lower figure would delete machines that the list
-			// does not show yet, asking from the higher would pay for machines that nobody wants. Look again.
+			// Azure's count and its list of machines differ. The lower number would delete machines that the list does not show
+			// yet, and the higher number would pay for machines without claims. Wait for a confirmation.
 			if !d.confirmed(sightCount(p.Name)) {
 				continue
 			}
@@ -93,7 +93,7 @@ func (d *decider) growExisting(key string, claims []*Claim) []*Claim {
 	return claims
 }
 
-// waitForBusy lets claims gather for a pool that is busy now and has room, for as long as patience lasts.
+// waitForBusy makes claims wait, up to Patience, for a pool that has room but cannot be written to now.
 func (d *decider) waitForBusy(key string, claims []*Claim) []*Claim {
 	for _, p := range d.pools {
 		if len(claims) == 0 {
@@ -123,7 +123,7 @@ func (d *decider) waitForBusy(key string, claims []*Claim) []*Claim {
 		message := fmt.Sprintf("agent pool %s is busy and will grow next", p.Name)
 		if doubted {
 			message = fmt.Sprintf(
-				"agent pool %s is left alone until the list of its machines is right: %s", p.Name, doubt.Message,
+				"agent pool %s is not changed until the list of its machines is correct: %s", p.Name, doubt.Message,
 			)
 		}
 		d.waitEach(claims[:n], message)
@@ -132,13 +132,13 @@ func (d *decider) waitForBusy(key string, claims []*Claim) []*Claim {
 	return claims
 }
 
-// createNew opens next ordinals for the claims that no pool takes.
+// createNew creates pools for the remaining claims.
 func (d *decider) createNew(key string, claims []*Claim) {
 	for len(claims) > 0 {
 		if len(d.taken) >= d.Settings.MaxPools {
 			for _, c := range claims {
 				d.do(Wait{Claim: c.Name, Reason: ReasonPoolLimitReached, Message: fmt.Sprintf(
-					"the cluster has %d agent pools, the most that AKS allows; delete some, or raise maxNodesPerPool", len(d.taken))})
+					"the cluster has %d agent pools, which is the limit of AKS. Delete agent pools, or raise maxNodesPerPool", len(d.taken))})
 			}
 			return
 		}
@@ -159,7 +159,7 @@ func (d *decider) createNew(key string, claims []*Claim) {
 	}
 }
 
-// wanted says whether an open claim could use the pool's machines.
+// wanted returns whether an open claim could use the pool's machines.
 func (d *decider) wanted(key string) bool {
 	return slices.ContainsFunc(d.open, func(c *Claim) bool { return slices.Contains(c.Keys, key) })
 }

@@ -9,12 +9,12 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// releaseGather is how much longer releases are gathered than requests: core drains the nodes of a burst over seconds,
-// and who misses the pool's operation waits minutes for the next.
+// releaseGather is a factor on Gather for releases. Karpenter drains the Nodes of a burst over several seconds, and a
+// machine that misses the pool's operation waits minutes for the next one.
 const releaseGather = 5
 
-// release deletes what core has released and what nobody named for long enough, one request a pool; a pool that would
-// be empty goes.
+// release deletes machines that Karpenter has released, and surplus machines, with one request for each pool. It
+// deletes pools that become empty.
 func (d *decider) release() {
 	for _, p := range d.pools {
 		surplus := d.surplus(p)
@@ -53,7 +53,7 @@ func (d *decider) release() {
 	}
 }
 
-// surplus lists the free machines of the pool that were seen free twice and for longer than the grace.
+// surplus returns the free machines of the pool that two views, Grace apart, have shown as free.
 func (d *decider) surplus(p *pool) []string {
 	if d.doubted(p.Name) {
 		return nil
@@ -70,7 +70,7 @@ func (d *decider) surplus(p *pool) []string {
 	return out
 }
 
-// repair sets a count that nothing fills back, and deletes empty pools, after two observations and the grace.
+// repair resets the count of a pool with missing machines, and deletes empty pools, after two views, Grace apart.
 func (d *decider) repair() {
 	for _, p := range d.pools {
 		if p.busy || p.MachinesAt.IsZero() || d.doubted(p.Name) {
@@ -83,7 +83,7 @@ func (d *decider) repair() {
 		confirmed := d.confirm(sightCount(p.Name), p.MachinesAt)
 		_, held := d.held(p.Name)
 		if !confirmed || p.written || held || p.Autoscaled && !empty {
-			continue // an autoscaled pool's count is the autoscaler's
+			continue // the autoscaler sets the count
 		}
 		p.written = true
 		if empty {
@@ -94,11 +94,11 @@ func (d *decider) repair() {
 	}
 }
 
-// lose gives up on claims whose machine is gone, or did not become a Node in time.
+// lose deletes claims whose machine is gone, or did not register as a Node in time.
 func (d *decider) lose() {
 	for _, c := range d.claims {
 		if c.ProviderID == "" || c.Deleting || c.Registered {
-			continue // core's garbage collection and node repair watch over registered ones
+			continue // Karpenter's garbage collection and node repair handle registered claims
 		}
 		_, p, found := d.View.Machine(c.ProviderID)
 		if !found {
@@ -108,7 +108,7 @@ func (d *decider) lose() {
 					Lose{
 						Claim:   c.Name,
 						Reason:  ReasonMachineGone,
-						Message: "the machine was deleted before it became a Node: " + c.ProviderID,
+						Message: "the machine was deleted before it registered as a Node: " + c.ProviderID,
 					},
 				)
 			}
@@ -118,20 +118,20 @@ func (d *decider) lose() {
 			continue
 		}
 		until := c.Bound.Add(d.Settings.JoinTimeout)
-		// While the operation runs Azure is still at work on the machine; its own timeout bounds that.
+		// While the operation runs, Azure still works on the machine. OperationTimeout limits that.
 		if d.Now.Before(until) || !p.Settled() {
 			d.due(until)
 			continue
 		}
 		d.do(Lose{Claim: c.Name, Reason: ReasonNodeNeverJoined, Message: fmt.Sprintf(
-			"the machine runs, but no Node of provider id %s has joined within %s; check the node's bootstrap, its subnet and the way to the API server",
+			"the machine with provider ID %s runs, but did not register as a Node within %s. Check the node's bootstrap log, its subnet, and its route to the API server",
 			c.ProviderID,
 			d.Settings.JoinTimeout,
 		)})
 	}
 }
 
-// abort gives up on puts that hang.
+// abort aborts puts that have timed out.
 func (d *decider) abort() {
 	for _, p := range d.pools {
 		started, running := d.put(p)
@@ -149,9 +149,10 @@ func (d *decider) abort() {
 	}
 }
 
-// put says since when a put runs on a pool. One that nobody has noted, since the process died right after Azure had
-// taken it or the answer was lost, is known by the pool's state alone, and from when that was seen first: without this
-// a pool on which such a put hangs would be lost. What others do to a pool, upgrades above all, has other states.
+// put returns since when a put runs on a pool. An operation is not recorded if the process died before it could save
+// it, or if the answer was lost. Then the pool's state shows that a put runs, and it counts from the first view that
+// showed it. Otherwise a pool whose put never ends would stay busy. Operations of others, such as upgrades, have other
+// states.
 func (d *decider) put(p *pool) (started time.Time, running bool) {
 	if p.op != nil {
 		return p.op.Started, p.op.Kind == azure.OperationPut && p.op.Ended.IsZero() && p.op.Aborted.IsZero()

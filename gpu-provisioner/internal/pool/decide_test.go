@@ -21,7 +21,7 @@ const (
 	keyB = "bbbbbbbb"
 )
 
-// world builds a State; its claims are an hour old, so that gathering is over.
+// world builds a State. Its claims are an hour old, so that they are not gathered.
 type world struct{ State }
 
 func newWorld() *world {
@@ -93,7 +93,7 @@ func (w *world) decide() []Action {
 	return out
 }
 
-// again lets a minute and a refresh go by.
+// again moves the clock by a minute and the view with it.
 func (w *world) again(d Decision) {
 	w.Sightings = d.Sightings
 	w.Now = w.Now.Add(time.Minute)
@@ -131,7 +131,7 @@ func TestClaimsOfDifferentKeysDoNotShareAPool(t *testing.T) {
 	}, w.decide())
 }
 
-func TestAPoolWithRoomGrowsByTheNumberOfWaitingClaims(t *testing.T) {
+func TestPoolWithRoomGrows(t *testing.T) {
 	w := newWorld()
 	w.pool(keyA, 0, 1, 0)
 	w.bound("old", machineID("g"+keyA+"0", 0))
@@ -140,7 +140,7 @@ func TestAPoolWithRoomGrowsByTheNumberOfWaitingClaims(t *testing.T) {
 	assert.Equal(t, []Action{Grow{Pool: "g" + keyA + "0", Key: keyA, From: 1, Claims: []string{"c1", "c2"}}}, w.decide())
 }
 
-func TestAFullPoolMakesTheNextOrdinal(t *testing.T) {
+func TestFullPoolGetsASibling(t *testing.T) {
 	w := newWorld()
 	w.MaxPerPool = func(string) int { return 2 }
 	w.pool(keyA, 0, 1, 0)
@@ -155,7 +155,7 @@ func TestAFullPoolMakesTheNextOrdinal(t *testing.T) {
 	}, w.decide())
 }
 
-func TestAFreeMachineGoesToTheEldestWaitingClaimBeforeAnythingIsAsked(t *testing.T) {
+func TestFreeMachineGoesToTheOldestClaim(t *testing.T) {
 	w := newWorld()
 	w.pool(keyA, 0, 1, 0)
 	w.waiting("young", keyA).Created = start.Add(-time.Minute)
@@ -166,7 +166,7 @@ func TestAFreeMachineGoesToTheEldestWaitingClaimBeforeAnythingIsAsked(t *testing
 	}, w.decide())
 }
 
-func TestClaimsThatARunningOperationServesAreNotAskedForAgain(t *testing.T) {
+func TestClaimsOfARunningOperationAreNotRequestedAgain(t *testing.T) {
 	for name, running := range map[string]func(*world){
 		"known by its token": func(w *world) {
 			w.Operations["g"+keyA+"0"] = Operation{Handle: azure.Handle{Kind: azure.OperationPut, Pool: "g" + keyA + "0"}, Key: keyA, Target: 2, Started: start}
@@ -188,7 +188,7 @@ func TestClaimsThatARunningOperationServesAreNotAskedForAgain(t *testing.T) {
 	}
 }
 
-func TestClaimsBeyondARunningOperationGatherForTheNextUntilPatienceEnds(t *testing.T) {
+func TestFurtherClaimsWaitForABusyPool(t *testing.T) {
 	w := newWorld()
 	w.pool(keyA, 0, 1).State = "Creating"
 	w.waiting("served", keyA)
@@ -198,7 +198,7 @@ func TestClaimsBeyondARunningOperationGatherForTheNextUntilPatienceEnds(t *testi
 	assert.Equal(t, []Action{Create{Pool: "g" + keyA + "1", Key: keyA, Claims: []string{"late"}}}, w.decide())
 }
 
-func TestABurstIsGatheredIntoOneRequest(t *testing.T) {
+func TestBurstBecomesOneRequest(t *testing.T) {
 	w := newWorld()
 	w.waiting("c1", keyA).Seen = start.Add(-800 * time.Millisecond)
 	w.waiting("c2", keyA).Seen = start.Add(-200 * time.Millisecond)
@@ -206,7 +206,7 @@ func TestABurstIsGatheredIntoOneRequest(t *testing.T) {
 	assert.Empty(t, w.decide())
 	assert.Equal(t, start.Add(800*time.Millisecond), d.Next, "a second after the younger one")
 	w.Claims[0].Seen = start.Add(-5 * time.Second)
-	assert.Len(t, w.decide(), 1, "but no claim waits for others without end")
+	assert.Len(t, w.decide(), 1, "a claim waits at most five times Gather")
 }
 
 func TestReleasesOfABurstAreGatheredToo(t *testing.T) {
@@ -222,7 +222,7 @@ func TestReleasesOfABurstAreGatheredToo(t *testing.T) {
 	assert.Equal(t, []Action{Remove{Pool: "g" + keyA + "0"}}, w.decide())
 }
 
-func TestPartialFailureBindsWhatArrivedFailsTheRestAndSetsTheCountBack(t *testing.T) {
+func TestPartialFailure(t *testing.T) {
 	w := newWorld()
 	w.pool(keyA, 0, 3, 0, 1).State = azure.StateFailed
 	noCapacity := &azure.Error{Reason: azure.ReasonCapacityUnavailable, Class: azure.ClassCapacity}
@@ -243,7 +243,7 @@ func TestPartialFailureBindsWhatArrivedFailsTheRestAndSetsTheCountBack(t *testin
 	assert.Equal(t, []Action{Reset{Pool: "g" + keyA + "0", Count: 2}}, w.decide(), "after two observations and the grace")
 }
 
-func TestAReleasedMachineIsDeletedByNameAndTheLastOneTakesThePoolAlong(t *testing.T) {
+func TestReleasedMachineIsDeletedByName(t *testing.T) {
 	w := newWorld()
 	w.pool(keyA, 0, 3, 0, 1, 2)
 	w.bound("stays", machineID("g"+keyA+"0", 0))
@@ -262,7 +262,7 @@ func TestAReleasedMachineIsDeletedByNameAndTheLastOneTakesThePoolAlong(t *testin
 	assert.Equal(t, []Action{Remove{Pool: "g" + keyA + "0"}}, w.decide())
 }
 
-func TestADeletedClaimKeepsItsMachineUntilCoreHasDrainedIt(t *testing.T) {
+func TestDeletedClaimKeepsItsMachineUntilDrained(t *testing.T) {
 	w := newWorld()
 	w.pool(keyA, 0, 1, 0)
 	w.bound("draining", machineID("g"+keyA+"0", 0)).Deleting = true
@@ -271,7 +271,7 @@ func TestADeletedClaimKeepsItsMachineUntilCoreHasDrainedIt(t *testing.T) {
 	assert.Empty(t, w.decide(), "however long it takes")
 }
 
-func TestAMachineNobodyNamesIsDeletedAfterTwoObservationsAndTheGrace(t *testing.T) {
+func TestSurplusMachineIsDeletedAfterTheGrace(t *testing.T) {
 	w := newWorld()
 	w.pool(keyA, 0, 2, 0, 1)
 	w.bound("c", machineID("g"+keyA+"0", 0))
@@ -296,7 +296,7 @@ func TestAMachineNobodyNamesIsDeletedAfterTwoObservationsAndTheGrace(t *testing.
 func TestPoolsThatAreNotTaggedOursAreNeverTouched(t *testing.T) {
 	w := newWorld()
 	p := w.pool(keyA, 0, 5, 0, 1)
-	p.Tags = map[string]string{azure.TagPoolKey: keyA} // a user's, of a name like ours
+	p.Tags = map[string]string{azure.TagPoolKey: keyA} // a user's pool with a similar name
 	w.waiting("c", keyA)
 	assert.Equal(t, []Action{Create{Pool: "g" + keyA + "1", Key: keyA, Claims: []string{"c"}}}, w.decide())
 	w.Claims = nil
@@ -306,7 +306,7 @@ func TestPoolsThatAreNotTaggedOursAreNeverTouched(t *testing.T) {
 	}
 }
 
-func TestABusyPoolIsNotWrittenTo(t *testing.T) {
+func TestBusyPoolIsNotWrittenTo(t *testing.T) {
 	w := newWorld()
 	w.pool(keyA, 0, 1, 0).State = "Updating"
 	c := w.bound("c", machineID("g"+keyA+"0", 0))
@@ -314,7 +314,7 @@ func TestABusyPoolIsNotWrittenTo(t *testing.T) {
 	assert.Empty(t, w.decide())
 }
 
-func TestAnEmptyPoolGoesAfterTwoObservations(t *testing.T) {
+func TestEmptyPoolIsDeletedAfterTheGrace(t *testing.T) {
 	w := newWorld()
 	w.pool(keyA, 0, 2).State = azure.StateFailed
 	assert.Empty(t, w.decide())
@@ -322,7 +322,7 @@ func TestAnEmptyPoolGoesAfterTwoObservations(t *testing.T) {
 	assert.Equal(t, []Action{Remove{Pool: "g" + keyA + "0"}}, w.decide())
 }
 
-func TestAClaimWhoseMachineVanishedBeforeItJoinedIsGivenUp(t *testing.T) {
+func TestClaimOfAVanishedMachineIsLost(t *testing.T) {
 	w := newWorld()
 	w.bound("c", machineID("gone", 0)).Registered = false
 	assert.Empty(t, w.decide(), "seen once")
@@ -332,7 +332,7 @@ func TestAClaimWhoseMachineVanishedBeforeItJoinedIsGivenUp(t *testing.T) {
 	assert.Equal(t, ReasonMachineGone, actions[0].(Lose).Reason)
 }
 
-func TestAMachineThatNeverJoinsIsGivenUpAfterTheJoinTimeout(t *testing.T) {
+func TestClaimOfAMachineThatNeverRegistersIsLost(t *testing.T) {
 	w := newWorld()
 	w.pool(keyA, 0, 1, 0)
 	c := w.bound("c", machineID("g"+keyA+"0", 0))
@@ -344,7 +344,7 @@ func TestAMachineThatNeverJoinsIsGivenUpAfterTheJoinTimeout(t *testing.T) {
 	assert.Equal(t, ReasonNodeNeverJoined, actions[0].(Lose).Reason)
 }
 
-func TestAPutThatHangsIsAborted(t *testing.T) {
+func TestPutThatTimesOutIsAborted(t *testing.T) {
 	w := newWorld()
 	w.pool(keyA, 0, 1).State = "Creating"
 	w.Operations["g"+keyA+"0"] = Operation{
@@ -356,7 +356,7 @@ func TestAPutThatHangsIsAborted(t *testing.T) {
 	assert.Equal(t, []Action{Abort{Pool: "g" + keyA + "0", Started: start.Add(-20 * time.Minute)}}, w.decide())
 }
 
-func TestTheHundredthPoolIsTheLast(t *testing.T) {
+func TestPoolLimit(t *testing.T) {
 	w := newWorld()
 	w.MaxPerPool = func(string) int { return 1 }
 	for i := range 99 {
@@ -368,7 +368,7 @@ func TestTheHundredthPoolIsTheLast(t *testing.T) {
 	assert.Equal(t, ReasonPoolLimitReached, w.waits()["c2"].Reason)
 }
 
-func TestAHeldKeyTellsItsClaimsWhyAndATerminalErrorGivesThemUp(t *testing.T) {
+func TestHeldKeyIsReportedAndATerminalErrorFails(t *testing.T) {
 	w := newWorld()
 	w.waiting("c", keyA)
 	w.Holds[keyA] = Hold{
@@ -385,7 +385,7 @@ func TestAHeldKeyTellsItsClaimsWhyAndATerminalErrorGivesThemUp(t *testing.T) {
 	assert.IsType(t, Fail{}, w.decide()[0])
 }
 
-func TestNothingIsWrittenOrBelievedWhileTheClusterDoesNotRun(t *testing.T) {
+func TestNothingIsDoneWhileTheClusterIsStopped(t *testing.T) {
 	for name, cluster := range map[string]azure.Cluster{
 		"stopped":  {PowerState: "Stopped", ProvisioningState: "Succeeded"},
 		"stopping": {PowerState: "Running", ProvisioningState: "Stopping"},

@@ -10,23 +10,22 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// Doubt says why the list of an agent pool's machines cannot be right. A pool in doubt is left alone: it is not
-// deleted, its count is not changed, and no machine of it is deleted that core has not released.
+// Doubt is the reason why the list of an agent pool's machines cannot be correct. The pool is not deleted, its count is
+// not changed, and of its machines only those that Karpenter has released are deleted.
 type Doubt struct {
-	// Message says what contradicts what, for a person. It stays the same while the contradiction does.
+	// Message is the contradiction, for a user. It does not change while the contradiction lasts.
 	Message string
-	// Machines are the provider IDs that claims name, that the list lacks, and that core must not consider gone: the list
-	// is incomplete, or it has lacked them for less than the grace, since Azure's lists may lag. Core compares an older
-	// complete list with the Nodes.
+	// Machines are the provider IDs that claims name, that the list lacks, and that Karpenter must not consider gone: the
+	// list is incomplete, or it has lacked them for less than Grace, because Azure's lists can lag. Karpenter itself
+	// compares an older complete list with the Nodes.
 	Machines []string
 }
 
-// findDoubts looks for pools whose list of machines contradicts the claims or itself. Azure lowers a pool's count by
-// deleting machines of its own choice, and deletes a pool with all that runs in it: both need a list that is right.
-//
-// A claim that is registered is a witness for its machine, since its kubelet has reported, until core has released it.
-// When a machine has really gone, its Node stops being Ready within a minute, and core's garbage collection, which
-// leaves claims of Ready Nodes alone, deletes the claim: so doubt ends, whether the list was right or wrong.
+// findDoubts finds the pools whose list of machines contradicts the claims or itself. Azure chooses which machines to
+// delete when a pool's count is lowered, and deletes every machine of a deleted pool, so both need a correct list.
+// A registered claim proves that its machine exists until Karpenter has released it, because its kubelet has reported.
+// When a machine is really gone, its Node becomes not Ready within a minute, and Karpenter's garbage collection, which
+// skips claims of Ready Nodes, deletes the claim. So a doubt ends whether the list was correct or not.
 func (d *decider) findDoubts() {
 	listed := map[string]bool{}
 	for i := range d.View.Pools {
@@ -66,13 +65,13 @@ func (d *decider) findDoubts() {
 	}
 }
 
-// deletes says whether a running operation deletes the machine.
+// deletes returns whether a running operation deletes the machine.
 func (d *decider) deletes(pool, providerID string) bool {
 	op, ok := d.Operations[pool]
 	return ok && (op.Kind == azure.OperationDelete || slices.Contains(op.Machines, providerID))
 }
 
-// contradiction names the claims, at most three of them.
+// contradiction names up to three of the claims.
 func contradiction(claims []*Claim) string {
 	const most = 3
 	shown := names(claims[:min(most, len(claims))])
@@ -81,12 +80,12 @@ func contradiction(claims []*Claim) string {
 		more = fmt.Sprintf(" and %d more", n)
 	}
 	return fmt.Sprintf(
-		"Azure's list of its machines lacks those of NodeClaim %s%s, whose Nodes have joined", strings.Join(shown, ", "),
+		"Azure's list of its machines lacks those of NodeClaim %s%s, whose Nodes have registered", strings.Join(shown, ", "),
 		more,
 	)
 }
 
-// doubted says whether the pool is left alone.
+// doubted returns whether the pool must not be changed.
 func (d *decider) doubted(pool string) bool {
 	_, ok := d.out.Doubts[pool]
 	return ok

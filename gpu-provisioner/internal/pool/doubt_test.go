@@ -16,7 +16,7 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure/azuretest"
 )
 
-// joined makes claims whose Nodes have joined, and returns their one pool.
+// joined creates claims whose Nodes have registered, and returns the name of their pool.
 func (f *fixture) joined(names ...string) string {
 	f.t.Helper()
 	f.ask(names...)
@@ -33,7 +33,7 @@ func (f *fixture) joined(names ...string) string {
 	return pool
 }
 
-// minutes runs passes for so many minutes, every ten seconds, whatever they write.
+// minutes runs passes every ten seconds for a number of minutes.
 func (f *fixture) minutes(n int) {
 	f.t.Helper()
 	for range 6 * n {
@@ -43,14 +43,14 @@ func (f *fixture) minutes(n int) {
 	}
 }
 
-// release has core delete a claim and drain its Node.
+// release deletes a claim and drains its Node, as Karpenter does.
 func (f *fixture) release(name string) {
 	c := f.claim(name)
 	require.NoError(f.t, f.client.Delete(f.t.Context(), c))
 	f.Release(c.UID)
 }
 
-// event is the next event that was recorded, or "".
+// event returns the next event that was recorded, or "".
 func (f *fixture) event() string {
 	select {
 	case e := <-f.Engine.Events.(*events.FakeRecorder).Events:
@@ -60,14 +60,14 @@ func (f *fixture) event() string {
 	}
 }
 
-// reap has core take its finalizer off a claim.
+// reap removes Karpenter's finalizer from a claim.
 func (f *fixture) reap(name string) {
 	c := f.claim(name)
 	c.Finalizers = nil
 	require.NoError(f.t, f.client.Update(f.t.Context(), c))
 }
 
-// wrongLists are answers of Azure to the list of the machines m0 and m1, which both run.
+// wrongLists are wrong lists of the machines m0 and m1, which both run.
 var wrongLists = map[string]azuretest.Distortion{
 	"404": func([]azure.Machine) ([]azure.Machine, error) {
 		return nil, &azure.Error{Class: azure.ClassGone, Reason: azure.ReasonNotFound, Status: 404}
@@ -80,7 +80,7 @@ var wrongLists = map[string]azuretest.Distortion{
 	},
 }
 
-func TestAWrongMachineListTouchesNoLivePool(t *testing.T) {
+func TestWrongMachineListChangesNoPool(t *testing.T) {
 	for name, wrong := range wrongLists {
 		for process, restart := range map[string]bool{"": false, ", and a new process": true} {
 			t.Run(name+process, func(t *testing.T) {
@@ -94,12 +94,12 @@ func TestAWrongMachineListTouchesNoLivePool(t *testing.T) {
 				f.minutes(30)
 				assert.Empty(t, f.azure.Calls()[before:], "the pool is neither deleted nor set to another count")
 				assert.InDelta(t, 1, promtest.ToFloat64(f.Metrics.doubts), 0)
-				assert.Contains(t, f.event(), "AgentPoolInDoubt agent pool "+pool+" is left alone")
+				assert.Contains(t, f.event(), "AgentPoolInDoubt agent pool "+pool+" is not changed")
 
 				managed := f.claim("c1").StatusConditions().Get(ConditionPoolManaged)
 				require.NotNil(t, managed)
 				assert.Equal(t, ReasonPoolInDoubt, managed.Reason)
-				assert.Contains(t, managed.Message, pool+" is left alone")
+				assert.Contains(t, managed.Message, pool+" is not changed")
 				writes := f.writes
 				f.minutes(5)
 				assert.Equal(t, writes, f.writes, "it is said once")
@@ -108,7 +108,7 @@ func TestAWrongMachineListTouchesNoLivePool(t *testing.T) {
 				f.minutes(1)
 				assert.Empty(t, f.azure.Calls()[before:], "nor grown")
 				w, _ := f.Waiting("uid-c3")
-				assert.Contains(t, w.Message, pool+" is left alone")
+				assert.Contains(t, w.Message, pool+" is not changed")
 				f.minutes(2)
 				require.Len(t, f.azure.Calls()[before:], 1)
 				assert.Contains(t, f.azure.Calls()[before], "create ", "after a while the claim gets a pool of its own")
@@ -123,7 +123,7 @@ func TestAWrongMachineListTouchesNoLivePool(t *testing.T) {
 	}
 }
 
-func TestAPoolInDoubtGivesUpReleasedMachinesByName(t *testing.T) {
+func TestReleasedMachineOfAPoolInDoubtIsDeleted(t *testing.T) {
 	f := newFixture(t)
 	pool := f.joined("c1", "c2")
 	f.azure.Distort(pool, wrongLists["short"])
@@ -144,7 +144,7 @@ func TestDoubtEndsWhenTheMachineHasReallyGone(t *testing.T) {
 	before := len(f.azure.Calls())
 	assert.InDelta(t, 1, promtest.ToFloat64(f.Metrics.doubts), 0, "the claim speaks for it")
 	_, doubted := f.Doubts().Of(ProviderIDOf(f.claim("c2")))
-	assert.False(t, doubted, "but core may compare the list with the Nodes, and delete the claim")
+	assert.False(t, doubted, "Karpenter may compare the list with the Nodes, and delete the claim")
 	f.release("c2")
 	f.minutes(1)
 	assert.Zero(t, promtest.ToFloat64(f.Metrics.doubts))
@@ -153,16 +153,16 @@ func TestDoubtEndsWhenTheMachineHasReallyGone(t *testing.T) {
 	assert.Equal(t, []string{"resize " + pool + " 1"}, f.azure.Calls()[before:])
 }
 
-func TestAMachineThatWeDeletedIsNotInDoubt(t *testing.T) {
+func TestMachineThatWeDeletedIsNotInDoubt(t *testing.T) {
 	f := newFixture(t)
 	pool := f.joined("c1", "c2")
 	f.release("c2")
 	f.minutes(1)
 	f.azure.End(pool, nil, 0)
 	c := f.claim("c2")
-	c.StatusConditions().SetTrue(karpv1.ConditionTypeInstanceTerminating) // as core does
+	c.StatusConditions().SetTrue(karpv1.ConditionTypeInstanceTerminating) // as Karpenter does
 	require.NoError(t, f.client.Status().Update(t.Context(), c))
-	f.restart() // which knows of no deletion
+	f.restart() // the new process knows of no deletion
 	f.minutes(1)
 	assert.Zero(t, promtest.ToFloat64(f.Metrics.doubts))
 	assert.Empty(t, f.Doubts().Machines())
@@ -174,7 +174,7 @@ func TestCoreKeepsMachinesOfAListThatIsNotWhole(t *testing.T) {
 			f := newFixture(t)
 			pool := f.joined("c1", "c2")
 			f.azure.Distort(pool, wrong)
-			f.restart() // it never saw a right list
+			f.restart() // the new process never saw a correct list
 			_, err := f.Pass(t.Context())
 			require.NoError(t, err)
 			_, kept := f.Doubts().Of(ProviderIDOf(f.claim("c2")))

@@ -13,27 +13,27 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// ReasonPoolInDoubt is the reason of ConditionPoolManaged, and of the event, on the claims of an agent pool that has
-// been left alone for longer than the grace.
+// ReasonPoolInDoubt is the reason of ConditionPoolManaged, and of the event, on the claims of a pool that has been in
+// doubt for longer than Grace.
 const ReasonPoolInDoubt = "AgentPoolInDoubt"
 
 // Doubts are the doubts about one view.
 type Doubts struct {
-	// At is View.At of the view that the doubts are about. Of another view they say nothing.
+	// At is the At of that view. Doubts do not apply to another view.
 	At    time.Time
 	pools map[string]Doubt
 }
 
-// NewDoubts returns doubts about the view that was read at a time, by agent pool.
+// NewDoubts returns the doubts, by agent pool, about the view that was read at a time.
 func NewDoubts(at time.Time, pools map[string]Doubt) Doubts { return Doubts{At: at, pools: pools} }
 
-// Of says why a machine that the view lacks may run nevertheless; false: nothing speaks for it.
+// Of returns why a machine that the view lacks may still run, or false.
 func (d Doubts) Of(providerID string) (string, bool) {
 	doubt, ok := d.pools[azure.PoolOf(providerID)]
 	return doubt.Message, ok && slices.Contains(doubt.Machines, providerID)
 }
 
-// Machines lists, by agent pool, the machines that the view lacks and that may run nevertheless.
+// Machines returns, by agent pool, the machines that the view lacks and that may still run.
 func (d Doubts) Machines() map[string][]string {
 	out := map[string][]string{}
 	for name, doubt := range d.pools {
@@ -44,15 +44,15 @@ func (d Doubts) Machines() map[string][]string {
 	return out
 }
 
-// Doubts returns the doubts about the view that the last pass looked at.
+// Doubts returns the doubts about the view of the last pass.
 func (e *Engine) Doubts() Doubts {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	return e.doubts
 }
 
-// publishDoubts has core and the metric know the doubts about the view, and logs what is new. The claims are told by
-// reportUnmanaged.
+// publishDoubts makes the doubts visible to the provider and the metric, and logs changes. reportUnmanaged reports them
+// on the claims.
 func (e *Engine) publishDoubts(ctx context.Context, view *azure.View, doubts map[string]Doubt) {
 	before := e.Doubts().pools
 	e.mu.Lock()
@@ -70,16 +70,16 @@ func (e *Engine) publishDoubts(ctx context.Context, view *azure.View, doubts map
 	for name := range before {
 		if _, still := doubts[name]; !still {
 			delete(e.doubtedAt, name)
-			logger.Info("The list of an agent pool's machines is right again", "pool", name)
+			logger.Info("The list of an agent pool's machines is correct again", "pool", name)
 		}
 	}
 }
 
-// inDoubt says what to tell the claims of an agent pool that has been in doubt for longer than the grace, or "".
+// inDoubt returns the message for the claims of an agent pool that has been in doubt for longer than Grace, or "".
 func (e *Engine) inDoubt(pool string) string {
 	doubt, ok := e.Doubts().pools[pool]
 	if !ok || e.Clock.Since(e.doubtedAt[pool]) < e.Settings.Grace {
 		return ""
 	}
-	return fmt.Sprintf("agent pool %s is left alone until the list of its machines is right: %s", pool, doubt.Message)
+	return fmt.Sprintf("agent pool %s is not changed until the list of its machines is correct: %s", pool, doubt.Message)
 }

@@ -24,7 +24,7 @@ import (
 	"kaito.sh/shared/events"
 )
 
-// Azure is what the engine writes with; *azure.ARM is one.
+// Azure writes to agent pools. *azure.ARM implements it.
 type Azure interface {
 	azure.Reader
 	CreatePool(ctx context.Context, name string, spec azure.Spec) (azure.Handle, error)
@@ -35,23 +35,23 @@ type Azure interface {
 	Poll(ctx context.Context, h azure.Handle) (azure.Progress, error)
 }
 
-// Size is what the engine needs to know of a VM size.
+// Size has what the engine needs of a VM size.
 type Size struct {
 	VCPUs  int64
 	Family string // quota family
 }
 
-// Intervals are how often ARM is read, by need.
+// Intervals are the maximum ages of the view of Azure.
 type Intervals struct {
-	// Active is the age at which the view is renewed while something is going on.
+	// Active is the interval while claims or operations are in progress.
 	Active time.Duration
-	// Idle is the age at which it is renewed while nothing is.
+	// Idle is the interval otherwise.
 	Idle time.Duration
 }
 
 // EngineConfig is what an Engine needs.
 type EngineConfig struct {
-	Client     client.Client // cached reads
+	Client     client.Client // reads from a cache
 	Operations Records
 	Offerings  Records
 	Azure      Azure
@@ -62,35 +62,35 @@ type EngineConfig struct {
 	Metrics    *Metrics
 	Settings   Settings
 	Intervals  Intervals
-	// MaxPerPool is the flag; a node class may lower or raise it for its own pools.
+	// MaxPerPool is the limit of machines in a pool. A node class can override it for its own pools.
 	MaxPerPool int
-	// Manages says whether a claim is of a node class of ours.
+	// Manages returns whether the claim's node class is one of this operator.
 	Manages func(*karpv1.NodeClaim) bool
-	// ClassOf reads a claim's node class; an error is a reason why the claim is not launched.
+	// ClassOf reads a claim's node class. An error is the reason why the claim is not launched.
 	ClassOf func(context.Context, *karpv1.NodeClaim) (Class, error)
-	// SizeOf knows VM sizes; false for one that is not in the catalogue.
+	// SizeOf returns the size of that name, or false if the catalogue does not have it.
 	SizeOf func(string) (Size, bool)
 }
 
-// Engine keeps the pools in step with the claims. One Pass looks at everything, decides and acts; nothing in it waits.
-// Only one Pass runs at a time; the other methods may be called from anywhere.
+// Engine makes the agent pools match the claims. One Pass reads everything, decides and acts, without waiting. Only one
+// Pass runs at a time; the other methods are safe for concurrent use.
 type Engine struct {
 	EngineConfig
 	memory *offering.Memory
 	wake   chan struct{}
 
-	// Of the pass alone.
+	// Used by Pass only.
 	loaded     bool
 	operations map[string]Operation
-	unsaved    bool // operations are not saved as they are now
+	unsaved    bool // operations has changes that are not saved
 	holds      map[string]Hold
-	failures   map[string]int // failed writes in a row, by the hold's subject
+	failures   map[string]int // failed writes in a row, by the subject of the hold
 	sightings  map[string]Sighting
 	assigned   map[types.UID]assignment
 	seen       map[types.UID]time.Time
 	keys       map[string]keyInfo // by hash
 	shown      map[string]offering.Entry
-	doubtedAt  map[string]time.Time // by pool: since when it is in doubt
+	doubtedAt  map[string]time.Time // start of the doubt, by pool
 
 	retry atomic.Bool
 
@@ -111,7 +111,7 @@ type keyInfo struct {
 	max int
 }
 
-// NewEngine returns an engine that has not looked at anything yet.
+// NewEngine returns an engine that has read nothing yet.
 func NewEngine(c EngineConfig) *Engine {
 	return &Engine{
 		EngineConfig: c,
@@ -131,8 +131,8 @@ func NewEngine(c EngineConfig) *Engine {
 	}
 }
 
-// load takes up the operations and the failed offerings that an earlier process left. It runs with the first pass and
-// not at the start, when another replica may still be leading.
+// load reads the operations and the unavailable offerings of an earlier process. It runs in the first pass, not at the
+// start, when another replica can still be the leader.
 func (e *Engine) load(ctx context.Context) error {
 	if e.loaded {
 		return nil
@@ -146,7 +146,7 @@ func (e *Engine) load(ctx context.Context) error {
 		return err
 	}
 	if len(operations) > 0 {
-		log.FromContext(ctx).Info("Taking up running operations", "count", len(operations))
+		log.FromContext(ctx).Info("Resuming running operations", "count", len(operations))
 	}
 	for _, op := range operations {
 		e.keys[op.Key] = keyInfo{key: op.Of}
@@ -157,10 +157,10 @@ func (e *Engine) load(ctx context.Context) error {
 	return nil
 }
 
-// Memory is what is known to be unavailable.
+// Memory returns the offerings that are known to be unavailable.
 func (e *Engine) Memory() *offering.Memory { return e.memory }
 
-// Wake asks for a pass soon.
+// Wake requests a pass.
 func (e *Engine) Wake() {
 	select {
 	case e.wake <- struct{}{}:
@@ -168,16 +168,16 @@ func (e *Engine) Wake() {
 	}
 }
 
-// Retry asks for a pass soon that tries again what waited for a person: the identity, or its rights, have been mended.
+// Retry requests a pass that retries what failed because of the operator's configuration, identity or rights.
 func (e *Engine) Retry() {
 	e.retry.Store(true)
 	e.Wake()
 }
 
-// Woken delivers Wake's requests.
+// Woken returns the channel of requests by Wake.
 func (e *Engine) Woken() <-chan struct{} { return e.wake }
 
-// Waiting says what a claim waits for, by the last pass.
+// Waiting returns what a claim waits for, as of the last pass.
 func (e *Engine) Waiting(uid types.UID) (Wait, bool) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
@@ -185,8 +185,8 @@ func (e *Engine) Waiting(uid types.UID) (Wait, bool) {
 	return w, ok
 }
 
-// Release asks for the claim's machine to be deleted: core has drained the node. It may be called again and again. Core
-// notes it on the claim (InstanceTerminating), so that a restarted process knows.
+// Release requests that the claim's machine is deleted, because Karpenter has drained the Node. It can be called
+// repeatedly. Karpenter records the same on the claim (InstanceTerminating), so that a restarted process knows.
 func (e *Engine) Release(uid types.UID) {
 	e.mu.Lock()
 	_, known := e.released[uid]
@@ -199,7 +199,7 @@ func (e *Engine) Release(uid types.UID) {
 	}
 }
 
-// pass is the state of one pass.
+// pass is the state of one pass, which its phases fill in.
 type pass struct {
 	view     azure.View
 	claims   []Claim
@@ -256,7 +256,7 @@ func (e *Engine) maxPerPool(key string) int {
 	return e.MaxPerPool
 }
 
-// event tells a claim's readers; the recorder aggregates repeats.
+// event records an event on a claim. The recorder aggregates repeated events.
 func (e *Engine) event(claim *karpv1.NodeClaim, kind, reason, message string) {
 	if claim != nil {
 		events.Publish(e.Events, claim, kind, reason, message)

@@ -15,7 +15,7 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-func TestAnAllocationThatFailsInPartFailsTheRestAndEveryLaterClaimAtOnce(t *testing.T) {
+func TestPartialAllocationFailure(t *testing.T) {
 	f := newFixture(t)
 	f.ask("c1", "c2", "c3")
 	f.pass()
@@ -52,7 +52,7 @@ func TestAnAllocationThatFailsInPartFailsTheRestAndEveryLaterClaimAtOnce(t *test
 	assert.Equal(t, "resize "+pool+" 2", f.azure.Calls()[len(f.azure.Calls())-1], "the count is set back")
 }
 
-func TestWhatTheQuotaHasNoRoomForIsNotAskedFor(t *testing.T) {
+func TestRequestBeyondTheQuotaIsNotMade(t *testing.T) {
 	f := newFixture(t)
 	f.azure.SetUsages(azure.Usage{Name: "famA", Current: 92, Limit: 150}, azure.Usage{Name: "cores", Limit: 1000})
 	f.ask("c1", "c2", "c3")
@@ -65,7 +65,7 @@ func TestWhatTheQuotaHasNoRoomForIsNotAskedFor(t *testing.T) {
 	assert.Contains(t, failure.Message, "az quota update")
 }
 
-func TestAZoneWithoutCapacityLeadsToTheNextZone(t *testing.T) {
+func TestZoneWithoutCapacityLeadsToTheNext(t *testing.T) {
 	f := newFixture(t)
 	f.class.Zones = []string{"2", "3"}
 	f.ask("c1")
@@ -90,12 +90,12 @@ func TestAZoneWithoutCapacityLeadsToTheNextZone(t *testing.T) {
 	assert.Equal(t, []string{"3"}, f.azure.Spec(f.pools()[i]).Zones)
 }
 
-func TestAClusterThatStopsBetweenTheLookAndTheWriteIsNotWrittenTo(t *testing.T) {
+func TestNoWriteToAClusterThatHasJustStopped(t *testing.T) {
 	f := newFixture(t)
 	f.ask("c1")
 	f.gathered()
 	f.azure.SetPower("Stopped")
-	_, err := f.Pass(t.Context()) // the view of a second ago says that it runs
+	_, err := f.Pass(t.Context()) // the view is a second old and says that the cluster runs
 	require.NoError(t, err)
 	assert.Empty(t, f.azure.Calls())
 	w, _ := f.Waiting("uid-c1")
@@ -133,13 +133,13 @@ func TestWhyAzureCannotBeReadStandsOnEveryWaitingClaim(t *testing.T) {
 	assert.Len(t, f.azure.Calls(), 1)
 }
 
-func TestAMendedIdentityIsTriedAtOnce(t *testing.T) {
+func TestRecoveredIdentityIsRetriedAtOnce(t *testing.T) {
 	f := newFixture(t)
 	f.ask("c1")
 	f.azure.SetDown(
 		&azure.Error{Class: azure.ClassConfig, Reason: azure.ReasonIdentityUnauthorized, Message: "AADSTS700213"},
 	)
-	for range 5 { // by now it would be tried every five minutes
+	for range 5 { // by now, retries are five minutes apart
 		f.clock.Step(5 * time.Minute)
 		_, err := f.Pass(t.Context())
 		require.NoError(t, err)
@@ -152,8 +152,8 @@ func TestAMendedIdentityIsTriedAtOnce(t *testing.T) {
 	assert.Len(t, f.azure.Calls(), 1)
 }
 
-// TestAnOperationThatHangsAndThatNobodyHasNotedIsAborted: the process died between Azure's answer and the note of it.
-func TestAnOperationThatHangsAndThatNobodyHasNotedIsAborted(t *testing.T) {
+// TestUnrecordedOperationThatTimesOutIsAborted: the process died after Azure's answer and before the save.
+func TestUnrecordedOperationThatTimesOutIsAborted(t *testing.T) {
 	f := newFixture(t)
 	f.ask("c1")
 	f.pass()
@@ -165,7 +165,7 @@ func TestAnOperationThatHangsAndThatNobodyHasNotedIsAborted(t *testing.T) {
 		),
 	)
 	f.restart()
-	f.pass() // seen for the first time
+	f.pass() // first view that shows it
 	calls := len(f.azure.Calls())
 	f.clock.Step(19 * time.Minute)
 	f.pass()
@@ -181,7 +181,7 @@ func TestAnOperationThatHangsAndThatNobodyHasNotedIsAborted(t *testing.T) {
 	assert.Equal(t, ReasonOperationTimedOut, w.Reason)
 }
 
-func TestAnOperationThatHangsIsAbortedAndItsClaimsSayWhy(t *testing.T) {
+func TestOperationThatTimesOutIsAborted(t *testing.T) {
 	f := newFixture(t)
 	f.ask("c1")
 	f.pass()

@@ -44,7 +44,7 @@ func TestThreeClaimsBecomeOnePutAndAreBoundWhenItEnds(t *testing.T) {
 	assert.Len(t, f.azure.Calls(), 1)
 }
 
-func TestAMachineIsBoundAsSoonAsAzureListsItThoughTheOperationStillRuns(t *testing.T) {
+func TestMachineIsBoundWhileTheOperationRuns(t *testing.T) {
 	f := newFixture(t)
 	f.ask("c1", "c2")
 	f.pass()
@@ -55,7 +55,7 @@ func TestAMachineIsBoundAsSoonAsAzureListsItThoughTheOperationStillRuns(t *testi
 	assert.Len(t, f.azure.Calls(), 1)
 }
 
-func TestAPassThatChangesNothingWritesNothing(t *testing.T) {
+func TestIdlePassWritesNothing(t *testing.T) {
 	f := newFixture(t)
 	f.ask("c1")
 	f.pass()
@@ -86,7 +86,7 @@ func TestManyClaimsCostAsManyCallsAsOne(t *testing.T) {
 	assert.Equal(t, cost(1), cost(60))
 }
 
-func TestARestartedProcessTakesUpTheRunningOperation(t *testing.T) {
+func TestRestartResumesTheOperation(t *testing.T) {
 	for name, lose := range map[string]func(*fixture){
 		"with its token": func(*fixture) {},
 		"that died before it could keep the token": func(f *fixture) {
@@ -102,7 +102,7 @@ func TestARestartedProcessTakesUpTheRunningOperation(t *testing.T) {
 			lose(f)
 			f.restart()
 			f.pass()
-			assert.Equal(t, []string{"create " + pool + " 2"}, f.azure.Calls(), "nothing is asked for twice")
+			assert.Equal(t, []string{"create " + pool + " 2"}, f.azure.Calls(), "no second request")
 			f.azure.End(pool, nil, 0)
 			f.pass()
 			assert.Len(t, f.bound(), 2)
@@ -111,7 +111,7 @@ func TestARestartedProcessTakesUpTheRunningOperation(t *testing.T) {
 	}
 }
 
-func TestAFailureAfterARestartIsStillRememberedByItsOffering(t *testing.T) {
+func TestFailureAfterARestartMarksItsOffering(t *testing.T) {
 	f := newFixture(t)
 	f.ask("c1")
 	f.pass()
@@ -123,7 +123,7 @@ func TestAFailureAfterARestartIsStillRememberedByItsOffering(t *testing.T) {
 	assert.Equal(t, azure.ReasonCapacityUnavailable, failure.Reason)
 }
 
-func TestAConnectionThatDropsAfterTheWriteTookEffectMakesNoSecondPool(t *testing.T) {
+func TestLostAnswerOfAWriteCreatesNoSecondPool(t *testing.T) {
 	f := newFixture(t)
 	f.ask("c1")
 	f.azure.FailNext(
@@ -137,7 +137,7 @@ func TestAConnectionThatDropsAfterTheWriteTookEffectMakesNoSecondPool(t *testing
 	assert.Equal(t, []string{"create " + pool + " 1"}, f.azure.Calls())
 }
 
-func TestAReleasedClaimsMachineIsDeletedAlsoWhenAnotherProcessHeardOfIt(t *testing.T) {
+func TestReleaseSurvivesARestart(t *testing.T) {
 	f := newFixture(t)
 	f.ask("c1", "c2")
 	f.pass()
@@ -147,7 +147,7 @@ func TestAReleasedClaimsMachineIsDeletedAlsoWhenAnotherProcessHeardOfIt(t *testi
 	c := f.claim("c1")
 	require.NoError(t, f.client.Delete(t.Context(), c))
 	f.pass()
-	assert.Len(t, f.azure.Calls(), 1, "core is still draining")
+	assert.Len(t, f.azure.Calls(), 1, "Karpenter still drains")
 	f.Release("uid-c1")
 	f.pass()
 	assert.Equal(t, "deleteMachines "+pool+" [m0]", f.azure.Calls()[1])
@@ -157,7 +157,7 @@ func TestAReleasedClaimsMachineIsDeletedAlsoWhenAnotherProcessHeardOfIt(t *testi
 	c = f.claim("c2")
 	require.NoError(t, f.client.Delete(t.Context(), c))
 	c = f.claim("c2")
-	c.StatusConditions().SetTrue(karpv1.ConditionTypeInstanceTerminating) // core wrote it, then everything restarted
+	c.StatusConditions().SetTrue(karpv1.ConditionTypeInstanceTerminating) // Karpenter wrote it, then everything restarted
 	require.NoError(t, f.client.Status().Update(t.Context(), c))
 	f.restart()
 	f.pass()
@@ -167,12 +167,12 @@ func TestAReleasedClaimsMachineIsDeletedAlsoWhenAnotherProcessHeardOfIt(t *testi
 	assert.Empty(t, f.pools())
 }
 
-func TestAClaimThatIsDeletedWhileItsMachineIsMadeLeaksNothing(t *testing.T) {
+func TestClaimDeletedDuringItsOperationLeaksNothing(t *testing.T) {
 	f := newFixture(t)
 	f.ask("c1")
 	f.pass()
 	c := f.claim("c1")
-	c.Finalizers = nil // core finalizes at once what names no machine
+	c.Finalizers = nil // Karpenter finalizes a claim without a machine at once
 	require.NoError(t, f.client.Update(t.Context(), c))
 	require.NoError(t, client.IgnoreNotFound(f.client.Delete(t.Context(), c)))
 	pool := f.only()
@@ -187,14 +187,14 @@ func TestAClaimThatIsDeletedWhileItsMachineIsMadeLeaksNothing(t *testing.T) {
 	assert.Empty(t, f.pools())
 }
 
-func TestAClaimWhoseMachineVanishesSaysSoInItsStatusBeforeItGoes(t *testing.T) {
+func TestClaimOfAVanishedMachineGetsAReason(t *testing.T) {
 	f := newFixture(t)
 	f.ask("c1")
 	f.pass()
 	pool := f.only()
 	f.azure.End(pool, nil, 0)
 	f.pass()
-	f.azure.Vanish(pool) // somebody else deletes the pool
+	f.azure.Vanish(pool) // another client deletes the pool
 	for range 4 {
 		f.pass()
 		f.clock.Step(time.Minute)
@@ -206,7 +206,7 @@ func TestAClaimWhoseMachineVanishesSaysSoInItsStatusBeforeItGoes(t *testing.T) {
 	assert.False(t, c.DeletionTimestamp.IsZero())
 }
 
-func TestAConflictOnTheClaimIsLookedAtAgain(t *testing.T) {
+func TestConflictOnTheClaimIsRetried(t *testing.T) {
 	f := newFixture(t)
 	f.ask("c1")
 	f.pass()
@@ -230,7 +230,7 @@ func TestAConflictOnTheClaimIsLookedAtAgain(t *testing.T) {
 	assert.Len(t, f.bound(), 1)
 }
 
-func TestAMachineThatWasBoundIsNotFreeThoughTheCacheIsBehind(t *testing.T) {
+func TestBoundMachineIsNotFreeWhenTheCacheLags(t *testing.T) {
 	f := newFixture(t)
 	f.ask("c1", "c2")
 	f.pass()
@@ -256,11 +256,11 @@ func TestAMachineThatWasBoundIsNotFreeThoughTheCacheIsBehind(t *testing.T) {
 	assert.Equal(t, writes+1, f.writes, "one write a binding")
 }
 
-func TestTheTimeForTheNodeToJoinBeginsWithTheMachine(t *testing.T) {
+func TestRegistrationTimeoutStartsWithTheMachine(t *testing.T) {
 	f := newFixture(t)
 	f.ask("c1")
 	c := f.claim("c1")
-	c.StatusConditions() // core's first pass: every condition Unknown since the claim's creation
+	c.StatusConditions() // Karpenter's first pass: every condition is Unknown since the claim's creation
 	require.NoError(t, f.client.Status().Update(t.Context(), c))
 	f.pass()
 	f.clock.Step(18 * time.Minute) // a slow region
@@ -270,10 +270,10 @@ func TestTheTimeForTheNodeToJoinBeginsWithTheMachine(t *testing.T) {
 	registered := f.claim("c1").StatusConditions().Get(karpv1.ConditionTypeRegistered)
 	assert.Less(
 		t, f.clock.Since(registered.LastTransitionTime.Time), time.Minute,
-		"core would delete the claim 15 minutes after this",
+		"Karpenter would delete the claim 15 minutes after this",
 	)
 	launched := f.claim("c1").StatusConditions().Get(karpv1.ConditionTypeLaunched)
-	assert.Greater(t, f.clock.Since(launched.LastTransitionTime.Time), 15*time.Minute, "the launch's clock goes on")
+	assert.Greater(t, f.clock.Since(launched.LastTransitionTime.Time), 15*time.Minute, "the launch timeout is not restarted")
 }
 
 func TestEveryMetricIsFed(t *testing.T) {
@@ -283,7 +283,7 @@ func TestEveryMetricIsFed(t *testing.T) {
 	pool := f.only()
 	f.azure.End(pool, noCapacity, 2)
 	f.pass()
-	f.azure.Arrive(pool) // of nobody's asking
+	f.azure.Arrive(pool) // no claim requested it
 	for range 3 {
 		f.pass()
 		f.clock.Step(time.Minute)
@@ -305,7 +305,7 @@ func TestEveryMetricIsFed(t *testing.T) {
 	assert.InDelta(t, 2, got["kaito_provisioner_machines claimed"], 0)
 	assert.InDelta(t, 1, got["kaito_provisioner_machines free"], 0)
 	assert.InDelta(t, 2, got["kaito_provisioner_claims bound"], 0)
-	assert.InDelta(t, 1, got["kaito_provisioner_claims waiting"], 0, "the failed one, which core has yet to delete")
+	assert.InDelta(t, 1, got["kaito_provisioner_claims waiting"], 0, "the failed one, which Karpenter has not deleted yet")
 	assert.InDelta(t, 1, got["kaito_provisioner_claim_failures_total launch CapacityUnavailable"], 0)
 	assert.InDelta(t, 1, got["kaito_provisioner_surplus_machines_deleted_total"], 0)
 	assert.InDelta(t, 1, got["kaito_provisioner_operations_running"], 0, "that deletes the surplus")
@@ -317,7 +317,7 @@ func TestEveryMetricIsFed(t *testing.T) {
 	)
 }
 
-func TestARunningOperationCostsOneLookWhenTheListShowsThatItIsOver(t *testing.T) {
+func TestRunningOperationCostsOnePoll(t *testing.T) {
 	f := newFixture(t)
 	f.ask("c1", "c2")
 	f.pass()
@@ -338,7 +338,7 @@ func TestARunningOperationCostsOneLookWhenTheListShowsThatItIsOver(t *testing.T)
 	}
 }
 
-func TestAMachineThatNobodyNamesCountsAsOrphanedUntilItIsGone(t *testing.T) {
+func TestMachineWithoutAClaimIsAnOrphan(t *testing.T) {
 	f := newFixture(t)
 	f.ask("c1", "c2")
 	f.pass()
@@ -348,7 +348,7 @@ func TestAMachineThatNobodyNamesCountsAsOrphanedUntilItIsGone(t *testing.T) {
 	require.Zero(t, promtest.ToFloat64(f.Metrics.orphans))
 
 	c := f.claim("c2")
-	c.Finalizers = nil // somebody forces it away
+	c.Finalizers = nil // a user removes the finalizer
 	require.NoError(t, f.client.Update(t.Context(), c))
 	require.NoError(t, f.client.Delete(t.Context(), c))
 	_, err := f.Pass(t.Context())
@@ -373,7 +373,7 @@ func TestAMachineThatNobodyNamesCountsAsOrphanedUntilItIsGone(t *testing.T) {
 	assert.InDelta(t, total, promtest.ToFloat64(f.Metrics.orphaned), 0, "and no longer")
 }
 
-func TestAnOperationWhoseLookIsThrottledIsLeftAloneForAsLongAsAzureAsks(t *testing.T) {
+func TestThrottledPollWaitsAsLongAsAzureSays(t *testing.T) {
 	f := newFixture(t)
 	f.ask("c1")
 	f.pass()
@@ -383,7 +383,7 @@ func TestAnOperationWhoseLookIsThrottledIsLeftAloneForAsLongAsAzureAsks(t *testi
 		"look", &azure.Error{Class: azure.ClassThrottle, Reason: azure.ReasonThrottled, RetryAfter: 17 * time.Second}, false,
 	)
 	f.clock.Step(10 * time.Second)
-	for range 5 { // whatever wakes it
+	for range 5 { // no wake-up may poll earlier
 		_, err := f.Pass(t.Context())
 		require.NoError(t, err)
 	}

@@ -11,25 +11,25 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// Annotations on a NodeClaim. They are written ahead: what they say holds before core writes its status, also when the
-// process dies in between.
+// Annotations of a NodeClaim. They are written before Karpenter writes the status, so that they survive a crash in
+// between.
 const (
-	// AnnotationProviderID binds the claim to a machine.
+	// AnnotationProviderID is the claim's machine.
 	AnnotationProviderID = "kaito.sh/provider-id"
-	// AnnotationBoundAt is when that was, RFC 3339.
+	// AnnotationBoundAt is the time at which the machine was bound (RFC 3339).
 	AnnotationBoundAt = "kaito.sh/provider-id-bound-at"
-	// AnnotationFailure is why the claim cannot be launched, a Failure as JSON.
+	// AnnotationFailure is why the claim cannot be launched: a Failure as JSON.
 	AnnotationFailure = "kaito.sh/launch-failure"
 )
 
-// Failure is the verdict on a claim.
+// Failure is why a claim cannot be launched.
 type Failure struct {
 	Reason  string      `json:"reason"`
 	Message string      `json:"message"`
 	Class   azure.Class `json:"class"`
 }
 
-// FailureOf reads the verdict on a claim, if there is one.
+// FailureOf returns the failure of a claim, if it has one.
 func FailureOf(claim *karpv1.NodeClaim) (Failure, bool) {
 	raw, ok := claim.Annotations[AnnotationFailure]
 	if !ok {
@@ -37,7 +37,7 @@ func FailureOf(claim *karpv1.NodeClaim) (Failure, bool) {
 	}
 	var f Failure
 	if err := json.Unmarshal([]byte(raw), &f); err != nil || f.Reason == "" {
-		// Somebody else's hand: still a verdict, but without a class that would let core delete the claim.
+		// Another client wrote the annotation. The claim failed, but without a class for which Karpenter deletes it.
 		return Failure{Reason: azure.ReasonAzureError, Message: raw, Class: azure.ClassTransient}, true
 	}
 	return f, true
@@ -46,12 +46,12 @@ func FailureOf(claim *karpv1.NodeClaim) (Failure, bool) {
 func (f Failure) encode() string {
 	raw, err := json.Marshal(f)
 	if err != nil {
-		panic(err) // three strings
+		panic(err) // cannot happen: the fields are strings
 	}
 	return string(raw)
 }
 
-// ProviderIDOf is the machine that the claim names.
+// ProviderIDOf returns the provider ID of the claim's machine, or "".
 func ProviderIDOf(claim *karpv1.NodeClaim) string {
 	if claim.Status.ProviderID != "" {
 		return claim.Status.ProviderID

@@ -28,7 +28,7 @@ import (
 	"kaito.sh/gpu-provisioner/internal/quota"
 )
 
-// fixture is an engine over an API server and an Azure in memory, and a clock that stands.
+// fixture is an engine with a fake API server, an Azure in memory, and a fake clock.
 type fixture struct {
 	*Engine
 	t      *testing.T
@@ -69,7 +69,7 @@ func newFixture(t *testing.T) *fixture {
 	return f
 }
 
-// restart is a new process: only Azure and the API server remember.
+// restart starts a new process: only Azure and the API server keep their state.
 func (f *fixture) restart() {
 	records := func(name string) Records {
 		return Records{Reader: f.client, Writer: f.client, Namespace: "kaito", Name: name}
@@ -114,7 +114,7 @@ func (f *fixture) claim(name string) *karpv1.NodeClaim {
 	return c
 }
 
-// pass lets some time go by and runs passes until two in a row write nothing: the first one may only have seen a burst.
+// pass moves the clock and runs passes until two in a row write nothing, because the first may only see a burst.
 func (f *fixture) pass() {
 	f.t.Helper()
 	f.clock.Step(11 * time.Second)
@@ -131,7 +131,7 @@ func (f *fixture) pass() {
 	}
 }
 
-// gathered lets the burst be seen and be over.
+// gathered runs a pass that sees the burst, and ends the burst.
 func (f *fixture) gathered() {
 	_, err := f.Pass(f.t.Context())
 	require.NoError(f.t, err)
@@ -152,7 +152,7 @@ func (f *fixture) bound() map[string]string {
 
 func (f *fixture) pools() []string { return f.azure.Names() }
 
-// only is the name of the one pool that there is.
+// only returns the name of the only pool.
 func (f *fixture) only() string {
 	f.t.Helper()
 	require.Len(f.t, f.pools(), 1)

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// FuzzPoolName: a name is read back as what it was made of, and no other name is taken for ours.
+// FuzzPoolName checks that the ordinal is read back from a name, and that other names are rejected.
 func FuzzPoolName(f *testing.F) {
 	f.Add("gijshj2ng0", "ijshj2ng", 0)
 	f.Add("gijshj2ng999", "ijshj2ng", 999)

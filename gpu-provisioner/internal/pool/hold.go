@@ -8,8 +8,8 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// hold keeps writes to a pool or key back after an error; the delay follows the error's class and how often it came in
-// a row.
+// hold delays writes to a pool, or for a key, after an error. The delay depends on the error's class and on the number
+// of errors in a row.
 func (e *Engine) hold(subject string, err *azure.Error) {
 	e.failures[subject]++
 	e.holds[subject] = Hold{Until: e.Clock.Now().Add(backoff(err, e.failures[subject])), Err: err}
@@ -20,7 +20,8 @@ func (e *Engine) dropHold(subject string) {
 	delete(e.failures, subject)
 }
 
-// dropHoldsOfGonePools drops the holds of pools that Azure said are not there, once the list of pools agrees: the name is free.
+// dropHoldsOfGonePools drops the holds of pools that do not exist according to both a write and the list of pools: the
+// name is free.
 func (e *Engine) dropHoldsOfGonePools(view *azure.View) {
 	for subject, hold := range e.holds {
 		if hold.Err == nil || hold.Err.Class != azure.ClassGone {
@@ -32,7 +33,7 @@ func (e *Engine) dropHoldsOfGonePools(view *azure.View) {
 	}
 }
 
-// retryHolds drops what waits for a person when Retry was called.
+// retryHolds drops the holds that wait for a user, if Retry was called.
 func (e *Engine) retryHolds() {
 	if !e.retry.Swap(false) {
 		return
@@ -44,7 +45,7 @@ func (e *Engine) retryHolds() {
 	}
 }
 
-// backoff is how long a subject rests after its nth error in a row.
+// backoff returns the delay after the nth error in a row.
 func backoff(err *azure.Error, n int) time.Duration {
 	exponential := func(first, limit time.Duration) time.Duration {
 		d := first
@@ -59,9 +60,9 @@ func backoff(err *azure.Error, n int) time.Duration {
 	case azure.ClassConflict:
 		return max(err.RetryAfter, exponential(5*time.Second, time.Minute))
 	case azure.ClassConfig:
-		return exponential(15*time.Second, 5*time.Minute) // a person must act
+		return exponential(15*time.Second, 5*time.Minute) // a user must act
 	case azure.ClassGone:
-		return exponential(10*time.Second, 5*time.Minute) // the list of pools lags, by seconds as a rule
+		return exponential(10*time.Second, 5*time.Minute) // the list of pools usually lags by seconds
 	case azure.ClassTerminal:
 		return exponential(time.Minute, 10*time.Minute)
 	default:

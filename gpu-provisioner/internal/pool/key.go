@@ -20,7 +20,7 @@ import (
 	"kaito.sh/gpu-provisioner/internal/offering"
 )
 
-// Class is what a node class says about the pools of its claims.
+// Class is the part of a node class that shapes agent pools.
 type Class struct {
 	Name                       string
 	ImageFamily                string
@@ -33,12 +33,12 @@ type Class struct {
 	SpotMaxPrice               string
 	MaxPods                    int32
 	CapacityReservationGroupID string
-	// MaxNodesPerPool is 0 when the class leaves it to the operator's flag.
+	// MaxNodesPerPool is 0 if the class does not override the operator's flag.
 	MaxNodesPerPool int
 }
 
-// Key is everything that two claims must agree on to share a pool. What differs from claim to claim (labels,
-// annotations, startup taints) is put on the Node by core at registration and is no part of it.
+// Key is everything that two claims must have in common to share a pool. Labels, annotations and startup taints are not
+// part of it: Karpenter writes them to the Node at registration.
 type Key struct {
 	Size                       string            `json:"size"`
 	CapacityType               string            `json:"capacityType"`
@@ -57,25 +57,25 @@ type Key struct {
 	CapacityReservationGroupID string            `json:"capacityReservationGroupID,omitempty"`
 }
 
-// LabelMIGProfile asks, as a label or a requirement of a claim, for nodes whose GPUs are partitioned by AKS.
+// LabelMIGProfile is a label or a requirement of claims that need Nodes whose GPUs AKS has partitioned.
 const LabelMIGProfile = "kaito.sh/mig-profile"
 
-// Hash names the key within a pool's name and tag.
+// Hash returns the part of a pool's name and tag that identifies the key.
 func (k Key) Hash() string {
-	raw, err := json.Marshal(k) // map keys are sorted, taints are sorted by Placements
+	raw, err := json.Marshal(k) // map keys are sorted by Marshal, taints by Placements
 	if err != nil {
-		panic(err) // strings and numbers only
+		panic(err) // cannot happen: the key has strings and numbers only
 	}
 	sum := sha256.Sum256(raw)
 	return strings.ToLower(base32.StdEncoding.EncodeToString(sum[:]))[:hashLength]
 }
 
-// Offering is what the key asks of Azure.
+// Offering returns the offering that the key requests from Azure.
 func (k Key) Offering(family string) offering.Offering {
 	return offering.Offering{Size: k.Size, Family: family, Zone: k.Zone, CapacityType: k.CapacityType}
 }
 
-// Spec is the agent pool of the key.
+// Spec returns the agent pool of the key.
 func (k Key) Spec(count int) azure.Spec {
 	s := azure.Spec{
 		Size:                       k.Size,
@@ -105,13 +105,13 @@ func (k Key) Spec(count int) azure.Spec {
 	return s
 }
 
-// RequestError says that a claim asks for what this provider cannot give.
+// RequestError says that a claim requests what this provider does not offer.
 type RequestError struct{ Message string }
 
 func (e *RequestError) Error() string { return e.Message }
 
-// Placements lists the pools that may serve the claim, in the order of preference: sizes, then capacity types, then
-// zones, each in the order in which the claim, or its class, names them.
+// Placements returns the keys of the pools that can serve the claim, in the order of preference: by size, capacity type
+// and zone, each in the order of the claim or its class.
 func Placements(claim *karpv1.NodeClaim, class Class, location string) ([]Key, error) {
 	requirements := scheduling.NewNodeSelectorRequirementsWithMinValues(claim.Spec.Requirements...)
 	for key, value := range map[string]string{corev1.LabelOSStable: string(corev1.Linux), corev1.LabelArchStable: karpv1.ArchitectureAmd64} {
@@ -122,7 +122,7 @@ func Placements(claim *karpv1.NodeClaim, class Class, location string) ([]Key, e
 	sizes := listed(claim, requirements, corev1.LabelInstanceTypeStable)
 	if len(sizes) == 0 {
 		return nil, &RequestError{
-			fmt.Sprintf("requirement %s is missing; name at least one VM size with operator In", corev1.LabelInstanceTypeStable),
+			fmt.Sprintf("requirement %s is missing; list at least one VM size with operator In", corev1.LabelInstanceTypeStable),
 		}
 	}
 	capacityTypes, err := capacityTypes(claim, requirements)
@@ -160,8 +160,7 @@ func Placements(claim *karpv1.NodeClaim, class Class, location string) ([]Key, e
 	return out, nil
 }
 
-// listed returns the In values of a requirement in the claim's order, without those that another requirement of the key
-// excludes.
+// listed returns the In values of a requirement, in the claim's order, without those that another requirement excludes.
 func listed(claim *karpv1.NodeClaim, requirements scheduling.Requirements, key string) []string {
 	var out []string
 	for _, r := range claim.Spec.Requirements {
@@ -200,7 +199,7 @@ func capacityTypes(claim *karpv1.NodeClaim, requirements scheduling.Requirements
 	return asked, nil
 }
 
-// zones are numbers; "" is regional placement. A Node of AKS names its zone <location>-<number>.
+// zones returns zone numbers; "" is a regional placement. The zone label of an AKS Node is <location>-<number>.
 func zones(
 	claim *karpv1.NodeClaim, requirements scheduling.Requirements, class Class, location string,
 ) ([]string, error) {
@@ -234,7 +233,7 @@ func zones(
 	return out, nil
 }
 
-// ZoneLabel is the value of topology.kubernetes.io/zone on a Node of AKS.
+// ZoneLabel returns the value of the label topology.kubernetes.io/zone of an AKS Node.
 func ZoneLabel(location, zone string) string { return location + "-" + zone }
 
 func migProfile(claim *karpv1.NodeClaim, requirements scheduling.Requirements) string {
@@ -249,10 +248,10 @@ func migProfile(claim *karpv1.NodeClaim, requirements scheduling.Requirements) s
 	return ""
 }
 
-// minOSDiskGiB leaves room for an engine's image of 20 GiB or so beside the system.
+// minOSDiskGiB has room for the system and for an engine's image of about 20 GiB.
 const minOSDiskGiB = 128
 
-// osDisk is the class's size, or what the claim's disk asks for.
+// osDisk returns the disk size of the class, or the one that the claim requests.
 func osDisk(claim *karpv1.NodeClaim, class Class) int32 {
 	if class.OSDiskSizeGiB > 0 {
 		return class.OSDiskSizeGiB
@@ -262,7 +261,7 @@ func osDisk(claim *karpv1.NodeClaim, class Class) int32 {
 	return int32(min(max(minOSDiskGiB, (asked.Value()+gib-1)/gib), 4095))
 }
 
-// taints in AKS's notation, sorted, so that their order in the claim does not make another pool.
+// taints returns the taints in AKS's notation, sorted, because their order in the claim must not change the key.
 func taints(in []corev1.Taint) []string {
 	var out []string
 	for _, t := range in {

@@ -93,7 +93,7 @@ func TestZonesAreNumbersOfTheClassThatTheClaimAllows(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeGivenIsRefusedByName(t *testing.T) {
+func TestInvalidRequirementIsNamed(t *testing.T) {
 	size := in(corev1.LabelInstanceTypeStable, "A")
 	for name, tc := range map[string]struct {
 		claim *karpv1.NodeClaim
@@ -111,7 +111,7 @@ func TestWhatCannotBeGivenIsRefusedByName(t *testing.T) {
 	}
 }
 
-func TestClaimsShareAPoolExactlyWhenTheirNodesWouldBeAlike(t *testing.T) {
+func TestClaimsWithTheSameKeyShareAPool(t *testing.T) {
 	key := func(change func(*karpv1.NodeClaim, *Class)) string {
 		claim, class := claimWith(in(corev1.LabelInstanceTypeStable, "A")), ubuntu
 		claim.Spec.Taints = []corev1.Taint{
@@ -175,7 +175,7 @@ func TestNamesFitAKSAndAreReadBack(t *testing.T) {
 	}
 }
 
-func TestASpecCarriesTheTagsThatSayWhoseItIs(t *testing.T) {
+func TestSpecHasTheTagsOfThisOperator(t *testing.T) {
 	class := ubuntu
 	class.Tags = map[string]string{"team": "ml"}
 	class.SpotMaxPrice = "1.5"

@@ -14,15 +14,15 @@ import (
 )
 
 const (
-	// maxFailedPolls is how many looks at an operation may fail in a row before the pool's own state decides. With the
-	// delay between them, which doubles from five seconds, that is more than a minute.
+	// maxFailedPolls is the number of polls that may fail in a row before the pool's state decides. The delay between them
+	// doubles from five seconds, so that it takes more than a minute.
 	maxFailedPolls = 5
-	// unreadAge is the age at which an operation that cannot be read may be over. A younger one may be so new that ARM,
-	// and the list of pools, do not show it yet.
+	// unreadAge is the age from which the pool's state may decide. ARM and the list of pools may not show a younger
+	// operation yet.
 	unreadAge = time.Minute
 )
 
-// pollLater notes a look that failed, and when to look again.
+// pollLater records a failed poll and the time of the next one.
 func (e *Engine) pollLater(ctx context.Context, op *Operation, err error) {
 	failed, now := azure.Classify(err), e.Clock.Now()
 	delay := max(failed.RetryAfter, 5*time.Second)
@@ -30,7 +30,7 @@ func (e *Engine) pollLater(ctx context.Context, op *Operation, err error) {
 		op.FailedPolls++
 		delay = max(failed.RetryAfter, min(5*time.Second<<min(op.FailedPolls-1, 4), time.Minute))
 		log.FromContext(ctx).
-			Error(err, "Looking at an operation", "pool", op.Pool, "kind", op.Kind, "failedPolls", op.FailedPolls)
+			Error(err, "Reading the progress of an operation", "pool", op.Pool, "kind", op.Kind, "failedPolls", op.FailedPolls)
 	}
 	op.NotBefore = now.Add(delay)
 	op.NextPoll = op.NotBefore
@@ -39,14 +39,14 @@ func (e *Engine) pollLater(ctx context.Context, op *Operation, err error) {
 	}
 }
 
-// unread notes that Azure does not tell how an operation ends. Its pool's state will: it is read again.
+// readPoolState makes the pool's state decide how the operation ended, from the next read of the pool.
 func (e *Engine) readPoolState(op *Operation) {
 	op.UnknownSince = e.Clock.Now()
 	e.Cache.Invalidate(op.Pool)
 }
 
-// finishFromPool ends an operation that cannot be read when the view, which shows the pool at rest or no more, is young
-// enough to tell; found is nil when the list of pools lacks the pool. It says whether the operation is over.
+// finishFromPool ends an operation whose result cannot be read, if the view is new enough. found is the settled pool,
+// or nil if it does not exist. It returns whether the operation has ended.
 func (e *Engine) finishFromPool(ctx context.Context, name string, found *azure.Pool, view *azure.View) bool {
 	op := e.operations[name]
 	if op.UnknownSince.IsZero() || view.At.Before(op.UnknownSince) || view.At.Sub(op.Started) < unreadAge {
@@ -56,15 +56,15 @@ func (e *Engine) finishFromPool(ctx context.Context, name string, found *azure.P
 		return false
 	}
 	op.Ended = view.At
-	log.FromContext(ctx).Info("Taking the result of an operation from its agent pool", "pool", name, "kind", op.Kind)
+	log.FromContext(ctx).Info("Deriving the result of an operation from its agent pool", "pool", name, "kind", op.Kind)
 	e.finish(ctx, op, resultOf(op, found))
 	e.operations[name] = op
 	return true
 }
 
-// resultOf reads from an agent pool at rest how an operation has ended; nil: well.
+// resultOf returns the error of an operation, derived from its settled agent pool. Nil: it succeeded.
 func resultOf(op Operation, found *azure.Pool) *azure.Error {
-	state := "the pool is not there"
+	state := "the pool does not exist"
 	if found != nil {
 		state = "the pool is " + found.State
 	}
@@ -77,7 +77,7 @@ func resultOf(op Operation, found *azure.Pool) *azure.Error {
 	case azure.OperationDeleteMachines:
 		if found != nil &&
 			slices.ContainsFunc(op.Machines, func(id string) bool { _, still := found.Machine(id); return still }) {
-			well, state = false, "machines that it was to delete are still there"
+			well, state = false, "the pool still has machines that it was to delete"
 		}
 	}
 	if well {
@@ -87,9 +87,9 @@ func resultOf(op Operation, found *azure.Pool) *azure.Error {
 		Reason: azure.ReasonAzureError,
 		Class:  azure.ClassTransient,
 		Message: fmt.Sprintf(
-			"Azure does not tell how the %s of agent pool %s ended, and %s; the cluster's activity log may have it", op.Kind,
+			"Azure does not report the result of the %s of agent pool %s, and %s. See the cluster's activity log", op.Kind,
 			op.Pool, state,
 		),
-		Remedy: "none: retried",
+		Remedy: "none: it is retried",
 	}
 }

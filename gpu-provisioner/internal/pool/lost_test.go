@@ -12,7 +12,7 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// unreadable are ways in which Azure does not tell what became of an operation.
+// unreadable are ways in which the result of an operation cannot be read.
 var unreadable = map[string]func(f *fixture, pool string){
 	"forgotten": func(f *fixture, pool string) { f.azure.Forget(pool) },
 	"not reported": func(f *fixture, _ string) {
@@ -28,7 +28,7 @@ var unreadable = map[string]func(f *fixture, pool string){
 	},
 }
 
-func TestAPutThatCannotBeReadEndsAsItsPoolSays(t *testing.T) {
+func TestUnreadablePutEndsAsItsPoolSays(t *testing.T) {
 	for name, lose := range unreadable {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
@@ -64,7 +64,7 @@ func TestAPutThatCannotBeReadEndsAsItsPoolSays(t *testing.T) {
 	}
 }
 
-func TestADeleteThatCannotBeReadEndsAsItsPoolSays(t *testing.T) {
+func TestUnreadableDeleteEndsAsItsPoolSays(t *testing.T) {
 	for name, lose := range unreadable {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
@@ -91,11 +91,11 @@ func TestADeleteThatCannotBeReadEndsAsItsPoolSays(t *testing.T) {
 	}
 }
 
-func TestADeletionThatWasLostIsMadeAgainSlowly(t *testing.T) {
+func TestLostDeletionIsRetriedSlowly(t *testing.T) {
 	f := newFixture(t)
 	pool := f.joined("c1", "c2")
 	f.release("c1")
-	for range 20 { // Azure takes each request, forgets it, and deletes nothing
+	for range 20 { // Azure accepts each request and deletes nothing
 		f.seconds(30)
 		if len(f.operations) > 0 {
 			f.azure.Forget(pool)

@@ -8,18 +8,18 @@ import (
 	"strings"
 )
 
-// MachineIDs are provider ids. As JSON what they have in common is written once: the ids of an agent pool's machines
-// differ in their last few characters of more than two hundred, and the ids of all machines that a cluster may have
-// would not fit into a ConfigMap.
+// MachineIDs are provider IDs. Their JSON contains the common prefix once: the IDs of a pool's machines have more than
+// two hundred characters and differ in the last few. Without this, the IDs of all machines in a cluster would not fit
+// into a ConfigMap.
 type MachineIDs []string
 
-// sharedIDs is the form in JSON.
+// sharedIDs is the JSON form.
 type sharedIDs struct {
 	Prefix string   `json:"prefix"`
 	Rest   []string `json:"rest"`
 }
 
-// MarshalJSON writes the common prefix and the rest of each.
+// MarshalJSON writes the common prefix and the rest of each ID.
 func (m MachineIDs) MarshalJSON() ([]byte, error) {
 	if len(m) == 0 {
 		return []byte("null"), nil

@@ -17,31 +17,31 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// ConditionPoolManaged is a condition of a NodeClaim. It is False while a person has changed the agent pool of the
-// claim's machine so that this operator cannot manage the pool, and while the list of the pool's machines cannot be
-// right; reason and message say what to do. It is absent until that happens for the first time. Neither core nor the
-// claim's owner acts on it: the machine still runs.
+// ConditionPoolManaged is a condition of a NodeClaim. It is False while this operator cannot manage the agent pool of
+// the claim's machine because a user has changed the pool, and while the list of the pool's machines cannot be correct.
+// The reason and message say what to do. The condition is absent until that happens for the first time. It affects
+// neither Karpenter nor the claim's owner: the machine still runs.
 const ConditionPoolManaged = "AgentPoolManaged"
 
 // Reasons of ConditionPoolManaged.
 const (
-	// ReasonTagsReplaced: the pool lost the tags that make it this operator's. Its machines are neither used nor deleted.
+	// ReasonTagsReplaced: the pool lost the tags of this operator. Its machines are neither bound nor deleted.
 	ReasonTagsReplaced = "AgentPoolTagsReplaced"
-	// ReasonAutoscaled: the cluster autoscaler is on. AKS refuses another count, and the autoscaler may delete machines.
+	// ReasonAutoscaled: the cluster autoscaler is on. AKS rejects a count, and the autoscaler may delete machines.
 	ReasonAutoscaled = "AgentPoolAutoscaled"
 )
 
-// unmanaged says why the pool cannot be managed, and what to do; "" when it can.
+// unmanaged returns why the pool cannot be managed and how to fix it, or "".
 func unmanaged(cluster azure.Cluster, p *azure.Pool) (reason, message string) {
 	switch {
 	case p.TagsReplaced():
 		return ReasonTagsReplaced, fmt.Sprintf(
-			"agent pool %s lost the tags that mark it as this operator's: it is not written to, and this claim is kept, until they are back. To fix: %s --tags %s",
+			"agent pool %s lost the tags of this operator, which does not change the pool until they are restored. This claim is kept. To fix: %s --tags %s",
 			p.Name, nodepoolUpdate(cluster, p.Name), allTags(cluster, p),
 		)
 	case p.Ours() && p.Autoscaled:
 		return ReasonAutoscaled, fmt.Sprintf(
-			"the cluster autoscaler is on for agent pool %s: it may delete this machine, and the pool cannot grow, so that new claims get another pool. To fix: %s --disable-cluster-autoscaler",
+			"the cluster autoscaler is on for agent pool %s. It may delete this machine, and the pool cannot grow: new claims get another pool. To fix: %s --disable-cluster-autoscaler",
 			p.Name, nodepoolUpdate(cluster, p.Name),
 		)
 	}
@@ -56,7 +56,7 @@ func nodepoolUpdate(cluster azure.Cluster, pool string) string {
 	return fmt.Sprintf("az aks nodepool update --resource-group %s --cluster-name %s --name %s", group, name, pool)
 }
 
-// allTags are the pool's tags and ours, as az wants them: --tags replaces all that are there.
+// allTags returns the pool's tags and this operator's for `az --tags`, which replaces all tags.
 func allTags(cluster azure.Cluster, p *azure.Pool) string {
 	tags := maps.Clone(p.Tags)
 	if tags == nil {
@@ -106,7 +106,7 @@ func (e *Engine) reportUnmanaged(ctx context.Context, p *pass) error {
 	return errors.Join(errs...)
 }
 
-// setManaged writes the condition when it differs.
+// setManaged writes the condition if it has changed.
 func (e *Engine) setManaged(ctx context.Context, nc *karpv1.NodeClaim, reason, message string) error {
 	if nc == nil {
 		return nil

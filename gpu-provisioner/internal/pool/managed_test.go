@@ -13,7 +13,7 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// served asks for machines, and returns the pool that has them.
+// served creates claims with machines, and returns the name of their pool.
 func (f *fixture) served(names ...string) string {
 	f.t.Helper()
 	f.ask(names...)
@@ -25,13 +25,13 @@ func (f *fixture) served(names ...string) string {
 	return pool
 }
 
-// told are the events so far.
-func (f *fixture) told() []string {
+// recorded returns the events so far.
+func (f *fixture) recorded() []string {
 	var out []string
-	recorded := f.Engine.Events.(*events.FakeRecorder).Events
+	channel := f.Engine.Events.(*events.FakeRecorder).Events
 	for {
 		select {
-		case e := <-recorded:
+		case e := <-channel:
 			out = append(out, e)
 		default:
 			return out
@@ -43,7 +43,7 @@ func TestReplacedTagsAreToldOnTheClaimsAndTakenBack(t *testing.T) {
 	f := newFixture(t)
 	pool := f.served("c1")
 	tags := f.azure.Spec(pool).Tags
-	f.told()
+	f.recorded()
 	calls := len(f.azure.Calls())
 	f.azure.Retag(pool, map[string]string{"cost center": "42"})
 	f.Cache.Invalidate("")
@@ -58,7 +58,7 @@ func TestReplacedTagsAreToldOnTheClaimsAndTakenBack(t *testing.T) {
 		"az aks nodepool update --resource-group <resource group> --cluster-name <cluster> --name "+pool+
 			" --tags 'cost center=42' kaito.sh_managed-by=gpu-provisioner kaito.sh_pool-key="+tags[azure.TagPoolKey],
 	)
-	told := f.told()
+	told := f.recorded()
 	require.Len(t, told, 1)
 	assert.Contains(t, told[0], ReasonTagsReplaced)
 	assert.InDelta(t, 1, promtest.ToFloat64(f.Metrics.unmanaged.WithLabelValues(ReasonTagsReplaced)), 0)
@@ -75,7 +75,7 @@ func TestReplacedTagsAreToldOnTheClaimsAndTakenBack(t *testing.T) {
 	assert.Len(t, f.azure.Calls(), calls, "nothing was written to Azure")
 }
 
-func TestAReleasedClaimOfAPoolWithoutTagsIsLeftAlone(t *testing.T) {
+func TestReleasedClaimOfAPoolWithoutTagsWaits(t *testing.T) {
 	f := newFixture(t)
 	pool := f.served("c1")
 	f.azure.Retag(pool, nil)
@@ -89,7 +89,7 @@ func TestAReleasedClaimOfAPoolWithoutTagsIsLeftAlone(t *testing.T) {
 	assert.Equal(t, ReasonTagsReplaced, f.claim("c1").StatusConditions().Get(ConditionPoolManaged).Reason)
 }
 
-func TestAnAutoscaledPoolIsToldAndTheNextIsOpened(t *testing.T) {
+func TestAutoscaledPoolIsReported(t *testing.T) {
 	f := newFixture(t)
 	pool := f.served("c1")
 	f.azure.Autoscale(pool, true)
@@ -104,7 +104,7 @@ func TestAnAutoscaledPoolIsToldAndTheNextIsOpened(t *testing.T) {
 	assert.Nil(t, f.claim("c2").StatusConditions().Get(ConditionPoolManaged))
 }
 
-func TestTheCountOfAnAutoscaledPoolIsLeftAlone(t *testing.T) {
+func TestCountOfAnAutoscaledPoolIsNotReset(t *testing.T) {
 	w := newWorld()
 	w.pool(keyA, 0, 3, 0).Autoscaled = true
 	w.bound("c0", machineID("g"+keyA+"0", 0))
@@ -113,7 +113,7 @@ func TestTheCountOfAnAutoscaledPoolIsLeftAlone(t *testing.T) {
 	assert.Empty(t, w.decide())
 }
 
-func TestAnOperationOfAPoolThatLostItsTagsIsForgotten(t *testing.T) {
+func TestOperationOfAPoolWithoutTagsIsDropped(t *testing.T) {
 	w := newWorld()
 	w.pool(keyA, 0, 1, 0).Tags = nil
 	w.Operations["g"+keyA+"0"] = Operation{
@@ -125,7 +125,7 @@ func TestAnOperationOfAPoolThatLostItsTagsIsForgotten(t *testing.T) {
 	assert.Equal(t, []string{"g" + keyA + "0"}, Decide(w.State).Settled)
 }
 
-func TestTheNamesOfOurPoolsAreKnown(t *testing.T) {
+func TestPoolNamesAreRecognized(t *testing.T) {
 	p := azure.Pool{Name: Name(Key{Size: a100}.Hash(), 12)}
 	assert.True(t, p.TagsReplaced())
 	assert.Equal(t, Key{Size: a100}.Hash(), azure.Cluster{}.OurTags(p.Name)[azure.TagPoolKey])

@@ -7,15 +7,15 @@ import (
 	"strings"
 )
 
-// hashLength leaves three digits for the ordinal within AKS's limit of twelve characters for a Linux pool.
+// hashLength leaves three digits for the ordinal: AKS limits the name of a Linux pool to twelve characters.
 const hashLength = 8
 
-// Name is `g` + the key's hash + the ordinal: within ^[a-z][a-z0-9]{0,11}$, the same for the same key.
+// Name returns the name of a pool: g, the key's hash and the ordinal. It matches ^[a-z][a-z0-9]{0,11}$.
 func Name(key string, ordinal int) string {
 	return "g" + key + strconv.Itoa(ordinal)
 }
 
-// ordinal reads the ordinal back; false for a name that is not of that key.
+// ordinal returns the ordinal of a name of that key, or false.
 func ordinal(name, key string) (int, bool) {
 	rest, ok := strings.CutPrefix(name, "g"+key)
 	if !ok {

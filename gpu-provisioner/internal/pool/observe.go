@@ -104,7 +104,7 @@ func (e *Engine) place(ctx context.Context, nc *karpv1.NodeClaim, c *Claim) {
 	view, _ := e.Cache.View()
 	keys, err := Placements(nc, class, view.Cluster.Location)
 	if err != nil {
-		c.Keys = []string{"-"} // the key of no pool
+		c.Keys = []string{"-"} // no pool has this key
 		c.Unavailable = &azure.Error{Reason: azure.ReasonInvalidRequest, Class: azure.ClassTerminal, Message: err.Error()}
 		return
 	}
@@ -129,7 +129,7 @@ func (e *Engine) place(ctx context.Context, nc *karpv1.NodeClaim, c *Claim) {
 	}
 }
 
-// ReasonNodeClassNotReady is the reason of a claim whose node class is missing or not Ready.
+// ReasonNodeClassNotReady is the reason of a claim whose node class does not exist or is not Ready.
 const ReasonNodeClassNotReady = "NodeClassNotReady"
 
 // ClassError is the reason why a node class cannot be used.

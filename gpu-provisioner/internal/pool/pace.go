@@ -8,12 +8,12 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// pace is how much a look at ARM may move, in ascending order.
+// pace is how often Azure is read, in ascending order.
 type pace int
 
 const (
 	idle pace = iota
-	// joining: machines that are there become Nodes.
+	// joining: machines are about to register as Nodes.
 	joining
 	active
 )
@@ -45,11 +45,11 @@ func (e *Engine) pace(claims []Claim) pace {
 	return out
 }
 
-// perPool is how much a pool of ours adds to the interval while nothing goes on: reading every pool's machines must
-// stay well below the one call a second that AKS allows.
+// perPool is added to the idle interval for each pool of this operator: reading the machines of every pool must stay
+// well below the rate of one call a second that AKS allows.
 const perPool = 2 * time.Second
 
-// interval is the age at which the view is renewed.
+// interval returns the maximum age of the view.
 func (e *Engine) interval(pace pace, view *azure.View) time.Duration {
 	if pace == active {
 		return e.Intervals.Active
@@ -67,11 +67,11 @@ func (e *Engine) interval(pace pace, view *azure.View) time.Duration {
 	return leisure
 }
 
-// joiningFactor is how much more seldom ARM is read while machines that are there become Nodes: all that it could tell
-// is that one of them has gone again.
+// joiningFactor is a factor on the active interval while machines register as Nodes. A read could only show that one of
+// them is gone.
 const joiningFactor = 3
 
-// next is the delay until the pass that must not be later.
+// next returns the time until the next pass.
 func (e *Engine) next(p *pass) time.Duration {
 	now := e.Clock.Now()
 	view, _ := e.Cache.View()

@@ -15,22 +15,22 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 )
 
-// OperationsConfigMap keeps the resume tokens of running operations, in the operator's own namespace.
+// OperationsConfigMap keeps the resume tokens of running operations in the operator's namespace.
 const OperationsConfigMap = "gpu-provisioner-operations"
 
-// OfferingsConfigMap shows, to people, to the CLI and to the next process, what is remembered as unavailable.
+// OfferingsConfigMap keeps the unavailable offerings, for users, the CLI and the next process.
 const OfferingsConfigMap = "gpu-provisioner-offerings"
 
-// Records keeps a small map of JSON values in a ConfigMap.
+// Records stores a small map of JSON values in a ConfigMap.
 type Records struct {
-	// Reader must not be a cache: it is read once, at the start, when writes of an earlier process must be seen.
+	// Reader must read past the cache: the map is read once, and writes of an earlier process must be visible.
 	Reader    client.Reader
 	Writer    client.Writer
 	Namespace string
 	Name      string
 }
 
-// Load reads every value that parses as T; one that does not is logged and left out.
+// Load returns the values that parse as T. It logs and skips the others.
 func Load[T any](ctx context.Context, r Records) (map[string]T, error) {
 	cm := &corev1.ConfigMap{}
 	err := r.Reader.Get(ctx, types.NamespacedName{Namespace: r.Namespace, Name: r.Name}, cm)
@@ -52,7 +52,7 @@ func Load[T any](ctx context.Context, r Records) (map[string]T, error) {
 	return out, nil
 }
 
-// Save writes the whole map. The operator is its only writer, under leader election.
+// Save writes the whole map. The leader is the only writer.
 func Save[T any](ctx context.Context, r Records, values map[string]T) error {
 	data := map[string]string{}
 	for key, v := range values {

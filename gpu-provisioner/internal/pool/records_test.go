@@ -18,9 +18,9 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure/azuretest"
 )
 
-// TestTheOperationsRecordFitsAConfigMap has more machines than AKS allows in a cluster, 5,000
-// (https://learn.microsoft.com/azure/aks/quotas-skus-regions), in as many pools as it allows.
-func TestTheOperationsRecordFitsAConfigMap(t *testing.T) {
+// TestOperationsFitAConfigMap has more machines than AKS allows in a cluster, 5,000
+// (https://learn.microsoft.com/azure/aks/quotas-skus-regions), in the maximum number of pools.
+func TestOperationsFitAConfigMap(t *testing.T) {
 	f := newFixture(t)
 	operations := map[string]Operation{}
 	for p := range 100 {
@@ -48,7 +48,7 @@ func TestTheOperationsRecordFitsAConfigMap(t *testing.T) {
 	assert.Equal(t, operations, loaded)
 }
 
-func TestARecordOfAnEarlierReleaseIsRead(t *testing.T) {
+func TestRecordOfAnEarlierReleaseIsRead(t *testing.T) {
 	f := newFixture(t)
 	require.NoError(
 		t,
@@ -62,7 +62,7 @@ func TestARecordOfAnEarlierReleaseIsRead(t *testing.T) {
 	assert.Equal(t, []string{"a", "b"}, []string(loaded["p"].Machines))
 }
 
-func TestAFailedSaveIsMadeAgain(t *testing.T) {
+func TestFailedSaveIsRetried(t *testing.T) {
 	f := newFixture(t)
 	full := errors.New("the server is full")
 	f.Operations.Writer = interceptor.NewClient(f.client.(client.WithWatch), interceptor.Funcs{
@@ -82,7 +82,7 @@ func TestAFailedSaveIsMadeAgain(t *testing.T) {
 	require.NoError(t, err)
 	loaded, err := Load[Operation](t.Context(), f.Operations)
 	require.NoError(t, err)
-	assert.Len(t, loaded, 1, "though nothing has changed since")
+	assert.Len(t, loaded, 1, "also without a change since")
 	writes := f.writes
 	_, err = f.Pass(t.Context())
 	require.NoError(t, err)

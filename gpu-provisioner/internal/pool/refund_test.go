@@ -13,12 +13,12 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// roomFor sets a quota that has room for so many machines.
+// roomFor sets a quota with room for a number of machines.
 func (f *fixture) roomFor(machines int64) {
 	f.azure.SetUsages(azure.Usage{Name: "famA", Limit: 24 * machines}, azure.Usage{Name: "cores", Limit: 1000})
 }
 
-func TestARefusedRequestTakesNoQuota(t *testing.T) {
+func TestRejectedRequestTakesNoQuota(t *testing.T) {
 	for verb, claims := range map[string][]string{"create": {"c1"}, "resize": {"c1", "c2"}} {
 		t.Run(verb, func(t *testing.T) {
 			f := newFixture(t)
@@ -37,7 +37,7 @@ func TestARefusedRequestTakesNoQuota(t *testing.T) {
 			failure, failed := FailureOf(f.claim(last))
 			require.False(t, failed, failure.Message)
 			refused := slices.IndexFunc(f.azure.Calls(), func(c string) bool { return c[:len(verb)] == verb })
-			require.Len(t, f.azure.Calls()[refused:], 2, "refused, and asked for again")
+			require.Len(t, f.azure.Calls()[refused:], 2, "rejected, and requested again")
 			f.azure.End(f.only(), nil, 0)
 			f.pass()
 			assert.Len(t, f.bound(), len(claims))
@@ -45,7 +45,7 @@ func TestARefusedRequestTakesNoQuota(t *testing.T) {
 	}
 }
 
-func TestTheThirdZoneIsTriedWithQuotaForOne(t *testing.T) {
+func TestThirdZoneIsTriedWithQuotaForOne(t *testing.T) {
 	f := newFixture(t)
 	f.roomFor(1)
 	f.class.Zones = []string{"1", "2", "3"}

@@ -9,8 +9,8 @@ func sightCount(pool string) string         { return "count " + pool }
 func sightPut(pool string) string           { return "put " + pool }
 func sightMissing(providerID string) string { return "missing " + providerID }
 
-// sight notes that the subject was seen at a time of the view, and says whether it was seen at two times, the grace
-// apart.
+// confirm records that a view of that time has shown the subject. It returns true when two views, at least Grace apart,
+// have shown it.
 func (d *decider) confirm(subject string, at time.Time) bool {
 	seen := d.Sightings[subject]
 	if already, ok := d.out.Sightings[subject]; ok {
@@ -31,7 +31,7 @@ func (d *decider) confirm(subject string, at time.Time) bool {
 	return false
 }
 
-// sighted asks what sight has answered, or will.
+// confirmed returns what confirm returned, or will return, for the subject.
 func (d *decider) confirmed(subject string) bool {
 	seen, ok := d.Sightings[subject]
 	return ok && seen.Count >= 2 && seen.Last.Sub(seen.First) >= d.Settings.Grace

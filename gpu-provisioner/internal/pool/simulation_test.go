@@ -15,9 +15,8 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// simulation is a cluster in memory: claims that come and go, an Azure that works, fails in part or wholly, and a
-// process that forgets everything now and then. Decide is run over it again and again, and the invariants are checked
-// after every step.
+// simulation is a cluster in memory: claims that are created and deleted, an Azure that succeeds or fails in part or in
+// whole, and a process that restarts. It runs Decide repeatedly and checks the invariants after every step.
 type simulation struct {
 	now        time.Time
 	pools      map[string]*simPool
@@ -27,7 +26,7 @@ type simulation struct {
 	sightings  map[string]Sighting
 	max        int
 	serial     int
-	created    int // machines ever
+	created    int // machines so far
 }
 
 type simPool struct {
@@ -79,7 +78,7 @@ func (s *simulation) state() State {
 	return st
 }
 
-// pass decides and carries everything out, except that the process may die after any number of actions.
+// pass decides and carries out the actions; the process may die after any of them.
 func (s *simulation) pass(t require.TestingT, survive int) {
 	d := Decide(s.state())
 	s.sightings = d.Sightings
@@ -95,7 +94,7 @@ func (s *simulation) pass(t require.TestingT, survive int) {
 	}
 }
 
-// forget is the process dying: what is not in Azure or on the claims is gone.
+// forget restarts the process: only Azure and the claims keep their state.
 func (s *simulation) forget() {
 	s.operations, s.sightings, s.holds = map[string]Operation{}, map[string]Sighting{}, map[string]Hold{}
 }
@@ -156,7 +155,7 @@ func (s *simulation) writable(t require.TestingT, pool string) *simPool {
 	return p
 }
 
-// mayGo: a machine is deleted only when core released it, or when nobody names it.
+// mayGo returns whether a machine may be deleted: Karpenter released it, or no claim names it.
 func (s *simulation) mayGo(t require.TestingT, id string) {
 	for _, c := range s.claims {
 		if c.ProviderID == id {
@@ -170,7 +169,7 @@ func (s *simulation) start(pool string, op Operation) {
 	s.operations[pool] = op
 }
 
-// finish ends the operation of a pool; arrive is how many of the machines it was to bring do come.
+// finish ends the operation of a pool; arrive is the number of its new machines that are created.
 func (s *simulation) finish(pool string, arrive int) {
 	p := s.pools[pool]
 	switch {
@@ -206,7 +205,7 @@ func (s *simulation) add(key string) {
 	s.claims[name] = &Claim{Name: name, UID: name, Created: s.now, Keys: []string{key}, Target: key}
 }
 
-// delete is what core does: a claim without a machine goes at once, one with a machine when the machine has gone.
+// delete deletes a claim as Karpenter does: at once without a machine, otherwise when the machine is gone.
 func (s *simulation) delete(name string) {
 	c := s.claims[name]
 	if c == nil {
@@ -219,14 +218,14 @@ func (s *simulation) delete(name string) {
 	c.Deleting, c.Released = true, true
 }
 
-// show has Azure list all machines again.
+// show makes Azure list all machines again.
 func (s *simulation) show() {
 	for _, p := range s.pools {
 		p.hidden = nil
 	}
 }
 
-// reap is core seeing that a machine has gone.
+// reap finalizes claims whose machine is gone, as Karpenter does.
 func (s *simulation) reap() {
 	there := map[string]bool{}
 	for _, p := range s.pools {
@@ -263,7 +262,7 @@ func (s *simulation) running() []string {
 	return out
 }
 
-func TestInvariantsHoldWhateverAzureDoesAndWheneverTheProcessDies(t *testing.T) {
+func TestInvariantsHoldUnderFailuresAndRestarts(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := &simulation{
 			now:    start,
@@ -280,7 +279,7 @@ func TestInvariantsHoldWhateverAzureDoesAndWheneverTheProcessDies(t *testing.T) 
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"a claim comes": func(t *rapid.T) { s.add(rapid.SampledFrom([]string{keyA, keyB}).Draw(t, "key")) },
-			"a claim goes": func(t *rapid.T) {
+			"a claim is deleted": func(t *rapid.T) {
 				if names := slices.Sorted(maps.Keys(s.claims)); len(names) > 0 {
 					s.delete(rapid.SampledFrom(names).Draw(t, "claim"))
 				}
@@ -303,7 +302,7 @@ func TestInvariantsHoldWhateverAzureDoesAndWheneverTheProcessDies(t *testing.T) 
 					}
 				}
 			},
-			"somebody deletes a pool": func(t *rapid.T) {
+			"a user deletes a pool": func(t *rapid.T) {
 				for _, name := range slices.Sorted(maps.Keys(s.pools)) {
 					if p := s.pools[name]; !p.foreign && p.state == azure.StateSucceeded {
 						delete(s.pools, name)
@@ -312,7 +311,7 @@ func TestInvariantsHoldWhateverAzureDoesAndWheneverTheProcessDies(t *testing.T) 
 				}
 			},
 			"Azure lists too few machines": func(t *rapid.T) {
-				// Those whose Nodes have joined; nothing speaks for a machine before.
+				// Only registered claims prove that their machine exists.
 				for _, name := range slices.Sorted(maps.Keys(s.claims)) {
 					c := s.claims[name]
 					if p := s.pools[azure.PoolOf(c.ProviderID)]; p != nil && c.Registered && rapid.Bool().Draw(t, "hidden") {
@@ -322,7 +321,7 @@ func TestInvariantsHoldWhateverAzureDoesAndWheneverTheProcessDies(t *testing.T) 
 			},
 			"Azure lists all machines": func(*rapid.T) { s.show() },
 			"the process dies":         func(t *rapid.T) { s.forget() },
-			"time goes by": func(t *rapid.T) {
+			"time passes": func(t *rapid.T) {
 				s.now = s.now.Add(time.Duration(rapid.IntRange(1, 90).Draw(t, "seconds")) * time.Second)
 			},
 			"": func(t *rapid.T) {
@@ -332,7 +331,7 @@ func TestInvariantsHoldWhateverAzureDoesAndWheneverTheProcessDies(t *testing.T) 
 			},
 		})
 		s.show()
-		// I3: with no claims left, no pool of ours is left, within a bounded number of steps.
+		// I3: without claims, all pools of this operator are deleted within a bounded number of steps.
 		for name := range s.claims {
 			s.delete(name)
 		}
@@ -351,7 +350,7 @@ func TestInvariantsHoldWhateverAzureDoesAndWheneverTheProcessDies(t *testing.T) 
 	})
 }
 
-func TestEveryClaimGetsItsMachineWhenAzureWorks(t *testing.T) {
+func TestEveryClaimGetsItsMachine(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := &simulation{
 			now:    start,

@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package pool decides which agent pools to make, grow, shrink and delete so that every NodeClaim has one machine and
-// every machine one NodeClaim, and carries the decisions out. Deciding is pure: Decide looks at a State and answers
-// with actions.
 package pool
 
 import (
@@ -11,31 +8,32 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// Claim is what deciding needs of a NodeClaim.
+// Claim has what Decide needs of a NodeClaim.
 type Claim struct {
 	Name    string
 	UID     string
 	Created time.Time
-	// Seen is when this process saw the claim first. Created has whole seconds, too coarse to gather a burst by.
+	// Seen is the time at which this process first saw the claim. Created has whole seconds only, which is too coarse to
+	// gather a burst.
 	Seen time.Time
-	// Keys are the pool keys (hashes) whose machines would do, in the order of preference.
+	// Keys are the hashes of the pool keys that can serve the claim, in the order of preference.
 	Keys []string
-	// Target is the one of Keys to ask Azure for now; empty when every one is known to be unavailable, see Unavailable.
+	// Target is the first of Keys that is not marked as unavailable. Empty: all are; see Unavailable.
 	Target string
-	// Unavailable is why there is no Target.
+	// Unavailable is the reason why Target is empty.
 	Unavailable *azure.Error
 
-	// ProviderID is the machine that the claim names, by its status or by the write-ahead annotation.
+	// ProviderID is the machine of the claim, from its status or from AnnotationProviderID.
 	ProviderID string
-	// Bound is when that was written; zero when unknown.
+	// Bound is the time at which the machine was bound. Zero: unknown.
 	Bound time.Time
-	// Registered says that the machine's Node has joined.
+	// Registered is true when the machine's Node has registered.
 	Registered bool
-	// Deleting says that the claim has a deletion timestamp.
+	// Deleting is true when the claim has a deletion timestamp.
 	Deleting bool
-	// Released says that core has drained the node and wants the machine deleted.
+	// Released is true when Karpenter has drained the Node and wants the machine deleted.
 	Released bool
-	// ReleasedAt is when this process heard of it; zero: an earlier one did.
+	// ReleasedAt is the time at which this process learned of it. Zero: an earlier process did.
 	ReleasedAt time.Time
 }
 
@@ -43,88 +41,89 @@ func (c *Claim) waiting() bool {
 	return !c.Deleting && c.ProviderID == "" && len(c.Keys) > 0
 }
 
-// Operation is a write to a pool that runs, or that ended and whose result was not seen in the view yet.
+// Operation is a write to a pool that runs, or that has ended but whose result the view does not show yet.
 type Operation struct {
 	azure.Handle `json:",inline"`
-	// Key is the pool's key, for a pool that is not in the view yet.
+	// Key is the hash of the pool's key, for a pool that the view does not show yet.
 	Key string `json:"key"`
-	// Of is that key in full, so that a restarted process knows which offering a failure is about.
+	// Of is the key itself. A restarted process needs it to find the offering that a failure is about.
 	Of Key `json:"of"`
-	// Target is the count that a put asks for, Asked how many machines of it are new.
+	// Target is the count that a put requests. Asked is the number of new machines in it.
 	Target int `json:"target,omitempty"`
 	Asked  int `json:"asked,omitempty"`
-	// Machines are the provider ids that a deleteMachines removes.
+	// Machines are the provider IDs that a deleteMachines deletes.
 	Machines MachineIDs `json:"machines,omitempty"`
 	Started  time.Time  `json:"started"`
-	// Aborted is when an abort was asked for, since the operation hung.
+	// Aborted is the time at which the operation was aborted, because it timed out.
 	Aborted time.Time `json:"aborted,omitzero"`
 
-	// Ended is when the operation was seen to be over; it is kept until the view is younger.
+	// Ended is the time at which the operation was seen to have ended. The operation is kept until the view is newer.
 	Ended time.Time `json:"-"`
-	// NextPoll is when it is looked at whatever the view shows, NotBefore when Azure wants to be asked again at the
-	// earliest.
+	// NextPoll is the time of the next poll, even if the view shows no change. NotBefore is the earliest time of a poll
+	// that Azure allows.
 	NextPoll  time.Time `json:"-"`
 	NotBefore time.Time `json:"-"`
-	// FailedPolls is how many looks at it have failed in a row. Forgotten says that Azure does not know it any more.
-	// Unread is since when its pool's state must tell how it ended, for one of these reasons; zero: it need not.
+	// FailedPolls is the number of polls that failed in a row. Forgotten is true when Azure no longer knows the operation.
+	// UnknownSince is the time since which the pool's state decides how the operation ended. Zero: polls decide.
 	FailedPolls  int       `json:"-"`
 	Forgotten    bool      `json:"-"`
 	UnknownSince time.Time `json:"-"`
 }
 
-// Hold keeps writes of a pool, or of a key, back until a time, and says why.
+// Hold delays writes to a pool, or for a key, after an error.
 type Hold struct {
 	Until time.Time
 	Err   *azure.Error
 }
 
-// Sighting is how often, and since when, something that should not be was seen in the view.
+// Sighting records how often, and since when, the view has shown an inconsistency.
 type Sighting struct {
-	First time.Time // the view's time
+	First time.Time // time of the view
 	Last  time.Time
 	Count int
 }
 
-// Settings are the operator's flags that deciding needs.
+// Settings are the flags that Decide needs.
 type Settings struct {
-	// Gather is how long after the newest waiting claim a write is held back, so that one request serves all claims of a
-	// burst. A claim never waits longer than five times as long. Released claims are gathered releaseGather times as long.
+	// Gather is the time after the newest waiting claim for which a write is delayed, so that one request serves all
+	// claims of a burst. A claim waits at most five times as long. Released claims are gathered releaseGather times as
+	// long.
 	Gather time.Duration
-	// Patience is how long claims wait for a growing pool before the next ordinal is opened.
+	// Patience is the time that claims wait for a busy pool before another pool is created.
 	Patience time.Duration
-	// Grace is how long a machine that nobody names, or a count that nothing fills, is left alone.
+	// Grace is the time before a machine without a claim is deleted, and before a pool's count is reset to its machines.
 	Grace time.Duration
-	// OperationTimeout is how long a put may run before it is aborted.
+	// OperationTimeout is the time that a put may run before it is aborted.
 	OperationTimeout time.Duration
-	// JoinTimeout is how long a machine may take to become a Node.
+	// JoinTimeout is the time that a machine may take to register as a Node.
 	JoinTimeout time.Duration
-	// MaxPools is how many agent pools AKS allows in a cluster.
+	// MaxPools is AKS's limit of agent pools in a cluster.
 	MaxPools int
 }
 
-// State is everything that Decide looks at.
+// State is the input of Decide.
 type State struct {
 	Now        time.Time
 	View       azure.View
 	Claims     []Claim
 	Operations map[string]Operation // by pool
 	Holds      map[string]Hold      // by pool name or key
-	Sightings  map[string]Sighting  // by subject, see sight*
-	// MaxPerPool gives the limit of machines in a pool of that key.
+	Sightings  map[string]Sighting  // by subject, see sightMachine and its siblings
+	// MaxPerPool returns the limit of machines in a pool of that key.
 	MaxPerPool func(key string) int
 	Settings   Settings
 }
 
-// Action is one thing to do; the concrete types say what.
+// Action is one thing to do. Its type says what.
 type Action interface{ action() }
 
 type (
-	// Bind writes a machine's provider id on a claim.
+	// Bind writes a machine's provider ID to a claim.
 	Bind struct{ Claim, ProviderID, Pool string }
-	// Create makes a pool for claims.
+	// Create creates a pool for claims.
 	Create struct {
 		Pool, Key string
-		Claims    []string // names, oldest first; the count is their number
+		Claims    []string // names, oldest first; the pool's count is their number
 	}
 	// Grow sets a pool's count to From plus the number of Claims.
 	Grow struct {
@@ -136,7 +135,7 @@ type (
 	Shrink struct {
 		Pool        string
 		ProviderIDs []string
-		// Surplus are those of them that no claim named.
+		// Surplus are those of ProviderIDs that no claim named.
 		Surplus []string
 	}
 	// Remove deletes a pool.
@@ -144,21 +143,21 @@ type (
 		Pool    string
 		Surplus []string
 	}
-	// Reset lowers a pool's count to the machines that are there.
+	// Reset lowers a pool's count to the number of its machines.
 	Reset struct {
 		Pool  string
 		Count int
 	}
-	// Fail gives up on a claim that has no machine.
+	// Fail marks a claim without a machine as failed.
 	Fail struct {
 		Claim string
 		Err   *azure.Error
 	}
-	// Lose gives up on a claim whose machine is gone or never became a Node.
+	// Lose deletes a claim whose machine is gone or did not register as a Node.
 	Lose struct{ Claim, Reason, Message string }
-	// Wait says what a claim waits for.
+	// Wait reports what a claim waits for.
 	Wait struct{ Claim, Reason, Message string }
-	// Abort gives up on an operation that hangs, and that was noted or first seen at Started.
+	// Abort aborts an operation that has timed out. Started is the time at which it was started or first seen.
 	Abort struct {
 		Pool    string
 		Started time.Time
@@ -176,7 +175,7 @@ func (Lose) action()   {}
 func (Wait) action()   {}
 func (Abort) action()  {}
 
-// Writes says whether carrying the action out writes to Azure.
+// Writes returns whether the action writes to Azure.
 func Writes(a Action) bool {
 	switch a.(type) {
 	case Create, Grow, Shrink, Remove, Reset, Abort:
@@ -185,29 +184,29 @@ func Writes(a Action) bool {
 	return false
 }
 
-// Decision is what to do now and when to look again at the latest.
+// Decision is the output of Decide.
 type Decision struct {
 	Actions []Action
-	// Sightings replace the State's.
+	// Sightings replace those of the State.
 	Sightings map[string]Sighting
-	// Doubts are the pools that are left alone, by name.
+	// Doubts are the pools that must not be changed, by name.
 	Doubts map[string]Doubt
-	// Settled are pools whose ended operation the view has caught up with: the operation can be forgotten.
+	// Settled are the pools whose ended operation the view has caught up with.
 	Settled []string
-	// Next is when something that was held back becomes due; zero: nothing is.
+	// Next is the time at which the next delayed action is due. Zero: none is delayed.
 	Next time.Time
 }
 
-// CoreRegistrationTimeout is how long core lets a launched claim be without a Node before it deletes it, with no reason
-// (registrationTimeout in its nodeclaim/lifecycle/liveness.go). Our own JoinTimeout is less.
+// CoreRegistrationTimeout is the time after which Karpenter deletes a launched claim without a Node, and gives no
+// reason (registrationTimeout in its nodeclaim/lifecycle/liveness.go). JoinTimeout must be less.
 const CoreRegistrationTimeout = 15 * time.Minute
 
-// Reasons that are ours and not Azure's.
+// Reasons that do not come from Azure.
 const (
 	ReasonLaunching        = "Launching"
 	ReasonMachineGone      = "MachineGone"
 	ReasonNodeNeverJoined  = "NodeNeverJoined"
 	ReasonPoolLimitReached = "AgentPoolLimitReached"
-	// ReasonClusterNotRunning: the cluster is stopped, or on the way there or back.
+	// ReasonClusterNotRunning: the cluster is stopped, starting or stopping.
 	ReasonClusterNotRunning = "ClusterNotRunning"
 )

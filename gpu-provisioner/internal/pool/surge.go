@@ -9,8 +9,8 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// bindable says whether the pool's free machines may be given to claims. While another hand changes the pool, they may
-// not: an upgrade adds surge machines to the list, which AKS deletes at its end
+// bindable returns whether the pool's free machines may be given to claims. They may not while another client changes
+// the pool: an upgrade adds surge machines to the list, and AKS deletes them when it ends
 // (https://learn.microsoft.com/azure/aks/upgrade-aks-node-pools-rolling).
 func (p *pool) bindable() bool {
 	switch {
@@ -24,9 +24,8 @@ func (p *pool) bindable() bool {
 
 func sightSurge(providerID string) string { return "surge " + providerID }
 
-// surge notes the free machines of a pool that is being upgraded, and says whether this one may be a surge machine: it
-// was seen free during an upgrade, and the list has not had it for longer than the grace since. An upgrade that fails
-// keeps some of its surge machines.
+// surge returns whether a free machine may be a surge machine: a view during an upgrade showed it as free, and no more
+// than Grace has passed since. An upgrade that fails keeps some of its surge machines.
 func (d *decider) surge(p *pool, providerID string) bool {
 	subject := sightSurge(providerID)
 	if p.Upgrading() {
@@ -42,7 +41,7 @@ func (d *decider) surge(p *pool, providerID string) bool {
 	return true
 }
 
-// findSurgeMachines finds the machines that may be surge machines. They are given to no claim, and are no surplus.
+// findSurgeMachines finds the machines that may be surge machines. They are not given to claims, and are not surplus.
 func (d *decider) findSurgeMachines() {
 	d.maybeSurge = map[string]bool{}
 	for _, p := range d.pools {
@@ -54,7 +53,7 @@ func (d *decider) findSurgeMachines() {
 	}
 }
 
-// bindableOf lists the free machines of the pool that claims may have.
+// bindableOf returns the free machines of the pool that claims may get.
 func (d *decider) bindableOf(p *pool) []azure.Machine {
 	return slices.DeleteFunc(d.free(p), func(m azure.Machine) bool { return d.maybeSurge[m.ProviderID] })
 }

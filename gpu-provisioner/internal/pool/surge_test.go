@@ -12,7 +12,7 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure/azuretest"
 )
 
-func TestAClaimIsBoundOnlyInAPoolThatNobodyElseChanges(t *testing.T) {
+func TestNoBindingWhileAnotherClientChangesThePool(t *testing.T) {
 	ours := &Operation{
 		Handle:  azure.Handle{Kind: azure.OperationPut},
 		Key:     keyA,
@@ -52,7 +52,7 @@ func TestAClaimIsBoundOnlyInAPoolThatNobodyElseChanges(t *testing.T) {
 	}
 }
 
-func TestASurgeMachineIsBoundToNoClaim(t *testing.T) {
+func TestSurgeMachineIsNotBound(t *testing.T) {
 	f := newFixture(t)
 	pool := f.served("c1")
 	f.azure.Upgrade(pool, 1)
@@ -70,7 +70,7 @@ func TestASurgeMachineIsBoundToNoClaim(t *testing.T) {
 	assert.Equal(t, []string{"create " + pool + " 1", "resize " + pool + " 2"}, f.azure.Calls())
 }
 
-func TestASurgeMachineThatStaysListedIsLeftAloneForTheGrace(t *testing.T) {
+func TestListedSurgeMachineIsKeptForTheGrace(t *testing.T) {
 	w := newWorld()
 	p := w.pool(keyA, 0, 1, 0, 1)
 	p.State = "Upgrading"
