@@ -4,28 +4,24 @@ package azure
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
-	"strings"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v7"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/containerservice/armcontainerservice/v6"
 	"k8s.io/utils/clock"
 )
 
-// defaultPoll is how soon an operation is looked at again when Azure gives no Retry-After.
+// defaultPoll is the delay until the next poll of an operation if Azure sends no Retry-After.
 const defaultPoll = 10 * time.Second
 
-// ARM is the thin layer over the SDK: one method a call, every error classified, every call counted against its limit.
-// No method waits: long operations come back as a Handle.
+// ARM is a thin layer over the SDK. Each method makes one call, counts it against its rate limit and classifies its
+// error. No method waits: long operations return a Handle.
 type ARM struct {
 	config   Config
 	limits   *Limits
@@ -35,14 +31,14 @@ type ARM struct {
 	machines *armcontainerservice.MachinesClient
 	usages   *armcompute.UsageClient
 	identity *Identity
-	// clusterUID, when it is set, is a tag of every pool that is made, and pools without it are not ours.
+	// clusterUID, if set, is a tag of each new pool, and pools without it do not belong to this operator.
 	clusterUID string
 }
 
-// Serve has the pools belong to the Kubernetes cluster of that UID. Call it before anything is read.
+// Serve sets the UID of the Kubernetes cluster that owns the pools. Call it before any read.
 func (a *ARM) Serve(clusterUID string) { a.clusterUID = clusterUID }
 
-// NewARM builds the clients; nothing is called yet.
+// NewARM builds the clients. It calls nothing.
 func NewARM(config Config, limits *Limits, metrics *Metrics) (*ARM, error) {
 	credential, opts, err := config.armClient()
 	if err != nil {
@@ -70,13 +66,13 @@ func newARM(
 	}, nil
 }
 
-// Identity says whether the clients' identity can be used, once it is started on a clock.
+// Identity returns the check of the clients' identity.
 func (a *ARM) Identity(c clock.Clock) *Identity {
 	a.identity.clock = c
 	return a.identity
 }
 
-// Spare says whether there is room for reads that can also wait.
+// Spare returns whether the rate limit has room for reads that can also be made later.
 func (a *ARM) Spare() bool { return a.limits.Spare() }
 
 // Cluster reads the managed cluster.
@@ -106,14 +102,14 @@ func (a *ARM) Cluster(ctx context.Context) (Cluster, error) {
 	})
 }
 
-// answered says whether ARM itself has answered, and not Entra before it.
+// answered returns whether ARM, and not Entra before it, has answered.
 func answered(err error) bool {
 	var response *azcore.ResponseError
 	var authentication *azidentity.AuthenticationFailedError
 	return err == nil || errors.As(err, &response) && !errors.As(err, &authentication)
 }
 
-// notFoundIsCluster: a GET of the cluster itself that finds nothing is a wrong configuration, whatever its text.
+// notFoundIsCluster classifies a cluster that does not exist as a wrong configuration, whatever the error's text.
 func notFoundIsCluster(err error) error {
 	if e := Classify(err); e.Class == ClassGone {
 		return &Error{
@@ -124,7 +120,7 @@ func notFoundIsCluster(err error) error {
 	return err
 }
 
-// Pools lists every agent pool of the cluster, ours or not, without their machines. It fails whole when a page fails.
+// Pools lists all agent pools of the cluster without their machines. It fails if one page fails.
 func (a *ARM) Pools(ctx context.Context) ([]Pool, error) {
 	var out []Pool
 	pager := a.pools.NewListPager(a.config.ResourceGroup, a.config.ClusterName, nil)
@@ -142,8 +138,9 @@ func (a *ARM) Pools(ctx context.Context) ([]Pool, error) {
 	return out, nil
 }
 
-// Machines lists the machines of a pool. It fails whole when a page fails. A machine that Azure lists without the id of
-// a VM, as it may while it makes the VM, has no ProviderID: leaving it out would make a machine that runs look gone.
+// Machines lists the machines of a pool. It fails if one page fails. Azure may list a machine without the ID of its VM
+// while it creates the VM; such a machine has no ProviderID. Without it in the list, a running machine would look
+// deleted.
 func (a *ARM) Machines(ctx context.Context, pool string) ([]Machine, error) {
 	var out []Machine
 	pager := a.machines.NewListPager(a.config.ResourceGroup, a.config.ClusterName, pool, nil)
@@ -163,7 +160,7 @@ func (a *ARM) Machines(ctx context.Context, pool string) ([]Machine, error) {
 	return out, nil
 }
 
-// CreatePool starts making a pool. It fails with a conflict when a pool of that name is there already.
+// CreatePool starts the creation of a pool. It fails with a conflict if a pool of that name exists.
 func (a *ARM) CreatePool(ctx context.Context, name string, spec Spec) (Handle, error) {
 	body := spec.agentPool()
 	if a.clusterUID != "" {
@@ -172,7 +169,7 @@ func (a *ARM) CreatePool(ctx context.Context, name string, spec Spec) (Handle, e
 	return a.put(ctx, name, body, &armcontainerservice.AgentPoolsClientBeginCreateOrUpdateOptions{IfNoneMatch: ptr("*")})
 }
 
-// ResizePool starts changing the count of a pool, on the condition that nobody wrote to it since it was read.
+// ResizePool starts a change of a pool's count. It fails with a conflict if the pool was changed since it was read.
 func (a *ARM) ResizePool(ctx context.Context, pool *Pool, count int) (Handle, error) {
 	opts := &armcontainerservice.AgentPoolsClientBeginCreateOrUpdateOptions{}
 	if pool.ETag != "" {
@@ -194,11 +191,12 @@ func (a *ARM) put(
 	})
 }
 
-// DeletePool starts deleting a pool with all its machines, on the condition that nobody wrote to it since it was read.
+// DeletePool starts the deletion of a pool with all its machines. It fails with a conflict if the pool was changed
+// since it was read.
 func (a *ARM) DeletePool(ctx context.Context, pool *Pool) (Handle, error) {
 	opts := &armcontainerservice.AgentPoolsClientBeginDeleteOptions{
 		IgnorePodDisruptionBudget: ptr(true),
-	} // core has drained the nodes
+	} // Karpenter has drained the Nodes
 	if pool.ETag != "" {
 		opts.IfMatch = ptr(pool.ETag)
 	}
@@ -211,7 +209,7 @@ func (a *ARM) DeletePool(ctx context.Context, pool *Pool) (Handle, error) {
 	})
 }
 
-// DeleteMachines starts deleting machines of a pool by name.
+// DeleteMachines starts the deletion of machines of a pool, by name.
 func (a *ARM) DeleteMachines(ctx context.Context, pool string, names []string) (Handle, error) {
 	body := armcontainerservice.AgentPoolDeleteMachinesParameter{}
 	for _, n := range names {
@@ -226,7 +224,7 @@ func (a *ARM) DeleteMachines(ctx context.Context, pool string, names []string) (
 	})
 }
 
-// Abort starts aborting the operation that runs on a pool.
+// Abort starts the abort of the operation that runs on a pool.
 func (a *ARM) Abort(ctx context.Context, pool string) (Handle, error) {
 	return invoke(ctx, a, BucketOther, pool, "abort", func(ctx context.Context) (Handle, error) {
 		poller, err := a.pools.BeginAbortLatestOperation(ctx, a.config.ResourceGroup, a.config.ClusterName, pool, nil)
@@ -237,104 +235,7 @@ func (a *ARM) Abort(ctx context.Context, pool string) (Handle, error) {
 	})
 }
 
-// Look looks once at a running operation. An error means that the look failed, not the operation.
-func (a *ARM) Poll(ctx context.Context, h Handle) (Progress, error) {
-	return invoke(ctx, a, BucketOperation, h.Pool, "operation", func(ctx context.Context) (Progress, error) {
-		rg, cluster := a.config.ResourceGroup, a.config.ClusterName
-		switch h.Kind {
-		case OperationPut:
-			p, err := a.pools.BeginCreateOrUpdate(
-				ctx, rg, cluster, h.Pool, armcontainerservice.AgentPool{},
-				&armcontainerservice.AgentPoolsClientBeginCreateOrUpdateOptions{ResumeToken: h.Token},
-			)
-			return look(ctx, p, err)
-		case OperationDelete:
-			p, err := a.pools.BeginDelete(
-				ctx, rg, cluster, h.Pool, &armcontainerservice.AgentPoolsClientBeginDeleteOptions{ResumeToken: h.Token},
-			)
-			return look(ctx, p, err)
-		case OperationDeleteMachines:
-			p, err := a.pools.BeginDeleteMachines(
-				ctx, rg, cluster, h.Pool, armcontainerservice.AgentPoolDeleteMachinesParameter{},
-				&armcontainerservice.AgentPoolsClientBeginDeleteMachinesOptions{ResumeToken: h.Token},
-			)
-			return look(ctx, p, err)
-		case OperationAbort:
-			p, err := a.pools.BeginAbortLatestOperation(
-				ctx, rg, cluster, h.Pool,
-				&armcontainerservice.AgentPoolsClientBeginAbortLatestOperationOptions{ResumeToken: h.Token},
-			)
-			return look(ctx, p, err)
-		default:
-			return Progress{}, fmt.Errorf("operation kind %q is not one of put, delete, deleteMachines, abort", h.Kind)
-		}
-	})
-}
-
-func look[T any](ctx context.Context, poller *runtime.Poller[T], err error) (Progress, error) {
-	if err != nil {
-		return Progress{}, err
-	}
-	response, err := poller.Poll(ctx)
-	var refused *azcore.ResponseError
-	if errors.As(err, &refused) && forgotten(refused.StatusCode) {
-		return Progress{Lost: true}, nil
-	}
-	if err != nil {
-		return Progress{}, err
-	}
-	defer func() { _ = response.Body.Close() }() // the SDK has read and buffered it
-	if forgotten(response.StatusCode) {
-		return Progress{Lost: true}, nil // the SDK's poller of a Location takes every 4xx for the operation's failure
-	}
-	if !poller.Done() {
-		next := defaultPoll
-		if after := retryAfter(response.Header); after > 0 {
-			next = after
-		}
-		return Progress{Next: next}, nil
-	}
-	if succeeded(response) {
-		return Progress{Done: true}, nil // its result, one more call, is read with the list of pools
-	}
-	if _, err := poller.Result(ctx); err != nil {
-		return Progress{Done: true, Err: Classify(err)}, nil
-	}
-	return Progress{Done: true}, nil
-}
-
-// forgotten says whether the status of an operation answers that there is no such operation, with whatever code and
-// text: ARM keeps the status for a limited time only
-// (https://learn.microsoft.com/azure/azure-resource-manager/management/async-operations).
-func forgotten(status int) bool { return status == http.StatusNotFound || status == http.StatusGone }
-
-// succeeded reads an operation's status; the SDK has buffered the body.
-func succeeded(response *http.Response) bool {
-	raw, err := runtime.Payload(response)
-	if err != nil {
-		return false
-	}
-	var body struct {
-		Status string `json:"status"`
-	}
-	return json.Unmarshal(raw, &body) == nil && strings.EqualFold(body.Status, StateSucceeded)
-}
-
-// handle takes the resume token of an operation that runs; one that is over already has an empty token.
-func handle[T any](kind OperationKind, pool string, poller *runtime.Poller[T]) (Handle, error) {
-	h := Handle{Kind: kind, Pool: pool}
-	if poller.Done() {
-		return h, nil
-	}
-	token, err := poller.ResumeToken()
-	if err != nil {
-		return Handle{}, fmt.Errorf("keeping the operation on pool %s: %w", pool, err)
-	}
-	h.Token = token
-	return h, nil
-}
-
-// Usage is one row of the compute usages of a region, in vCPUs or whole numbers.
+// Usage is one row of a region's compute usages, in vCPUs or in whole numbers.
 type Usage struct {
 	Name    string
 	Current int64
@@ -359,7 +260,8 @@ func (a *ARM) Usages(ctx context.Context, location string) ([]Usage, error) {
 	return out, nil
 }
 
-// invoke spends a token on fn, classifies its error, counts it, and closes the bucket when Azure throttles.
+// invoke takes a token from the rate limit, calls fn, and counts and classifies its error. If Azure throttles, it
+// blocks the limit.
 func invoke[T any](
 	ctx context.Context, a *ARM, bucket Bucket, pool, verb string, fn func(context.Context) (T, error),
 ) (T, error) {

@@ -18,11 +18,11 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 )
 
-// requestTimeout bounds one HTTP exchange with Azure. ARM answers long operations with 202 at once, so that a minute
-// means that the connection hangs.
+// requestTimeout limits one HTTP exchange with Azure. ARM answers long operations with 202 at once, so after a minute
+// the connection hangs.
 const requestTimeout = time.Minute
 
-// cloudConfiguration is the SDK's description of the configured cloud.
+// cloudConfiguration returns the SDK's description of the configured cloud.
 func (c *Config) cloudConfiguration() cloud.Configuration {
 	switch c.Cloud {
 	case CloudGovernment:
@@ -41,7 +41,7 @@ func (c *Config) cloudConfiguration() cloud.Configuration {
 	}
 }
 
-// clientOptions are shared by the credential and the ARM clients.
+// clientOptions returns the options that the credential and the ARM clients share.
 func (c *Config) clientOptions() (azcore.ClientOptions, error) {
 	transport, err := c.transport()
 	if err != nil {
@@ -50,8 +50,8 @@ func (c *Config) clientOptions() (azcore.ClientOptions, error) {
 	return azcore.ClientOptions{
 		Cloud:     c.cloudConfiguration(),
 		Transport: &http.Client{Transport: transport, Timeout: requestTimeout},
-		// The reconcile loop retries, with what the error table says and Retry-After; the SDK's own retries would sleep
-		// inside a reconcile and would hide throttling from the token buckets.
+		// The SDK must not retry: it would sleep inside a reconcile and hide throttling from the rate limits. The reconciler
+		// retries according to the error table and Retry-After.
 		Retry:     policy.RetryOptions{MaxRetries: -1},
 		Telemetry: policy.TelemetryOptions{ApplicationID: "kaito-gpu-provisioner"},
 	}, nil
@@ -115,7 +115,7 @@ func (c *Config) armClient() (azcore.TokenCredential, *arm.ClientOptions, error)
 	}
 	return credential, &arm.ClientOptions{
 		ClientOptions: opts,
-		// Registering resource providers is the subscription owner's business, and a second write that nobody asked for.
+		// The owner of the subscription registers resource providers.
 		DisableRPRegistration: true,
 	}, nil
 }

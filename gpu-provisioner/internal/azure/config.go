@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package azure is the only place that talks to Azure: the operator's config file, credentials, clients, the table of
-// errors, the client-side rate limits and the cached view of the cluster's agent pools.
 package azure
 
 import (
@@ -18,7 +16,7 @@ import (
 // DefaultConfigPath is where the operator's Deployment mounts its configuration.
 const DefaultConfigPath = "/etc/gpu-provisioner/azure.yaml"
 
-// The clouds that the config file can name.
+// Clouds that the configuration can name.
 const (
 	CloudPublic     = "AzurePublicCloud"
 	CloudGovernment = "AzureUSGovernment"
@@ -26,26 +24,27 @@ const (
 	CloudCustom     = "Custom"
 )
 
-// The ways to authenticate.
+// Ways to authenticate.
 const (
 	AuthWorkloadIdentity = "workloadIdentity"
 	AuthManagedIdentity  = "managedIdentity"
 	AuthDefault          = "default"
 )
 
-// Config says which AKS cluster the operator adds nodes to and who it is when it asks. The cluster's location and its
-// node resource group are not configured: they are read from the cluster.
+// Config names the AKS cluster and the operator's identity. The cluster's location and node resource group are read
+// from the cluster.
 type Config struct {
 	// Cloud is AzurePublicCloud (the default), AzureUSGovernment, AzureChinaCloud or Custom.
 	Cloud string `json:"cloud,omitempty"`
-	// ResourceManagerEndpoint, ResourceManagerAudience and AuthorityHost describe a Custom cloud, all https.
+	// ResourceManagerEndpoint, ResourceManagerAudience and AuthorityHost describe a Custom cloud. All are https URLs.
 	ResourceManagerEndpoint string `json:"resourceManagerEndpoint,omitempty"`
 	ResourceManagerAudience string `json:"resourceManagerAudience,omitempty"`
 	AuthorityHost           string `json:"authorityHost,omitempty"`
-	// CAFile holds PEM certificates that are trusted besides the system's, for a Custom cloud or a TLS-inspecting proxy.
+	// CAFile is the path of PEM certificates to trust besides the system's, for a Custom cloud or a proxy that inspects
+	// TLS.
 	CAFile string `json:"caFile,omitempty"`
-	// DisableInstanceDiscovery keeps the credential from asking login.microsoft.com whether AuthorityHost is genuine;
-	// needed for a Custom cloud that is disconnected.
+	// DisableInstanceDiscovery stops the credential from validating AuthorityHost at login.microsoft.com. A disconnected
+	// Custom cloud needs it.
 	DisableInstanceDiscovery bool `json:"disableInstanceDiscovery,omitempty"`
 
 	SubscriptionID string `json:"subscriptionID"`
@@ -54,14 +53,14 @@ type Config struct {
 
 	// Auth is workloadIdentity (the default), managedIdentity or default (the SDK's credential chain).
 	Auth string `json:"auth,omitempty"`
-	// TenantID, ClientID and TokenFile fall back to AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_FEDERATED_TOKEN_FILE, which
+	// TenantID, ClientID and TokenFile default to AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_FEDERATED_TOKEN_FILE, which
 	// the workload identity webhook sets on the pod.
 	TenantID  string `json:"tenantID,omitempty"`
 	ClientID  string `json:"clientID,omitempty"`
 	TokenFile string `json:"tokenFile,omitempty"`
 }
 
-// ConfigError names one wrong field of the config file.
+// ConfigError is a problem of one field of the configuration.
 type ConfigError struct {
 	Field   string
 	Value   string
@@ -72,7 +71,7 @@ func (e *ConfigError) Error() string {
 	return fmt.Sprintf("azure config: %s is %q; allowed: %s", e.Field, e.Value, e.Allowed)
 }
 
-// LoadConfig reads the file at path, completes it from the environment and validates it. The error is one line.
+// LoadConfig reads the file, completes it from the environment and validates it. The error is one line.
 func LoadConfig(path string, getenv func(string) string) (Config, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
@@ -81,7 +80,7 @@ func LoadConfig(path string, getenv func(string) string) (Config, error) {
 	return ParseConfig(raw, getenv)
 }
 
-// ParseConfig is LoadConfig for bytes. An unknown field is an error, so that a typo does not silently mean a default.
+// ParseConfig is LoadConfig for bytes. An unknown field is an error, because a typo must not result in a default.
 func ParseConfig(raw []byte, getenv func(string) string) (Config, error) {
 	var c Config
 	if err := yaml.UnmarshalStrict(raw, &c); err != nil {
@@ -115,8 +114,8 @@ func (c *Config) complete(getenv func(string) string) {
 
 var (
 	uuid = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
-	// Azure's naming rules: resource groups 1-90 characters of letters, digits, underscore, parentheses, hyphen and
-	// period, not ending in a period; managed clusters 1-63 of letters, digits, underscore and hyphen.
+	// Azure's naming rules: resource groups have 1-90 letters, digits, underscores, parentheses, hyphens and periods, and
+	// do not end in a period; managed clusters have 1-63 letters, digits, underscores and hyphens.
 	resourceGroupName = regexp.MustCompile(`^[-\w().]{0,89}[-\w()]$`)
 	clusterName       = regexp.MustCompile(`^[a-zA-Z0-9]$|^[a-zA-Z0-9][-\w]{0,61}[a-zA-Z0-9]$`)
 )

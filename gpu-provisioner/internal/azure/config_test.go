@@ -26,7 +26,7 @@ var webhook = environment(map[string]string{
 	"AZURE_FEDERATED_TOKEN_FILE": "/var/run/secrets/azure/tokens/azure-identity-token",
 })
 
-func TestTheIdentityFallsBackToWhatTheWorkloadIdentityWebhookSets(t *testing.T) {
+func TestIdentityDefaultsToTheEnvironment(t *testing.T) {
 	c, err := ParseConfig([]byte(valid), webhook)
 	require.NoError(t, err)
 	assert.Equal(t, CloudPublic, c.Cloud)
@@ -35,7 +35,7 @@ func TestTheIdentityFallsBackToWhatTheWorkloadIdentityWebhookSets(t *testing.T) 
 	assert.Equal(t, "/var/run/secrets/azure/tokens/azure-identity-token", c.TokenFile)
 }
 
-func TestAWrongConfigIsOneLineThatNamesTheFieldTheValueAndWhatIsAllowed(t *testing.T) {
+func TestInvalidConfigNamesTheField(t *testing.T) {
 	for name, tc := range map[string]struct {
 		yaml string
 		env  func(string) string
@@ -69,7 +69,7 @@ func TestManagedIdentityNeedsNoToken(t *testing.T) {
 	assert.NoError(t, err)
 }
 
-func TestACustomCloudIsWhereTokensAndResourcesAreAskedFor(t *testing.T) {
+func TestCustomCloudEndpoints(t *testing.T) {
 	c, err := ParseConfig(
 		[]byte(valid+"cloud: Custom\nresourceManagerEndpoint: https://arm.local:8443\nauthorityHost: https://login.local\n"),
 		webhook,
@@ -86,7 +86,7 @@ func TestACustomCloudIsWhereTokensAndResourcesAreAskedFor(t *testing.T) {
 	)
 }
 
-func TestProviderIDsAreWhatAKSNodesCarryWhateverCaseARMAnswersIn(t *testing.T) {
+func TestProviderIDsDoNotDependOnLetterCase(t *testing.T) {
 	const want = "azure:///subscriptions/" + guidA + "/resourceGroups/mc_ml_ai_eastus/providers/Microsoft.Compute/virtualMachineScaleSets/aks-gabc0-123-vmss/virtualMachines/0"
 	for _, id := range []string{
 		"/subscriptions/" + guidA + "/resourceGroups/MC_ml_ai_eastus/providers/Microsoft.Compute/virtualMachineScaleSets/aks-gabc0-123-vmss/virtualMachines/0",
@@ -100,7 +100,7 @@ func TestProviderIDsAreWhatAKSNodesCarryWhateverCaseARMAnswersIn(t *testing.T) {
 	}
 }
 
-func TestThePoolOfAMachineIsReadFromItsProviderID(t *testing.T) {
+func TestPoolOfAMachine(t *testing.T) {
 	set := "azure:///subscriptions/s/resourceGroups/mc/providers/Microsoft.Compute/virtualMachineScaleSets/"
 	for id, want := range map[string]string{
 		set + "aks-gabcdefgh12-31415926-vmss/virtualMachines/0":                                               "gabcdefgh12",

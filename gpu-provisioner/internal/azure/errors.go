@@ -20,27 +20,28 @@ import (
 	"kaito.sh/shared/redact"
 )
 
-// Class says what may be done about an error.
+// Class says what can be done about an error.
 type Class string
 
 const (
-	// ClassCapacity: this size, zone or capacity type cannot be had now; another may. Remembered.
+	// ClassCapacity: this size, zone or capacity type is not available now; another can be. The offering is marked as
+	// unavailable.
 	ClassCapacity Class = "capacity"
-	// ClassConflict: somebody else is writing; read again and retry.
+	// ClassConflict: another client is writing; read again and retry.
 	ClassConflict Class = "conflict"
-	// ClassThrottle: too fast; retry after RetryAfter.
+	// ClassThrottle: too many calls; retry after RetryAfter.
 	ClassThrottle Class = "throttle"
-	// ClassGone: what was asked for is not there.
+	// ClassGone: the resource does not exist.
 	ClassGone Class = "gone"
-	// ClassConfig: the operator's configuration or rights are wrong; a person must act, retried slowly.
+	// ClassConfig: the operator's configuration or rights are wrong. A user must act; retried slowly.
 	ClassConfig Class = "config"
-	// ClassTerminal: this request will never be accepted as it is.
+	// ClassTerminal: Azure will never accept this request.
 	ClassTerminal Class = "terminal"
-	// ClassTransient: Azure or the network failed; the outcome of a write is unknown until ARM is read again.
+	// ClassTransient: Azure or the network failed. Whether a write took effect is unknown until ARM is read again.
 	ClassTransient Class = "transient"
 )
 
-// Reasons, as they stand in conditions, events and metrics.
+// Reasons in conditions, events and metrics.
 const (
 	ReasonQuotaExceeded         = "QuotaExceeded"
 	ReasonRegionalQuotaExceeded = "RegionalQuotaExceeded"
@@ -57,7 +58,7 @@ const (
 	ReasonAzureError            = "AzureError"
 )
 
-// Scope says which offerings an error of class capacity tells about.
+// Scope is the set of offerings that an error of class capacity is about.
 type Scope string
 
 const (
@@ -68,18 +69,18 @@ const (
 	ScopeSize     Scope = "size"     // the size in every zone, that capacity type
 )
 
-// Error is an error of Azure, classified. Its message is fit for a condition: one line, no request ids.
+// Error is a classified error of Azure. Its message is one line without request IDs, for use in a condition.
 type Error struct {
 	Reason  string
 	Class   Class
 	Scope   Scope
-	Code    string // Azure's
-	Status  int    // HTTP status, 0 for a failed operation or a broken connection
+	Code    string // Azure's error code
+	Status  int    // HTTP status; 0 for a failed operation or a broken connection
 	Message string
 	Remedy  string
-	// RememberFor says how long an offering that failed so is not tried again; zero for every class but capacity.
+	// RememberFor is the time for which the offering is marked as unavailable. Zero for all classes but capacity.
 	RememberFor time.Duration
-	// RetryAfter is what Azure asked for, or zero.
+	// RetryAfter is the delay that Azure requests, or zero.
 	RetryAfter time.Duration
 }
 
@@ -91,7 +92,7 @@ func (e *Error) Error() string {
 	return s
 }
 
-// Explain is the message with what to do about it.
+// Explain returns the message and the remedy.
 func (e *Error) Explain() string {
 	if e.Remedy == "" || strings.HasPrefix(e.Remedy, "none") {
 		return e.Error()
@@ -108,13 +109,13 @@ func AsError(err error) *Error {
 	return nil
 }
 
-// Is says whether err is a classified error of the class.
+// Is returns whether err is a classified error of that class.
 func Is(err error, class Class) bool {
 	e := AsError(err)
 	return e != nil && e.Class == class
 }
 
-// facts is what a failed call says.
+// facts is the information in a failed call.
 type facts struct {
 	code       string
 	status     int
@@ -122,7 +123,7 @@ type facts struct {
 	retryAfter time.Duration
 }
 
-// Classify turns any error of the SDK into a *Error by the table; nil stays nil, a *Error stays itself.
+// Classify converts an error of the SDK according to the table. It returns nil for nil, and an *Error unchanged.
 func Classify(err error) *Error {
 	if err == nil {
 		return nil
@@ -133,7 +134,7 @@ func Classify(err error) *Error {
 	return classify(read(err))
 }
 
-// read takes an SDK error apart.
+// read extracts the facts from an error of the SDK.
 func read(err error) facts {
 	var response *azcore.ResponseError
 	if errors.As(err, &response) {
@@ -147,7 +148,7 @@ func read(err error) facts {
 			}
 		}
 		if f.status < 300 {
-			f.status = 0 // the status poll went well; the operation did not
+			f.status = 0 // the read of the status succeeded; the operation did not
 		}
 		return f
 	}
@@ -169,7 +170,7 @@ func read(err error) facts {
 	return facts{message: oneLine(err.Error())}
 }
 
-// classify finds the first row of the table that matches.
+// classify returns the error of the first row that matches.
 func classify(f facts) *Error {
 	for i := range table {
 		row := &table[i]
@@ -179,7 +180,7 @@ func classify(f facts) *Error {
 		}
 		return row.build(f, match)
 	}
-	// What the table does not name is Azure's failure or the network's as long as it was not a plain 4xx.
+	// Without a row, it is a failure of Azure or the network, unless the status is another 4xx.
 	e := &Error{
 		Reason:     ReasonAzureError,
 		Class:      ClassTransient,
@@ -205,7 +206,7 @@ type azureBody struct {
 	Message string `json:"message"`
 }
 
-// bodyError reads code and message of an error response or of a failed operation's status; the SDK has buffered the
+// bodyError reads the code and message of an error response or of a failed operation's status. The SDK has buffered the
 // body.
 func bodyError(r *http.Response) (code, message string) {
 	if r.Body == nil {
@@ -220,7 +221,7 @@ func bodyError(r *http.Response) (code, message string) {
 		return "", ""
 	}
 	code, message = firstOf(body.Error.Code, body.Code), firstOf(body.Error.Message, body.Message)
-	// Compute errors come wrapped by AKS now and then: the inner one is what the table knows.
+	// AKS sometimes wraps errors of Compute; the table contains the inner ones.
 	if generic[code] && len(body.Error.Details) > 0 {
 		inner := body.Error.Details[0]
 		code, message = firstOf(inner.Code, code), firstOf(inner.Message, message)
@@ -228,7 +229,7 @@ func bodyError(r *http.Response) (code, message string) {
 	return code, oneLine(message)
 }
 
-// generic codes say only that something inside failed.
+// generic codes only say that an inner operation failed.
 var generic = map[string]bool{
 	"DeploymentFailed":             true,
 	"VMSSAgentPoolReconciler":      true,
@@ -237,12 +238,11 @@ var generic = map[string]bool{
 }
 
 func authenticationMessage(err *azidentity.AuthenticationFailedError) string {
-	// The whole text prints the response with its correlation ids; the AADSTS line is the part that helps.
+	// The whole text contains the response with its correlation IDs. The line with the AADSTS code is useful.
 	if m := aadsts.FindString(err.Error()); m != "" {
 		return oneLine(m)
 	}
-	// Without a response it is what happened before Entra was asked: a token file that cannot be read, a host that does
-	// not answer.
+	// There was no response: the token file could not be read, or the host did not answer.
 	if first, _, _ := strings.Cut(err.Error(), "\n"); err.RawResponse == nil {
 		return "Microsoft Entra did not give a token: " + oneLine(first)
 	}
@@ -258,7 +258,7 @@ var (
 	secondsText = regexp.MustCompile(`(?i)retry again in (\d+) seconds?`)
 )
 
-// oneLine makes a message that stays the same when the same thing fails again, so that a condition is not rewritten.
+// oneLine removes what changes between two identical failures, so that a condition is not rewritten.
 func oneLine(s string) string {
 	const limit = 700
 	return excerpt.Head(

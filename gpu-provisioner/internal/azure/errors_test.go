@@ -17,11 +17,11 @@ import (
 const familyQuotaText = "Operation could not be completed as it results in exceeding approved standardNCADSA100v4Family Cores quota. " +
 	"Additional details - Deployment Model: Resource Manager, Location: swedencentral, Current Limit: 100, Current Usage: 92, Additional Required: 24, (Minimum) New Limit Required: 116."
 
-// Every row of the table has a case of its name here, and every case the name of a row.
+// Each row of the table has a case of its name here.
 var rowCases = []struct {
 	row  string
 	code string
-	// http 0: a failed operation
+	// http is 0 for a failed operation.
 	http         int
 	message      string
 	reason       string
@@ -233,7 +233,7 @@ var rowCases = []struct {
 	},
 }
 
-func TestEveryRowOfTheTableGivesItsReasonClassAndRemedy(t *testing.T) {
+func TestEachRowOfTheTable(t *testing.T) {
 	tested := map[string]bool{}
 	for _, tc := range rowCases {
 		tested[tc.row] = true
@@ -289,7 +289,7 @@ func TestMessagesStayTheSameWhenTheSameThingFailsAgain(t *testing.T) {
 	assert.Equal(t, first.Error(), second.Error())
 }
 
-// azureError is the error that the SDK makes of such an answer.
+// azureError returns the error that the SDK builds from such a response.
 func azureError(t *testing.T, status int, code, message string, header http.Header) error {
 	t.Helper()
 	body := `{"error":{"code":"` + code + `","message":"` + strings.ReplaceAll(message, "\n", `\n`) + `"}}`

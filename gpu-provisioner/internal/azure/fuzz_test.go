@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzProviderID: what ARM answers in any letter case becomes one id, or none; and an id stays what it is.
+// FuzzProviderID checks that an ID in any letter case becomes one provider ID or none, and that the result is stable.
 func FuzzProviderID(f *testing.F) {
 	for _, seed := range []string{
 		"/subscriptions/S/resourceGroups/MC_rg/providers/Microsoft.Compute/virtualMachineScaleSets/aks-g-vmss/virtualMachines/0",
@@ -42,7 +42,7 @@ func FuzzProviderID(f *testing.F) {
 	})
 }
 
-// FuzzErrorBody: whatever Azure answers, the error has a reason, a class, and a message that is fit for a condition.
+// FuzzErrorBody checks that each response results in a reason, a class, and a message that fits a condition.
 func FuzzErrorBody(f *testing.F) {
 	f.Add(429, "7", `{"code":"Throttled","message":"please retry again in 17 seconds"}`)
 	f.Add(
@@ -61,7 +61,7 @@ func FuzzErrorBody(f *testing.F) {
 	f.Add(409, "", `{"error":{"code":"OperationNotAllowed","message":"`+strings.Repeat("é", 1000)+`"}}`)
 	f.Fuzz(func(t *testing.T, status int, retryAfter, body string) {
 		if status < 100 || status > 599 {
-			return // net/http answers nothing else
+			return // net/http returns no other status
 		}
 		request, err := http.NewRequest(http.MethodGet, "https://management.example/x", nil)
 		require.NoError(t, err)

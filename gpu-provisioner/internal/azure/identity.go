@@ -17,20 +17,19 @@ import (
 )
 
 const (
-	// identityEvery is how often a token is asked for; while one is valid the SDK answers from its cache.
+	// identityEvery is the interval of requests for a token. While a token is valid, the SDK answers from its cache.
 	identityEvery = time.Minute
-	// identityRetry is how often, while the identity cannot be used.
+	// identityRetry is the interval while the identity cannot be used.
 	identityRetry = 10 * time.Second
-	// identityTimeout bounds one request for a token.
+	// identityTimeout limits one request for a token.
 	identityTimeout = 30 * time.Second
 )
 
-// errUnchecked is what /readyz says before the first token was asked for.
-var errUnchecked = errors.New("no token was asked for yet")
+// errUnchecked is the result of /readyz before the first request for a token.
+var errUnchecked = errors.New("no token has been requested yet")
 
-// Identity says whether the configured identity can be used: whether Entra gives it tokens, and whether ARM lets it
-// read the cluster. It runs in every replica, leading or not, so that a rollout stops at an identity that is not set
-// up.
+// Identity checks whether Entra issues tokens for the configured identity, and whether ARM lets it read the cluster. It
+// runs in all replicas, not only the leader, so that a rollout stops if the identity is not set up.
 type Identity struct {
 	credential azcore.TokenCredential
 	scope      string
@@ -38,8 +37,8 @@ type Identity struct {
 	metrics    *Metrics
 
 	mu        sync.Mutex
-	tokens    error // why Entra gives none
-	reads     error // why ARM does not let the cluster be read
+	tokens    error // why Entra issues none
+	reads     error // why ARM does not allow reads of the cluster
 	recovered func()
 }
 
@@ -47,13 +46,13 @@ func newIdentity(credential azcore.TokenCredential, scope string, metrics *Metri
 	return &Identity{credential: credential, scope: scope, metrics: metrics, tokens: errUnchecked, recovered: func() {}}
 }
 
-// OnRecovered has f called whenever the identity can be used again. Set before Start.
+// OnRecovered sets the function that is called when the identity can be used again. Call it before Start.
 func (i *Identity) OnRecovered(f func()) { i.recovered = f }
 
-// NeedLeaderElection is false: see Identity.
+// NeedLeaderElection returns false: all replicas check the identity.
 func (i *Identity) NeedLeaderElection() bool { return false }
 
-// Start asks for tokens until ctx ends.
+// Start requests tokens until ctx ends.
 func (i *Identity) Start(ctx context.Context) error {
 	for {
 		every := identityEvery
@@ -70,14 +69,14 @@ func (i *Identity) Start(ctx context.Context) error {
 	}
 }
 
-// Ready is the check of /readyz; /readyz/identity shows its text.
+// Ready is the check of /readyz. /readyz/identity shows its error.
 func (i *Identity) Ready(*http.Request) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return errors.Join(i.tokens, i.reads)
 }
 
-// checkTokens asks for a token, and says whether it came. The token itself is dropped.
+// checkTokens requests a token, drops it, and returns whether it was issued.
 func (i *Identity) checkTokens(ctx context.Context) bool {
 	bounded, cancel := context.WithTimeout(ctx, identityTimeout)
 	defer cancel()
@@ -89,11 +88,10 @@ func (i *Identity) checkTokens(ctx context.Context) bool {
 	return err == nil
 }
 
-// sawRead notes how ARM has answered a read of the cluster.
+// sawRead records the result of a read of the cluster.
 func (i *Identity) sawRead(ctx context.Context, err error) { i.saw(ctx, &i.reads, err) }
 
-// saw notes an answer. What is no refusal of the identity (Entra, ARM or the network failed) changes nothing, unless
-// nothing was known.
+// saw records a result. A failure of Entra, ARM or the network changes nothing, unless no result was known.
 func (i *Identity) saw(ctx context.Context, what *error, err error) {
 	i.mu.Lock()
 	before, usable := *what, errors.Join(i.tokens, i.reads) == nil
@@ -118,8 +116,8 @@ func (i *Identity) saw(ctx context.Context, what *error, err error) {
 	}
 }
 
-// renewing makes its credential anew after a failure: workload identity keeps the federated token of its file for
-// minutes, longer than a person waits who has just recovered it.
+// renewing builds its credential again after a failure. Otherwise workload identity would keep the federated token of
+// its file for minutes after a user has fixed it.
 type renewing struct {
 	build func() (azcore.TokenCredential, error)
 

@@ -24,7 +24,7 @@ import (
 	"kaito.sh/shared/test/eventually"
 )
 
-// credential gives tokens, or the error that the test sets.
+// credential issues tokens, or returns the error that the test sets.
 type credential struct {
 	mu    sync.Mutex
 	err   error
@@ -97,7 +97,7 @@ func TestReadinessFollowsTheIdentity(t *testing.T) {
 	assert.NoError(t, <-done)
 }
 
-func TestAnIdentityThatMayNotReadTheClusterIsNotReady(t *testing.T) {
+func TestIdentityWithoutReadAccessIsNotReady(t *testing.T) {
 	s, a := newServer(t)
 	status := http.StatusForbidden
 	s.mux.HandleFunc("GET "+cluster, func(w http.ResponseWriter, _ *http.Request) {
@@ -106,7 +106,7 @@ func TestAnIdentityThatMayNotReadTheClusterIsNotReady(t *testing.T) {
 		_, _ = io.WriteString(
 			w,
 			`{"error":{"code":"AuthorizationFailed","message":"no action 'Microsoft.ContainerService/managedClusters/read'"}}`,
-		) // the test fails anyway when it is not read
+		) // the test fails anyway if the response is not read
 	})
 	identity := a.Identity(testclock.NewFakeClock(time.Unix(1000, 0)))
 	require.True(t, identity.checkTokens(t.Context()))
@@ -120,7 +120,7 @@ func TestAnIdentityThatMayNotReadTheClusterIsNotReady(t *testing.T) {
 	assert.NoError(t, identity.Ready(nil))
 }
 
-func TestACredentialIsMadeAnewAfterAFailure(t *testing.T) {
+func TestCredentialIsBuiltAgainAfterAFailure(t *testing.T) {
 	var made []*credential
 	r := &renewing{build: func() (azcore.TokenCredential, error) {
 		made = append(made, &credential{})

@@ -10,24 +10,25 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// Bucket names one of the limits that AKS documents for its resource provider
+// Bucket is one of the rate limits that AKS documents
 // (https://learn.microsoft.com/azure/aks/quotas-skus-regions#throttling-limits-on-aks-resource-provider-apis).
 type Bucket string
 
 const (
-	// BucketPoolPut holds agent pool PUTs: burst 20, one a minute, for each agent pool.
+	// BucketPoolPut limits PUTs of agent pools: burst 20, one a minute, for each pool.
 	BucketPoolPut Bucket = "agentPoolPut"
-	// BucketOperation holds looks at a running operation: burst 200, two a second, for a subscription.
+	// BucketOperation limits reads of running operations: burst 200, two a second, for the subscription.
 	BucketOperation Bucket = "operationStatus"
-	// BucketOther holds all other calls of the AKS resource provider: burst 60, one a second, for a subscription.
+	// BucketOther limits all other calls of the AKS resource provider: burst 60, one a second, for the subscription.
 	BucketOther Bucket = "other"
 )
 
-// reserve is what reads of the view leave in BucketOther, so that a long list never holds up a delete.
+// reserve is the number of tokens of BucketOther that reads of the view leave, so that a long list never delays a
+// delete.
 const reserve = 10
 
-// Limits keeps the client on this side of the documented limits, and obeys Retry-After. It never waits: a call that has
-// no token fails at once with a Throttled error that says when to come again.
+// Limits keeps calls within the documented limits and obeys Retry-After. It never waits: a call without a token fails
+// at once with a Throttled error that contains the delay.
 type Limits struct {
 	clock clock.PassiveClock
 	share float64
@@ -39,9 +40,9 @@ type Limits struct {
 	blocked   map[string]time.Time // by bucket and, for PUTs, pool
 }
 
-// NewLimits returns full buckets. The documented rates are multiplied by share: less than 1 leaves room for other
-// programs of the subscription, whose limits these are; more than 1 is for a subscription whose rates Microsoft has
-// raised, or for a simulated Azure on a fast clock. Bursts are never more than documented.
+// NewLimits returns full buckets. share is a factor on the documented rates: less than 1 leaves calls to other
+// programs, because the whole subscription shares the limits; more than 1 is for a subscription with raised limits, or
+// for a fake Azure on a fast clock. Bursts never exceed the documented ones.
 func NewLimits(c clock.PassiveClock, share float64) *Limits {
 	l := &Limits{clock: c, share: share, pools: map[string]*rate.Limiter{}, blocked: map[string]time.Time{}}
 	l.operation = l.bucket(2, 200)
@@ -53,10 +54,10 @@ func (l *Limits) bucket(perSecond float64, burst int) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(perSecond*l.share), max(1, int(float64(burst)*min(1, l.share))))
 }
 
-// spare is what reads of the view leave in BucketOther.
+// spare is the number of tokens of BucketOther that reads of the view leave.
 func (l *Limits) spare() float64 { return reserve * min(1, l.share) }
 
-// Take takes one token, pool naming the agent pool for BucketPoolPut. The error is a *Error of class throttle.
+// Take takes one token. pool is the agent pool, for BucketPoolPut. The error is an *Error of class throttle.
 func (l *Limits) Take(bucket Bucket, pool string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -73,7 +74,7 @@ func (l *Limits) Take(bucket Bucket, pool string) error {
 	return nil
 }
 
-// Spare says whether a read that can also be made later may be made now.
+// Spare returns whether a read that can also be made later may be made now.
 func (l *Limits) Spare() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -81,7 +82,7 @@ func (l *Limits) Spare() bool {
 	return !now.Before(l.blocked[blockKey(BucketOther, "")]) && l.other.TokensAt(now) >= l.spare()
 }
 
-// Block closes a bucket for as long as Azure asked for.
+// Block closes a bucket for the delay that Azure requests.
 func (l *Limits) Block(bucket Bucket, pool string, d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -108,12 +109,12 @@ func (l *Limits) limiter(bucket Bucket, pool string) *rate.Limiter {
 
 func blockKey(bucket Bucket, pool string) string {
 	if bucket != BucketPoolPut {
-		pool = "" // the other buckets are the subscription's
+		pool = "" // the subscription shares the other buckets
 	}
 	return string(bucket) + "/" + pool
 }
 
-// Throttled is the error of a call that our own limits keep back.
+// Throttled returns the error of a call that these limits reject.
 func Throttled(after time.Duration) *Error {
 	return &Error{
 		Reason: ReasonThrottled, Class: ClassThrottle, RetryAfter: after,

@@ -37,7 +37,7 @@ func TestBucketsMatchTheDocumentedLimits(t *testing.T) {
 	}
 }
 
-func TestEveryPoolHasItsOwnBucketOfPuts(t *testing.T) {
+func TestEachPoolHasItsOwnBucketOfPuts(t *testing.T) {
 	l := NewLimits(testclock.NewFakeClock(time.Unix(1000, 0)), 1)
 	for range 20 {
 		require.NoError(t, l.Take(BucketPoolPut, "a"))
@@ -71,7 +71,7 @@ func TestReadsThatCanWaitLeaveAReserveForDeletes(t *testing.T) {
 	assert.NoError(t, l.Take(BucketOther, ""))
 }
 
-func TestAShareOfTheRatesLeavesTheRestToOthersAndNeverRaisesABurst(t *testing.T) {
+func TestShareLowersRatesAndRaisesNoBurst(t *testing.T) {
 	for name, tc := range map[string]struct {
 		share float64
 		burst int

@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics are those of the Azure layer.
+// Metrics are the metrics of calls to Azure.
 type Metrics struct {
 	calls    *prometheus.CounterVec
 	identity prometheus.Gauge
@@ -23,14 +23,14 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		}, []string{"verb", "outcome", "code"}),
 		identity: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "identity_usable",
-			Help: "1 while Entra gives tokens and ARM lets the cluster be read, else 0.",
+			Help: "1 while Entra issues tokens and ARM allows reads of the cluster, otherwise 0.",
 		}),
 	}
 	r.MustRegister(m.calls, m.identity)
 	return m
 }
 
-// codeShape bounds what Azure may put into a label.
+// codeShape limits the error codes that become label values.
 var codeShape = regexp.MustCompile(`^[A-Za-z0-9_.]{1,80}$`)
 
 func (m *Metrics) call(verb string, err *Error) {

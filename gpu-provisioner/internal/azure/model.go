@@ -10,19 +10,18 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/containerservice/armcontainerservice/v6"
 )
 
-// Tags that mark an agent pool as this operator's. A pool without them, or with another cluster's UID, is never written
-// to or deleted. Azure forbids / in the name of a tag. KaitoNodeClass keeps users' tags out of the prefix kaito.sh.
+// Tags of this operator's agent pools. A pool without them, or with another cluster's UID, is never changed or deleted.
+// Azure does not allow / in a tag's name. KaitoNodeClass rejects tags of users with the prefix kaito.sh.
 const (
 	TagManagedBy = "kaito.sh_managed-by"
 	TagPoolKey   = "kaito.sh_pool-key"
-	// TagClusterUID says which Kubernetes cluster the operator serves: its kube-system namespace's UID. Two clusters may
-	// share an AKS cluster (a virtual one inside it has an API server of its own): what the other one's operator made is
-	// not surplus.
+	// TagClusterUID is the UID of the Kubernetes cluster: that of its namespace kube-system. Two clusters can share an AKS
+	// cluster, because a virtual cluster inside it has its own API server. Machines of the other cluster are not surplus.
 	TagClusterUID  = "kaito.sh_cluster-uid"
 	ManagedByValue = "gpu-provisioner"
 )
 
-// Provisioning states of an agent pool that are final; every other one means that an operation runs.
+// Final provisioning states of an agent pool. In all other states an operation runs.
 const (
 	StateSucceeded = "Succeeded"
 	StateFailed    = "Failed"
@@ -32,19 +31,18 @@ const (
 	StateScaling   = "Scaling"
 )
 
-// Cluster is what the operator reads of the managed cluster.
+// Cluster is the state of the managed cluster.
 type Cluster struct {
 	Location          string
 	NodeResourceGroup string
 	PowerState        string // Running, Stopped
 	ProvisioningState string // Succeeded, Starting, Stopping, Deleting, …
-	// Name and ResourceGroup are how az names the cluster, UID is the value of TagClusterUID on its pools; each may be
-	// empty.
+	// ResourceGroup and Name are those of the az command line. UID is the value of TagClusterUID. Each can be empty.
 	Name, ResourceGroup, UID string
 }
 
-// Writable says whether agent pools may be written to: not while the cluster is stopping, stopped, starting or going
-// away.
+// Writable returns whether agent pools can be written to: not while the cluster is stopping, stopped, starting or being
+// deleted.
 func (c Cluster) Writable() bool {
 	if c.PowerState != "" && !strings.EqualFold(c.PowerState, string(armcontainerservice.CodeRunning)) {
 		return false
@@ -56,8 +54,8 @@ func (c Cluster) Writable() bool {
 
 // Machine is one VM of an agent pool.
 type Machine struct {
-	Name string // as deleteMachines wants it
-	// ProviderID is what the Node has in its spec. It is empty where Azure lists the machine without the id of its VM.
+	Name string // as in deleteMachines
+	// ProviderID is that of the Node's spec. Empty if Azure lists the machine without the ID of its VM.
 	ProviderID string
 }
 
@@ -66,47 +64,47 @@ type Pool struct {
 	Name  string
 	ETag  string
 	State string // provisioning state
-	Count int    // what was asked for, not what is there
+	Count int    // the requested count, which can differ from the number of machines
 	Tags  map[string]string
 	Size  string
 	Spot  bool
 	Zones []string
-	// Autoscaled says that the cluster autoscaler is on: AKS refuses another count.
+	// Autoscaled is true when the cluster autoscaler is on: AKS rejects a count then.
 	Autoscaled bool
-	// Failure is why the last operation failed, when the pool itself tells.
+	// Failure is why the last operation failed, if the pool has it.
 	Failure *Error
 
 	// foreign is true when the pool's tags name another cluster.
 	foreign bool
 
 	Machines []Machine
-	// MachinesAt is when Machines was read; zero: never.
+	// MachinesAt is the time at which Machines was read. Zero: never.
 	MachinesAt time.Time
-	// Doubt says why Azure's list of the pool's machines cannot be believed; empty: it can. Machines are then those that
-	// were read last and, of a list with gaps, those that have an id.
+	// Doubt is why Azure's list of the pool's machines is wrong, or empty. Machines are then those of the last correct
+	// list or, of an incomplete list, those that have an ID.
 	Doubt string
 
 	body armcontainerservice.AgentPool
 }
 
-// Ours says whether the pool's tags are this operator's.
+// Ours returns whether the pool has the tags of this operator.
 func (p *Pool) Ours() bool {
 	return !p.foreign && p.Tags[TagManagedBy] == ManagedByValue && p.Tags[TagPoolKey] != ""
 }
 
-// Key is the hash of the pool key that the pool was made for.
+// Key returns the hash of the pool's key.
 func (p *Pool) Key() string { return p.Tags[TagPoolKey] }
 
-// Settled says that no operation runs on the pool, as far as the pool tells.
+// Settled returns whether no operation runs on the pool, according to its state.
 func (p *Pool) Settled() bool {
 	return p.State == StateSucceeded || p.State == StateFailed || p.State == StateCanceled
 }
 
-// Upgrading says that AKS upgrades the pool, its Kubernetes version or its node image. Nothing that this operator
-// writes upgrades a pool.
+// Upgrading returns whether AKS upgrades the Kubernetes version or node image of the pool. No write of this operator
+// does.
 func (p *Pool) Upgrading() bool { return strings.HasPrefix(p.State, "Upgrading") }
 
-// arriving says that an operation runs which may bring machines that the pool does not list yet.
+// arriving returns whether an operation runs that can add machines.
 func (p *Pool) arriving() bool {
 	return !p.Settled() && p.State != StateDeleting && len(p.Machines) < p.Count
 }
@@ -115,7 +113,7 @@ func (p *Pool) changedSince(old *Pool) bool {
 	return p.ETag != old.ETag || p.Count != old.Count || p.State != old.State
 }
 
-// Machine returns the pool's machine of that provider id.
+// Machine returns the pool's machine with that provider ID.
 func (p *Pool) Machine(providerID string) (Machine, bool) {
 	for _, m := range p.Machines {
 		if m.ProviderID == providerID {
@@ -125,7 +123,7 @@ func (p *Pool) Machine(providerID string) (Machine, bool) {
 	return Machine{}, false
 }
 
-// Spec is what a new agent pool is made of.
+// Spec describes a new agent pool.
 type Spec struct {
 	Size                       string
 	Count                      int
@@ -134,7 +132,7 @@ type Spec struct {
 	Zones                      []string
 	OSSKU                      string // Ubuntu, AzureLinux
 	OSDiskSizeGiB              int32
-	OSDiskType                 string // Managed, Ephemeral; "": the size's default
+	OSDiskType                 string // Managed, Ephemeral; empty: the size's default
 	InstallGPUDriver           bool
 	MIGProfile                 string
 	MaxPods                    int32
@@ -144,7 +142,7 @@ type Spec struct {
 	Tags                       map[string]string
 }
 
-// OperationKind says what an operation does, and so how its poller is rebuilt.
+// OperationKind is what an operation does, and how its poller is rebuilt.
 type OperationKind string
 
 const (
@@ -154,21 +152,21 @@ const (
 	OperationAbort          OperationKind = "abort"
 )
 
-// Handle is a running operation that can be looked at again, also by another process.
+// Handle identifies a running operation, also in another process.
 type Handle struct {
 	Kind  OperationKind `json:"kind"`
 	Pool  string        `json:"pool"`
 	Token string        `json:"token"`
 }
 
-// Progress is the answer to one look at an operation.
+// Progress is the result of one poll of an operation.
 type Progress struct {
 	Done bool
-	// Err is why the operation failed; only when Done.
+	// Err is why the operation failed, when Done.
 	Err *Error
-	// Lost says that Azure does not know the operation any more: what became of it is read from the pool.
+	// Lost is true when Azure no longer knows the operation. The pool shows the result.
 	Lost bool
-	// Next is when Azure wants to be asked again.
+	// Next is the delay until the next poll that Azure requests.
 	Next time.Duration
 }
 
@@ -203,7 +201,7 @@ func (s *Spec) agentPool() armcontainerservice.AgentPool {
 		OSType:            ptr(armcontainerservice.OSTypeLinux),
 		OSSKU:             ptr(armcontainerservice.OSSKU(s.OSSKU)),
 		EnableAutoScaling: ptr(false),
-		// A deleted machine must be gone, not deallocated: its disk would go on costing.
+		// Delete machines instead of deallocating them: the disk of a deallocated machine still costs money.
 		ScaleDownMode:    ptr(armcontainerservice.ScaleDownModeDelete),
 		ScaleSetPriority: ptr(armcontainerservice.ScaleSetPriorityRegular),
 		Tags:             map[string]*string{},
@@ -248,7 +246,7 @@ func (s *Spec) agentPool() armcontainerservice.AgentPool {
 	return armcontainerservice.AgentPool{Properties: props}
 }
 
-// resized is the pool as it was read, with another count and without what only Azure writes.
+// resized returns the pool as it was read, with another count, and without read-only fields.
 func (p *Pool) resized(count int) armcontainerservice.AgentPool {
 	props := *p.body.Properties
 	props.Count = ptr(int32(count))

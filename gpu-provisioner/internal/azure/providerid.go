@@ -6,10 +6,9 @@ import (
 	"strings"
 )
 
-// ProviderID turns the resource id of a scale set's machine, in whatever case ARM answered, into the provider id that
-// AKS puts on the Node: azure:// + the id with its fixed segments in the documented case and a lower-cased resource
-// group. The cloud provider's convertResourceGroupNameToLower does the same to the group and to nothing else. It
-// returns "" for an id that is not a scale set's machine.
+// ProviderID converts the resource ID of a scale set's machine, in any letter case, to the provider ID of its Node:
+// azure:// and the ID with its fixed segments in the documented case and a lower-case resource group. The cloud
+// provider (convertResourceGroupNameToLower) lower-cases only the group, too. It returns "" for other IDs.
 func ProviderID(resourceID string) string {
 	id := strings.TrimPrefix(resourceID, "azure://")
 	parts := strings.Split(strings.Trim(id, "/"), "/")
@@ -45,9 +44,9 @@ func ProviderID(resourceID string) string {
 	return "azure:///" + strings.Join(parts, "/")
 }
 
-// PoolOf returns the name of the agent pool that a provider id's machine belongs to, or "" for an id that does not
-// tell. AKS names the scale set of a pool aks-POOL-NUMBER-vmss, and the name of a pool has no hyphen; KAITO reads the
-// pool from the id in the same way (ParseAgentPoolNameFromID in its gpu-provisioner).
+// PoolOf returns the name of the agent pool of a machine, from its provider ID, or "". AKS names the scale set of a
+// pool aks-POOL-NUMBER-vmss, and a pool's name has no hyphen. KAITO does the same (ParseAgentPoolNameFromID in its
+// gpu-provisioner).
 func PoolOf(providerID string) string {
 	parts := strings.Split(strings.TrimPrefix(providerID, "azure:///"), "/")
 	if len(parts) != 10 || parts[6] != "virtualMachineScaleSets" {

@@ -12,30 +12,29 @@ import (
 	"time"
 )
 
-// row is one line of the taxonomy: a code and, where the code alone does not tell, a text, lead to a reason and a
-// class.
+// row is one row of the table of errors: a code and, if it is ambiguous, a text give a reason and a class.
 type row struct {
 	name   string
 	codes  []string
-	status []int // empty: any, including a failed operation, which has none
+	status []int // empty: any, including a failed operation, which has no status
 	text   *regexp.Regexp
 	reason string
 	class  Class
 	scope  Scope
-	// remember and remedy see the text's submatches.
+	// remember and remedy get the text's submatches.
 	remember func(q quota) time.Duration
 	remedy   func(q quota) string
 }
 
-// quota holds the figures of a quota message; -1 where the message has none.
+// quota is the figures of a quota message; -1 if the message has none.
 type quota struct {
 	family, location              string
 	limit, usage, needed, minimum int64
 }
 
-// Codes and texts as karpenter-provider-azure's catalogue, Microsoft's documentation of AKS and Compute errors and
-// public threads give them. Order matters: quota, conflict and a bad parameter share codes, and only the text tells
-// which it is.
+// The codes and texts are from karpenter-provider-azure's catalogue, Microsoft's documentation of AKS and Compute
+// errors, and public issues. The order matters: quota, conflict and invalid parameter share codes, and only the text
+// distinguishes them.
 var table = []row{
 	{
 		name:   "regional quota",
@@ -58,7 +57,7 @@ var table = []row{
 		reason: ReasonQuotaExceeded, class: ClassCapacity, scope: ScopeFamily,
 		remember: func(q quota) time.Duration {
 			if q.limit == 0 {
-				return time.Hour // nothing was ever granted; that takes a support request
+				return time.Hour // none was granted yet; that takes a support request
 			}
 			return 10 * time.Minute
 		},
@@ -68,7 +67,7 @@ var table = []row{
 		name:   "size not available in location",
 		codes:  []string{"SkuNotAvailable"},
 		reason: ReasonSKUNotAvailable, class: ClassCapacity, scope: ScopeSize,
-		remember: nil, // by capacity type, see Remember
+		remember: nil, // depends on the capacity type, see Remember
 		remedy:   say("choose another size or region"),
 	},
 	{
@@ -178,7 +177,7 @@ var table = []row{
 	},
 }
 
-// match says whether the row is about f. A failed operation carries no HTTP status of its own.
+// match returns whether the row applies to f. A failed operation has no HTTP status.
 func (r *row) match(f facts) (quota, bool) {
 	if len(r.codes) > 0 && !slices.ContainsFunc(r.codes, func(c string) bool { return strings.EqualFold(c, f.code) }) {
 		return quota{}, false
@@ -206,7 +205,7 @@ func (r *row) build(f facts, q quota) *Error {
 	if e.Class == ClassThrottle && e.RetryAfter == 0 {
 		e.RetryAfter = 30 * time.Second
 		if m := secondsText.FindStringSubmatch(f.message); m != nil {
-			if s, err := strconv.Atoi(m[1]); err == nil && s > 0 { // "in 0 seconds" would be at once
+			if s, err := strconv.Atoi(m[1]); err == nil && s > 0 { // ignore "in 0 seconds"
 				e.RetryAfter = time.Duration(s) * time.Second
 			}
 		}
@@ -214,16 +213,16 @@ func (r *row) build(f facts, q quota) *Error {
 	return e
 }
 
-// Remember is how long an offering of that capacity type is not tried after the error.
+// Remember returns the time for which an offering of that capacity type is marked as unavailable.
 func (e *Error) Remember(spot bool) time.Duration {
 	if e.Class != ClassCapacity {
 		return 0
 	}
 	if e.RememberFor == 0 && e.Reason == ReasonSKUNotAvailable {
 		if spot {
-			return time.Hour // spot capacity comes and goes within hours
+			return time.Hour // spot capacity changes within hours
 		}
-		return 23 * time.Hour // offered sizes change by the day
+		return 23 * time.Hour // the offered sizes change daily
 	}
 	return e.RememberFor
 }
@@ -273,7 +272,7 @@ func spotRemedy(q quota) string {
 	return QuotaRemedy("lowPriorityCores", q.location, q.minimum) + "; or allow on-demand"
 }
 
-// QuotaRemedy is the command that asks Azure for more vCPUs of a family in a region (az extension quota).
+// QuotaRemedy returns the command that requests more vCPUs of a family in a region (az extension quota).
 func QuotaRemedy(family, location string, vcpus int64) string {
 	value := "<vCPUs>"
 	if vcpus >= 0 {

@@ -4,24 +4,25 @@ package azure
 
 import "regexp"
 
-// ourName matches the names that this operator gives to agent pools: see Name in package pool.
+// ourName matches the names of this operator's agent pools: see Name in package pool.
 var ourName = regexp.MustCompile(`^g[a-z2-7]{8}(0|[1-9][0-9]{0,2})$`)
 
-// TagsReplaced says that the pool has a name of ours, but not our tags. `az aks nodepool update --tags` replaces all
-// tags of a pool, and so may Azure Policy. Such a pool is not written to, since it may be a person's; but its machines
-// are read, so that a machine that a claim names is not taken for gone. A pool whose tags name another cluster is that
-// cluster's.
+// TagsReplaced returns whether the pool has a name of this operator, but not its tags. `az aks nodepool update --tags`
+// and Azure Policy can replace all tags of a pool. Such a pool is not changed, because it may be a user's. Its machines
+// are still read, so that a machine with a claim does not look deleted. A pool with another cluster's tags is not
+// affected.
 func (p *Pool) TagsReplaced() bool {
 	return !p.Ours() && ourName.MatchString(p.Name) && (!p.foreign || p.Tags[TagClusterUID] == "")
 }
 
-// Watched says whether the pool's machines are read: it is ours, or was before its tags were replaced.
+// Watched returns whether the pool's machines are read: it belongs to this operator, or did until its tags were
+// replaced.
 func (p *Pool) Watched() bool { return p.Ours() || p.TagsReplaced() }
 
-// keyDigits is where the pool key is in a name that ourName matches.
+// keyDigits is the position of the pool key in a name that ourName matches.
 const keyDigits = 8
 
-// OurTags are the tags that make a pool of that name this operator's in the cluster.
+// OurTags returns the tags of this operator for a pool of that name in the cluster.
 func (c Cluster) OurTags(pool string) map[string]string {
 	tags := map[string]string{TagManagedBy: ManagedByValue}
 	if ourName.MatchString(pool) {

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestAPoolWithOurNameAndOtherTagsIsWatched(t *testing.T) {
+func TestPoolWithOurNameAndOtherTagsIsWatched(t *testing.T) {
 	const name = "gabcdefg20"
 	ours := map[string]string{TagManagedBy: ManagedByValue, TagPoolKey: "abcdefg2"}
 	for what, tc := range map[string]struct {
@@ -36,7 +36,7 @@ func TestAPoolWithOurNameAndOtherTagsIsWatched(t *testing.T) {
 	)
 }
 
-func TestTheMachinesOfAPoolThatLostItsTagsAreRead(t *testing.T) {
+func TestMachinesOfAPoolWithoutTagsAreRead(t *testing.T) {
 	r, c, _ := newReader()
 	r.pools = append(r.pools, Pool{Name: "gabcdefg20", State: StateSucceeded})
 	r.machines["gabcdefg20"] = []Machine{{"m0", "pm"}}

@@ -13,7 +13,7 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// Reader is what the view reads; *ARM is one.
+// Reader reads Azure for the view. *ARM implements it.
 type Reader interface {
 	Cluster(ctx context.Context) (Cluster, error)
 	Pools(ctx context.Context) ([]Pool, error)
@@ -21,17 +21,17 @@ type Reader interface {
 	Spare() bool
 }
 
-// View is the cluster as ARM told it: one list of pools and machines that everybody shares.
+// View is the state of the cluster in Azure: its pools and their machines.
 type View struct {
 	Cluster Cluster
-	// Pools are all agent pools by name; only those that are Watched have Machines.
+	// Pools are all agent pools, sorted by name. Only those that are Watched have Machines.
 	Pools []Pool
-	// At is when the list of pools was read.
+	// At is the time at which the list of pools was read.
 	At time.Time
-	// Complete says that the machines of every pool of ours were read, and that no list of them is in doubt.
+	// Complete is true when the machines of all pools of this operator were read and no list is in doubt.
 	Complete bool
-	// Oldest is when the oldest list of machines was read (At when there is no pool of ours). Lists in doubt do not count:
-	// see Pool.Doubt.
+	// Oldest is the time at which the oldest list of machines was read, or At if there are no pools. Lists in doubt do not
+	// count: see Pool.Doubt.
 	Oldest time.Time
 }
 
@@ -45,7 +45,7 @@ func (v *View) Pool(name string) (*Pool, bool) {
 	return nil, false
 }
 
-// Machine returns the machine of that provider id and its pool.
+// Machine returns the machine with that provider ID and its pool.
 func (v *View) Machine(providerID string) (Machine, *Pool, bool) {
 	for i := range v.Pools {
 		if m, ok := v.Pools[i].Machine(providerID); ok {
@@ -55,14 +55,14 @@ func (v *View) Machine(providerID string) (Machine, *Pool, bool) {
 	return Machine{}, nil, false
 }
 
-// Fresh says whether the list of pools, and every list of machines that is not in doubt, is younger than bound. One
-// pool whose machines Azure does not list must not stop the work on all others: ask for Pool.Doubt, too.
+// Fresh returns whether the list of pools, and each list of machines that is not in doubt, is younger than bound. A
+// pool in doubt does not stop the work on other pools: check Pool.Doubt, too.
 func (v *View) Fresh(now time.Time, bound time.Duration) bool {
 	return !v.At.IsZero() && !v.Oldest.IsZero() && now.Sub(v.Oldest) <= bound
 }
 
-// Cache keeps the last view. Reads are cheap copies of slices that nobody changes; Refresh is called by the one pool
-// controller.
+// Cache keeps the last view. Reads return copies of slices that must not be changed. Only the pool controller calls
+// Refresh.
 type Cache struct {
 	reader Reader
 	clock  clock.PassiveClock
@@ -70,8 +70,8 @@ type Cache struct {
 	mu    sync.RWMutex
 	view  View
 	err   error
-	dirty map[string]bool // pools whose machines changed by our own doing
-	stale bool            // somebody asked for a fresh view
+	dirty map[string]bool // pools whose machines this operator changed
+	stale bool            // a refresh was requested
 }
 
 // NewCache returns an empty cache.
@@ -79,14 +79,14 @@ func NewCache(r Reader, c clock.PassiveClock) *Cache {
 	return &Cache{reader: r, clock: c, dirty: map[string]bool{}, stale: true}
 }
 
-// View returns the last view and the error of the last refresh; with an error the view is an older one.
+// View returns the last view, and the error of the last refresh. With an error, the view is an older one.
 func (c *Cache) View() (View, error) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.view, c.err
 }
 
-// Invalidate asks for the machines of a pool to be read again; "" asks for the list of pools.
+// Invalidate makes the next refresh read the machines of a pool again. "": the list of pools.
 func (c *Cache) Invalidate(pool string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -96,23 +96,23 @@ func (c *Cache) Invalidate(pool string) {
 	}
 }
 
-// Doubt has the machines of a pool read again with the next refresh, whenever that is.
+// Doubt makes the next refresh, whenever it is due, read the machines of a pool again.
 func (c *Cache) Doubt(pool string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.dirty[pool] = true
 }
 
-// Stale says whether something asked for a fresh view since the last one.
+// Stale returns whether Invalidate was called since the last refresh.
 func (c *Cache) Stale() bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.stale
 }
 
-// Refresh reads the cluster, the pools, and the machines of those pools of ours that changed, grow, were asked for, or
-// are older than maxAge, oldest first. While the rate limit leaves no room the remaining pools keep their older
-// machines, which Oldest tells.
+// Refresh reads the cluster, the pools, and the machines of those pools that changed, grow, were invalidated, or are
+// older than maxAge, oldest first. If the rate limit has no room, the remaining pools keep their older machines, which
+// Oldest shows.
 func (c *Cache) Refresh(ctx context.Context, maxAge time.Duration) error {
 	c.mu.RLock()
 	previous, dirty := c.view, cloneSet(c.dirty)
@@ -188,12 +188,12 @@ func (c *Cache) observe(
 	return view, read, nil
 }
 
-// listed takes up Azure's answer to the list of the pool's machines, and says in Doubt why it cannot be believed.
+// listed stores Azure's list of the pool's machines, and sets Doubt if it cannot be correct.
 func (p *Pool) listed(machines []Machine, gone error, now time.Time) {
 	p.Doubt = ""
 	if gone != nil {
-		// The list of pools has the pool. Mostly it was deleted between the two calls, and the next list of pools lacks it;
-		// but it was also seen to stay. What was read before stays in the view.
+		// The list of pools has the pool. Usually it was deleted between the two calls, and the next list of pools lacks it.
+		// But pools that remain were observed, too. The view keeps the older machines.
 		if p.State != StateDeleting {
 			p.Doubt = "Azure lists the agent pool, but answers 404 when its machines are listed"
 		}
@@ -213,7 +213,7 @@ func (p *Pool) listed(machines []Machine, gone error, now time.Time) {
 	}
 }
 
-// summarize fills in Complete and Oldest.
+// summarize sets Complete and Oldest.
 func (v *View) summarize() {
 	for i := range v.Pools {
 		p := &v.Pools[i]
@@ -230,7 +230,7 @@ func (v *View) summarize() {
 	}
 }
 
-// Recheck reads only the cluster, for the writes that follow at once.
+// Recheck reads only the cluster, before writes.
 func (c *Cache) Recheck(ctx context.Context) (Cluster, error) {
 	cluster, err := c.reader.Cluster(ctx)
 	if err != nil {

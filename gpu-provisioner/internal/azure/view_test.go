@@ -90,7 +90,7 @@ func TestOnlyThePoolsOfOursThatNeedItAreReadAgain(t *testing.T) {
 	assert.ElementsMatch(t, []string{"a", "b"}, r.since(), "too old")
 }
 
-func TestAFailedReadKeepsTheOlderViewAndSaysSo(t *testing.T) {
+func TestFailedReadKeepsTheOlderView(t *testing.T) {
 	for _, what := range []string{"cluster", "pools", "b"} {
 		t.Run(what, func(t *testing.T) {
 			r, c, clk := newReader()
@@ -107,7 +107,7 @@ func TestAFailedReadKeepsTheOlderViewAndSaysSo(t *testing.T) {
 	}
 }
 
-func TestWithoutRoomInTheRateLimitTheOldestPoolsAreReadFirstAndTheViewSaysHowOldItIs(t *testing.T) {
+func TestThrottledRefreshReadsTheOldestPoolsFirst(t *testing.T) {
 	r, c, clk := newReader()
 	r.spare = 1
 	require.NoError(t, c.Refresh(t.Context(), time.Minute))
@@ -124,7 +124,7 @@ func TestWithoutRoomInTheRateLimitTheOldestPoolsAreReadFirstAndTheViewSaysHowOld
 	assert.Equal(t, clk.Now().Add(-2*time.Minute), view.Oldest)
 }
 
-func TestAPoolThatVanishesBetweenTheTwoReadsIsNoError(t *testing.T) {
+func TestPoolDeletedBetweenTheReadsIsNotAnError(t *testing.T) {
 	r, c, _ := newReader()
 	r.fail["b"] = &Error{Class: ClassGone}
 	require.NoError(t, c.Refresh(t.Context(), time.Minute))
@@ -167,7 +167,7 @@ func TestA404ForAListedPoolKeepsItsMachinesInDoubt(t *testing.T) {
 	assert.Equal(t, clk.Now(), view.Oldest)
 }
 
-func TestAMachineWithoutAnIDPutsItsPoolInDoubt(t *testing.T) {
+func TestMachineWithoutAnIDPutsItsPoolInDoubt(t *testing.T) {
 	r, c, clk := newReader()
 	r.machines["b"] = []Machine{{"b0", "pb"}, {"b1", ""}}
 	require.NoError(t, c.Refresh(t.Context(), time.Minute))
@@ -184,7 +184,7 @@ func TestAMachineWithoutAnIDPutsItsPoolInDoubt(t *testing.T) {
 	assert.True(t, view.Complete)
 }
 
-func TestABusyPoolIsReadWhileMachinesAreToComeAndNotWhileTheyGo(t *testing.T) {
+func TestBusyPoolIsReadWhileMachinesArrive(t *testing.T) {
 	for name, tc := range map[string]struct {
 		state string
 		count int

@@ -10,13 +10,13 @@ func (m *Memory) Retag(pool string, tags map[string]string) {
 	m.pools[pool].Tags = tags
 }
 
-// Autoscale switches a pool's cluster autoscaler on or off.
+// Autoscale turns a pool's cluster autoscaler on or off.
 func (m *Memory) Autoscale(pool string, on bool) {
 	defer m.lock()()
 	m.pools[pool].Autoscaled = on
 }
 
-// Upgrade starts an upgrade of a pool with so many surge machines. EndUpgrade removes them again.
+// Upgrade starts an upgrade of a pool and adds surge machines. EndUpgrade removes them.
 func (m *Memory) Upgrade(pool string, surge int) {
 	defer m.lock()()
 	p := m.pools[pool]
@@ -26,7 +26,7 @@ func (m *Memory) Upgrade(pool string, surge int) {
 	}
 }
 
-// EndUpgrade ends an upgrade, well, and removes the machines that the pool has more than its count.
+// EndUpgrade ends an upgrade successfully and removes the machines beyond the pool's count.
 func (m *Memory) EndUpgrade(pool string) {
 	defer m.lock()()
 	p := m.pools[pool]
