@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -257,20 +256,20 @@ func TestEachRowOfTheTable(t *testing.T) {
 	}
 }
 
-func TestOperationNotAllowedIsNeverGuessedFromTheCodeAlone(t *testing.T) {
+func TestOperationNotAllowedNeedsItsText(t *testing.T) {
 	e := Classify(azureError(t, 409, "OperationNotAllowed", "Something else altogether.", nil))
 	assert.Equal(t, ReasonAzureError, e.Reason, "neither quota nor conflict is said")
 	assert.Equal(t, ClassTransient, e.Class)
 }
 
-func TestThrottlingObeysTheHeaderBeforeTheText(t *testing.T) {
+func TestRetryAfterHeaderWinsOverTheText(t *testing.T) {
 	e := Classify(azureError(t, 429, "Throttled", "please retry again in 17 seconds", http.Header{"Retry-After": {"42"}}))
 	assert.Equal(t, 42*time.Second, e.RetryAfter)
 	e = Classify(azureError(t, 429, "Throttled", "please retry again in 17 seconds", nil))
 	assert.Equal(t, 17*time.Second, e.RetryAfter)
 }
 
-func TestServerErrorsAreTransientWhateverTheirCode(t *testing.T) {
+func TestServerErrorsAreTransient(t *testing.T) {
 	for _, status := range []int{500, 502, 503, 504} {
 		e := Classify(azureError(t, status, "InternalServerError", "oops", nil))
 		assert.Equal(t, ClassTransient, e.Class, status)
@@ -279,7 +278,7 @@ func TestServerErrorsAreTransientWhateverTheirCode(t *testing.T) {
 	assert.Equal(t, ClassTransient, Classify(io.ErrUnexpectedEOF).Class, "a dropped connection")
 }
 
-func TestMessagesStayTheSameWhenTheSameThingFailsAgain(t *testing.T) {
+func TestRepeatedFailuresHaveTheSameMessage(t *testing.T) {
 	first := Classify(
 		azureError(t, 0, "AllocationFailed", "No capacity.\n Correlation ID: 1b2c-3 Timestamp: 2026-06-01T00:00:00Z", nil),
 	)
@@ -287,30 +286,4 @@ func TestMessagesStayTheSameWhenTheSameThingFailsAgain(t *testing.T) {
 		azureError(t, 0, "AllocationFailed", "No capacity.\n Correlation ID: 9f8e-7 Timestamp: 2026-06-02T00:00:00Z", nil),
 	)
 	assert.Equal(t, first.Error(), second.Error())
-}
-
-// azureError returns the error that the SDK builds from such a response.
-func azureError(t *testing.T, status int, code, message string, header http.Header) error {
-	t.Helper()
-	body := `{"error":{"code":"` + code + `","message":"` + strings.ReplaceAll(message, "\n", `\n`) + `"}}`
-	if status == 0 {
-		status, body = 200, `{"status":"Failed",`+body[1:]
-	}
-	if header == nil {
-		header = http.Header{}
-	}
-	request, err := http.NewRequest(http.MethodGet, "https://management.example/x", nil)
-	require.NoError(t, err)
-	return runtime.NewResponseError(&http.Response{
-		StatusCode: status, Header: header, Request: request, Body: io.NopCloser(strings.NewReader(body)),
-	})
-}
-
-func matchingRow(code string, status int, message string) string {
-	for i := range table {
-		if _, ok := table[i].match(facts{code: code, status: status, message: message}); ok {
-			return table[i].name
-		}
-	}
-	return ""
 }

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cloudprovider is what Karpenter's core drives: its CloudProvider over our engine. Nothing here talks to
-// Azure; every method answers from the claim, the shared view and the engine's last decision, and returns at once.
 package cloudprovider
 
 import (
@@ -23,7 +21,7 @@ import (
 	"kaito.sh/gpu-provisioner/internal/pool"
 )
 
-// Engine is what the provider asks of the pool engine.
+// Engine is the part of the pool engine that the provider needs.
 type Engine interface {
 	Waiting(types.UID) (pool.Wait, bool)
 	Release(types.UID)
@@ -32,7 +30,7 @@ type Engine interface {
 	Doubts() pool.Doubts
 }
 
-// Views gives the last view of Azure.
+// Views returns the last view of Azure.
 type Views interface {
 	View() (azure.View, error)
 	Invalidate(pool string)
@@ -51,7 +49,7 @@ type Config struct {
 	Views   Views
 	Catalog Catalog
 	Clock   clock.PassiveClock
-	// MaxAge is the age of the view beyond which List and Get refuse to answer.
+	// MaxAge is the age of the view from which List and Get return an error.
 	MaxAge time.Duration
 }
 
@@ -66,18 +64,17 @@ func New(c Config) *Provider {
 	return &Provider{Config: c}
 }
 
-// Name is the provider's name in metrics.
+// Name returns the provider's name in metrics.
 func (p *Provider) Name() string { return "azure" }
 
-// GetSupportedNodeClasses says which NodeClaims are ours.
+// GetSupportedNodeClasses returns the node class of this operator's NodeClaims.
 func (p *Provider) GetSupportedNodeClasses() []status.Object { return []status.Object{&nodeClass{}} }
 
-// Create gives the claim its machine when the engine has bound one to it. Until then it fails with what the claim waits
-// for: core writes that into the condition Launched, as Unknown, and calls again with a backoff, or at once when the
-// engine writes the claim.
-//
-// A verdict is told twice. The first time it becomes the condition's reason; the second time, when the claim carries
-// it, core may delete the claim. So no claim goes without its reason.
+// Create returns the claim's machine if the engine has bound one to it. Until then it returns an error with what the
+// claim waits for. Karpenter writes the error to the condition Launched, as Unknown, and calls again after a backoff,
+// or at once when the engine writes the claim.
+// A failure is returned twice. The first error becomes the condition's reason. When the claim has that reason, the
+// second error lets Karpenter delete the claim. So a claim is never deleted without its reason.
 func (p *Provider) Create(_ context.Context, claim *karpv1.NodeClaim) (*karpv1.NodeClaim, error) {
 	if failure, ok := pool.FailureOf(claim); ok {
 		return nil, verdict(claim, failure)
@@ -89,7 +86,7 @@ func (p *Provider) Create(_ context.Context, claim *karpv1.NodeClaim) (*karpv1.N
 	if w, ok := p.Engine.Waiting(claim.UID); ok {
 		return nil, pending(w.Reason, w.Message)
 	}
-	return nil, pending(pool.ReasonLaunching, "waiting for the agent pools to be looked at")
+	return nil, pending(pool.ReasonLaunching, "waiting for the first read of the agent pools")
 }
 
 func verdict(claim *karpv1.NodeClaim, f pool.Failure) error {
@@ -101,7 +98,7 @@ func verdict(claim *karpv1.NodeClaim, f pool.Failure) error {
 	return corecloud.NewCreateError(err, f.Reason, f.Message)
 }
 
-// PendingError says that a claim is on its way: core logs it as an error, and it is none.
+// PendingError says that a claim is still launching. Karpenter logs it as an error, but it is not one.
 type PendingError struct{ Reason, Message string }
 
 func (e *PendingError) Error() string { return e.Message }
@@ -110,19 +107,20 @@ func pending(reason, message string) error {
 	return corecloud.NewCreateError(&PendingError{Reason: reason, Message: message}, reason, message)
 }
 
-// launched describes the machine that the claim is bound to.
+// launched returns the claim with the properties of its machine.
 func (p *Provider) launched(claim *karpv1.NodeClaim, providerID string) (*karpv1.NodeClaim, error) {
 	view, _ := p.Views.View()
 	_, agentPool, ok := view.Machine(providerID)
 	if !ok {
-		// After a restart the view is not there yet; and a machine that is gone is the engine's business.
+		// After a restart there is no view yet. The engine handles a machine that is gone.
 		p.Engine.Wake()
-		return nil, pending(pool.ReasonLaunching, "waiting to see the machine "+providerID)
+		return nil, pending(pool.ReasonLaunching, "waiting for Azure to list the machine "+providerID)
 	}
 	out := claim.DeepCopy()
 	out.Labels = p.labels(&view, agentPool)
 	for _, r := range claim.Spec.Requirements {
-		// Core copies no requirement to the Node's labels; one with a single value is a label that somebody will select.
+		// Karpenter copies no requirements to the Node's labels. A requirement with a single value is a label that pods may
+		// select.
 		if _, known := out.Labels[r.Key]; !known && r.Operator == corev1.NodeSelectorOpIn && len(r.Values) == 1 &&
 			!karpv1.WellKnownLabels.Has(r.Key) {
 			out.Labels[r.Key] = r.Values[0]
@@ -137,7 +135,7 @@ func (p *Provider) launched(claim *karpv1.NodeClaim, providerID string) (*karpv1
 	return out, nil
 }
 
-// labels are those that core cannot know: it copies none of the claim's requirements.
+// labels returns the labels that Karpenter cannot know, because it copies none of the claim's requirements.
 func (p *Provider) labels(view *azure.View, agentPool *azure.Pool) map[string]string {
 	labels := map[string]string{
 		corev1.LabelInstanceTypeStable: agentPool.Size,
@@ -155,9 +153,9 @@ func (p *Provider) labels(view *azure.View, agentPool *azure.Pool) map[string]st
 	return labels
 }
 
-// Delete asks the engine to delete the claim's machine, and answers NotFound once a view that is younger than the
-// claim's deletion does not show it, and nothing else speaks for it: core then takes the finalizer off, and nothing
-// would name a machine that still runs. Core calls it every five seconds from two controllers: it is a lookup.
+// Delete requests the deletion of the claim's machine. It returns NotFound once a view that is newer than the claim's
+// deletion lacks the machine and no doubt speaks for it. Karpenter then removes its finalizer, after which no claim
+// names the machine. Karpenter calls Delete every five seconds from two controllers, so it only looks up.
 func (p *Provider) Delete(_ context.Context, claim *karpv1.NodeClaim) error {
 	id := pool.ProviderIDOf(claim)
 	if id == "" {
@@ -166,7 +164,7 @@ func (p *Provider) Delete(_ context.Context, claim *karpv1.NodeClaim) error {
 	p.Engine.Release(claim.UID)
 	view, err := p.usable()
 	if err != nil {
-		return nil // asked for; whether it is gone cannot be known now
+		return nil // requested; whether the machine is gone is unknown
 	}
 	if _, _, ok := view.Machine(id); ok {
 		return nil
@@ -182,7 +180,7 @@ func (p *Provider) Delete(_ context.Context, claim *karpv1.NodeClaim) error {
 	return corecloud.NewNodeClaimNotFoundError(fmt.Errorf("machine %s is gone", id))
 }
 
-// Get returns the machine of a provider id as a claim.
+// Get returns the machine with that provider ID as a claim.
 func (p *Provider) Get(_ context.Context, providerID string) (*karpv1.NodeClaim, error) {
 	view, err := p.usable()
 	if err != nil {
@@ -198,9 +196,9 @@ func (p *Provider) Get(_ context.Context, providerID string) (*karpv1.NodeClaim,
 	return p.asClaim(&view, agentPool, providerID), nil
 }
 
-// List returns every machine of ours as a claim, those in pools whose tags were replaced among them. Core deletes
-// claims that a List lacks: it fails whole when the view is in doubt, and has the machines that may run although their
-// pool's list lacks them.
+// List returns every machine of this operator as a claim, also those in pools whose tags were replaced. Karpenter
+// deletes claims that are not in the list. Therefore List returns an error while the view is unreliable, and it
+// includes machines that may run although their pool's list lacks them.
 func (p *Provider) List(context.Context) ([]*karpv1.NodeClaim, error) {
 	view, err := p.usable()
 	if err != nil {
@@ -226,21 +224,21 @@ func (p *Provider) List(context.Context) ([]*karpv1.NodeClaim, error) {
 	return out, nil
 }
 
-// DoubtError says that the view of Azure cannot be believed now; the engine, which renews it, logs why.
+// DoubtError says that the view of Azure is not reliable now. The engine renews the view and logs the reason.
 type DoubtError struct{ Message string }
 
 func (e *DoubtError) Error() string { return e.Message }
 
-// usable returns the view when nothing about it is in doubt.
+// usable returns the view, or an error while it is not reliable.
 func (p *Provider) usable() (azure.View, error) {
 	view, err := p.Views.View()
 	if err != nil {
-		return azure.View{}, &DoubtError{"the last look at Azure failed: " + err.Error()}
+		return azure.View{}, &DoubtError{"the last read of Azure failed: " + err.Error()}
 	}
 	if !view.Cluster.Writable() && !view.At.IsZero() {
 		return azure.View{}, &DoubtError{
 			fmt.Sprintf(
-				"the cluster is %s (%s): its list of machines is not believed", view.Cluster.PowerState,
+				"the cluster is %s (%s): its list of machines is not reliable", view.Cluster.PowerState,
 				view.Cluster.ProvisioningState,
 			),
 		}
@@ -249,11 +247,11 @@ func (p *Provider) usable() (azure.View, error) {
 		p.Views.Invalidate("")
 		p.Engine.Wake()
 		return azure.View{}, &DoubtError{
-			fmt.Sprintf("the view of Azure is older than %s or not complete; it is being renewed", p.MaxAge),
+			fmt.Sprintf("the view of Azure is older than %s or incomplete; it is being renewed", p.MaxAge),
 		}
 	}
 	if !p.Engine.Doubts().At.Equal(view.At) {
-		return azure.View{}, &DoubtError{"the view of Azure is new, and was not compared with the claims yet"}
+		return azure.View{}, &DoubtError{"the view of Azure is new and has not been compared with the claims yet"}
 	}
 	return view, nil
 }
@@ -265,15 +263,14 @@ func (p *Provider) asClaim(view *azure.View, agentPool *azure.Pool, providerID s
 	return out
 }
 
-// IsDrifted: a claim's pool key has all that its class shapes, and a changed class makes new pools; old nodes stay
-// until their owner replaces them.
+// IsDrifted returns no drift. A changed node class applies to new pools only; existing Nodes stay until their owner
+// replaces them.
 func (p *Provider) IsDrifted(context.Context, *karpv1.NodeClaim) (corecloud.DriftReason, error) {
 	return "", nil
 }
 
-// RepairPolicies are the conditions of a Node that node repair acts on: a kubelet that stopped answering, or reports
-// NotReady, for ten minutes, as AKS's own auto-repair tolerates
-// (https://learn.microsoft.com/azure/aks/node-auto-repair).
+// RepairPolicies returns the conditions of Nodes that node repair replaces: not Ready, or without contact, for ten
+// minutes, like AKS's own auto-repair (https://learn.microsoft.com/azure/aks/node-auto-repair).
 func (p *Provider) RepairPolicies() []corecloud.RepairPolicy {
 	return []corecloud.RepairPolicy{
 		{ConditionType: corev1.NodeReady, ConditionStatus: corev1.ConditionFalse, TolerationDuration: 10 * time.Minute},

@@ -149,7 +149,7 @@ func TestCoreKnowsOurClaimsByTheirNodeClass(t *testing.T) {
 	assert.False(t, nodeclaimutils.IsManaged(other, f))
 }
 
-func TestAPendingCreateSaysWhatItWaitsForAndLetsTheClaimLive(t *testing.T) {
+func TestPendingCreateKeepsTheClaim(t *testing.T) {
 	f := newFixture()
 	_, err := f.Create(t.Context(), claim(nil))
 	assert.Equal(t, pool.ReasonLaunching, reasonOf(t, err))
@@ -159,7 +159,7 @@ func TestAPendingCreateSaysWhatItWaitsForAndLetsTheClaimLive(t *testing.T) {
 	assert.Equal(t, 2, f.engine.woken)
 }
 
-func TestAVerdictStandsInTheConditionBeforeCoreMayDeleteTheClaim(t *testing.T) {
+func TestReasonIsWrittenBeforeTheClaimIsDeleted(t *testing.T) {
 	f := newFixture()
 	c := claim(
 		map[string]string{pool.AnnotationFailure: `{"reason":"QuotaExceeded","message":"needs 24","class":"capacity"}`},
@@ -171,7 +171,7 @@ func TestAVerdictStandsInTheConditionBeforeCoreMayDeleteTheClaim(t *testing.T) {
 	assert.True(t, corecloud.IsInsufficientCapacityError(err), "then the end")
 }
 
-func TestAVerdictThatIsNotAboutCapacityLeavesTheClaimToItsOwner(t *testing.T) {
+func TestFailureOfAnotherClassKeepsTheClaim(t *testing.T) {
 	f := newFixture()
 	c := claim(
 		map[string]string{pool.AnnotationFailure: `{"reason":"InvalidRequest","message":"osDiskSizeGB","class":"terminal"}`},
@@ -181,9 +181,9 @@ func TestAVerdictThatIsNotAboutCapacityLeavesTheClaimToItsOwner(t *testing.T) {
 	assert.Equal(t, "InvalidRequest", reasonOf(t, err))
 }
 
-func TestABoundClaimIsLaunchedWithTheLabelsThatCoreCannotKnow(t *testing.T) {
+func TestLaunchedClaimGetsLabels(t *testing.T) {
 	f := newFixture()
-	for range 2 { // it is called again after a crash
+	for range 2 { // as after a crash
 		out, err := f.Create(t.Context(), claim(map[string]string{pool.AnnotationProviderID: machine}))
 		require.NoError(t, err)
 		assert.Equal(t, machine, out.Status.ProviderID)
@@ -201,7 +201,7 @@ func TestABoundClaimIsLaunchedWithTheLabelsThatCoreCannotKnow(t *testing.T) {
 	}
 }
 
-func TestDeleteIsALookupThatAnswersNotFoundOnlyFromAYoungerView(t *testing.T) {
+func TestDeleteReturnsNotFoundOnlyFromANewerView(t *testing.T) {
 	f := newFixture()
 	c := claim(nil)
 	c.Status.ProviderID = machine
@@ -227,7 +227,7 @@ func TestListHoldsOurMachinesAlone(t *testing.T) {
 	assert.Equal(t, machine, got[0].Status.ProviderID)
 }
 
-func TestListAndGetFailOnAnyDoubtSinceCoreDeletesWhatTheyLack(t *testing.T) {
+func TestListAndGetFailWhileTheViewIsUnreliable(t *testing.T) {
 	for name, doubt := range map[string]func(*views){
 		"the last look failed":              func(v *views) { v.err = errors.New("502") },
 		"the cluster is stopped":            func(v *views) { v.view.Cluster.PowerState = "Stopped" },
@@ -249,7 +249,7 @@ func TestListAndGetFailOnAnyDoubtSinceCoreDeletesWhatTheyLack(t *testing.T) {
 	}
 }
 
-func TestAnOfferingThatFailedIsUnavailableToCoreToo(t *testing.T) {
+func TestFailedOfferingIsUnavailableToKarpenter(t *testing.T) {
 	f := newFixture()
 	f.engine.memory.Fail(
 		offering.Offering{Size: size, CapacityType: offering.Spot},

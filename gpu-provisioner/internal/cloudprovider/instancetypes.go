@@ -13,8 +13,7 @@ import (
 	"kaito.sh/gpu-provisioner/internal/offering"
 )
 
-// GetInstanceTypes returns the catalogue's sizes with their regional offerings, those that lately failed marked
-// unavailable.
+// GetInstanceTypes returns the catalogue's sizes with their regional offerings. Unavailable offerings are marked.
 func (p *Provider) GetInstanceTypes(context.Context, *karpv1.NodePool) ([]*corecloud.InstanceType, error) {
 	view, _ := p.Views.View()
 	var out []*corecloud.InstanceType

@@ -10,13 +10,13 @@ import (
 	nodeclassv1alpha1 "kaito.sh/shared/api/nodeclass/v1alpha1"
 )
 
-// nodeClass is a KaitoNodeClass in the shape that core asks of node classes. The API module has no such methods, since
-// it depends on nothing but Kubernetes' own types.
+// nodeClass is a KaitoNodeClass with the methods that Karpenter needs of node classes. The API module has no such
+// methods, because it depends only on Kubernetes' own types.
 type nodeClass struct {
 	nodeclassv1alpha1.KaitoNodeClass
 }
 
-// register makes core's lookups (which use client-go's global scheme) find the kind.
+// register adds the kind to client-go's global scheme, which Karpenter uses.
 func (*nodeClass) register(scheme *runtime.Scheme) {
 	scheme.AddKnownTypeWithName(nodeclassv1alpha1.GroupVersion.WithKind("KaitoNodeClass"), &nodeClass{})
 }

@@ -10,12 +10,13 @@ import (
 	"sigs.k8s.io/karpenter/pkg/events"
 )
 
-// missingTaint is how core logs, at the error level, that a Node joined without the taint karpenter.sh/unregistered.
-// Agent pools cannot have it: AKS refuses to remove a taint that the pool declares.
+// missingTaint is the message that Karpenter logs as an error when a Node registers without the taint
+// karpenter.sh/unregistered. Agent pools cannot have the taint, because AKS does not allow the removal of a pool's
+// taint.
 const missingTaint = "node claim registration error"
 
-// Quiet returns a logger that tells of what is no error at the debug level. Core can only be told "not yet" by an
-// error, and its controllers log errors as such.
+// Quiet returns a logger that logs errors which only mean "not yet" at the debug level. A provider can report "not yet"
+// to Karpenter only as an error, and Karpenter's controllers log it as one.
 func Quiet(l logr.Logger) logr.Logger {
 	return l.WithSink(&quiet{LogSink: l.GetSink()})
 }
@@ -42,10 +43,10 @@ func (q *quiet) WithName(name string) logr.LogSink {
 	return &quiet{LogSink: q.LogSink.WithName(name)}
 }
 
-// Events is where core tells of its events. It drops the one that goes with missingTaint, which is about every Node of
-// every agent pool and which nobody can act on. And it tells all of why a drain goes on: core takes all events of one
-// Node with one reason for the same, so that "1 pods are waiting to be evicted" would hide which pod's disruption
-// budget it waits for.
+// Events returns a recorder for Karpenter's events. It drops the event that belongs to missingTaint, which would be
+// recorded for each Node and needs no action. It records each reason why a drain waits: Karpenter considers events of
+// one Node with one reason equal, so that "1 pods are waiting to be evicted" would hide the name of the pod's
+// disruption budget.
 func Events(r events.Recorder) events.Recorder { return &coreEvents{Recorder: r} }
 
 type coreEvents struct{ events.Recorder }

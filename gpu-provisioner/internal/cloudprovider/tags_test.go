@@ -13,7 +13,7 @@ import (
 	"kaito.sh/gpu-provisioner/internal/pool"
 )
 
-func TestAMachineOfAPoolThatLostItsTagsIsNotGone(t *testing.T) {
+func TestMachineOfAPoolWithoutTagsIsNotGone(t *testing.T) {
 	f := newFixture()
 	f.views.view.Pools[0].Tags = map[string]string{"costcenter": "42"}
 	c := claim(map[string]string{pool.AnnotationProviderID: machine})

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package metric names the operator's metrics.
 package metric
 
 import "github.com/prometheus/client_golang/prometheus"

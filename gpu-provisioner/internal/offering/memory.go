@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package offering remembers which offerings (size × zone × capacity type) Azure could not give, for as long as the
-// table of errors says, for every claim.
 package offering
 
 import (
@@ -16,24 +14,24 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// Capacity types, as karpenter.sh/capacity-type has them.
+// Values of the label karpenter.sh/capacity-type.
 const (
 	OnDemand = "on-demand"
 	Spot     = "spot"
 )
 
-// Offering is what can be had or not.
+// Offering is what a claim requests from Azure.
 type Offering struct {
 	Size string
-	// Family is the size's quota family, "" when unknown.
+	// Family is the size's quota family, or "" if it is unknown.
 	Family string
-	// Zone is a zone's number, "" for regional placement.
+	// Zone is a zone's number, or "" for a regional placement.
 	Zone         string
 	CapacityType string
 }
 
-// Entry is one thing remembered. Size, Family, Zone and CapacityType are those of the offering that failed, as far as
-// its scope goes: "" stands for all.
+// Entry is an unavailable offering. Size, Family, Zone and CapacityType are those of the failed offering; those that
+// the scope does not limit are empty.
 type Entry struct {
 	Scope        azure.Scope `json:"scope"`
 	Size         string      `json:"size,omitempty"`
@@ -47,7 +45,7 @@ type Entry struct {
 	Until        time.Time   `json:"until"`
 }
 
-// Memory is what is known to be unavailable.
+// Memory knows the offerings that are unavailable.
 type Memory struct {
 	clock clock.PassiveClock
 
@@ -60,7 +58,7 @@ func NewMemory(c clock.PassiveClock) *Memory {
 	return &Memory{clock: c, entries: map[string]Entry{}}
 }
 
-// Restore takes over the entries that an earlier process left, as far as they still hold.
+// Restore adds the entries of an earlier process that have not expired.
 func (m *Memory) Restore(entries map[string]Entry) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -71,7 +69,7 @@ func (m *Memory) Restore(entries map[string]Entry) {
 	}
 }
 
-// Fail remembers an error of class capacity; every other class is ignored. It says whether something was remembered.
+// Fail adds an entry for an error of class capacity, and ignores other classes. It returns whether it added one.
 func (m *Memory) Fail(o Offering, err *azure.Error) (Entry, bool) {
 	d := err.Remember(o.CapacityType == Spot)
 	if d == 0 {
@@ -104,7 +102,7 @@ func (m *Memory) Fail(o Offering, err *azure.Error) (Entry, bool) {
 	return e, true
 }
 
-// Unavailable says why the offering is not to be tried now; nil: it may be.
+// Unavailable returns why the offering is unavailable now, or nil.
 func (m *Memory) Unavailable(o Offering) *azure.Error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -129,7 +127,7 @@ func (m *Memory) Unavailable(o Offering) *azure.Error {
 	return nil
 }
 
-// Entries returns what is remembered now, sorted, by a key that is fit for a ConfigMap.
+// Entries returns the current entries, sorted by key.
 func (m *Memory) Entries() []Entry {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -145,7 +143,7 @@ func (m *Memory) Entries() []Entry {
 	return out
 }
 
-// NextExpiry is when the first entry is forgotten; zero when there is none.
+// NextExpiry returns the time at which the next entry expires, or zero.
 func (m *Memory) NextExpiry() time.Time {
 	var next time.Time
 	for _, e := range m.Entries() {
@@ -156,7 +154,7 @@ func (m *Memory) NextExpiry() time.Time {
 	return next
 }
 
-// key is fit for a key of a ConfigMap's data.
+// key returns a valid key for a ConfigMap's data.
 func (e Entry) key() string {
 	part := func(s, all string) string {
 		s = strings.Map(func(r rune) rune {
@@ -182,5 +180,5 @@ func (e Entry) key() string {
 	}
 }
 
-// Key is the entry's key in the ConfigMap.
+// Key returns the entry's key in the ConfigMap.
 func (e Entry) Key() string { return e.key() }

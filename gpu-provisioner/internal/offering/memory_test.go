@@ -21,7 +21,7 @@ var (
 	t4       = Offering{Size: "NC4", Family: "famT", CapacityType: OnDemand}
 )
 
-func TestAFailureSpeaksOfItsScopeAndOfNothingElse(t *testing.T) {
+func TestFailureAppliesToItsScope(t *testing.T) {
 	all := map[string]Offering{
 		"itself":         a100,
 		"its zone 1":     a100zone,
@@ -59,7 +59,7 @@ func TestAFailureSpeaksOfItsScopeAndOfNothingElse(t *testing.T) {
 	}
 }
 
-func TestAFailureIsForgottenWhenItsTimeIsOver(t *testing.T) {
+func TestEntriesExpire(t *testing.T) {
 	clk := testclock.NewFakeClock(time.Unix(0, 0))
 	m := NewMemory(clk)
 	m.Fail(a100, &azure.Error{Class: azure.ClassCapacity, Scope: azure.ScopeOffering, RememberFor: time.Hour})
@@ -78,7 +78,7 @@ func TestOnlyCapacityIsRemembered(t *testing.T) {
 	}
 }
 
-func TestTheNextProcessKnowsWhatStillHolds(t *testing.T) {
+func TestRestoreSkipsExpiredEntries(t *testing.T) {
 	clk := testclock.NewFakeClock(time.Unix(0, 0))
 	m := NewMemory(clk)
 	m.Fail(

@@ -12,16 +12,16 @@ import (
 // ResourceGPU is the extended resource of NVIDIA's device plugin.
 const ResourceGPU corev1.ResourceName = "nvidia.com/gpu"
 
-// Size is what the catalogue knows of a VM size.
+// Size is a VM size.
 type Size struct {
 	Name      string
 	GPUs      int64
 	VCPUs     int64
 	MemoryGiB int64
-	Family    string // quota family, as the compute usages API names it
+	Family    string // quota family, by its name in the compute usages API
 }
 
-// Capacity is what a Node of the size has.
+// Capacity returns the capacity of a Node of the size.
 func (s Size) Capacity() corev1.ResourceList {
 	out := corev1.ResourceList{
 		corev1.ResourceCPU:    *resource.NewQuantity(s.VCPUs, resource.DecimalSI),
@@ -33,8 +33,9 @@ func (s Size) Capacity() corev1.ResourceList {
 	return out
 }
 
-// Requests are what a claim asks for, with the disk under the name that a Node reports. KAITO's claims ask for
-// `storage`, which no Node has: core would wait for it without end. Where both are asked for the larger one counts.
+// Requests returns a claim's requests with the disk under the name that a Node reports. KAITO's claims request
+// `storage`, which no Node reports, so Karpenter would wait for it forever. If both are requested, the larger one
+// counts.
 func Requests(in corev1.ResourceList) corev1.ResourceList {
 	storage, ok := in[corev1.ResourceStorage]
 	if !ok {

@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-func TestAClaimsDiskHasTheNameThatANodeReports(t *testing.T) {
+func TestRequestsRenameStorage(t *testing.T) {
 	list := func(pairs ...string) corev1.ResourceList {
 		out := corev1.ResourceList{}
 		for i := 0; i < len(pairs); i += 2 {

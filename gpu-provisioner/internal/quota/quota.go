@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package quota asks, before Azure is asked for machines, whether the subscription's quota has room for them.
 package quota
 
 import (
@@ -15,31 +14,31 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// cacheFor is how long a region's usages are believed.
+// cacheFor is the time for which a region's usages are cached.
 const cacheFor = time.Minute
 
-// Names of the usages that are no family, as the compute usages API has them.
+// Names in the compute usages API of the usages that are not of a family.
 const (
 	usageRegional = "cores"
 	usageSpot     = "lowPriorityCores"
 )
 
-// Reader lists the subscription's usages in a region; *azure.ARM is one.
+// Reader lists the subscription's usages in a region. *azure.ARM implements it.
 type Reader interface {
 	Usages(ctx context.Context, location string) ([]azure.Usage, error)
 }
 
-// Request is what is about to be asked of Azure.
+// Request is a request for machines.
 type Request struct {
 	Size     string
-	Family   string // quota family of the size; "": unknown
+	Family   string // quota family of the size; empty: unknown
 	VCPUs    int64  // of one machine; 0: unknown
 	Spot     bool
 	Location string
 	Machines int
 }
 
-// Preflight answers from usages that it caches.
+// Preflight checks requests against cached usages.
 type Preflight struct {
 	reader Reader
 	clock  clock.PassiveClock
@@ -48,17 +47,17 @@ type Preflight struct {
 	at     time.Time
 	of     string
 	usages map[string]azure.Usage
-	taken  map[string]Request // by agent pool: what the usages were raised by since they were read
+	taken  map[string]Request // by agent pool: by what the usages were raised since they were read
 }
 
-// NewPreflight returns a preflight with nothing cached.
+// NewPreflight returns a Preflight with an empty cache.
 func NewPreflight(r Reader, c clock.PassiveClock) *Preflight {
 	return &Preflight{reader: r, clock: c}
 }
 
-// Fit says how many of the machines the quota has room for. The *azure.Error explains, with the numbers, why it is not
-// all of them; it is nil when it is, and when the quota is not known: then Azure itself will tell. The error is of the
-// reading.
+// Fit returns how many of the machines the quota has room for. If it is not all of them, the *azure.Error explains why
+// with figures. It is nil as well if the size's quota is not known; Azure checks it in any case. The error is about
+// reading the usages.
 func (p *Preflight) Fit(ctx context.Context, r Request) (int, *azure.Error, error) {
 	if r.VCPUs <= 0 || r.Machines <= 0 {
 		return r.Machines, nil, nil
@@ -82,8 +81,8 @@ func (p *Preflight) Fit(ctx context.Context, r Request) (int, *azure.Error, erro
 	return fit, why, nil
 }
 
-// Took counts machines that Azure has agreed to make in an agent pool into the cached usages, so that two requests
-// within the minute do not both count on the same room. Settle or Refund ends it.
+// Took adds machines that Azure has agreed to create in an agent pool to the cached usages, so that two requests within
+// a minute do not both use the same room. Call Settle or Refund when the operation has ended.
 func (p *Preflight) Took(pool string, r Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -94,8 +93,8 @@ func (p *Preflight) Took(pool string, r Request) {
 	p.taken[pool] = r
 }
 
-// Refund takes back what Took counted for the pool, but for the machines that have arrived: Azure did not make the
-// others. It does nothing when the usages were read since, as those are Azure's own figures.
+// Refund subtracts what Took added for the pool, except for the machines that were created. It does nothing if the
+// usages were read since, because they are Azure's own figures then.
 func (p *Preflight) Refund(pool string, arrived int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -105,7 +104,7 @@ func (p *Preflight) Refund(pool string, arrived int) {
 	}
 }
 
-// Settle leaves what Took counted for the pool as it is: Azure has made the machines.
+// Settle keeps what Took added for the pool: Azure has created the machines.
 func (p *Preflight) Settle(pool string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -143,7 +142,7 @@ type limit struct {
 
 func (r Request) limits() []limit {
 	if r.Spot {
-		// Spot machines count against one quota of the region, whatever their family.
+		// Spot machines of all families count against one quota of the region.
 		return []limit{{usageSpot, "low-priority vCPUs", azure.ReasonSpotQuotaExceeded, azure.ScopeSpot}}
 	}
 	out := []limit{{usageRegional, "regional vCPUs", azure.ReasonRegionalQuotaExceeded, azure.ScopeRegion}}
@@ -167,7 +166,8 @@ func (r Request) exceeded(l limit, u azure.Usage) *azure.Error {
 	}
 }
 
-// normalize: the usages API and the size catalogue differ in case and blanks ("Standard NCASv3_T4 Family").
+// normalize makes names comparable: those of the usages API and of the catalogue differ in case and spaces ("Standard
+// NCASv3_T4 Family").
 func normalize(name string) string {
 	return strings.ToLower(strings.ReplaceAll(name, " ", ""))
 }

@@ -36,7 +36,7 @@ func a100(machines int) Request {
 	}
 }
 
-func TestARequestThatCannotFitFailsWithTheNumbers(t *testing.T) {
+func TestRequestBeyondTheQuotaFailsWithFigures(t *testing.T) {
 	p := NewPreflight(&usages{rows: []azure.Usage{
 		{Name: "cores", Current: 0, Limit: 1000}, {Name: "standardNCADSA100v4Family", Current: 92, Limit: 100},
 	}}, testclock.NewFakeClock(time.Unix(0, 0)))
@@ -83,7 +83,7 @@ func TestTheTightestQuotaDecides(t *testing.T) {
 	}
 }
 
-func TestUsagesAreReadOnceAMinuteAndCountWhatWasAskedForMeanwhile(t *testing.T) {
+func TestUsagesAreCachedAndCountRequests(t *testing.T) {
 	clk := testclock.NewFakeClock(time.Unix(0, 0))
 	u := &usages{rows: []azure.Usage{{Name: "cores", Limit: 1000}, {Name: "StandardNCADSA100v4Family", Limit: 48}}}
 	p := NewPreflight(u, clk)
@@ -103,7 +103,7 @@ func TestUsagesAreReadOnceAMinuteAndCountWhatWasAskedForMeanwhile(t *testing.T) 
 	assert.Equal(t, 2, u.reads)
 }
 
-func TestWhatAzureDidNotMakeGivesItsRoomBack(t *testing.T) {
+func TestRefund(t *testing.T) {
 	rows := []azure.Usage{{Name: "cores", Limit: 1000}, {Name: "StandardNCADSA100v4Family", Limit: 72}}
 	for name, tc := range map[string]struct {
 		then func(p *Preflight, clk *testclock.FakeClock)
@@ -136,7 +136,7 @@ func TestWhatAzureDidNotMakeGivesItsRoomBack(t *testing.T) {
 	}
 }
 
-func TestAQuotaThatCannotBeReadIsAnErrorAndNoVerdict(t *testing.T) {
+func TestUnreadableQuotaIsAnError(t *testing.T) {
 	p := NewPreflight(&usages{err: errors.New("down")}, testclock.NewFakeClock(time.Unix(0, 0)))
 	_, why, err := p.Fit(t.Context(), a100(1))
 	assert.Error(t, err)
