@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 	"pgregory.net/rapid"
 
 	"kaito.sh/e2e/fakeazure"
@@ -104,6 +105,18 @@ func (w *world) excuseUpgrades() {
 		}
 		if !upgrading {
 			delete(w.rolling, p.Name)
+		}
+	}
+}
+
+// excuseRepairs records that node repair may replace the machine of a Node that is not Ready, for instance one that a
+// fault of Azure has made so.
+func (w *world) excuseRepairs() {
+	for _, n := range w.listNodes() {
+		for _, c := range n.Status.Conditions {
+			if c.Type == corev1.NodeReady && c.Status != corev1.ConditionTrue {
+				w.harm(func(id string) bool { return id == n.Spec.ProviderID })
+			}
 		}
 	}
 }

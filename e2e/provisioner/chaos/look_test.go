@@ -145,6 +145,7 @@ func (w *world) picture() invariant.Picture {
 func (w *world) check() {
 	w.t.Helper()
 	w.excuseUpgrades()
+	w.excuseRepairs()
 	p := w.picture()
 	broken := w.checker.Check(p)
 	for i := range p.Gone {
