@@ -109,7 +109,7 @@ func answered(err error) bool {
 	return err == nil || errors.As(err, &response) && !errors.As(err, &authentication)
 }
 
-// notFoundIsCluster classifies a cluster that does not exist as a wrong configuration, whatever the error's text.
+// notFoundIsCluster classifies a cluster that does not exist as a wrong configuration, independent of the error's text.
 func notFoundIsCluster(err error) error {
 	if e := Classify(err); e.Class == ClassGone {
 		return &Error{

@@ -42,7 +42,7 @@ func TestAnotherProcessResumesAnOperation(t *testing.T) {
 	assert.Equal(t, Progress{Done: true}, p)
 	assert.Equal(
 		t, []string{"PUT /agentPools/p", "GET /operations/1", "GET /operations/1"}, s.requests,
-		"one call a look, and none for a result that nobody reads",
+		"one call per poll, and none for the result",
 	)
 }
 

@@ -67,7 +67,7 @@ func TestReadinessFollowsTheIdentity(t *testing.T) {
 	identity.clock = clk
 	recovered := make(chan struct{}, 10)
 	identity.OnRecovered(func() { recovered <- struct{}{} })
-	assert.ErrorIs(t, identity.Ready(nil), errUnchecked, "not before somebody has looked")
+	assert.ErrorIs(t, identity.Ready(nil), errUnchecked, "not before the first check")
 
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)

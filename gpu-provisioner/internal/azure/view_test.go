@@ -60,7 +60,7 @@ func (r *reader) since() []string {
 func TestOnlyThePoolsOfOursThatNeedItAreReadAgain(t *testing.T) {
 	r, c, clk := newReader()
 	require.NoError(t, c.Refresh(t.Context(), time.Minute))
-	assert.Equal(t, []string{"a", "b"}, r.since(), "the first time all of ours, and nobody else's")
+	assert.Equal(t, []string{"a", "b"}, r.since(), "first all pools of this operator, and no others")
 	view, err := c.View()
 	require.NoError(t, err)
 	assert.True(t, view.Fresh(clk.Now(), 0))
