@@ -38,7 +38,7 @@ func storedVersion(
 	return nil, fmt.Errorf("%s has no stored version with a schema", definition.Name)
 }
 
-// known are types of Kubernetes' own, told by their fields: their pages are Kubernetes'.
+// known are Kubernetes' types, recognized by their fields. Kubernetes documents them.
 var known = []struct {
 	name   string
 	fields []string

@@ -97,7 +97,7 @@ func (d *demo) on(ctx context.Context, existing *stack.Existing) (err error) {
 		d.title("Left running until Ctrl-C (KEEP=1)")
 		d.line("export KUBECONFIG=%s", s.Cluster.Kubeconfig())
 		d.line("kubectl get workspaces,machines,nodeclaims,nodes,tuningjobs,jobs,deployments,services")
-		d.line("docs/quickstart-inference.md goes on from here")
+		d.line("docs/quickstart-inference.md continues from here")
 		<-ctx.Done()
 		return ctx.Err()
 	}

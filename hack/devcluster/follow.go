@@ -18,7 +18,7 @@ import (
 	"kaito.sh/shared/test/cluster"
 )
 
-// followed are the kinds whose changes are told, in the order in which a Workspace brings them about.
+// followed are the kinds whose changes are printed, in the order in which a Workspace creates them.
 var followed = []schema.GroupVersionKind{
 	{Group: "kaito.sh", Version: "v1alpha1", Kind: "Workspace"},
 	{Group: "karpenter.sh", Version: "v1alpha5", Kind: "Machine"},

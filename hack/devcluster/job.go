@@ -29,7 +29,7 @@ import (
 
 const (
 	workspaceName = "workspace-tuning-phi-3"
-	// pageName is the Workspace of docs/quickstart-inference.md, for who goes on by hand.
+	// pageName is the Workspace of docs/quickstart-inference.md, which users can continue with.
 	pageName   = "workspace-phi-4-mini"
 	pushSecret = "demo-registry"
 	example    = "examples/fine-tuning/kaito_workspace_tuning_phi_3.yaml"
@@ -204,7 +204,7 @@ func (j *job) forward(ctx context.Context) (string, func(), error) {
 	}
 	stop := func() {
 		cancel()
-		_ = command.Wait() // it was just told to end
+		_ = command.Wait() // it was just stopped
 	}
 	for scanner := bufio.NewScanner(out); scanner.Scan(); {
 		if found := forwarding.FindStringSubmatch(scanner.Text()); found != nil {

@@ -68,7 +68,7 @@ func TestTheSameSourcesMakeTheSameImage(t *testing.T) {
 	assert.Equal(t, digest(t, one), digest(t, other))
 }
 
-// Guards against an image that a restricted pod cannot run, or that trusts nobody.
+// Guards against an image that a restricted pod cannot run, or that has no certificate authorities.
 func TestAnImageHasItsBinaryAnUnprivilegedUserAndTheAuthorities(t *testing.T) {
 	f, s := hello(t)
 	require.NoError(t, f.make(t.Context(), s))

@@ -43,7 +43,7 @@ func readKey(file string) (*key, error) {
 	}
 	point, ok := public.(*ecdsa.PublicKey)
 	if !ok || point.Curve.Params().BitSize != 256 {
-		return nil, fmt.Errorf("--key %s is no ECDSA key on P-256: make one by `cosign generate-key-pair`", file)
+		return nil, fmt.Errorf("--key %s is not an ECDSA key on P-256: create one with `cosign generate-key-pair`", file)
 	}
 	der, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {

@@ -87,7 +87,7 @@ var (
 	imageLine = regexp.MustCompile(`^\s*(?:-\s+)?image:\s*["']?([^\s"'#]+)`)
 )
 
-// dockerfile returns the images that FROM names, directly or by the default of an ARG. A stage's name is no image.
+// dockerfile returns the images of FROM lines, also from the default of an ARG, without the names of stages.
 func dockerfile(lines []string) []reference {
 	var all []reference
 	stages, arguments := map[string]bool{"scratch": true}, map[string]reference{}

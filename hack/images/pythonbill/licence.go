@@ -43,7 +43,7 @@ var spellings = map[string]string{
 // here.
 var read = map[string]string{"jinja2": "BSD-3-Clause", "mpmath": "BSD-3-Clause", "sympy": "BSD-3-Clause"}
 
-// licence returns the SPDX expression of a package's licence: of its expression, else its field, else its classifier.
+// licence returns the SPDX expression of a package's licence, from its expression, its field or its classifier.
 func licence(name, expression, field string, classifiers []string) (string, error) {
 	if expression != "" {
 		return expression, nil

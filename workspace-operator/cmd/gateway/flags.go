@@ -23,31 +23,31 @@ func envName(name string) string {
 	return "GATEWAY_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
 }
 
-// parse reads the options from the flags, and where a flag is not given from its environment variable. The error is
-// flag.ErrHelp where help was asked for and printed to out.
+// parse reads the options from the flags, or from the environment variables of flags that are not set. The error is
+// flag.ErrHelp if it printed the help to out.
 func parse(args []string, getenv func(string) string, out io.Writer) (options, error) {
 	o := options{config: gateway.DefaultConfig()}
 	c := &o.config
 	set := flag.NewFlagSet("gateway", flag.ContinueOnError)
-	set.SetOutput(io.Discard) // what is wrong is returned, not printed here as well
+	set.SetOutput(io.Discard) // errors are returned, not printed
 
-	set.StringVar(&c.Listen, "listen", c.Listen, "`address` that clients reach")
+	set.StringVar(&c.Listen, "listen", c.Listen, "`address` for clients")
 	set.StringVar(
 		&c.StatusListen,
 		"status-listen",
 		c.StatusListen,
-		"`address` of /healthz, /readyz, /metrics and /drained, for the cluster and not for clients",
+		"`address` of /healthz, /readyz, /metrics and /drained, for use inside the cluster",
 	)
 	set.StringVar(&c.Engine, "engine", c.Engine, "the inference engine's root `URL`: scheme and host only")
 	set.StringVar(
 		&c.Model,
 		"model",
 		c.Model,
-		"served `name` that /chat asks the engine for, and that must be listed before the gateway is ready (required)",
+		"`name` of the model that the engine serves; the gateway is ready when the engine lists it (required)",
 	)
 	set.Func(
 		"prompt-api",
-		"engine `call` that a /chat prompt becomes: chat (with the model's chat template) or completions (the bare text, for base models) (default "+string(
+		"engine `call` for a /chat prompt: chat (with the model's chat template) or completions (the bare text, for base models) (default "+string(
 			c.PromptAPI,
 		)+")",
 		func(s string) error {
@@ -59,75 +59,75 @@ func parse(args []string, getenv func(string) string, out io.Writer) (options, e
 		&c.APIKeyFile,
 		"api-key-file",
 		c.APIKeyFile,
-		"`file` of API keys, one a line, read again when it changes; without it no key is asked for",
+		"`file` of API keys, one per line, reloaded when it changes; without it, no key is required",
 	)
 	set.Int64Var(
 		&c.MaxBodyBytes,
 		"max-body-bytes",
 		c.MaxBodyBytes,
-		"largest request body, in `bytes`; a larger one is answered with 413",
+		"maximum size of a request body in `bytes`; larger ones get status 413",
 	)
 	set.IntVar(
 		&c.MaxConcurrent,
 		"max-concurrent",
 		c.MaxConcurrent,
-		"`number` of requests that the engine works on at once",
+		"maximum `number` of requests that run in the engine",
 	)
 	set.IntVar(
 		&c.MaxQueue,
 		"max-queue",
 		c.MaxQueue,
-		"`number` of requests that may wait for the engine; one more is answered with 429",
+		"maximum `number` of requests that wait for the engine; further ones get status 429",
 	)
-	set.DurationVar(&c.QueueTimeout, "queue-timeout", c.QueueTimeout, "longest `wait` for the engine, then 429")
+	set.DurationVar(&c.QueueTimeout, "queue-timeout", c.QueueTimeout, "maximum `time` in the queue, then status 429")
 	set.DurationVar(
 		&c.RequestTimeout,
 		"request-timeout",
 		c.RequestTimeout,
-		"longest `time` the engine may take for an answer that is not streamed, then 504",
+		"maximum `time` of an answer that is not streamed, then status 504",
 	)
 	set.DurationVar(
 		&c.StreamTimeout,
 		"stream-timeout",
 		c.StreamTimeout,
-		"longest `time` a streamed answer may take; 0 is unbounded",
+		"maximum `time` of a streamed answer; 0 is unlimited",
 	)
 	set.DurationVar(
 		&c.ReadHeaderTimeout,
 		"read-header-timeout",
 		c.ReadHeaderTimeout,
-		"longest `time` a client may take to send its headers",
+		"maximum `time` for sending the headers of a request",
 	)
 	set.DurationVar(
 		&c.ReadTimeout,
 		"read-timeout",
 		c.ReadTimeout,
-		"longest `time` a client may take to send its body, then 408",
+		"maximum `time` for sending the body of a request, then status 408",
 	)
 	set.DurationVar(
 		&c.WriteTimeout,
 		"write-timeout",
 		c.WriteTimeout,
-		"longest `time` a client may leave a chunk of its answer unread before it is cut off",
+		"maximum `time` that a client may leave a chunk of an answer unread",
 	)
-	set.DurationVar(&c.IdleTimeout, "idle-timeout", c.IdleTimeout, "longest `time` an unused connection is kept")
+	set.DurationVar(&c.IdleTimeout, "idle-timeout", c.IdleTimeout, "maximum `time` that an unused connection is kept")
 	set.DurationVar(
 		&c.DrainDelay,
 		"drain-delay",
 		c.DrainDelay,
-		"`time` after SIGTERM for which new requests are still taken while /readyz says no",
+		"`time` after SIGTERM in which new requests are accepted although /readyz fails",
 	)
 	set.DurationVar(
 		&c.DrainTimeout,
 		"drain-timeout",
 		c.DrainTimeout,
-		"longest `time` from SIGTERM to the exit; keep it below the pod's terminationGracePeriodSeconds",
+		"maximum `time` from SIGTERM to the exit; must be below the pod's terminationGracePeriodSeconds",
 	)
 	set.TextVar(
 		&o.logLevel,
 		"log-level",
 		slog.LevelInfo,
-		"least `level` that is logged: DEBUG (every request), INFO, WARN or ERROR",
+		"minimum `level` of log lines: DEBUG (every request), INFO, WARN or ERROR",
 	)
 
 	if err := set.Parse(args); err != nil {
@@ -174,5 +174,5 @@ Flags:
 		}
 		text.WriteString("\n")
 	})
-	_, _ = io.WriteString(out, text.String()) // help that cannot be printed has no reader
+	_, _ = io.WriteString(out, text.String()) // a write error cannot be reported
 }

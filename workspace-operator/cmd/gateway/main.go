@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command gateway is the HTTP server in front of an inference engine: see package
+// Command gateway is the HTTP server in front of an inference engine. See package
 // kaito.sh/workspace-operator/internal/gateway.
 package main
 
@@ -27,9 +27,9 @@ func main() {
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 	case err != nil:
-		_, _ = fmt.Fprintln(os.Stderr, "gateway:", err) // nowhere is left to say that this failed
+		_, _ = fmt.Fprintln(os.Stderr, "gateway:", err) // a write error cannot be reported
 		stop()
-		os.Exit(1) //nolint:gocritic // stop was called by hand
+		os.Exit(1) //nolint:gocritic // stop was called above
 	}
 }
 
@@ -48,7 +48,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	if provider != nil {
 		given.TracerProvider = provider
 		defer func() {
-			// The spans of the last requests: worth a moment, not a hung exit.
+			// Send the spans of the last requests, with a time limit.
 			flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
 			defer cancel()
 			if shutdownErr := provider.Shutdown(flush); shutdownErr != nil {

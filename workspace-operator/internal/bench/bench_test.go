@@ -40,7 +40,7 @@ var (
 	number = flag.Int("n", 20, "Workspaces that are created at once")
 	rounds = flag.Int(
 		"rounds", 0,
-		"times that floor and operator take turns; 0: 3 with -strict, else 1. The ratio of the median round counts, since other work on the machine comes and goes",
+		"rounds of floor and operator; 0 is 3 with -strict, or 1 without it. The ratio of the median round counts, since other work on the machine comes and goes",
 	)
 	qps   = flag.Int("qps", 500, "requests a second that each subject may make")
 	burst = flag.Int("burst", 1000, "requests that each subject may make at once")
@@ -122,7 +122,7 @@ func TestTheOperatorIsNearTheFloor(t *testing.T) {
 	assert.Zero(t, r.operator.conflicts)
 	if !*bare {
 		assert.InEpsilon(
-			t, r.operator.status, r.floor.status, 0.15, "the floor must write as much as the operator, or it is no floor",
+			t, r.operator.status, r.floor.status, 0.15, "the floor must write as much as the operator",
 		)
 	}
 	if *strict {

@@ -89,7 +89,7 @@ func (w *world) machine(ctx context.Context, obj any) {
 			karpenterv1alpha5.Condition{Type: c, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()},
 		)
 	}
-	_ = w.client.Status().Patch(ctx, m, client.MergeFrom(old)) // a subject that waits for it in vain fails the test
+	_ = w.client.Status().Patch(ctx, m, client.MergeFrom(old)) // the test fails if the subject does not see it
 }
 
 // deployment: its pod is available.

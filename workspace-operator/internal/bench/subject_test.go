@@ -154,7 +154,7 @@ func (s *subject) stop(t *testing.T) {
 	t.Helper()
 	ended := make(chan struct{})
 	go func() {
-		_ = s.cmd.Wait() // a manager that is told to stop may still report that its context ended
+		_ = s.cmd.Wait() // a stopped manager may report that its context ended
 		close(ended)
 	}()
 	require.NoError(t, s.cmd.Process.Signal(syscall.SIGTERM))
@@ -163,7 +163,7 @@ func (s *subject) stop(t *testing.T) {
 	case <-time.After(stopLimit):
 		_ = s.cmd.Process.Signal(syscall.SIGQUIT) // all goroutines, on the standard error
 		<-ended
-		t.Errorf("the subject had not ended %s after it was told to", stopLimit)
+		t.Errorf("the subject did not stop within %s", stopLimit)
 	}
 }
 

@@ -13,24 +13,23 @@ import (
 	"kaito.sh/shared/excerpt"
 )
 
-// The kinds of error that OpenAI's clients know.
+// Error types of OpenAI's API.
 const (
 	typeInvalidRequest = "invalid_request_error"
 	typeRateLimit      = "rate_limit_error"
 	typeServer         = "server_error"
 )
 
-// apiError is a refusal in OpenAI's error shape. Its message is for the client and is never logged, because it may
-// quote what the client sent.
+// apiError is an error response in the form of OpenAI's API. Its message can quote the request, so it is never logged.
 type apiError struct {
 	status  int
 	kind    string
 	code    string
 	param   string
 	message string
-	// retryAfter, where not zero, is sent as Retry-After, rounded up to whole seconds.
+	// retryAfter is sent as Retry-After, rounded up to whole seconds, unless it is zero.
 	retryAfter time.Duration
-	// header holds one more response header that the status asks for, such as Allow.
+	// headerName and headerValue are a response header that the status requires, such as Allow.
 	headerName, headerValue string
 }
 
@@ -49,7 +48,7 @@ type errorDetail struct {
 	Code    string  `json:"code"`
 }
 
-// write sends e. An error while writing means that the client is gone, which nobody is left to tell.
+// write sends e. It ignores write errors, which mean that the client disconnected.
 func (e *apiError) write(w http.ResponseWriter) {
 	detail := errorDetail{Message: e.message, Type: e.kind, Code: e.code}
 	if e.param != "" {
@@ -72,7 +71,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // a failed write means that the client is gone
+	_, _ = w.Write(body) // a failed write means that the client disconnected
 }
 
 func invalidRequest(code, param, format string, args ...any) *apiError {
@@ -87,12 +86,12 @@ func invalidRequest(code, param, format string, args ...any) *apiError {
 
 func bodyTooLarge(rt *route, limit int64) *apiError {
 	message := fmt.Sprintf(
-		"The request's body is larger than %d bytes, the most this server takes. Send less, or have --max-body-bytes raised.",
+		"The request's body is larger than the limit of %d bytes. Send a smaller one, or ask an administrator to increase --max-body-bytes.",
 		limit,
 	)
 	if rt.chat && limit == maxChatBytes {
 		message = fmt.Sprintf(
-			"The request's body is larger than %d bytes, the most that %s takes. Send less, or call /v1/chat/completions, which takes more.",
+			"The request's body is larger than %d bytes, the limit of %s. Send a smaller one, or call /v1/chat/completions, which has a higher limit.",
 			limit, rt.pattern,
 		)
 	}
@@ -110,7 +109,7 @@ func unknownPath(path string) *apiError {
 		kind:   typeInvalidRequest,
 		code:   "unknown_url",
 		message: fmt.Sprintf(
-			"Nothing is served at %s. Served are POST /chat and OpenAI's inference calls under /v1, such as /v1/chat/completions.",
+			"Unknown path %s. Available are POST /chat and OpenAI's inference calls under /v1, such as /v1/chat/completions.",
 			quote(path),
 		),
 	}
@@ -119,7 +118,7 @@ func unknownPath(path string) *apiError {
 func methodNotAllowed(method, path, allowed string) *apiError {
 	return &apiError{
 		status: http.StatusMethodNotAllowed, kind: typeInvalidRequest, code: "method_not_allowed",
-		message:    fmt.Sprintf("%s is not answered at %s. Use %s.", quote(method), path, allowed),
+		message:    fmt.Sprintf("Method %s is not allowed for %s. Use %s.", quote(method), path, allowed),
 		headerName: "Allow", headerValue: allowed,
 	}
 }
@@ -129,13 +128,13 @@ func unauthorized() *apiError {
 		status:      http.StatusUnauthorized,
 		kind:        typeInvalidRequest,
 		code:        "invalid_api_key",
-		message:     "This model asks for an API key, and none that it knows was sent. Send it as \"Authorization: Bearer KEY\".",
+		message:     "This model requires a valid API key. Send it as \"Authorization: Bearer KEY\".",
 		headerName:  "WWW-Authenticate",
 		headerValue: "Bearer",
 	}
 }
 
-// quote shows a client what it sent, cut to a length that cannot blow an answer up.
+// quote quotes a part of the request, truncated to a bounded length.
 func quote(s string) string {
 	const most = 80
 	return strconv.Quote(excerpt.Head(s, most))

@@ -12,14 +12,14 @@ import (
 	"time"
 )
 
-// holdBytes is how much of a body is read before the request takes one of the engine's places. A body up to this size
-// is complete by then, so a client that sends slowly costs the engine nothing, one that leaves while it queues is
-// noticed (net/http watches the connection only after the body's end), and the call can be repeated where a kept-alive
-// connection to the engine turns out to be closed. What goes beyond is passed on while it arrives.
+// holdBytes is the number of body bytes that are read before the request takes a place in the engine. A body up to this
+// size is complete by then: a slow client does not occupy the engine, the gateway detects a client that disconnects in
+// the queue (net/http watches the connection only after the body's end), and the call can be repeated if a kept-alive
+// connection to the engine is closed. The rest of a longer body is forwarded while it arrives.
 const holdBytes = 256 << 10
 
-// takeBody reads the beginning of r's body and replaces it with one that the engine call can read. It bounds the body's
-// size and the time that the client may take for it, and charges what it holds to ex.
+// takeBody reads the beginning of r's body and replaces it with one that the engine call can read. It limits the body's
+// size and the time for sending it, and charges the held bytes to ex.
 func (g *Gateway) takeBody(r *http.Request, ex *exchange) error {
 	limit := g.bodyLimit(ex.route)
 	if r.ContentLength > limit {
@@ -28,10 +28,10 @@ func (g *Gateway) takeBody(r *http.Request, ex *exchange) error {
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil
 	}
-	// The kernel's deadline: the real time counts. net/http lifts it at the body's end, so the answer may take longer. A
-	// writer without deadlines has no connection to be slow.
+	// The deadline uses the real time. net/http removes it at the body's end, so the answer may take longer. A writer
+	// without deadlines is a test's recorder.
 	_ = ex.rec.control.SetReadDeadline(time.Now().Add(g.cfg.ReadTimeout))
-	// The server's own writer: it closes the connection of a client that sends too much.
+	// The server's writer closes the connection of a client that sends too much.
 	limited := http.MaxBytesReader(ex.rec.ResponseWriter, r.Body, limit)
 
 	held, ended, err := holdBody(limited, r.ContentLength, ex.body)
@@ -63,23 +63,23 @@ func (g *Gateway) bodyLimit(rt *route) int64 {
 	return g.cfg.MaxBodyBytes
 }
 
-// charged returns the charge of a request's body. A deadline in the past ends the read that waits for the client.
+// charged returns the charge of a request's body. An eviction sets a deadline in the past, which ends the pending read.
 func (g *Gateway) charged(rec *recorder) *charge {
 	return g.intake.begin(func() { _ = rec.control.SetReadDeadline(time.Unix(1, 0)) })
 }
 
-// smallBody is held without being counted: a connection costs as much.
+// smallBody is the size up to which a body is not counted, because its connection uses as much memory.
 const smallBody = 4 << 10
 
-// holdBody reads a body until its end, or one byte more than holdBytes of it. length is -1 where none was announced.
+// holdBody reads a body until its end, or one byte more than holdBytes. length is -1 if it is unknown.
 func holdBody(from io.Reader, length int64, here *charge) (held []byte, ended bool, err error) {
 	size := int64(smallBody)
 	if length >= 0 {
-		size = min(size, length+1) // one more, for the read that meets the end
+		size = min(size, length+1) // one more byte, to detect the end
 	}
 	held = make([]byte, 0, size)
 	defer func() {
-		if here.arrive() { // even if its end came just then: the deadline has reached the connection
+		if here.arrive() { // also if the body just ended: the connection already has the deadline
 			err = errBodyGaveWay
 		}
 	}()
@@ -108,7 +108,7 @@ func holdBody(from io.Reader, length int64, here *charge) (held []byte, ended bo
 	}
 }
 
-// bodyError turns an error of reading the client's body into an answer; nil means that nobody is left to answer.
+// bodyError converts an error of reading the body into a response; nil means that the client disconnected.
 func (g *Gateway) bodyError(rt *route, err error) *apiError {
 	var refused *apiError
 	var tooLarge *http.MaxBytesError
@@ -125,7 +125,7 @@ func (g *Gateway) bodyError(rt *route, err error) *apiError {
 			kind:       typeRateLimit,
 			code:       "memory_full",
 			retryAfter: g.limiter.retryAfter(),
-			message:    "The requests that are being answered take all the memory that this server has for bodies. Try again after the time that Retry-After gives, in seconds.",
+			message:    "Running requests use all the memory of this server for bodies. Try again after the number of seconds in Retry-After.",
 		}
 	case errors.Is(err, errBodyGaveWay):
 		return &apiError{
@@ -142,6 +142,6 @@ func (g *Gateway) bodyError(rt *route, err error) *apiError {
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errors.Is(err, context.Canceled):
 		return nil
 	default:
-		return invalidRequest("unreadable_body", "", "The request's body cannot be read: its encoding is broken.")
+		return invalidRequest("unreadable_body", "", "The request's body cannot be read: its encoding is invalid.")
 	}
 }

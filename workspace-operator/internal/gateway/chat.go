@@ -15,12 +15,12 @@ import (
 	"strings"
 )
 
-// chatRequest is a POST /chat, checked and translated.
+// chatRequest is a validated and translated POST /chat.
 type chatRequest struct {
 	// path and body are the engine call.
 	path string
 	body []byte
-	// before is put in front of the answer: the prompt, where the full text was asked for.
+	// before is a prefix of the answer: the prompt, if return_full_text is set.
 	before string
 }
 
@@ -28,16 +28,15 @@ type chatRequest struct {
 var chatKeys = []string{"generate_kwargs", "messages", "model", "prompt", "return_full_text"}
 
 const (
-	// maxChatBytes bounds the body of POST /chat: a million characters, more than the longest context takes. Such a body
-	// is text that is read whole; what brings images or sound goes to /v1/chat/completions, whose bodies are passed on
-	// while they arrive.
+	// maxChatBytes limits the body of POST /chat: a million characters, more than the longest context. The gateway reads
+	// it completely. Images and audio go to /v1/chat/completions, whose bodies are forwarded while they arrive.
 	maxChatBytes = 1 << 20
-	// maxTranslations bounds how many bodies of /chat are translated at once. Translating takes some milliseconds of the
-	// processor and about eight times the body's size; what is held for longer is charged to the request.
+	// maxTranslations limits the number of /chat bodies that are translated at once. A translation takes some milliseconds
+	// of CPU time and about eight times the body's size of memory.
 	maxTranslations = 4
 )
 
-// checkChatType refuses a body that says it is no JSON.
+// checkChatType refuses a Content-Type other than JSON.
 func checkChatType(r *http.Request) *apiError {
 	given := r.Header.Get("Content-Type")
 	if given == "" {
@@ -48,12 +47,12 @@ func checkChatType(r *http.Request) *apiError {
 	}
 	return &apiError{
 		status: http.StatusUnsupportedMediaType, kind: typeInvalidRequest, code: "unsupported_media_type",
-		message: fmt.Sprintf("Content-Type is %s: /chat takes application/json.", quote(given)),
+		message: fmt.Sprintf("Content-Type is %s: /chat accepts application/json.", quote(given)),
 	}
 }
 
-// readChat reads and translates the body of an admitted request. From then on ex is charged for the translation alone.
-// The error is an *apiError, one of reading, or one of the intake.
+// readChat reads and translates the body of an admitted request. Afterwards ex is charged only for the translation.
+// The error is an *apiError, a read error, or an error of the intake.
 func (g *Gateway) readChat(r *http.Request, ex *exchange) (*chatRequest, error) {
 	body := ex.whole
 	if _, more := r.Body.(*uploadBody); more {
@@ -62,7 +61,7 @@ func (g *Gateway) readChat(r *http.Request, ex *exchange) (*chatRequest, error) 
 			return nil, err
 		}
 	}
-	// Not while it is read: a client that sends slowly would keep the others waiting.
+	// Only after the read: a slow client would block the others.
 	if err := g.translators.Acquire(r.Context(), 1); err != nil {
 		return nil, err
 	}
@@ -75,7 +74,7 @@ func (g *Gateway) readChat(r *http.Request, ex *exchange) (*chatRequest, error) 
 	return chat, ex.body.resize(int64(len(chat.body) + len(chat.before)))
 }
 
-// readRest reads a body of which only the beginning is held.
+// readRest reads the rest of a body whose beginning is held.
 func (g *Gateway) readRest(r *http.Request, ex *exchange) ([]byte, error) {
 	size := g.bodyLimit(ex.route)
 	if r.ContentLength >= 0 {
@@ -84,13 +83,13 @@ func (g *Gateway) readRest(r *http.Request, ex *exchange) ([]byte, error) {
 	if err := ex.body.resize(holdBytes + size); err != nil {
 		return nil, err
 	}
-	body := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead)) // so that it never grows
+	body := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead)) // large enough, so that it does not grow
 	_, err := body.ReadFrom(r.Body)
 	return body.Bytes(), err
 }
 
-// translateChat turns the body of POST /chat into the engine call that answers it. The error is always an *apiError
-// that names the key, what it was and what is allowed.
+// translateChat translates the body of POST /chat into a call of the engine. The error is always an *apiError that names
+// the key, its value and the allowed values.
 func translateChat(body []byte, model string, api PromptAPI) (*chatRequest, error) {
 	var keys map[string]json.RawMessage
 	if err := json.Unmarshal(body, &keys); err != nil || keys == nil {
@@ -104,7 +103,7 @@ func translateChat(body []byte, model string, api PromptAPI) (*chatRequest, erro
 		if key == "stream" {
 			return nil, invalidRequest(
 				"unknown_parameter", "stream",
-				"stream is not a key of /chat, which answers in one piece. For a stream, call /v1/chat/completions.",
+				"stream is not a key of /chat, which returns complete answers. For a stream, call /v1/chat/completions.",
 			)
 		}
 		if !slices.Contains(chatKeys, key) {
@@ -130,7 +129,7 @@ func translateChat(body []byte, model string, api PromptAPI) (*chatRequest, erro
 	_, hasPrompt := keys["prompt"]
 	messages, hasMessages := keys["messages"]
 	if hasPrompt == hasMessages {
-		return nil, invalidRequest("invalid_prompt", "prompt", "Give either prompt or messages, and not both.")
+		return nil, invalidRequest("invalid_prompt", "prompt", "Send either prompt or messages.")
 	}
 	params, err := engineParamsOf(kwargs)
 	if err != nil {
@@ -141,14 +140,14 @@ func translateChat(body []byte, model string, api PromptAPI) (*chatRequest, erro
 	switch {
 	case hasMessages:
 		if fullText {
-			return nil, invalidRequest("invalid_value", "return_full_text", "return_full_text goes with prompt only.")
+			return nil, invalidRequest("invalid_value", "return_full_text", "return_full_text is allowed only with prompt.")
 		}
 		if err := checkMessages(messages); err != nil {
 			return nil, err
 		}
 		params["messages"] = messages
 	case prompt == "":
-		return nil, invalidRequest("invalid_value", "prompt", "prompt is empty: it must hold the question.")
+		return nil, invalidRequest("invalid_value", "prompt", "prompt is empty: it must have the question.")
 	case api == PromptAPICompletions:
 		req.path = "/v1/completions"
 		params["prompt"] = prompt
@@ -158,13 +157,13 @@ func translateChat(body []byte, model string, api PromptAPI) (*chatRequest, erro
 	if fullText {
 		req.before = prompt
 	}
-	if req.body, err = marshalPlain(params); err != nil { // raw values were parsed above, so they marshal
-		return nil, invalidRequest("invalid_json", "", "The body cannot be passed on.")
+	if req.body, err = marshalPlain(params); err != nil { // not expected: raw values were parsed above
+		return nil, invalidRequest("invalid_json", "", "The body cannot be forwarded.")
 	}
 	return req, nil
 }
 
-// marshalPlain is json.Marshal without the escapes for HTML, which make six bytes of one.
+// marshalPlain is json.Marshal without HTML escapes, which turn one byte into six.
 func marshalPlain(v any) ([]byte, error) {
 	out := &bytes.Buffer{}
 	encoder := json.NewEncoder(out)
@@ -175,7 +174,7 @@ func marshalPlain(v any) ([]byte, error) {
 	return bytes.Clone(bytes.TrimSuffix(out.Bytes(), []byte("\n"))), nil
 }
 
-// checkMessages looks at what the gateway can judge: the shape. Roles and kinds of content are the model's business.
+// checkMessages checks the structure of messages. The engine checks roles and content types.
 func checkMessages(raw json.RawMessage) error {
 	var messages []map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &messages); err != nil || len(messages) == 0 {
@@ -197,10 +196,10 @@ func checkMessages(raw json.RawMessage) error {
 
 func isNull(raw json.RawMessage) bool { return string(bytes.TrimSpace(raw)) == "null" }
 
-// maxAnswerBytes bounds an engine's answer to /chat: a context of a million tokens has some 4 MB of text.
+// maxAnswerBytes limits an engine's answer to /chat. A context of a million tokens has about 4 MB of text.
 const maxAnswerBytes = 16 << 20
 
-// engineAnswer is the part of vLLM's completion and chat completion that /chat shows.
+// engineAnswer has the fields of vLLM's completion and chat completion that /chat uses.
 type engineAnswer struct {
 	Choices []struct {
 		Text    string `json:"text"`
@@ -210,7 +209,7 @@ type engineAnswer struct {
 	} `json:"choices"`
 }
 
-// answerChat calls the engine and writes {"Result": "…"}, or returns the refusal.
+// answerChat calls the engine and writes {"Result": "…"}, or returns an error response.
 func (g *Gateway) answerChat(w http.ResponseWriter, r *http.Request, chat *chatRequest) *apiError {
 	ctx := r.Context()
 	call, err := http.NewRequestWithContext(ctx, http.MethodPost, g.engine.String()+chat.path, bytes.NewReader(chat.body))
@@ -225,7 +224,7 @@ func (g *Gateway) answerChat(w http.ResponseWriter, r *http.Request, chat *chatR
 	if err != nil {
 		return g.engineFailure(ctx, err)
 	}
-	defer func() { _ = res.Body.Close() }() // nothing is written to it, so closing loses nothing
+	defer func() { _ = res.Body.Close() }() // read only
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswerBytes+1))
 	if err == nil && len(body) > maxAnswerBytes {
 		err = fmt.Errorf("the engine's answer is larger than %d bytes", maxAnswerBytes)
@@ -238,14 +237,14 @@ func (g *Gateway) answerChat(w http.ResponseWriter, r *http.Request, chat *chatR
 	}
 	var answer engineAnswer
 	if err := json.Unmarshal(body, &answer); err != nil || len(answer.Choices) == 0 {
-		return g.engineFailure(ctx, errors.New("the engine's answer holds no choice"))
+		return g.engineFailure(ctx, errors.New("the engine's answer has no choice"))
 	}
 	choice := answer.Choices[0]
 	writeJSON(w, http.StatusOK, map[string]string{"Result": chat.before + choice.Text + choice.Message.Content})
 	return nil
 }
 
-// engineRefusal puts the engine's refusal into OpenAI's shape: vLLM's has a number for its code.
+// engineRefusal converts the engine's error into OpenAI's form. vLLM's errors have a number as code.
 func engineRefusal(status int, body []byte) *apiError {
 	var vllm struct {
 		Error struct {
@@ -257,7 +256,7 @@ func engineRefusal(status int, body []byte) *apiError {
 	refusal := &apiError{status: status, kind: typeInvalidRequest}
 	if status >= 500 {
 		refusal.kind = typeServer
-	} else if status < 400 { // neither an answer nor an error: nothing that a client of /chat can follow
+	} else if status < 400 { // a redirect, which clients of /chat cannot follow
 		refusal.status, refusal.kind = http.StatusBadGateway, typeServer
 	}
 	refusal.code = strings.ReplaceAll(strings.ToLower(http.StatusText(refusal.status)), " ", "_")

@@ -28,7 +28,7 @@ func TestChatIsTranslatedIntoTheEngineCall(t *testing.T) {
 			body: `{"prompt":"Hva er Kaito?"}`, api: PromptAPICompletions, path: "/v1/completions",
 			want: `{"model":"m","prompt":"Hva er Kaito?"}`,
 		},
-		"messages go on as they are, parts and unknown fields included": {
+		"forwards messages unchanged, with parts and unknown fields": {
 			body: `{"messages":[{"role":"system","content":"Be brief."},{"role":"user","content":[{"type":"text","text":"hi"}],"name":"a"}]}`,
 			want: `{"model":"m","messages":[{"role":"system","content":"Be brief."},{"role":"user","content":[{"type":"text","text":"hi"}],"name":"a"}]}`,
 		},
@@ -90,7 +90,7 @@ func TestChatRefusesByName(t *testing.T) {
 		"a key in other letters":          {`{"Prompt":"a"}`, "unknown_parameter", "Prompt", "Allowed are"},
 		"a stream":                        {`{"prompt":"a","stream":true}`, "unknown_parameter", "stream", "/v1/chat/completions"},
 		"nothing to answer":               {`{}`, "invalid_prompt", "prompt", "either prompt or messages"},
-		"both":                            {`{"prompt":"a","messages":[{"role":"user"}]}`, "invalid_prompt", "prompt", "not both"},
+		"both":                            {`{"prompt":"a","messages":[{"role":"user"}]}`, "invalid_prompt", "prompt", "either prompt or messages"},
 		"an empty prompt":                 {`{"prompt":""}`, "invalid_value", "prompt", "empty"},
 		"a prompt that is a list":         {`{"prompt":["a"]}`, "invalid_type", "prompt", "must be a string"},
 		"no message":                      {`{"messages":[]}`, "invalid_type", "messages", "at least one"},
@@ -103,8 +103,8 @@ func TestChatRefusesByName(t *testing.T) {
 		"a top_p of zero":                 {`{"prompt":"a","generate_kwargs":{"top_p":0}}`, "invalid_value", "generate_kwargs.top_p", "above 0"},
 		"a word for a flag":               {`{"prompt":"a","generate_kwargs":{"do_sample":"no"}}`, "invalid_value", "generate_kwargs.do_sample", "true or false"},
 		"beams":                           {`{"prompt":"a","generate_kwargs":{"num_beams":4}}`, "invalid_value", "generate_kwargs.num_beams", "no beam search"},
-		"two names of one thing":          {`{"prompt":"a","generate_kwargs":{"max_length":5,"max_new_tokens":6}}`, "invalid_value", "generate_kwargs.max_new_tokens", "give one of them"},
-		"the full text of messages":       {`{"messages":[{"role":"user"}],"return_full_text":true}`, "invalid_value", "return_full_text", "prompt only"},
+		"two names of one thing":          {`{"prompt":"a","generate_kwargs":{"max_length":5,"max_new_tokens":6}}`, "invalid_value", "generate_kwargs.max_new_tokens", "set only one of them"},
+		"the full text of messages":       {`{"messages":[{"role":"user"}],"return_full_text":true}`, "invalid_value", "return_full_text", "only with prompt"},
 		"a model that is a number":        {`{"prompt":"a","model":3}`, "invalid_type", "model", "a string"},
 		"a full text that is not a yes":   {`{"prompt":"a","return_full_text":"x"}`, "invalid_type", "return_full_text", "true or false"},
 		"a number beyond every precision": {`{"prompt":"a","generate_kwargs":{"max_length":1e300}}`, "invalid_value", "generate_kwargs.max_length", "an integer"},
@@ -240,7 +240,7 @@ func FuzzChat(f *testing.F) {
 			}
 			var call map[string]json.RawMessage
 			if err := json.Unmarshal(got.body, &call); err != nil {
-				t.Fatalf("the engine call is no JSON object: %v", err)
+				t.Fatalf("the engine call is not a JSON object: %v", err)
 			}
 			if call["model"] == nil || (call["prompt"] == nil) == (call["messages"] == nil) {
 				t.Fatalf("the engine call asks for nothing: %s", got.body)

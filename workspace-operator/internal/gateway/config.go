@@ -10,69 +10,68 @@ import (
 	"time"
 )
 
-// PromptAPI names the engine call that a /chat prompt becomes.
+// PromptAPI is the engine call for a /chat prompt.
 type PromptAPI string
 
 const (
-	// PromptAPIChat wraps the prompt into one user message, so that the model's chat template is applied.
+	// PromptAPIChat sends the prompt as one user message, so that the model's chat template is applied.
 	PromptAPIChat PromptAPI = "chat"
-	// PromptAPICompletions hands the prompt to the model as it is: the choice for base models, which have no chat
-	// template.
+	// PromptAPICompletions sends the prompt unchanged, for base models, which have no chat template.
 	PromptAPICompletions PromptAPI = "completions"
 )
 
-// Config is what the gateway is started with. DefaultConfig gives every value but Model.
+// Config is the configuration of the gateway. DefaultConfig sets all values except Model.
 type Config struct {
-	// Listen is the address clients reach.
+	// Listen is the address for clients.
 	Listen string
-	// StatusListen is the address of /healthz, /readyz, /metrics and /drained, which only the cluster reaches.
+	// StatusListen is the address of /healthz, /readyz, /metrics and /drained, for use inside the cluster.
 	StatusListen string
 	// Engine is the engine's root, scheme and host only.
 	Engine string
-	// Model is the served name that /chat asks for and that must be listed before the gateway is ready.
+	// Model is the default model of /chat. The gateway is ready when the engine lists it.
 	Model string
-	// PromptAPI chooses what a /chat prompt becomes.
+	// PromptAPI is the engine call for a /chat prompt.
 	PromptAPI PromptAPI
-	// APIKeyFile holds one key a line. Empty means that no key is asked for.
+	// APIKeyFile is a file with one key per line. If it is empty, no key is required.
 	APIKeyFile string
 
-	// MaxBodyBytes bounds a request's body.
+	// MaxBodyBytes is the maximum size of a request's body.
 	MaxBodyBytes int64
-	// MaxConcurrent bounds the requests that the engine works on; MaxQueue those that wait for a place.
+	// MaxConcurrent is the maximum of requests that run in the engine, MaxQueue that of waiting requests.
 	MaxConcurrent int
 	MaxQueue      int
-	// QueueTimeout bounds the wait for a place.
+	// QueueTimeout is the maximum time in the queue.
 	QueueTimeout time.Duration
 
-	// RequestTimeout bounds an answer that is not streamed, from the moment the engine has the request.
+	// RequestTimeout is the maximum time of an answer that is not streamed, from the call of the engine.
 	RequestTimeout time.Duration
-	// StreamTimeout bounds a streamed answer, from its first byte. Zero means unbounded.
+	// StreamTimeout is the maximum time of a streamed answer, from its first byte. Zero means no limit.
 	StreamTimeout time.Duration
-	// ReadHeaderTimeout and ReadTimeout bound how long a client may take to send its headers and its body.
+	// ReadHeaderTimeout and ReadTimeout are the maximum times for sending the headers and the body.
 	ReadHeaderTimeout time.Duration
 	ReadTimeout       time.Duration
-	// WriteTimeout bounds how long a client may leave one chunk of an answer unread.
+	// WriteTimeout is the maximum time that a client may leave a chunk of an answer unread.
 	WriteTimeout time.Duration
-	// IdleTimeout bounds how long a kept-alive connection may stay unused.
+	// IdleTimeout is the maximum time that a kept-alive connection may be unused.
 	IdleTimeout time.Duration
 
-	// DrainDelay is how long, after a stop is asked for, new requests are still taken while /readyz already says no:
-	// the time a cluster needs to take the address out of its endpoints. It counts against DrainTimeout.
+	// DrainDelay is the time after SIGTERM in which the gateway accepts new requests although /readyz fails. The cluster
+	// removes the address from its endpoints in that time. It is a part of DrainTimeout.
 	DrainDelay time.Duration
-	// DrainTimeout bounds the whole stop; what still runs then is cut off.
+	// DrainTimeout is the maximum time of the stop. Requests that still run are then aborted.
 	DrainTimeout time.Duration
 }
 
-// DefaultConfig returns the values that apply where none is given.
+// DefaultConfig returns the default values.
 func DefaultConfig() Config {
 	return Config{
 		Listen:       ":5000",
 		StatusListen: ":5001",
 		Engine:       "http://127.0.0.1:8000",
 		PromptAPI:    PromptAPIChat,
-		// Room for a few images or half an hour of compressed speech in one request.
+		// Enough for a few images or half an hour of compressed speech in one request.
 		MaxBodyBytes: 32 << 20,
-		// vLLM's own default for max-num-seqs in its API server is 256: more would only wait inside the engine.
+		// vLLM's default of max-num-seqs in its API server is 256: more requests would only wait inside the engine.
 		MaxConcurrent:     256,
 		MaxQueue:          256,
 		QueueTimeout:      30 * time.Second,
@@ -87,7 +86,7 @@ func DefaultConfig() Config {
 	}
 }
 
-// Validate returns every problem of c at once, each naming the field, its value and what is allowed.
+// Validate returns all errors of c, each with the field, its value and the allowed values.
 func (c Config) Validate() error {
 	var errs []error
 	bad := func(field string, value any, allowed string) {

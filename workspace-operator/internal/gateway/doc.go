@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package gateway is the HTTP server that stands in front of an inference engine in a serving pod.
+// Package gateway is the HTTP server in front of the inference engine of a serving pod.
 //
-// It answers the one-line call POST /chat, passes the inference part of OpenAI's API through to the engine chunk by
-// chunk, and keeps everything else that an engine listens for (pausing, weight updates, remote procedure calls, adapter
-// loading) out of reach. It bounds what a client can cost: body size, time, concurrency, a queue.
+// It serves POST /chat, and forwards the inference calls of OpenAI's API to the engine, chunk by chunk. Clients cannot
+// reach the engine's other endpoints (pausing, weight updates, remote procedure calls, adapter loading). The gateway
+// limits body size, time, concurrency and the queue.
 package gateway

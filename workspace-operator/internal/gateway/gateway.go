@@ -17,52 +17,52 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// Causes with which the gateway itself ends a request.
+// Causes of requests that the gateway ends.
 var (
 	errRequestDeadline = errors.New("the answer took longer than request-timeout")
 	errStreamDeadline  = errors.New("the stream took longer than stream-timeout")
 )
 
-// statusClientGone is what logs and metrics say of a request whose client left before an answer began. It is never
-// sent.
+// statusClientGone is the status in logs and metrics of a request whose client disconnected before the answer. It is
+// never sent.
 const statusClientGone = 499
 
-// Gateway is the handler of everything a client can reach; Status is that of probes and metrics.
+// Gateway is the handler for clients. Status returns the handler for probes and metrics.
 type Gateway struct {
 	cfg     Config
 	engine  *url.URL
 	clock   clock.WithDelayedExecution
 	logger  *slog.Logger
 	table   routeTable
-	keys    *keyRing // nil: no key is asked for
+	keys    *keyRing // nil if no key is required
 	limiter *limiter
-	// uploads are the places of requests whose bodies are still arriving when they ask for one of the engine's.
+	// uploads are the places of requests whose bodies are still arriving when they get a place in the engine.
 	uploads *limiter
 	intake  *intake
-	// translators are the places of /chat bodies that are being translated.
+	// translators limits the number of /chat bodies that are translated at once.
 	translators *semaphore.Weighted
 	metrics     *metrics
 	ready       *readiness
 	transport   http.RoundTripper
-	// connections are what transport is made of.
+	// connections is the transport without tracing.
 	connections *http.Transport
 	proxy       *httputil.ReverseProxy
-	// inference is serve, in a span where tracing is on.
+	// inference is serve, in a span if tracing is enabled.
 	inference http.Handler
 	drain     *drain
 }
 
-// Options are what a Gateway is given besides its Config. The zero value is complete.
+// Options are the dependencies of a Gateway. The zero value is valid.
 type Options struct {
-	// Clock times deadlines, queues and caches; nil is the real one.
+	// Clock is the clock of deadlines, queues and caches; nil is the real clock.
 	Clock clock.WithDelayedExecution
-	// Logger gets JSON or text lines that hold neither prompts nor keys; nil drops them.
+	// Logger receives log lines, which have neither prompts nor keys; nil discards them.
 	Logger *slog.Logger
-	// TracerProvider makes a span of each inference request; nil makes none.
+	// TracerProvider creates a span for each inference request; nil disables tracing.
 	TracerProvider trace.TracerProvider
 }
 
-// New returns a Gateway, or every problem of cfg. It reads the key file, where there is one, and calls nobody.
+// New returns a Gateway, or all errors of cfg. It reads the key file. It does not contact the engine.
 func New(cfg Config, opts Options) (*Gateway, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -102,15 +102,15 @@ func New(cfg Config, opts Options) (*Gateway, error) {
 	return g, nil
 }
 
-// Drain makes /readyz say no, and asks clients to come back on another connection, from now on.
+// Drain makes /readyz fail, and asks clients to close their connections.
 func (g *Gateway) Drain() { g.drain.begin() }
 
 func (g *Gateway) draining() bool { return g.drain.began() }
 
-// Close lets go of the idle connections to the engine.
+// Close closes the idle connections to the engine.
 func (g *Gateway) Close() { g.connections.CloseIdleConnections() }
 
-// ServeHTTP answers the routes, and nothing else: what clients reach may be an address outside the cluster.
+// ServeHTTP serves only the routes, because clients outside the cluster can reach the address.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rec := newRecorder(w, g.cfg.WriteTimeout, g.clock.Now)
 	if g.draining() {
@@ -129,17 +129,18 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.inference.ServeHTTP(rec, r)
 }
 
-// exchange is one request on its way through.
+// exchange is the state of one request.
 type exchange struct {
 	route     *route
 	requestID string
 	start     time.Time
 	rec       *recorder
-	// body is the memory that the request's body takes.
+	// body is the charge for the memory of the request's body.
 	body *charge
-	// whole is the body, where it was complete before the request was admitted.
+	// whole is the body if it was complete before the request was admitted.
 	whole []byte
-	// client is the context that ends when the client leaves; the engine call's ends then too, and at the deadline.
+	// client is the context that ends when the client disconnects. The context of the engine call also ends at the
+	// deadline.
 	client context.Context
 	cancel context.CancelCauseFunc
 	timer  clock.Timer
@@ -152,13 +153,13 @@ func exchangeOf(ctx context.Context) *exchange {
 	return ex
 }
 
-// serve takes a request of a known route through the refusals, the queue and the engine.
+// serve checks a request of a known route, queues it and calls the engine.
 func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) {
 	ex := exchangeOf(r.Context())
 	ctx, cancel := context.WithCancelCause(r.Context())
 	ex.cancel = cancel
 	whole := false
-	// The proxy ends an answer that broke in the middle by a panic that net/http understands: whole stays false then.
+	// The proxy ends an incomplete answer with a panic that net/http handles. whole is then false.
 	defer func() {
 		g.finish(ctx, ex, whole)
 		cancel(nil)
@@ -174,8 +175,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) {
 	whole = true
 }
 
-// handle answers r, or returns the refusal that is to be written. It returns nil, with nothing written, where the
-// client is gone.
+// handle answers r, or returns an error response to write. It returns nil without writing if the client disconnected.
 func (g *Gateway) handle(w http.ResponseWriter, r *http.Request, ex *exchange) *apiError {
 	if r.Method != ex.route.method {
 		return methodNotAllowed(r.Method, ex.route.pattern, ex.route.method)
@@ -194,7 +194,7 @@ func (g *Gateway) handle(w http.ResponseWriter, r *http.Request, ex *exchange) *
 		return g.bodyError(ex.route, err)
 	}
 	if upload, ok := r.Body.(*uploadBody); ok {
-		defer upload.done() // where nothing reads it
+		defer upload.done() // in case it is not read
 	}
 	if ex.route.engineWork {
 		if err := g.limiter.acquire(r.Context()); err != nil {
@@ -205,10 +205,10 @@ func (g *Gateway) handle(w http.ResponseWriter, r *http.Request, ex *exchange) *
 		defer func() { g.limiter.release(g.clock.Since(began)) }()
 	}
 	ex.timer = g.clock.AfterFunc(g.cfg.RequestTimeout, func() { ex.cancel(errRequestDeadline) })
-	// ex.timer is another one by the end of a stream.
+	// At the end of a stream, ex.timer is another timer.
 	defer func() { ex.timer.Stop() }()
 	if ex.route.chat {
-		// Only now: a body that is not admitted costs no more than what takeBody holds of it.
+		// Only after admission: until then the body costs only the bytes that takeBody holds.
 		chat, err := g.readChat(r, ex)
 		if err != nil {
 			return g.bodyError(ex.route, err)
@@ -224,17 +224,17 @@ func (g *Gateway) queueRefusal(err error) *apiError {
 	switch {
 	case errors.Is(err, errQueueFull):
 		refusal.code = "queue_full"
-		refusal.message = "The model is busy and its queue is full. Try again after the time that Retry-After gives, in seconds."
+		refusal.message = "The model is busy and its queue is full. Try again after the number of seconds in Retry-After."
 	case errors.Is(err, errQueueTimeout):
 		refusal.code = "queue_timeout"
-		refusal.message = "The model stayed busy for " + g.cfg.QueueTimeout.String() + ". Try again after the time that Retry-After gives, in seconds."
+		refusal.message = "The model stayed busy for " + g.cfg.QueueTimeout.String() + ". Try again after the number of seconds in Retry-After."
 	default:
 		return nil
 	}
 	return refusal
 }
 
-// finish notes what became of the request.
+// finish records the result of the request in logs and metrics.
 func (g *Gateway) finish(ctx context.Context, ex *exchange, whole bool) {
 	status, elapsed := ex.rec.status, g.clock.Since(ex.start)
 	cut := ""
@@ -263,7 +263,7 @@ func (g *Gateway) finish(ctx context.Context, ex *exchange, whole bool) {
 	g.logger.LogAttrs(ctx, level, "Finished a request", attrs...)
 }
 
-// cutBy says who ended an answer in its middle.
+// cutBy returns the cause of an incomplete answer: client, engine or deadline.
 func (g *Gateway) cutBy(ctx context.Context, ex *exchange) string {
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, errRequestDeadline), errors.Is(cause, errStreamDeadline):
@@ -275,7 +275,7 @@ func (g *Gateway) cutBy(ctx context.Context, ex *exchange) string {
 	}
 }
 
-// requestID returns the client's X-Request-Id where it is a plain token, else a new one.
+// requestID returns the client's X-Request-Id if it is a plain token, or a new one.
 func requestID(r *http.Request) string {
 	if id := r.Header.Get("X-Request-Id"); isToken(id) {
 		return id

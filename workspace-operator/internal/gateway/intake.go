@@ -8,19 +8,19 @@ import (
 	"sync"
 )
 
-// intakeBytes bounds the memory of requests' bodies: a quarter of the 512 MiB that a serving pod gives the gateway.
+// intakeBytes limits the memory of bodies: a quarter of the 512 MiB of the gateway's container.
 const intakeBytes = 128 << 20
 
 var (
-	// errBodyGaveWay says that a body was given up because others needed its memory.
+	// errBodyGaveWay means that the body was evicted because others needed its memory.
 	errBodyGaveWay = errors.New("the body arrived too slowly while others were arriving")
-	// errIntakeFull says that a body was refused because there is no memory for it.
-	errIntakeFull = errors.New("the bodies of other requests take all the memory that there is for bodies")
+	// errIntakeFull means that a body was refused because there is no memory for it.
+	errIntakeFull = errors.New("the bodies of other requests use all the memory for bodies")
 )
 
-// intake counts the memory of requests' bodies, from their first bytes until their requests end. Where there is too
-// much of it, the body that has been arriving for the longest gives way: an honest one is there in a moment, one that
-// is sent slowly on purpose never is. Where none is arriving, the newest is refused.
+// intake counts the memory of bodies, from their first bytes until their requests end. Above the limit, it evicts the
+// body that has been arriving for the longest time, because normal bodies arrive quickly. If no body is arriving, it
+// refuses the newest.
 type intake struct {
 	limit int64
 
@@ -31,22 +31,22 @@ type intake struct {
 
 func newIntake(limit int64) *intake { return &intake{limit: limit} }
 
-// charge is the memory of one request's body. It may be used by one goroutine at a time; others may evict it.
+// charge is the memory of one body. One goroutine at a time may use it; other goroutines may evict it.
 type charge struct {
 	intake  *intake
 	evict   func()
 	held    int64
-	element *list.Element // nil: it is not arriving, so nothing evicts it
+	element *list.Element // nil if it is not arriving, so that it is not evicted
 	evicted bool
 	arrived bool
 }
 
-// begin returns a charge of nothing, for a body that begins to arrive. evict makes its reader fail; it is not called
-// after arrive.
+// begin returns an empty charge for a body that starts to arrive. evict must make its reader fail; it is not called after
+// arrive.
 func (in *intake) begin(evict func()) *charge { return &charge{intake: in, evict: evict} }
 
-// resize sets what the body takes, in bytes. Less always succeeds. More fails with errBodyGaveWay where the body was
-// evicted, and with errIntakeFull where there is no room; the charge is then what it was.
+// resize sets the size of the body in bytes. A smaller size always succeeds. A larger one fails with errBodyGaveWay if
+// the body was evicted, and with errIntakeFull if there is no memory; the charge is then unchanged.
 func (c *charge) resize(bytes int64) error {
 	in := c.intake
 	in.mu.Lock()
@@ -75,7 +75,7 @@ func (c *charge) resize(bytes int64) error {
 	return nil
 }
 
-// arrive says that nothing more is read for now, and whether the body had to give way. What it takes is counted on.
+// arrive ends the arrival of the body, and reports whether it was evicted. Its memory is still counted.
 func (c *charge) arrive() (evicted bool) {
 	c.intake.mu.Lock()
 	defer c.intake.mu.Unlock()
@@ -84,7 +84,7 @@ func (c *charge) arrive() (evicted bool) {
 	return c.evicted
 }
 
-// leave says that the request has ended.
+// leave ends the charge at the end of the request.
 func (c *charge) leave() {
 	c.intake.mu.Lock()
 	defer c.intake.mu.Unlock()

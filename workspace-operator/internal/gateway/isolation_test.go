@@ -201,7 +201,7 @@ func TestEveryRouteReachesItsOwnPathWithItsOwnMethodOnly(t *testing.T) {
 			requireError(t, res, body, http.StatusMethodNotAllowed, "method_not_allowed")
 			assert.Equal(t, rt.method, res.Header.Get("Allow"))
 		}
-		assert.Len(t, f.requests(), before+1, "a refused method reaches nobody")
+		assert.Len(t, f.requests(), before+1, "a refused method does not reach the engine")
 	}
 }
 

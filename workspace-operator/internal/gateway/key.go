@@ -20,19 +20,18 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// keyRing holds the API keys of a mounted file and follows the file's changes.
+// keyRing has the API keys of a mounted file, and reloads them when the file changes.
 //
-// It looks at the file when a request comes, at most once per keyCheckEvery, and reads it again where it is another
-// file than last time. A Secret's volume changes by swapping a symbolic link, which a look that follows links sees as
-// another file.
+// It checks the file when a request arrives, at most once per keyCheckEvery, and reads it again if it is another file.
+// The kubelet updates a Secret's volume by replacing a symbolic link, which results in another file.
 type keyRing struct {
 	path   string
 	clock  clock.PassiveClock
 	logger *slog.Logger
-	// onReload hears of every attempt to read a changed file.
+	// onReload is called after each attempt to read a changed file.
 	onReload func(err error)
 
-	// keys holds the keys' digests: comparing digests of one length leaks neither a key's length nor its beginning.
+	// keys has the digests of the keys. A comparison of digests reveals neither the length nor a prefix of a key.
 	keys atomic.Pointer[[][sha256.Size]byte]
 
 	checkMu   sync.Mutex
@@ -40,11 +39,11 @@ type keyRing struct {
 	seen      os.FileInfo
 }
 
-// keyCheckEvery bounds how often the file is looked at, and so how long a withdrawn key may still be taken.
+// keyCheckEvery is the minimum time between checks of the file, and the maximum time that a revoked key is valid.
 const keyCheckEvery = time.Second
 
-// newKeyRing reads path. A file that cannot be read or holds no key is an error: a gateway that was told to ask for
-// keys must not start without.
+// newKeyRing reads path. It returns an error if the file is unreadable or has no key, so that a gateway that requires
+// keys does not start without them.
 func newKeyRing(path string, c clock.PassiveClock, logger *slog.Logger, onReload func(error)) (*keyRing, error) {
 	k := &keyRing{path: path, clock: c, logger: logger, onReload: onReload}
 	info, err := os.Stat(path)
@@ -56,7 +55,7 @@ func newKeyRing(path string, c clock.PassiveClock, logger *slog.Logger, onReload
 		return nil, err
 	}
 	if len(keys) == 0 {
-		return nil, fmt.Errorf("api-key-file %s holds no key: write one key a line", path)
+		return nil, fmt.Errorf("api-key-file %s has no key: write one key per line", path)
 	}
 	k.keys.Store(&keys)
 	k.seen = info
@@ -64,7 +63,7 @@ func newKeyRing(path string, c clock.PassiveClock, logger *slog.Logger, onReload
 	return k, nil
 }
 
-// allows says whether r carries one of the keys as a bearer token.
+// allows reports whether r has one of the keys as bearer token.
 func (k *keyRing) allows(r *http.Request) bool {
 	k.refresh()
 	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
@@ -74,15 +73,14 @@ func (k *keyRing) allows(r *http.Request) bool {
 	sum := sha256.Sum256([]byte(strings.TrimSpace(token)))
 	found := 0
 	for _, key := range *k.keys.Load() {
-		// No early end: how long this takes must not tell which key was close.
+		// No early return: the duration must not reveal which key was similar.
 		found |= subtle.ConstantTimeCompare(sum[:], key[:])
 	}
 	return found == 1
 }
 
-// refresh reads the file again where it changed. Of several requests at once, one looks and the others go on with the
-// keys there are. A file that cannot be read leaves the keys as they were; one that is read and holds none withdraws
-// all.
+// refresh reads the file again if it changed. Of several concurrent requests, one checks the file and the others use the
+// current keys. If the file is unreadable, the keys are unchanged; if it has no keys, all are revoked.
 func (k *keyRing) refresh() {
 	now := k.clock.Now()
 	if now.UnixNano() < k.nextCheck.Load() || !k.checkMu.TryLock() {
@@ -109,16 +107,16 @@ func (k *keyRing) refresh() {
 	k.logger.Info("Reloaded the API keys", "count", len(keys))
 }
 
-// sameFile says whether a look at a file found what an earlier one did.
+// sameFile reports whether two results of Stat are the same unchanged file.
 func sameFile(a, b os.FileInfo) bool {
 	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
 }
 
-// maxKeyFileBytes bounds the file: a Secret holds 1 MiB at the most.
+// maxKeyFileBytes is the maximum size of the file, which is that of a Secret.
 const maxKeyFileBytes = 1 << 20
 
-// readKeys returns the digests of path's keys: one a line, without surrounding space; empty lines and lines that
-// begin with # do not count.
+// readKeys returns the digests of the keys in path, one per line, without surrounding space. It skips empty lines and
+// lines that begin with #.
 func readKeys(path string) ([][sha256.Size]byte, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {

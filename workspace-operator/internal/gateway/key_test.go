@@ -111,7 +111,7 @@ func TestKeysFollowTheMountedSecret(t *testing.T) {
 		"a file that did not change is not read",
 	)
 
-	secret.swap(t, "3", "\n# nobody\n")
+	secret.swap(t, "3", "\n# no key\n")
 	f.clock.Step(keyCheckEvery)
 	assert.Equal(t, http.StatusUnauthorized, f.statusWithKey(t, "new-key"), "an emptied file withdraws every key")
 }
@@ -143,7 +143,7 @@ func TestAGatewayThatIsToAskForKeysDoesNotStartWithoutAny(t *testing.T) {
 	empty, long := filepath.Join(dir, "empty"), filepath.Join(dir, "long")
 	require.NoError(t, os.WriteFile(empty, []byte("# none\n"), 0o600))
 	require.NoError(t, os.WriteFile(long, make([]byte, maxKeyFileBytes+1), 0o600))
-	for path, says := range map[string]string{empty: "holds no key", long: "at most", filepath.Join(dir, "missing"): "no such file", dir: "is a directory"} {
+	for path, says := range map[string]string{empty: "has no key", long: "at most", filepath.Join(dir, "missing"): "no such file", dir: "is a directory"} {
 		cfg := DefaultConfig()
 		cfg.Model, cfg.APIKeyFile = "m", path
 		_, err := New(cfg, Options{})

@@ -16,21 +16,20 @@ import (
 // engineParams are the sampling parameters of an engine call, by vLLM's names.
 type engineParams map[string]any
 
-// kwarg is one key of generate_kwargs: Hugging Face's generation arguments, which /chat's clients know, and OpenAI's
-// names for those that only it has.
+// kwarg is a key of generate_kwargs: a generation argument of Hugging Face, or a parameter that only OpenAI's API has.
 type kwarg struct {
-	// param is the engine's name; empty where the key has none and only certain values can be honoured.
+	// param is the engine's name; empty if the engine has none and only certain values are valid.
 	param string
-	// allowed says in words which values are taken.
+	// allowed describes the allowed values.
 	allowed string
-	// parse returns the engine's value; ok is false for a value that is not allowed.
+	// parse returns the engine's value; ok is false if the value is not allowed.
 	parse func(json.RawMessage) (value any, ok bool)
 }
 
 // kwargs maps generate_kwargs to vLLM's sampling parameters. It is read only.
 //
-// Two differ from Hugging Face on purpose. max_length bounds the new tokens alone, not prompt and answer together: a
-// prompt's tokens are not known here, and who asks for 200 wants an answer of 200. min_length likewise.
+// max_length and min_length differ from Hugging Face: they limit the answer, not the prompt and the answer together,
+// because the gateway does not know the number of the prompt's tokens.
 var kwargs = map[string]kwarg{
 	"max_length":              integer("max_tokens", 1, math.MaxInt32),
 	"max_new_tokens":          integer("max_tokens", 1, math.MaxInt32),
@@ -51,15 +50,15 @@ var kwargs = map[string]kwarg{
 	"eos_token_id":            tokens("stop_token_ids"),
 	"skip_special_tokens":     boolean("skip_special_tokens"),
 	"pad_token_id":            {allowed: "a token's number, which has no effect here", parse: tokens("").parse},
-	"num_return_sequences":    only("1, since /chat answers once", 1),
-	"num_beams":               only("1, since the engine has no beam search", 1),
-	"early_stopping":          onlyFalse("false, since the engine has no beam search"),
-	"length_penalty":          only("1, since the engine has no beam search", 1),
-	"typical_p":               only("1, since the engine has no typical sampling", 1),
-	"no_repeat_ngram_size":    only("0, since the engine has no such rule; repetition_penalty comes near it", 0),
+	"num_return_sequences":    only("1, because /chat returns one answer", 1),
+	"num_beams":               only("1, because the engine has no beam search", 1),
+	"early_stopping":          onlyFalse("false, because the engine has no beam search"),
+	"length_penalty":          only("1, because the engine has no beam search", 1),
+	"typical_p":               only("1, because the engine has no typical sampling", 1),
+	"no_repeat_ngram_size":    only("0, because the engine does not support it; repetition_penalty is similar", 0),
 	"renormalize_logits":      onlyFalse("false"),
-	"output_scores":           onlyFalse("false, since /chat answers with text only"),
-	"return_dict_in_generate": onlyFalse("false, since /chat answers with text only"),
+	"output_scores":           onlyFalse("false, because /chat returns only text"),
+	"return_dict_in_generate": onlyFalse("false, because /chat returns only text"),
 }
 
 // engineParamsOf translates generate_kwargs. The error is an *apiError that names the key.
@@ -74,7 +73,7 @@ func engineParamsOf(given map[string]json.RawMessage) (engineParams, error) {
 				strings.Join(slices.Sorted(maps.Keys(kwargs)), ", "),
 			)
 		}
-		if isNull(raw) { // Hugging Face's None: as if it were not there
+		if isNull(raw) { // Hugging Face's None: the same as an unset key
 			continue
 		}
 		value, ok := known.parse(raw)
@@ -88,7 +87,7 @@ func engineParamsOf(given map[string]json.RawMessage) (engineParams, error) {
 		}
 		if other, taken := from[known.param]; taken {
 			return nil, invalidRequest(
-				"invalid_value", param, "generate_kwargs.%s and %s both set the engine's %s: give one of them.", other, param,
+				"invalid_value", param, "generate_kwargs.%s and %s both set the engine's %s: set only one of them.", other, param,
 				known.param,
 			)
 		}
@@ -97,7 +96,7 @@ func engineParamsOf(given map[string]json.RawMessage) (engineParams, error) {
 	if sample, ok := params["do_sample"]; ok {
 		delete(params, "do_sample")
 		if sample == false {
-			// Without sampling the likeliest token is always taken; what shapes the sampling has no effect then.
+			// Without sampling, the engine uses the most likely token, and parameters of sampling have no effect.
 			params["temperature"] = 0
 			for _, name := range []string{"top_k", "top_p", "min_p"} {
 				delete(params, name)
@@ -107,7 +106,7 @@ func engineParamsOf(given map[string]json.RawMessage) (engineParams, error) {
 	return params, nil
 }
 
-// cut keeps a client's key from making an error's param long.
+// cut truncates a client's key for the param of an error.
 func cut(key string) string {
 	return excerpt.Head(key, 80)
 }
@@ -125,7 +124,7 @@ func integer(param string, least, most int64) kwarg {
 		if err := json.Unmarshal(raw, &exact); err == nil {
 			return exact, exact >= least && exact <= most
 		}
-		// 200.0 and 2e2 are integers too, to a JSON encoder that knows floats only.
+		// JSON encoders that know only floats write integers as 200.0 or 2e2.
 		var float float64
 		if err := json.Unmarshal(raw, &float); err != nil || float != math.Trunc(float) || math.Abs(float) > math.MaxInt32 {
 			return nil, false
@@ -181,7 +180,7 @@ func oneOrMore[T any](raw json.RawMessage) ([]T, bool) {
 	return more, err == nil
 }
 
-// only takes a number that says what the engine does anyway.
+// only accepts the number that is the engine's behaviour.
 func only(allowed string, value float64) kwarg {
 	return kwarg{allowed: allowed, parse: func(raw json.RawMessage) (any, bool) {
 		var float float64

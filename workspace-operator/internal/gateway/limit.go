@@ -18,7 +18,7 @@ var (
 	errQueueTimeout = errors.New("the wait in the queue took too long")
 )
 
-// limiter hands out the engine's places, first come first served, and bounds how many may wait for one.
+// limiter assigns the engine's places in order of arrival, and limits the number of waiting requests.
 type limiter struct {
 	clock    clock.WithDelayedExecution
 	places   *semaphore.Weighted
@@ -28,7 +28,7 @@ type limiter struct {
 
 	running atomic.Int64
 	queued  atomic.Int64
-	// served is a moving average of how long a place is held, in nanoseconds.
+	// served is a moving average of the time that a request keeps its place, in nanoseconds.
 	served atomic.Int64
 }
 
@@ -39,8 +39,8 @@ func newLimiter(c clock.WithDelayedExecution, capacity, maxQueue int, timeout ti
 	}
 }
 
-// acquire takes a place, waiting in the queue where none is free. It returns errQueueFull, errQueueTimeout or the
-// cause of ctx's end.
+// acquire takes a place, and waits in the queue if none is free. It returns errQueueFull, errQueueTimeout or the cause of
+// ctx.
 func (l *limiter) acquire(ctx context.Context) error {
 	if l.places.TryAcquire(1) {
 		l.running.Add(1)
@@ -61,11 +61,11 @@ func (l *limiter) acquire(ctx context.Context) error {
 	return nil
 }
 
-// release gives back a place that was held for d.
+// release frees a place that was used for d.
 func (l *limiter) release(d time.Duration) {
 	for {
 		old := l.served.Load()
-		// One eighth of the newest: a burst of odd requests moves the estimate, one alone does not.
+		// The newest value has a weight of one eighth, so that one unusual request does not change the estimate much.
 		next := old + (int64(d)-old)/8
 		if old == 0 {
 			next = int64(d)
@@ -78,8 +78,8 @@ func (l *limiter) release(d time.Duration) {
 	l.places.Release(1)
 }
 
-// retryAfter estimates when a place will be free for one more: the queue's length, in rounds of all places, times how
-// long a place is held. Between one second and one minute, in whole seconds.
+// retryAfter estimates the time until a place is free: the length of the queue divided by the number of places, times
+// the average time of a request. It returns whole seconds between one second and one minute.
 func (l *limiter) retryAfter() time.Duration {
 	rounds := float64(l.queued.Load()+1) / float64(l.capacity)
 	seconds := math.Ceil(rounds * time.Duration(l.served.Load()).Seconds())

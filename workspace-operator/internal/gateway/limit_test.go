@@ -15,7 +15,7 @@ import (
 	testingclock "k8s.io/utils/clock/testing"
 )
 
-// busy is an engine that answers only when told to.
+// busy is an engine that answers only on request of the test.
 func busy() (engine http.HandlerFunc, answerOne func()) {
 	release := make(chan struct{})
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -102,7 +102,7 @@ func TestWhoLeavesTheQueueMakesRoomInIt(t *testing.T) {
 	answerOne()
 	assert.Equal(t, http.StatusOK, <-first)
 	until(t, "no place is held", func() bool { return f.limiter.running.Load() == 0 })
-	assert.Len(t, f.requests(), 1, "what nobody waits for does not reach the engine")
+	assert.Len(t, f.requests(), 1, "an abandoned request does not reach the engine")
 }
 
 func TestListingModelsNeedsNoPlace(t *testing.T) {

@@ -14,10 +14,10 @@ import (
 	"github.com/prometheus/common/expfmt"
 )
 
-// maxMetricsBytes bounds the engine's page; vLLM's has some hundred kilobytes.
+// maxMetricsBytes limits the engine's metrics; those of vLLM have some hundred kilobytes.
 const maxMetricsBytes = 8 << 20
 
-// ownPrefixes begin the names of the gateway's own metrics; the engine's page cannot bring others of such a name.
+// ownPrefixes are the prefixes of the gateway's metrics. Metrics of the engine with these prefixes are dropped.
 // The list is read only.
 var ownPrefixes = [][]byte{[]byte("kaito_gateway_"), []byte("go_")}
 
@@ -36,17 +36,17 @@ type metrics struct {
 
 func newMetrics(l *limiter, draining func() bool) *metrics {
 	name := func(s string) string { return "kaito_gateway_" + s }
-	// From a proxied list of models to a long answer: 1 ms to 10 minutes.
+	// 1 ms (a list of models) to 10 minutes (a long answer).
 	buckets := []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600}
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: name("requests_total"),
-			Help: "Requests answered, by route and status; 499 is a client that left before the answer began.",
+			Help: "Requests answered, by route and status; 499 is a client that disconnected before the answer.",
 		}, []string{"route", "code"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    name("request_duration_seconds"),
-			Help:    "Time from a request's headers to its answer's end, the queue included.",
+			Help:    "Time from a request's headers to the end of its answer, including the queue.",
 			Buckets: buckets,
 		}, []string{"route"}),
 		firstByte: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -56,21 +56,21 @@ func newMetrics(l *limiter, draining func() bool) *metrics {
 		}, []string{"route"}),
 		queueWait: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    name("queue_wait_seconds"),
-			Help:    "Time from a request's headers until it had one of the engine's places.",
+			Help:    "Time from a request's headers until it got a place in the engine.",
 			Buckets: buckets,
 		}),
 		cut: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: name("answers_cut_total"),
-			Help: "Answers that ended in their middle, by who ended them: client, engine or deadline.",
+			Help: "Incomplete answers, by cause: client, engine or deadline.",
 		}, []string{"route", "by"}),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: name("refusals_total"), Help: "Requests refused by the gateway itself, by the error's code.",
+			Name: name("refusals_total"), Help: "Requests refused by the gateway, by the code of the error.",
 		}, []string{"code"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: name("requests_in_flight"), Help: "Requests being answered or queued.",
 		}),
 		engineUp: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: name("engine_up"), Help: "Whether the engine's metrics could be read for this page.",
+			Name: name("engine_up"), Help: "Whether the engine's metrics could be read for this scrape.",
 		}),
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: name("api_key_reloads_total"), Help: "Attempts to read a changed key file, by result: success or error.",
@@ -88,13 +88,13 @@ func newMetrics(l *limiter, draining func() bool) *metrics {
 		m.reloads,
 		collectors.NewGoCollector(),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: name("requests_queued"), Help: "Requests that wait for one of the engine's places.",
+			Name: name("requests_queued"), Help: "Requests that wait for a place in the engine.",
 		}, func() float64 { return float64(l.queued.Load()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: name("places_taken"), Help: "Requests that the engine works on.",
+			Name: name("places_taken"), Help: "Requests that run in the engine.",
 		}, func() float64 { return float64(l.running.Load()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: name("places"), Help: "Requests that the engine may work on at once (--max-concurrent).",
+			Name: name("places"), Help: "Maximum of requests that run in the engine (--max-concurrent).",
 		}, func() float64 { return float64(l.capacity) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: name("draining"), Help: "Whether the gateway is stopping.",
@@ -130,14 +130,14 @@ func (m *metrics) finished(ex *exchange, status int, elapsed time.Duration, cut 
 	}
 }
 
-// serveMetrics puts the gateway's metrics and the engine's on one page. Without the engine's, its own are still there.
+// serveMetrics writes the metrics of the gateway and of the engine. If the engine fails, it writes the gateway's.
 func (g *Gateway) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), probeTimeout)
 	defer cancel()
 	engine, err := g.get(ctx, "/metrics", maxMetricsBytes)
 	if err != nil {
 		g.metrics.engineUp.Set(0)
-		g.logger.Debug("Leaving the engine's metrics out", "error", err)
+		g.logger.Debug("Omitting the engine's metrics", "error", err)
 	} else {
 		g.metrics.engineUp.Set(1)
 	}
@@ -156,11 +156,11 @@ func (g *Gateway) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	appendEngineMetrics(page, engine)
 	w.Header().Set("Content-Type", string(format))
 	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write(page.Bytes()) // a failed write means that the scraper is gone
+	_, _ = w.Write(page.Bytes()) // a failed write means that the scraper disconnected
 }
 
-// appendEngineMetrics copies the engine's page, less what would break the page as a whole: names that are the
-// gateway's, and OpenMetrics' end mark.
+// appendEngineMetrics copies the engine's metrics, except for lines that would make the result invalid: names of the
+// gateway's metrics, and OpenMetrics' end mark.
 func appendEngineMetrics(page *bytes.Buffer, engine []byte) {
 	for line := range bytes.Lines(engine) {
 		name := line

@@ -14,26 +14,26 @@ import (
 	"time"
 )
 
-// engineIdleTimeout is shorter than vLLM keeps an idle connection (VLLM_HTTP_TIMEOUT_KEEP_ALIVE, 5 s), so that
-// the engine is never the one that closes a connection just as a request is sent on it.
+// engineIdleTimeout is shorter than vLLM's timeout of idle connections (VLLM_HTTP_TIMEOUT_KEEP_ALIVE, 5 s), so that
+// the engine does not close a connection while a request is being sent on it.
 const engineIdleTimeout = 4 * time.Second
 
 func newTransport(cfg Config) *http.Transport {
 	dialer := &net.Dialer{Timeout: 2 * time.Second}
 	return &http.Transport{
-		// No proxy from the environment: the engine is the pod's own neighbour.
+		// No proxy from the environment: the engine is in the same pod.
 		DialContext:         dialer.DialContext,
 		MaxIdleConns:        cfg.MaxConcurrent,
 		MaxIdleConnsPerHost: cfg.MaxConcurrent,
 		IdleConnTimeout:     engineIdleTimeout,
-		// What the client and the engine agree on is passed through, not undone and redone here.
+		// Forward compressed content unchanged.
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: 64 << 10,
 	}
 }
 
-// withheld are headers that are the client's business with the gateway, not with the engine: credentials, and
-// vLLM's choice of a data-parallel rank, which would let a client defeat the balancing. The list is read only.
+// withheld are headers that the gateway does not forward: credentials, and vLLM's choice of a data-parallel rank, which
+// would let a client bypass the balancing. The list is read only.
 var withheld = []string{
 	"Authorization",
 	"Cookie",
@@ -43,8 +43,8 @@ var withheld = []string{
 	"X-Real-Ip",
 }
 
-// newProxy returns the pass-through to the engine. FlushInterval stays zero on purpose: ReverseProxy then flushes every
-// write of an event stream, and of any other answer without a length, at once, and spares the rest an extra flush.
+// newProxy returns the proxy to the engine. FlushInterval is zero: ReverseProxy then flushes each write of an event
+// stream, and of other answers without a length, and does not flush the rest.
 func (g *Gateway) newProxy() *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
 		Transport:  g.transport,
@@ -53,14 +53,14 @@ func (g *Gateway) newProxy() *httputil.ReverseProxy {
 		Rewrite: func(p *httputil.ProxyRequest) {
 			ex := exchangeOf(p.In.Context())
 			p.Out.URL.Scheme, p.Out.URL.Host = g.engine.Scheme, g.engine.Host
-			// The path that was allowed is the path that is asked for, however the client had encoded it.
+			// Forward the path that was checked, without the client's encoding.
 			p.Out.URL.RawPath = ""
 			p.Out.URL.User, p.Out.URL.Fragment, p.Out.URL.Opaque = nil, "", ""
 			p.Out.Host = ""
 			for _, name := range withheld {
 				p.Out.Header.Del(name)
 			}
-			// An upgraded connection would be a tunnel to every path of the engine.
+			// An upgraded connection would give access to all paths of the engine.
 			p.Out.Header.Del("Upgrade")
 			p.Out.Header.Del("Connection")
 			p.Out.Header.Set("X-Request-Id", ex.requestID)
@@ -68,7 +68,7 @@ func (g *Gateway) newProxy() *httputil.ReverseProxy {
 		},
 		ModifyResponse: func(res *http.Response) error {
 			res.Header.Del("Server")
-			res.Header.Del("X-Request-Id") // the gateway has set it
+			res.Header.Del("X-Request-Id") // the gateway sets it
 			g.extendStream(res)
 			return nil
 		},
@@ -81,16 +81,16 @@ func (g *Gateway) newProxy() *httputil.ReverseProxy {
 	}
 }
 
-// repeatable lets the transport send a call once more where a kept-alive connection turns out to be closed before the
-// first byte of an answer. A POST is not repeated otherwise; but inference changes nothing, and a client of ours should
-// not see how we keep connections. net/http does not send a header that has no value.
+// repeatable lets the transport repeat a call if a kept-alive connection is closed before the first byte of the answer.
+// By default, net/http does not repeat a POST, but inference has no side effects. net/http does not send a header
+// without a value.
 func repeatable(call *http.Request) {
 	if _, given := call.Header["Idempotency-Key"]; !given {
 		call.Header["Idempotency-Key"] = nil
 	}
 }
 
-// extendStream gives an event stream its own, longer deadline in place of the request's.
+// extendStream replaces the deadline of the request by that of streams.
 func (g *Gateway) extendStream(res *http.Response) {
 	kind, _, err := mime.ParseMediaType(res.Header.Get("Content-Type"))
 	if err != nil || kind != "text/event-stream" {
@@ -103,7 +103,7 @@ func (g *Gateway) extendStream(res *http.Response) {
 	}
 }
 
-// engineFailure turns an error of calling the engine into an answer; nil means that the client is gone.
+// engineFailure converts an error of the engine call into a response; nil means that the client disconnected.
 func (g *Gateway) engineFailure(ctx context.Context, err error) *apiError {
 	var tooLarge *http.MaxBytesError
 	var network *net.OpError
@@ -111,27 +111,27 @@ func (g *Gateway) engineFailure(ctx context.Context, err error) *apiError {
 	switch ex := exchangeOf(ctx); {
 	case errors.Is(context.Cause(ctx), errRequestDeadline):
 		refusal.status, refusal.code = http.StatusGatewayTimeout, "request_timeout"
-		refusal.message = "The model did not answer within " + g.cfg.RequestTimeout.String() + ". Ask for fewer tokens, or for a stream, which may take longer."
+		refusal.message = "The model did not answer within " + g.cfg.RequestTimeout.String() + ". Request fewer tokens, or a stream, which may take longer."
 	case ex.client.Err() != nil:
 		return nil
 	case errors.As(err, &tooLarge):
 		return bodyTooLarge(ex.route, tooLarge.Limit)
 	case errors.As(err, &network) && network.Op == "dial":
 		refusal.status, refusal.code, refusal.retryAfter = http.StatusServiceUnavailable, "engine_unavailable", 5*time.Second
-		refusal.message = "The inference engine does not take connections: it is loading the model, or it has stopped. Try again later."
+		refusal.message = "The inference engine does not accept connections: it is loading the model, or it stopped. Try again later."
 		g.logger.Warn("Reaching the engine failed", "error", network.Err)
 	default:
 		refusal.status, refusal.code = http.StatusBadGateway, "engine_error"
-		refusal.message = "The inference engine broke off before it answered. Try again."
+		refusal.message = "The inference engine closed the connection before it answered. Try again."
 		g.logger.Warn("Calling the engine failed", "error", err, "requestID", ex.requestID)
 	}
 	return refusal
 }
 
-// bufferPool lends the buffers through which answers are copied, so that a stream costs no allocation of its own.
+// bufferPool has the buffers for copying answers, so that a stream does not allocate one.
 type bufferPool struct{ pool sync.Pool }
 
-// copyBytes is a buffer's size: well above an event of a stream, which is copied as soon as it is there.
+// copyBytes is the size of a buffer, larger than an event of a stream.
 const copyBytes = 32 << 10
 
 func (b *bufferPool) Get() []byte {

@@ -97,7 +97,7 @@ func TestAClientThatLeavesCancelsTheEnginesWork(t *testing.T) {
 			select {
 			case <-stopped:
 			case <-time.After(eventually.Short):
-				t.Fatal("the engine goes on working for nobody")
+				t.Fatal("the engine continues without a client")
 			}
 			until(t, "the place is free again", func() bool { return f.limiter.running.Load() == 0 })
 			if name == "a stream" {

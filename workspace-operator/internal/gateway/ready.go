@@ -16,15 +16,15 @@ import (
 )
 
 const (
-	// readyFor is how long one look at the engine stands: short against a probe's period, long against a burst of probes.
+	// readyFor is the validity of a check of the engine: shorter than a probe's period, longer than a burst of probes.
 	readyFor = time.Second
-	// probeTimeout bounds one look at the engine, or one fetch of its metrics.
+	// probeTimeout is the maximum time of a check of the engine, or of reading its metrics.
 	probeTimeout = 2 * time.Second
-	// maxProbeBytes bounds what is read of the engine's list of models.
+	// maxProbeBytes limits the engine's list of models.
 	maxProbeBytes = 1 << 20
 )
 
-// readiness remembers the last look at the engine. It looks only when asked, and for all who ask at once only once.
+// readiness caches the last check of the engine. Concurrent callers share one check.
 type readiness struct {
 	clock clock.PassiveClock
 	probe func(context.Context) error
@@ -38,14 +38,14 @@ func newReadiness(c clock.PassiveClock, probe func(context.Context) error) *read
 	return &readiness{clock: c, probe: probe}
 }
 
-// check returns nil where the engine serves the model, else why it does not.
+// check returns nil if the engine serves the model, or an error.
 func (r *readiness) check(ctx context.Context) error {
-	r.mu.Lock() // those who wait here find the answer of the one who looks, which is bounded by probeTimeout
+	r.mu.Lock() // waiting callers get the cached result, at most after probeTimeout
 	defer r.mu.Unlock()
 	if !r.looked.IsZero() && r.clock.Since(r.looked) < readyFor {
 		return r.last
 	}
-	// The look serves all who wait: it must not end with the one who happened to start it.
+	// The check serves all callers, so it must not end with the context of the first one.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
 	defer cancel()
 	r.last = r.probe(ctx)
@@ -67,7 +67,7 @@ func (g *Gateway) serveReady(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]string{"status": "ready", "model": g.cfg.Model})
 }
 
-// probeEngine asks the engine whether it is healthy and serves the model.
+// probeEngine checks that the engine is healthy and lists the model.
 func (g *Gateway) probeEngine(ctx context.Context) error {
 	if _, err := g.get(ctx, "/health", maxProbeBytes); err != nil {
 		return err
@@ -92,13 +92,13 @@ func (g *Gateway) probeEngine(ctx context.Context) error {
 	return fmt.Errorf("the engine does not list model %q", g.cfg.Model)
 }
 
-// get fetches one of the engine's pages, at most limit bytes of it.
+// get reads a path of the engine, at most limit bytes.
 func (g *Gateway) get(ctx context.Context, path string, limit int64) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, g.engine.String()+path, nil)
 	if err != nil {
 		return nil, err
 	}
-	// Prometheus' text format, where there is a choice: two pages of it can stand on one.
+	// Prefer Prometheus' text format, because two pages in it can be concatenated.
 	req.Header.Set("Accept", "application/json, text/plain;version=0.0.4")
 	res, err := g.transport.RoundTrip(req)
 	if err != nil {

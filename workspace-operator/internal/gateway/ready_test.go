@@ -45,14 +45,14 @@ func TestReadyIsAHealthyEngineThatListsTheModel(t *testing.T) {
 				requireError(t, res, body, http.StatusServiceUnavailable, "not_ready")
 			}
 			res, _ = f.do(t, http.MethodGet, "/healthz", "")
-			assert.Equal(t, http.StatusOK, res.StatusCode, "the gateway is alive whatever the engine does")
+			assert.Equal(t, http.StatusOK, res.StatusCode, "the gateway is alive independent of the engine")
 		})
 	}
 }
 
 func TestTheEngineIsAskedOnlyWhenSomebodyAsksAndAtMostOnceASecond(t *testing.T) {
 	f := start(t, healthy(listed))
-	assert.Empty(t, f.requests(), "nobody asked")
+	assert.Empty(t, f.requests(), "no request was sent")
 	for range 5 {
 		res, _ := f.do(t, http.MethodGet, "/readyz", "")
 		require.Equal(t, http.StatusOK, res.StatusCode)

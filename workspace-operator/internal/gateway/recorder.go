@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// recorder passes an answer on, notes what became of it, and gives the client a bounded time to take each piece.
+// recorder forwards an answer, records its status and size, and limits the time for reading each chunk.
 type recorder struct {
 	http.ResponseWriter
 	control      *http.ResponseController
@@ -24,7 +24,7 @@ func newRecorder(w http.ResponseWriter, writeTimeout time.Duration, now func() t
 	return &recorder{ResponseWriter: w, control: http.NewResponseController(w), writeTimeout: writeTimeout, now: now}
 }
 
-// WriteHeader notes the final status; informational ones pass by.
+// WriteHeader records the final status, and ignores informational ones.
 func (r *recorder) WriteHeader(status int) {
 	if status >= 200 && r.status == 0 {
 		r.status = status
@@ -48,19 +48,18 @@ func (r *recorder) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// renew moves the connection's write deadline, which the flush that follows is held to as well. It is the kernel's
-// deadline, so the real time counts whatever clock the gateway was given. Moving it costs more than a chunk's copy
-// does, so it is moved only when an eighth of it is gone: a client has between seven eighths of the write timeout and
-// all of it.
+// renew extends the connection's write deadline, which also limits the next flush. The deadline uses the real time.
+// Setting it costs more than copying a chunk, so it is set only after an eighth of the write timeout. A client has
+// between seven eighths of the timeout and the whole timeout.
 func (r *recorder) renew() {
 	now := time.Now()
 	if now.Before(r.renewAt) {
 		return
 	}
 	r.renewAt = now.Add(r.writeTimeout / 8)
-	// A writer that knows no deadlines (a test's recorder) has no connection that could be stuck.
+	// A writer without deadlines is a test's recorder.
 	_ = r.control.SetWriteDeadline(now.Add(r.writeTimeout))
 }
 
-// Unwrap lets http.ResponseController reach flushing and deadlines.
+// Unwrap gives http.ResponseController access to flushing and deadlines.
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }

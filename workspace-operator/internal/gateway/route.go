@@ -7,20 +7,19 @@ import (
 	"strings"
 )
 
-// route is one path that clients can reach. Its pattern is a label of metrics, logs and spans: the set is closed, so
-// that nothing a client sends becomes a label.
+// route is a path for clients. Its pattern is a label of metrics, logs and spans. The set of labels is closed: text from
+// clients does not become a label.
 type route struct {
 	pattern string
 	method  string
-	// engineWork says that a request takes one of the engine's places, and waits for one where there is none.
+	// engineWork is true if a request needs a place in the engine, and waits for a free one.
 	engineWork bool
-	// chat says that the gateway answers by itself, with a call of its own to the engine.
+	// chat is true if the gateway translates the request into its own call of the engine.
 	chat bool
 }
 
-// routes are all paths that reach the engine: OpenAI's inference calls, and the two that vLLM added in the same
-// manner (rerank and score). A path that is not here cannot be reached, whatever the engine listens for.
-// The table is read only.
+// routes are all paths that reach the engine: OpenAI's inference calls, and rerank and score, which vLLM added. Clients
+// cannot reach other paths of the engine. The table is read only.
 var routes = []route{
 	{pattern: "/chat", method: http.MethodPost, engineWork: true, chat: true},
 	{pattern: "/v1/models", method: http.MethodGet},
@@ -38,7 +37,7 @@ var routes = []route{
 	{pattern: "/v1/audio/translations", method: http.MethodPost, engineWork: true},
 }
 
-// routeTable finds a route by the exact path. It cleans nothing: a path that needs cleaning is no path of ours.
+// routeTable finds a route by the exact path. It does not clean paths.
 type routeTable struct {
 	exact     map[string]*route
 	templates []*route
@@ -68,7 +67,7 @@ func (t routeTable) lookup(path string) *route {
 		if !ok {
 			continue
 		}
-		// vLLM's ids begin so (it refuses others); what does not may be a path of its own, such as /v1/responses/render.
+		// All ids of vLLM begin with resp_. Without the prefix it can be another path, such as /v1/responses/render.
 		if id, ok := strings.CutSuffix(rest, after); ok && strings.HasPrefix(id, "resp_") && isToken(id) {
 			return r
 		}
@@ -76,8 +75,8 @@ func (t routeTable) lookup(path string) *route {
 	return nil
 }
 
-// isToken says whether s is a plain identifier: letters, digits, dash and underscore, 1 to 128 of them. Such a string
-// is safe in a path, a header and a log line.
+// isToken reports whether s has 1 to 128 letters, digits, dashes and underscores. Such a string is safe in a path, a
+// header and a log line.
 func isToken(s string) bool {
 	if s == "" || len(s) > 128 {
 		return false

@@ -12,15 +12,15 @@ import (
 	"time"
 )
 
-// ErrDrainIncomplete says that requests were cut off because they outlasted drain-timeout.
-var ErrDrainIncomplete = errors.New("requests outlasted drain-timeout and were cut off")
+// ErrDrainIncomplete means that requests were aborted because they exceeded drain-timeout.
+var ErrDrainIncomplete = errors.New("requests exceeded drain-timeout and were aborted")
 
-// statusGrace bounds the last answers on the status port, which are ready when the drain ends.
+// statusGrace is the maximum time for the last answers on the status port after the drain.
 const statusGrace = 2 * time.Second
 
-// Serve answers clients on ln and the cluster on status until ctx ends, and then stops in order: /readyz says no,
-// requests that still come are taken for DrainDelay, the listener closes, what runs is waited for until DrainTimeout is
-// over, and /drained answers. It closes both listeners.
+// Serve serves clients on ln and the cluster on status until ctx ends. Then it stops in order: /readyz fails, new
+// requests are accepted for DrainDelay, the listener closes, running requests may end until DrainTimeout, and /drained
+// answers. It closes both listeners.
 func (g *Gateway) Serve(ctx context.Context, ln, status net.Listener) error {
 	server, pages := g.server(g), g.server(g.Status())
 	defer g.Close()
@@ -37,7 +37,7 @@ func (g *Gateway) Serve(ctx context.Context, ln, status net.Listener) error {
 	case <-ctx.Done():
 	}
 	err := g.stop(ctx, server, failed)
-	// The engine may end now: the hook of its container has waited for this.
+	// Now the engine may stop: the preStop hook of its container waits for this.
 	g.drain.end()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), statusGrace)
 	defer cancel()
@@ -74,7 +74,7 @@ func (g *Gateway) stop(ctx context.Context, server *http.Server, failed <-chan e
 		g.logger.Info("Drained")
 		return nil
 	}
-	// Closing ends the connections, and with them the requests' contexts and the engine's work.
+	// Close ends the connections, the contexts of the requests, and so the work of the engine.
 	if closeErr := server.Close(); closeErr != nil {
 		g.logger.Debug("Closing the connections failed", "error", closeErr)
 	}

@@ -130,7 +130,7 @@ func TestAStopDrainsInOrder(t *testing.T) {
 	assert.Equal(t, http.StatusOK, status, "a draining gateway is not to be restarted")
 
 	s.clock.Step(DefaultConfig().DrainDelay)
-	until(t, "nobody new is let in", func() bool {
+	until(t, "new connections are refused", func() bool {
 		conn, err := net.Dial("tcp", s.url[len("http://"):])
 		if err == nil {
 			_ = conn.Close()
@@ -140,7 +140,7 @@ func TestAStopDrainsInOrder(t *testing.T) {
 	s.more <- "b\n"
 	line, err := lines.ReadString('\n')
 	require.NoError(t, err)
-	assert.Equal(t, "b\n", line, "what runs goes on")
+	assert.Equal(t, "b\n", line, "running streams continue")
 	select {
 	case err := <-s.done:
 		t.Fatalf("stopped before the stream ended: %v", err)
@@ -176,7 +176,7 @@ func TestWhatOutlastsTheDrainIsCutOff(t *testing.T) {
 	select {
 	case <-s.engineLeft:
 	case <-time.After(eventually.Short):
-		t.Fatal("the engine goes on working for nobody")
+		t.Fatal("the engine continues without a client")
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// drain is how far a stop has come. It begins and ends once.
+// drain is the state of the stop. It begins and ends once.
 type drain struct {
 	once, onceEnded sync.Once
 	begun, ended    chan struct{}
@@ -28,13 +28,12 @@ func (d *drain) began() bool {
 	}
 }
 
-// Status returns the handler of the pages that are for the cluster and not for clients. It is served on a port of its
-// own, which no Service has.
+// Status returns the handler for the cluster. It has a separate port, which is not in a Service.
 //
 //	/healthz  the gateway is alive
 //	/readyz   the engine serves the model, and the gateway is not stopping
 //	/metrics  the gateway's metrics and the engine's
-//	/drained  waits until the gateway has stopped, and answers then: the preStop hook of the engine's container
+//	/drained  answers when the gateway has stopped: the preStop hook of the engine's container
 func (g *Gateway) Status() http.Handler {
 	mux := http.NewServeMux()
 	for path, page := range map[string]http.HandlerFunc{
@@ -56,18 +55,18 @@ func (g *Gateway) Status() http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		(&apiError{
 			status: http.StatusNotFound, kind: typeInvalidRequest, code: "unknown_url",
-			message: "Served here are /healthz, /readyz, /metrics and /drained. Models answer on the port of the Service.",
+			message: "This port serves /healthz, /readyz, /metrics and /drained. Models are served on the port of the Service.",
 		}).write(w)
 	})
 	return mux
 }
 
-// serveDrained answers when the gateway has no request any more and takes none. The kubelet stops all containers of a
-// pod at once and waits for the hook of each, so this keeps the engine until the last stream is over, and no longer.
-// The kubelet bounds the wait by the pod's grace period.
+// serveDrained answers when the gateway has no requests and accepts none. The kubelet stops all containers of a pod at
+// the same time and waits for their hooks, so the engine runs until the last stream ends. The pod's grace period limits
+// the wait.
 //
-// The hook also runs where the engine's container alone is restarted, because its startup probe has failed. Then no
-// stop begins, and the answer comes after drain-delay.
+// The hook also runs when only the engine's container is restarted, because its startup probe failed. The gateway then
+// does not stop, and the answer comes after drain-delay.
 func (g *Gateway) serveDrained(w http.ResponseWriter, r *http.Request) {
 	said := "drained"
 	select {

@@ -18,9 +18,9 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// NewTracerProvider returns a provider that sends spans to where OpenTelemetry's own environment variables say
-// (OTEL_EXPORTER_OTLP_ENDPOINT and its kin, read by the exporter), or nil where getenv names no endpoint. The caller
-// shuts it down, which sends what is left.
+// NewTracerProvider returns a provider that sends spans to the endpoint of OpenTelemetry's environment variables
+// (OTEL_EXPORTER_OTLP_ENDPOINT and others, read by the exporter), or nil without an endpoint. The caller must shut it
+// down, which sends the remaining spans.
 func NewTracerProvider(ctx context.Context, getenv func(string) string) (*sdktrace.TracerProvider, error) {
 	if getenv("OTEL_EXPORTER_OTLP_ENDPOINT") == "" && getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") == "" {
 		return nil, nil
@@ -38,7 +38,7 @@ func NewTracerProvider(ctx context.Context, getenv func(string) string) (*sdktra
 	return sdktrace.NewTracerProvider(options...), nil
 }
 
-// trace puts a server span around each inference request and a client span around its call to the engine.
+// trace adds a server span for each inference request and a client span for its call of the engine.
 func (g *Gateway) trace(tp trace.TracerProvider) {
 	propagator := propagation.TraceContext{}
 	g.inference = otelhttp.NewHandler(g.inference, "gateway",
@@ -53,8 +53,8 @@ func (g *Gateway) trace(tp trace.TracerProvider) {
 	}
 }
 
-// tracedTransport makes a client span of each engine call. It is not otelhttp's, whose spans hold the whole URL: a
-// client may have put a key into the query. Probes and scrapes are no engine calls of a client and get none.
+// tracedTransport creates a client span for each engine call of a client. It replaces otelhttp's transport, whose spans
+// have the complete URL: a query can contain a key. Probes and scrapes have no spans.
 type tracedTransport struct {
 	next       http.RoundTripper
 	tracer     trace.Tracer

@@ -10,36 +10,36 @@ import (
 )
 
 const (
-	// uploadShare is the part of the engine's places that requests may take before their bodies are there: one in so many.
-	// The others stay with those whose bodies are, however slowly the rest of the world sends.
+	// uploadShare is the divisor of the engine's places for requests whose bodies are still arriving. The other places are
+	// for requests with complete bodies, so that slow clients do not block them.
 	uploadShare = 8
-	// Of a body that goes on after its request has a place, paceBytes must come in each paceTime, or it is given up. A
-	// minute for the largest body of 32 MiB, which is ReadTimeout's default, is ten times as fast.
+	// After its request has a place, a body must arrive with paceBytes per paceTime, or it is aborted. ReadTimeout's
+	// default, a minute for the largest body of 32 MiB, requires ten times this rate.
 	paceBytes = 256 << 10
 	paceTime  = 5 * time.Second
 )
 
-// readerFunc is a function as an io.Reader.
+// readerFunc implements io.Reader by a function.
 type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// uploadBody is a body of which only the beginning is held: the rest is passed on while it arrives. It keeps one of the
-// few places of such bodies until its end.
+// uploadBody is a body whose beginning is held and whose rest is forwarded while it arrives. It keeps an upload place
+// until its end.
 type uploadBody struct {
 	io.Reader // the beginning, then the rest
 	rest      io.Reader
 	closer    io.Closer
 	rec       *recorder
-	over      time.Time // when the whole body must be there
+	over      time.Time // deadline of the whole body
 	reading   bool
-	window    int // bytes since the deadline was moved
+	window    int // bytes since the last extension of the deadline
 	places    *limiter
 	began     time.Time
 	leave     sync.Once
 }
 
-// take waits for a place among the uploads. Its errors are those of limiter.acquire.
+// take waits for an upload place. It returns the errors of limiter.acquire.
 func (u *uploadBody) take(ctx context.Context, places *limiter) error {
 	if err := places.acquire(ctx); err != nil {
 		return err
@@ -48,17 +48,17 @@ func (u *uploadBody) take(ctx context.Context, places *limiter) error {
 	return nil
 }
 
-// extend gives the client another paceTime. It is the kernel's deadline: the real time counts.
+// extend extends the read deadline by paceTime. The deadline uses the real time.
 func (u *uploadBody) extend() {
 	u.window = 0
 	deadline := time.Now().Add(paceTime)
 	if deadline.After(u.over) {
 		deadline = u.over
 	}
-	_ = u.rec.control.SetReadDeadline(deadline) // a writer without deadlines has no connection to be slow
+	_ = u.rec.control.SetReadDeadline(deadline) // a writer without deadlines is a test's recorder
 }
 
-// readRest begins when the request has the engine's place: the wait for it is not the client's fault.
+// readRest starts when the request has a place in the engine, so that the time in the queue does not count.
 func (u *uploadBody) readRest(p []byte) (int, error) {
 	if !u.reading {
 		u.reading = true
@@ -78,7 +78,7 @@ func (u *uploadBody) done() {
 	u.leave.Do(func() { u.places.release(time.Since(u.began)) })
 }
 
-// Close gives the place back, whether or not the body has come to its end.
+// Close releases the place, also if the body is incomplete.
 func (u *uploadBody) Close() error {
 	u.done()
 	return u.closer.Close()

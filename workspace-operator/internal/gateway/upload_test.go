@@ -75,7 +75,7 @@ func TestTheBodyThatArrivesForLongestGivesWayToOthers(t *testing.T) {
 	assert.Equal(t, http.StatusOK, res.StatusCode, "who sends at once is answered")
 }
 
-// blocked is an engine that answers when it is told to.
+// blocked is an engine that answers on request of the test.
 func blocked(t *testing.T, release <-chan struct{}) http.HandlerFunc {
 	t.Helper()
 	return func(w http.ResponseWriter, r *http.Request) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package lookup reads, beside the reconciler, what is published about models that the catalogue does not have. The
-// reconciler asks from memory and never waits: an answer that is not there yet is being fetched, and who asked is told
-// when it is.
+// Package lookup reads the published descriptions of models that are not in the catalogue. It runs beside the
+// reconciler, which reads results from memory and never waits. When a result arrives, the waiting Workspaces are
+// enqueued.
 package lookup
 
 import (
@@ -23,33 +23,32 @@ import (
 )
 
 const (
-	// timeout of one model: three small requests.
+	// timeout is the maximum time for one model: three small requests.
 	timeout = 30 * time.Second
-	// workers at once: a hub that hangs keeps nobody else waiting for long, and is not stormed.
+	// workers is the number of models that are read at once: enough that a slow answer does not block others.
 	workers = 4
-	// firstRetry doubles up to lastRetry while the hub does not answer.
+	// firstRetry is the first interval of retries while the hub does not answer. It doubles up to lastRetry.
 	firstRetry, lastRetry = 15 * time.Second, 10 * time.Minute
-	// recheck is how often what a person must mend on the hub's side is looked at again: a licence is accepted, a
-	// repository published.
+	// recheck is the interval of retries after an error that a user must fix on the hub, such as a missing licence.
 	recheck = 10 * time.Minute
 )
 
-// Reader reads one model, and may take its time.
+// Reader reads one model from the hub.
 type Reader interface {
 	Model(ctx context.Context, known *catalog.Catalog, ref catalog.Reference) (catalog.Model, error)
 }
 
-// Refusal is why there is no model.
+// Refusal is the reason for a missing model.
 type Refusal struct {
-	// Reason is one of the Workspace's.
+	// Reason is a reason of the Workspace's conditions.
 	Reason, Message string
-	// Stalled: a person must act.
+	// Stalled is true if a user must act.
 	Stalled bool
-	// Retry is when to ask again; 0: Changed tells.
+	// Retry is the time until the next call of Find; 0 if the Workspace is enqueued.
 	Retry time.Duration
 }
 
-// Models answers from memory.
+// Models caches descriptions of models.
 type Models struct {
 	catalog *catalog.Catalog
 	reader  Reader
@@ -58,35 +57,36 @@ type Models struct {
 
 	mu      sync.Mutex
 	entries map[catalog.Reference]*entry
-	tell    func(context.Context, types.NamespacedName)
+	notify  func(context.Context, types.NamespacedName)
 }
 
 type entry struct {
 	model    *catalog.Model
 	err      error
 	failures int
-	// again is when a failure may be asked for again.
+	// again is the time of the next retry after a failure.
 	again time.Time
-	// asking: a worker has it, or will.
+	// asking is true while a worker reads the model, or will.
 	asking bool
 	askers map[types.NamespacedName]struct{}
 }
 
-// New makes it. A nil reader is a hub that must not be asked.
+// New returns Models. With a nil reader, the hub is not used.
 func New(known *catalog.Catalog, reader Reader, clk clock.PassiveClock) *Models {
 	return &Models{
 		catalog: known, reader: reader, clock: clk,
 		queue:   workqueue.NewTyped[catalog.Reference](),
-		entries: map[catalog.Reference]*entry{}, tell: func(context.Context, types.NamespacedName) {},
+		entries: map[catalog.Reference]*entry{}, notify: func(context.Context, types.NamespacedName) {},
 	}
 }
 
-// Tell names who is told that an asker's answer is there; it may wait until the context ends. It is set before Start.
-func (m *Models) Tell(tell func(context.Context, types.NamespacedName)) { m.tell = tell }
+// OnResult sets the function that is called with each waiting object when a result arrives. It may block until the
+// context ends. Call it before Start.
+func (m *Models) OnResult(notify func(context.Context, types.NamespacedName)) { m.notify = notify }
 
-// Find gives the model of a preset's name; nil and no refusal where the catalogue has it, or the name is none of a
-// repository, so that the planner says what is wrong with it. pinned is the commit that was planned with before: a
-// branch that has moved on since changes nothing.
+// Find returns the model of a preset's name. It returns neither a model nor a refusal if the catalogue has the model, or
+// if the name is not a repository (the planner reports the error). pinned is the commit of the previous plan, so that a
+// new commit of the branch changes nothing.
 func (m *Models) Find(asker types.NamespacedName, name, pinned string) (*catalog.Model, *Refusal) {
 	var unknown *catalog.UnknownModelError
 	if _, err := m.catalog.Model(name); !errors.As(err, &unknown) {
@@ -98,7 +98,7 @@ func (m *Models) Find(asker types.NamespacedName, name, pinned string) (*catalog
 	}
 	if m.reader == nil {
 		return nil, &Refusal{Reason: kaitov1alpha1.ReasonModelUnreachable, Stalled: true, Message: fmt.Sprintf(
-			"preset.name is %q, which the catalogue does not have, and --model-hub is empty, so that no hub is asked: set it, or describe the model in a file for --catalog",
+			"preset.name is %q, which is not in the catalogue, and --model-hub is empty, so the hub is not used: set it, or describe the model in a file for --catalog",
 			name,
 		)}
 	}
@@ -124,14 +124,14 @@ func (m *Models) Find(asker types.NamespacedName, name, pinned string) (*catalog
 		m.queue.Add(ref)
 	}
 	if e.err != nil {
-		refusal := e.refusal(ref, m.clock.Now()) // it stays the reason while it is looked at again
+		refusal := e.refusal(ref, m.clock.Now()) // the reason stays during the retry
 		refusal.Retry = 0
 		return nil, refusal
 	}
 	return nil, &Refusal{
 		Reason: kaitov1alpha1.ReasonModelLookup,
 		Message: fmt.Sprintf(
-			"reading what the model hub publishes about %s, which the catalogue does not have", describe(ref),
+			"reading the description of %s from the model hub, because it is not in the catalogue", describe(ref),
 		),
 	}
 }
@@ -157,13 +157,13 @@ func (e *entry) refusal(ref catalog.Reference, now time.Time) *Refusal {
 		}
 	}
 	r.Message = fmt.Sprintf(
-		"the workspace-operator can't plan %s, which the catalogue does not have: %v; tried again at %s", describe(ref),
+		"the workspace-operator cannot plan %s, which is not in the catalogue: %v; next attempt at %s", describe(ref),
 		e.err, e.again.UTC().Format(time.RFC3339),
 	)
 	return r
 }
 
-// Start reads what is asked for until the context ends.
+// Start reads the requested models until the context ends.
 func (m *Models) Start(ctx context.Context) error {
 	var running sync.WaitGroup
 	for range workers {
@@ -188,17 +188,17 @@ func (m *Models) read(ctx context.Context, ref catalog.Reference) {
 	bounded, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	log.FromContext(ctx).
-		Info("Reading a model that the catalogue does not have", "model", ref.Name, "revision", ref.Revision)
+		Info("Reading a model that is not in the catalogue", "model", ref.Name, "revision", ref.Revision)
 	model, err := m.reader.Model(bounded, m.catalog, ref)
 	if ctx.Err() != nil {
 		return // the process ends
 	}
 	for _, asker := range m.note(ref, model, err) {
-		m.tell(ctx, asker)
+		m.notify(ctx, asker)
 	}
 }
 
-// note keeps an answer, and gives back who waits for it.
+// note stores a result, and returns the objects that wait for it.
 func (m *Models) note(ref catalog.Reference, model catalog.Model, err error) []types.NamespacedName {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -206,7 +206,7 @@ func (m *Models) note(ref catalog.Reference, model catalog.Model, err error) []t
 	e.asking = false
 	if err == nil {
 		e.model, e.err = &model, nil
-		// The commit is what the next question names.
+		// The next call has the commit as revision.
 		pinned := catalog.Reference{Name: ref.Name, Revision: model.Revision}
 		if m.entries[pinned] == nil {
 			m.entries[pinned] = &entry{model: &model, askers: map[types.NamespacedName]struct{}{}}

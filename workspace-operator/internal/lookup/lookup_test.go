@@ -130,7 +130,7 @@ func setup(t *testing.T, token string) *fixture {
 	server := httptest.NewTLSServer(f.hub)
 	t.Cleanup(server.Close)
 	f.Models = lookup.New(known, hub.Client{HTTP: server.Client(), Endpoint: server.URL, Token: token}, f.clock)
-	f.Tell(func(_ context.Context, name types.NamespacedName) { f.told <- name })
+	f.OnResult(func(_ context.Context, name types.NamespacedName) { f.told <- name })
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -146,7 +146,7 @@ func setup(t *testing.T, token string) *fixture {
 
 var asker = types.NamespacedName{Namespace: "ns", Name: "w"}
 
-// answered asks, waits until told, and asks again.
+// answered calls Find, waits for the notification, and calls it again.
 func (f *fixture) answered(t *testing.T, name, pinned string) (*catalog.Model, *lookup.Refusal) {
 	t.Helper()
 	_, refusal := f.Find(asker, name, pinned)
@@ -155,7 +155,7 @@ func (f *fixture) answered(t *testing.T, name, pinned string) (*catalog.Model, *
 	case got := <-f.told:
 		assert.Equal(t, asker, got)
 	case <-time.After(eventually.Long):
-		require.Fail(t, "nobody was told")
+		require.Fail(t, "no notification")
 	}
 	return f.Find(asker, name, pinned)
 }
@@ -171,7 +171,7 @@ func TestAModelIsFetchedBesideAndPinned(t *testing.T) {
 		require.NotNil(t, refusal)
 		assert.Equal(t, kaitov1alpha1.ReasonModelLookup, refusal.Reason)
 		assert.False(t, refusal.Stalled)
-		assert.Zero(t, refusal.Retry, "who asked is told")
+		assert.Zero(t, refusal.Retry, "the Workspace is enqueued instead")
 	}
 	close(held)
 	assert.Equal(t, asker, <-f.told)
@@ -194,8 +194,8 @@ func TestWhyThereIsNoModelIsTyped(t *testing.T) {
 		name, model, token, reason, text string
 		stalled                          bool
 	}{
-		{"gated, and nobody has accepted the licence", "acme/gated", "", kaitov1alpha1.ReasonModelAccessDenied, "accept the licence", true},
-		{"no such repository, which the hub tells by 401", "acme/nothing", "", kaitov1alpha1.ReasonModelNotFound, "check the name", true},
+		{"gated, licence not accepted", "acme/gated", "", kaitov1alpha1.ReasonModelAccessDenied, "accept the licence", true},
+		{"no such repository: the hub answers 401", "acme/nothing", "", kaitov1alpha1.ReasonModelNotFound, "check the name", true},
 		{"no such revision", "acme/tiny@v9", "", kaitov1alpha1.ReasonModelNotFound, "acme/tiny@v9", true},
 		{"no safetensors", "acme/pickle", "", kaitov1alpha1.ReasonModelUnusable, "inference.template", true},
 	} {
@@ -226,7 +226,7 @@ func TestAHubThatDoesNotAnswerIsAskedAgainEverLater(t *testing.T) {
 	_, refusal := f.answered(t, "acme/tiny", "")
 	require.NotNil(t, refusal)
 	assert.Equal(t, kaitov1alpha1.ReasonModelUnreachable, refusal.Reason)
-	assert.False(t, refusal.Stalled, "it goes by itself")
+	assert.False(t, refusal.Stalled, "it is retried automatically")
 	before, requests := refusal.Retry, f.hub.requests()
 	_, again := f.Find(asker, "acme/tiny", "")
 	assert.Equal(t, before, again.Retry)

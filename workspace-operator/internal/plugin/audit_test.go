@@ -73,7 +73,7 @@ func TestAuditFindsWhatBelongsToNobody(t *testing.T) {
 		},
 		nil,
 	)
-	other := join(t, "other-"+w.Namespace, map[string]string{"team": "somebody"}, nil)
+	other := join(t, "other-"+w.Namespace, map[string]string{"team": "other"}, nil)
 	t.Cleanup(func() { drop(t, held, foreign) })
 
 	r, got := audit(t, "--grace", "0s")
@@ -82,7 +82,7 @@ func TestAuditFindsWhatBelongsToNobody(t *testing.T) {
 	assert.Contains(t, got.of(held.Name), "orphan NodeClaim Workspace default/gone with UID 0000-gone does not exist")
 	assert.Equal(t, "orphan Node it has no Machine or NodeClaim", got.of(stray.Name))
 	for _, name := range []string{foreign.Name, other.Name, mine.Name, "aks-" + mine.Name} {
-		assert.Empty(t, got.of(name), "%s belongs to somebody", name)
+		assert.Empty(t, got.of(name), "%s has an owner", name)
 	}
 	assert.False(t, got.CloudCompared)
 

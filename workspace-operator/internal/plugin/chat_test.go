@@ -37,7 +37,7 @@ func TestChatAndLogs(t *testing.T) {
 		assert.Equal(t, "You asked: Once upon\n", r.out)
 		assert.Equal(t, "Once upon", shared.engine.last().Prompt)
 	})
-	t.Run("the standard input is the prompt where it is no terminal", func(t *testing.T) {
+	t.Run("reads the prompt from a pipe", func(t *testing.T) {
 		r := start(t, strings.NewReader("from a file"), in(w.Namespace, "chat", w.Name)...).wait()
 		require.Zero(t, r.code, r.errOut)
 		assert.Equal(t, "You asked: from a file\n", r.out)
@@ -58,7 +58,7 @@ func TestChatAndLogs(t *testing.T) {
 	for question, want := range map[string]string{
 		"break": "the answer is incomplete", "fail": "out of memory", "full": "try again in 7 s", "": "prompt is empty",
 	} {
-		t.Run("what goes wrong is told: "+want, func(t *testing.T) {
+		t.Run("reports an error: "+want, func(t *testing.T) {
 			r := online(t, w.Namespace, "chat", w.Name, question)
 			assert.Equal(t, 2, r.code)
 			assert.Contains(t, r.errOut, want)

@@ -67,11 +67,11 @@ func (e *environment) explain(reason, output string) error {
 }
 
 func unknownReason(reason string) error {
-	if i := slices.IndexFunc(runbook.GoesOn(), func(r string) bool { return strings.EqualFold(r, reason) }); i >= 0 {
+	if i := slices.IndexFunc(runbook.InProgress(), func(r string) bool { return strings.EqualFold(r, reason) }); i >= 0 {
 		return &noError{
 			fmt.Sprintf(
 				"%s is a reason of work in progress or of success: no action is needed; %s status WORKSPACE shows the progress",
-				runbook.GoesOn()[i], kubectl,
+				runbook.InProgress()[i], kubectl,
 			),
 		}
 	}

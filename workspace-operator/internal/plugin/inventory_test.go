@@ -51,7 +51,7 @@ func TestASurplusOfMachinesIsAnOrphanOnlyWhenNothingElseExplainsIt(t *testing.T)
 		"a claim that has failed waits for none": {agentPool{Count: 2}, []placement.Claim{machine("a", "u", in("gaaaaaaaa0", "0")), machine("b", "u", "", failed)}, stateOrphan},
 		"an operation runs":                      {agentPool{Count: 2, ProvisioningState: "Deleting"}, nil, stateTransient},
 		"empty":                                  {agentPool{}, nil, stateTransient},
-		"somebody else's":                        {agentPool{Count: 9, Tags: map[string]string{tagManagedBy: managedByValue}}, nil, ""},
+		"another owner":                          {agentPool{Count: 9, Tags: map[string]string{tagManagedBy: managedByValue}}, nil, ""},
 		"fewer than claims: Azure is to bring the others": {agentPool{Count: 1}, []placement.Claim{machine("a", "u", in("gaaaaaaaa0", "0")), machine("b", "u", in("gaaaaaaaa0", "1"))}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

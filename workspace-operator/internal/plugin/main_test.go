@@ -51,7 +51,7 @@ const logLine = "the engine says hello"
 
 func TestMain(m *testing.M) {
 	ctrl.SetLogger(logr.Discard())
-	// plan and explain must not find the cluster of whoever runs the tests.
+	// plan and explain must not find the cluster of the user.
 	if err := os.Setenv("KUBECONFIG", filepath.Join(os.TempDir(), "there-is-none")); err != nil {
 		panic(err)
 	}

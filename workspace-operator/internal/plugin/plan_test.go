@@ -162,7 +162,7 @@ func TestTheMemoryTermsSumToTheDevice(t *testing.T) {
 	got := answers(t, offline(t, nil, "plan", "phi-4-mini-instruct", "-o", "json"))
 	require.Len(t, got, 1)
 	require.Greater(t, len(got[0].Candidates), 10)
-	assert.Equal(t, *got[0].Chosen, got[0].Candidates[0], "the choice stands first")
+	assert.Equal(t, *got[0].Chosen, got[0].Candidates[0], "the chosen candidate is first")
 	last := 0.0
 	for _, c := range got[0].Candidates[1:] {
 		m := c.Memory

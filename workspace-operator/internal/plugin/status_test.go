@@ -95,7 +95,7 @@ func TestWatchTellsEachChangeAndEndsWhenTheWorkspaceIsReady(t *testing.T) {
 	assert.Zero(t, got.code, got.out+got.errOut)
 	assert.Regexp(t, `\n +\d+\.\ds  Node aks-\S+ +Ready, 1 of 1 GPUs allocatable\n`, got.out)
 	assert.Regexp(t, `\n +\d+\.\ds  Deployment followed +1 of 1 ready\n`, got.out)
-	assert.Regexp(t, `\n✓ Workspace \S+  Running: Ready`, got.out, "the tree stands at the end")
+	assert.Regexp(t, `\n✓ Workspace \S+  Running: Ready`, got.out, "the tree is at the end")
 }
 
 func TestWatchIsEndedByAnInterruptByItsTimeoutAndByDeletion(t *testing.T) {
@@ -209,10 +209,10 @@ func tune(t *testing.T, job *tuningv1alpha1.TuningJob, n *corev1.Node) {
 
 func TestAWorkspaceThatIsNotThereIsAnErrorThatSaysWhereToLook(t *testing.T) {
 	t.Parallel()
-	r := online(t, newNamespace(t), "status", "nobody")
+	r := online(t, newNamespace(t), "status", "missing")
 	assert.Equal(t, 2, r.code)
 	assert.Contains(t, r.errOut, "kubectl get workspaces -A")
-	none := offline(t, nil, "status", "nobody")
+	none := offline(t, nil, "status", "missing")
 	assert.Equal(t, 2, none.code)
 	assert.Contains(t, none.errOut, "set KUBECONFIG, --kubeconfig")
 }

@@ -127,5 +127,5 @@ func TestTheTreeIsDrawnOverTheLastOneAndNeverHigherThanTheTerminal(t *testing.T)
 	out.Reset()
 	s.finish(snap)
 	assert.True(t, strings.HasPrefix(out.String(), "\x1b[3A"))
-	assert.Equal(t, whole, strings.Count(out.String(), "\n"), "the whole stands there at the end")
+	assert.Equal(t, whole, strings.Count(out.String(), "\n"), "the complete tree is printed at the end")
 }

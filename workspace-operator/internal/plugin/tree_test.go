@@ -168,7 +168,7 @@ func TestFlagsAreLaidOverAConfigWhateverItsSpelling(t *testing.T) {
 	require.NoError(t, err)
 	assert.YAMLEq(t, "training_config: {LoraConfig: {r: 4}, DatasetConfig: {max_seq_length: 9}}", got)
 	unchanged, err := setKeys("not: [yaml", "vllm", nil)
-	require.NoError(t, err, "what nobody changes is the planner's to judge")
+	require.NoError(t, err, "the planner checks unchanged names")
 	assert.Equal(t, "not: [yaml", unchanged)
 	_, err = setKeys("not: [yaml", "vllm", map[string]any{"dtype": "half"})
 	assert.Error(t, err)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package runbook has the pages of docs/runbooks, one a reason: what it means, where to look, what to do. They are read
-// from a copy that `make generate` writes and `make verify` compares, for a binary can embed nothing from outside its
+// Package runbook has the pages of docs/runbooks: the meaning of each reason, where to look, and what to do. It embeds a
+// copy of the pages that `make generate` writes and `make verify` compares, because a binary can embed only files of its
 // module.
 package runbook
 
@@ -18,17 +18,17 @@ import (
 //go:embed runbooks.txt
 var embedded string
 
-// Page is what is known about one reason.
+// Page is the runbook of a reason.
 type Page struct {
 	// Reason is the page's name.
 	Reason string `json:"reason"`
-	// On says which kinds carry the reason.
+	// On has the kinds with the reason.
 	On string `json:"on"`
 	// Meaning, Look and Do are the sections "What it means", "Where to look" and "What to do".
 	Meaning string `json:"meaning"`
 	Look    string `json:"whereToLook"`
 	Do      string `json:"whatToDo"`
-	// Text is the whole page, Markdown.
+	// Text is the complete page in Markdown.
 	Text string `json:"-"`
 }
 
@@ -73,7 +73,7 @@ func page(reason, text string) Page {
 	return p
 }
 
-// Find returns the page of a reason, whatever its case.
+// Find returns the page of a reason, independent of upper and lower case.
 func Find(reason string) (Page, bool) {
 	if p, found := pages()[reason]; found {
 		return p, true
@@ -86,11 +86,11 @@ func Find(reason string) (Page, bool) {
 	return Page{}, false
 }
 
-// Reasons lists all that have a page, by name.
+// Reasons returns all reasons with a page, sorted.
 func Reasons() []string { return slices.Sorted(maps.Keys(pages())) }
 
-// GoesOn lists the reasons of work that goes on or has ended well: they have no page, since nobody has to act.
-func GoesOn() []string {
+// InProgress returns the reasons of work in progress and of success. They have no page, because no action is needed.
+func InProgress() []string {
 	return []string{
 		"Ready",
 		"Pending",
@@ -114,10 +114,10 @@ func GoesOn() []string {
 	}
 }
 
-// suggestions are as many as a person reads.
+// suggestions is the maximum number of suggested reasons.
 const suggestions = 3
 
-// Nearest lists the reasons that somebody who wrote word may have meant, best first.
+// Nearest returns the reasons that are most similar to word, best first.
 func Nearest(word string) []string {
 	type hit struct {
 		reason string

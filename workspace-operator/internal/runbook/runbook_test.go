@@ -52,7 +52,7 @@ func TestReasonsThatGoOnAreThoseThatTheCheckLetsPassWithoutAPage(t *testing.T) {
 	require.NoError(t, err)
 	list := regexp.MustCompile(`goes_on='([^']*)'`).FindStringSubmatch(string(text))
 	require.NotNil(t, list)
-	assert.ElementsMatch(t, strings.Fields(list[1]), runbook.GoesOn())
+	assert.ElementsMatch(t, strings.Fields(list[1]), runbook.InProgress())
 }
 
 func TestAReasonIsFoundWhateverItsCase(t *testing.T) {

@@ -89,7 +89,7 @@ func lookups(
 	}
 	models := options.models(p.Catalog, clk)
 	events := make(chan event.GenericEvent)
-	models.Tell(func(ctx context.Context, name types.NamespacedName) {
+	models.OnResult(func(ctx context.Context, name types.NamespacedName) {
 		w := &kaitov1alpha1.Workspace{}
 		w.Name, w.Namespace = name.Name, name.Namespace
 		select {

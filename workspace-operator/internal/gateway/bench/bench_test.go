@@ -63,8 +63,8 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// house is the engine and the ways to it.
-type house struct {
+// fixture is the engine with the clients of each path to it.
+type fixture struct {
 	launcher *process.Launcher
 	direct   *subject
 	bare     *subject
@@ -72,16 +72,16 @@ type house struct {
 }
 
 // newHouse starts engine, bare proxy and gateway; flags are the gateway's.
-func newHouse(t *testing.T, flags ...string) *house {
+func newHouse(t *testing.T, flags ...string) *fixture {
 	t.Helper()
 	launcher, err := process.NewLauncher(t.TempDir())
 	require.NoError(t, err)
 	t.Cleanup(launcher.Close)
-	h := &house{launcher: launcher}
+	h := &fixture{launcher: launcher}
 	h.direct = startSubject(t, launcher, roleEngine, "")
 	h.bare = startSubject(t, launcher, roleBare, h.direct.url)
 	h.gateway = startGateway(t, launcher, h.direct.url, flags...)
 	return h
 }
 
-func (h *house) ways() []*subject { return []*subject{h.direct, h.bare, h.gateway} }
+func (h *fixture) ways() []*subject { return []*subject{h.direct, h.bare, h.gateway} }

@@ -47,7 +47,7 @@ func TestLargeChatsFitTheMemory(t *testing.T) {
 const cutOff = 0
 
 // chats posts n bodies at once and counts the answers by status.
-func (h *house) chats(t *testing.T, n int, body func() *bytes.Reader) map[int]int64 {
+func (h *fixture) chats(t *testing.T, n int, body func() *bytes.Reader) map[int]int64 {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, ExpectContinueTimeout: eventually.Long}}
 	var counts [600]atomic.Int64

@@ -18,12 +18,12 @@ import (
 	"kaito.sh/shared/test/eventually"
 )
 
-// notice is how long clients go on after /readyz said no: a cluster's endpoints are not everywhere at once. It is half
+// notice is the time that clients continue after /readyz failed, because endpoints are updated with a delay. It is half
 // of the drain delay that this test gives the gateway.
 const notice = time.Second
 
-// TestAStopUnderLoadLosesNoRequest sends SIGTERM amid requests and streams. Clients go on until they notice; whatever
-// they sent is answered whole, and the program ends by itself with success.
+// TestAStopUnderLoadLosesNoRequest sends SIGTERM during requests and streams. Clients continue for notice. All requests
+// are answered completely, and the program exits with success.
 func TestAStopUnderLoadLosesNoRequest(t *testing.T) {
 	h := newHouse(t, fmt.Sprintf("--drain-delay=%s", 2*notice), "--drain-timeout=30s")
 	c := &client{address: h.gateway.address}

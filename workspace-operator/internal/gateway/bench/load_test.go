@@ -22,7 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// client keeps connections to one subject. It is no net/http client: two goroutines a connection and a pool that hands
+// client keeps connections to one subject. It does not use net/http: two goroutines a connection and a pool that hands
 // requests over would cost as much as the gateway does, and scatter its times.
 type client struct {
 	address string

@@ -133,7 +133,7 @@ func steadily(ctx context.Context, c *client) error {
 	_, err := openLoop(ctx, c, max(*rate/4, 1), *duration)
 	var refused *statusError
 	if errors.As(err, &refused) && refused.status == http.StatusTooManyRequests {
-		return nil // the machine stood still for seconds: the queue is bounded, and with it the memory
+		return nil // the machine was stopped for seconds; the queue limits the memory
 	}
 	return err
 }

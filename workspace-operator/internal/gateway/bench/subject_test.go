@@ -34,7 +34,7 @@ const (
 const (
 	roleEngine  = "engine"
 	roleBare    = "bare"
-	roleGateway = "gateway" // only to be profiled; else the gateway's own program runs
+	roleGateway = "gateway" // only for profiles; otherwise the gateway's own program runs
 )
 
 // model is the served name.
@@ -108,7 +108,7 @@ func profiledGateway(ctx context.Context, ln net.Listener, logger *slog.Logger) 
 	return g.Serve(ctx, ln, status)
 }
 
-// serveCosts tells the same of this process as the gateway's page tells of it.
+// serveCosts serves the same metrics of this process as the gateway.
 func serveCosts(w http.ResponseWriter, _ *http.Request) {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)

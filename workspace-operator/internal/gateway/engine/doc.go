@@ -1,4 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package engine holds the test of the gateway's program in front of a real vLLM: make test-engine.
+// Package engine tests the gateway with a real vLLM: make test-engine.
 package engine

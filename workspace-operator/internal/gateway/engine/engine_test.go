@@ -20,8 +20,8 @@ import (
 
 const (
 	chatPath = "/v1/chat/completions"
-	// asked is a conversation whose answer is the same each time. The model's weights are random, so that its end never
-	// comes by itself.
+	// asked is a conversation whose answer is always the same. The model's weights are random, so the answer has no end
+	// of its own.
 	asked = `"model":"` + model + `","messages":[{"role":"user","content":"the sky"}],"temperature":0,"seed":1,"ignore_eos":true`
 	// long takes half a minute to answer.
 	long = `{` + asked + `,"max_tokens":4000,"stream":%t}`
@@ -54,7 +54,7 @@ func TestTheGatewayInFrontOfVLLM(t *testing.T) {
 	t.Run("no other path", h.isolation)
 }
 
-func (h *house) readiness(t *testing.T) {
+func (h *fixture) readiness(t *testing.T) {
 	until(t, "the gateway is there", eventually.Short, func() bool {
 		res, err := http.Get(h.status + "/healthz")
 		if err != nil {
@@ -77,7 +77,7 @@ func (h *house) readiness(t *testing.T) {
 	)
 }
 
-func (h *house) models(t *testing.T) {
+func (h *fixture) models(t *testing.T) {
 	direct, through := call(t, http.MethodGet, h.engine+"/v1/models", ""), call(
 		t, http.MethodGet, h.gateway+"/v1/models", "",
 	)
@@ -89,7 +89,7 @@ func (h *house) models(t *testing.T) {
 	assert.Empty(t, through.header.Get("Server"))
 }
 
-func (h *house) sameAnswer(t *testing.T) {
+func (h *fixture) sameAnswer(t *testing.T) {
 	body := `{` + asked + `,"max_tokens":24}`
 	direct, through := call(t, http.MethodPost, h.engine+chatPath, body), call(
 		t, http.MethodPost, h.gateway+chatPath, body,
@@ -135,7 +135,7 @@ func stream(t *testing.T, url, body string) (text string, chunks int) {
 	return "", 0
 }
 
-func (h *house) sameStream(t *testing.T) {
+func (h *fixture) sameStream(t *testing.T) {
 	body := `{` + asked + `,"max_tokens":24,"stream":true}`
 	direct, _ := stream(t, h.engine+chatPath, body)
 	through, chunks := stream(t, h.gateway+chatPath, body)
@@ -145,7 +145,7 @@ func (h *house) sameStream(t *testing.T) {
 	assert.Equal(t, field(t, whole.body, "choices.0.message.content"), through)
 }
 
-func (h *house) chat(t *testing.T) {
+func (h *fixture) chat(t *testing.T) {
 	kwargs := `"generate_kwargs":{"max_length":12,"do_sample":false,"seed":1}`
 	direct := call(
 		t,
@@ -164,7 +164,7 @@ func (h *house) chat(t *testing.T) {
 	assert.Equal(t, http.StatusOK, plain.status, "the quick start's call: "+plain.body)
 }
 
-func (h *house) refusals(t *testing.T) {
+func (h *fixture) refusals(t *testing.T) {
 	for _, body := range []string{`{"model":"another","messages":[]}`, `{` + asked + `,"max_tokens":100000}`, `{`, `{` + asked + `,"temperature":-1}`} {
 		direct, through := call(t, http.MethodPost, h.engine+chatPath, body), call(
 			t, http.MethodPost, h.gateway+chatPath, body,
@@ -184,7 +184,7 @@ const (
 )
 
 // leave lets a client leave in the middle, and looks whether the engine stops working for it.
-func (h *house) leave(t *testing.T, streamed bool) {
+func (h *fixture) leave(t *testing.T, streamed bool) {
 	finished := h.series(t, seriesLength)
 	ctx, leave := context.WithCancel(t.Context())
 	defer leave()
@@ -207,17 +207,17 @@ func (h *house) leave(t *testing.T, streamed bool) {
 	require.ErrorIs(t, <-gone, context.Canceled)
 	until(t, "the engine stops", eventually.Short, func() bool { return h.series(t, seriesRunning) == "0.0" })
 	// Not by its series of aborted requests, which vLLM 0.32 leaves at 0 here.
-	assert.Equal(t, finished, h.series(t, seriesLength), "the answer was not finished for nobody")
+	assert.Equal(t, finished, h.series(t, seriesLength), "the engine stopped the answer")
 }
 
-func (h *house) metrics(t *testing.T) {
+func (h *fixture) metrics(t *testing.T) {
 	assert.Equal(t, "1", h.series(t, "kaito_gateway_engine_up"))
 	assert.NotEmpty(t, h.series(t, `kaito_gateway_requests_total{code="200",route="/chat"}`))
 	assert.NotEmpty(t, h.series(t, seriesLength))
 }
 
 // isolation tries every path and method that the engine itself says it has.
-func (h *house) isolation(t *testing.T) {
+func (h *fixture) isolation(t *testing.T) {
 	var api struct {
 		Paths map[string]map[string]any `json:"paths"`
 	}

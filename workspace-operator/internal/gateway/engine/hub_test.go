@@ -46,7 +46,7 @@ func TestTheEnginesHubClientTrustsTheAuthoritiesOfTheCluster(t *testing.T) {
 	for name, test := range map[string]struct {
 		authorities string
 		loads       bool
-	}{"told of them": {"authorities", true}, "not told": {"", false}} {
+	}{"with authorities": {"authorities", true}, "without": {"", false}} {
 		t.Run(name, func(t *testing.T) {
 			folder := t.TempDir()
 			file := filepath.Join(folder, "authorities.pem")

@@ -39,15 +39,15 @@ const (
 	loading = 10 * time.Minute
 )
 
-// house is vLLM with a model of random weights, and the gateway's program in front of it.
-type house struct {
+// fixture is vLLM with a model of random weights, and the gateway in front of it.
+type fixture struct {
 	engine, gateway, status string // URLs
 	// What runs, where the test has started it.
 	engineProcess, gatewayProcess *process.Process
 }
 
 // newHouse starts the two, and returns at once: the engine is still loading. Further flags are the gateway's.
-func newHouse(t *testing.T, flags ...string) *house {
+func newHouse(t *testing.T, flags ...string) *fixture {
 	t.Helper()
 	if *python == "" && *running == "" {
 		t.Skip("no vLLM: make test-engine has one")
@@ -56,7 +56,7 @@ func newHouse(t *testing.T, flags ...string) *house {
 	launcher, err := process.NewLauncher(folder)
 	require.NoError(t, err)
 	t.Cleanup(launcher.Close)
-	h := &house{engine: *running}
+	h := &fixture{engine: *running}
 	if h.engine == "" {
 		h.engine, h.engineProcess = startEngine(t, launcher, folder)
 	}
@@ -95,7 +95,7 @@ func startEngine(t *testing.T, launcher *process.Launcher, folder string) (strin
 			"--dtype=float32",
 			"--enforce-eager",
 		},
-		// With its development mode's paths: whatever it listens for, the gateway lets nobody there.
+		// With the paths of its development mode: the gateway must not forward requests to them.
 		Env: []string{
 			"VLLM_SERVER_DEV_MODE=1",
 			"VLLM_CPU_KVCACHE_SPACE=1",
@@ -174,7 +174,7 @@ func field(t *testing.T, text, path string) any {
 }
 
 // series reads one series of the gateway's metrics page, which has the engine's as well.
-func (h *house) series(t *testing.T, name string) string {
+func (h *fixture) series(t *testing.T, name string) string {
 	t.Helper()
 	for line := range strings.Lines(call(t, http.MethodGet, h.status+"/metrics", "").body) {
 		if value, ok := strings.CutPrefix(line, name+" "); ok {
