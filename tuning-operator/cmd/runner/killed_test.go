@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// counter passes bytes on and calls back when so many have gone.
+// counter forwards bytes and calls a function after a number of them.
 type counter struct {
 	http.ResponseWriter
 	sent *atomic.Int64
@@ -35,17 +35,16 @@ func (c *counter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// TestKilledAnywhereAndStartedAgain kills the program when the server has sent a random number of bytes, again and
-// again, and lets the last one finish: the file is whole or absent each time, and what was whole before a kill is not
-// transferred again.
-func TestKilledAnywhereAndStartedAgain(t *testing.T) {
+// TestFetchResumesAfterKills kills the program several times after a random number of bytes, and lets the last run
+// finish. The file is complete or absent each time, and complete parts are not transferred again.
+func TestFetchResumesAfterKills(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "runner")
 	out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput()
 	require.NoError(t, err, string(out))
 
 	const kills, rows = 8, 1 << 20
 	var content bytes.Buffer
-	for n := range rows { // 40 MiB: two parts and a half
+	for n := range rows { // 40 MiB: 2.5 parts
 		fmt.Fprintf(&content, "{\"text\":\"row number %08d of many\"}\n", n)
 	}
 	require.Greater(t, content.Len(), 2*16<<20)
@@ -56,7 +55,7 @@ func TestKilledAnywhereAndStartedAgain(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				c := &counter{w, &sent, &at, func() {
 					if p := running.Load(); p != nil {
-						_ = p.Kill() // it may have ended by itself
+						_ = p.Kill() // it may have ended
 					}
 				}}
 				w.Header().Set("ETag", `"v1"`)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command runner fetches models and datasets, packages folders and pushes them: the containers of a tuning job that
-// are not the trainer, and a tool for people.
+// Command runner fetches models and datasets, packages folders and pushes them. It runs in the containers fetch and
+// push of a tuning job, and is also a tool for people.
 package main
 
 import (

@@ -15,12 +15,12 @@ import (
 	"kaito.sh/shared/podspec"
 )
 
-// progressPort is named by one container alone: the three run one after the other, and names are the pod's.
+// progressPort is declared by one container only: the names of ports are unique in a pod.
 func progressPort() []corev1.ContainerPort {
 	return []corev1.ContainerPort{{Name: "progress", ContainerPort: ProgressPort}}
 }
 
-// common flags of the runner.
+// runnerArgs returns the arguments that all commands of the runner have.
 func runnerArgs(command string) []string {
 	return []string{command, "--progress-address=:" + strconv.Itoa(ProgressPort), "--termination-log=" + terminationLog}
 }
@@ -29,7 +29,7 @@ func fetchContainer(in Input) corev1.Container {
 	tj := in.TuningJob
 	c := container(Fetch, in.Options.RunnerImage)
 	c.Args = append(runnerArgs("fetch"), "--facts="+factsFile)
-	// Downloads are bound by the network; rows are read in batches, so memory does not grow with the dataset.
+	// Downloads are limited by the network. Rows are read in batches, so that memory does not grow with the dataset.
 	c.Resources = small("500m", "512Mi", "4Gi")
 	if in.Options.AllowPrivateSources {
 		c.Args = append(c.Args, "--allow-private")
@@ -64,13 +64,13 @@ func fetchContainer(in Input) corev1.Container {
 	return c
 }
 
-// defaultFetchBytes is how much is fetched at most for a TuningJob that asks for no disk: 2 TiB, over twice the largest
-// model of the catalogue (805 GiB). What the node's disk has room for is less, as a rule; the runner asks it before it
-// writes.
+// defaultFetchBytes limits the size of the sources of a TuningJob that requests no disk: 2 TiB, more than twice the
+// largest model of the catalogue (805 GiB). The disk of the node usually has less space, which the runner checks before
+// it writes.
 const defaultFetchBytes = 2 << 40
 
-// fetchBytes is how many bytes the model and the dataset may have together. They come onto the node's disk, of which
-// the pod has what it asks for by spec.resources.requests[ephemeral-storage].
+// fetchBytes returns the largest size in bytes of the model and the dataset together. They are stored on the disk of
+// the node, of which the pod may use spec.resources.requests[ephemeral-storage].
 func fetchBytes(tj *tuningv1alpha1.TuningJob) int64 {
 	if asked := tj.Spec.Resources.Requests.StorageEphemeral().Value(); asked > 0 {
 		return asked
@@ -84,8 +84,9 @@ func fromSecret(env, secret, key string) corev1.EnvVar {
 	}}}
 }
 
-// requireSecret mounts a docker config and has the kubelet demand it: a reference from the environment, unlike a
-// volume, puts a missing secret or key into the pod's status, where the controller sees it without reading secrets.
+// requireSecret mounts a docker config and makes it required. If the Secret or its key is missing, the reference from
+// the environment puts that into the pod's status, where the controller reads it without access to Secrets. The volume
+// alone would only cause an event.
 func requireSecret(c *corev1.Container, s secretMount, name string) {
 	c.VolumeMounts = append(c.VolumeMounts, mount(s.volume, secretsDir+"/"+s.volume, true))
 	c.Env = append(c.Env, fromSecret("KAITO_REQUIRED_SECRET_"+name, s.secret, corev1.DockerConfigJsonKey))
@@ -150,7 +151,7 @@ func trainContainer(in Input, config string) corev1.Container {
 		{Name: "KAITO_RESULT_FILE", Value: trainFile},
 		{Name: "KAITO_TERMINATION_LOG", Value: terminationLog},
 		{Name: "KAITO_PROGRESS_PORT", Value: strconv.Itoa(ProgressPort)},
-		// The name that the adapter says it belongs to; the folder's path would mean nothing elsewhere.
+		// The base model that the adapter names: the path of the folder is only valid in this pod.
 		{Name: "KAITO_BASE_MODEL", Value: podspec.Escape(in.Model.ID)},
 		{Name: "HOME", Value: workDir + "/home"},
 		{Name: "HF_HUB_OFFLINE", Value: "1"},
@@ -172,8 +173,8 @@ func trainContainer(in Input, config string) corev1.Container {
 	return c
 }
 
-// launcher runs one process for one GPU, torchrun for more, by a script that keeps the workers' exit code.
-// JOB_COMPLETION_INDEX is set by the Job controller.
+// launcher returns the command of the trainer: one process for one GPU, or torchrun for more, started by a script that
+// keeps the exit code of the workers. The Job controller sets JOB_COMPLETION_INDEX.
 func launcher(tj *tuningv1alpha1.TuningJob) []string {
 	const script = "/opt/kaito/train.py"
 	if !parallel(tj) {

@@ -1,11 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package job renders a TuningJob into the objects that run it. It is a pure function: the same input gives the same
-// names and the same bytes, which is what makes a repeated creation harmless.
-//
-// The pod's containers run one after the other: fetch (brings model and data, checks the data, asks the registry
-// whether the adapter may be pushed), train, push. The first two are init containers, so a failure in any of them ends
-// the pod with its GPU; nothing waits beside a failed step. Each leaves its result in its termination message.
 package job
 
 import (
@@ -34,63 +28,65 @@ const (
 
 // Labels and annotations.
 const (
-	// LabelTuningJob holds the Job's name on everything of a TuningJob.
+	// LabelTuningJob is on all objects of a TuningJob. Its value is the name of the Job.
 	LabelTuningJob = "tuning.kaito.sh/job"
-	// AnnotationTuningJob holds the TuningJob's name on its pods: a name may be too long for a label.
+	// AnnotationTuningJob is on the pods of a TuningJob. Its value is the name of the TuningJob, which may be too long for
+	// a label.
 	AnnotationTuningJob = "tuning.kaito.sh/tuning-job"
-	// LabelManaged and its value mark what this operator makes; nothing else is watched.
+	// LabelManaged marks the objects that this operator makes. It watches no others.
 	LabelManaged = "app.kubernetes.io/managed-by"
-	// AnnotationProgress, on a pod, holds a progress line (see the README): for trainers without the HTTP endpoint.
+	// AnnotationProgress on a pod holds a progress line (see the README) of a trainer without the HTTP endpoint.
 	AnnotationProgress = "tuning.kaito.sh/progress"
-	// LabelQueue is Kueue's; with it Kueue decides when the Job runs.
+	// LabelQueue is Kueue's label. Kueue decides when a Job with this label runs.
 	LabelQueue    = "kueue.x-k8s.io/queue-name"
 	labelPriority = "kueue.x-k8s.io/priority-class"
 	labelName     = "app.kubernetes.io/name"
 )
 
 const (
-	// RendezvousPort is where the ranks of several nodes meet: torch's default.
+	// RendezvousPort is the port of torch's rendezvous, which connects the ranks of several nodes: torch's default.
 	RendezvousPort = 29500
-	// ProgressPort is where the running step serves GET /progress.
+	// ProgressPort is the port at which the running step serves GET /progress.
 	ProgressPort = 9400
 
 	defaultBackoffLimit    = 3
 	defaultCheckpointSteps = 100
 	defaultCheckpointKeep  = 2
-	// graceSeconds is what the trainer has on SIGTERM to finish its step and write a checkpoint.
+	// graceSeconds is the time that the trainer has after SIGTERM to finish its step and write a checkpoint.
 	graceSeconds = 120
 )
 
-// Options are the operator's.
+// Options are the operator's settings for pods.
 type Options struct {
 	RunnerImage  string
 	TrainerImage string
 	// AllowPrivateSources lets inputs be fetched from private addresses.
 	AllowPrivateSources bool
-	// ModelHub is a mirror of HuggingFace; empty: HuggingFace.
+	// ModelHub is the URL of a mirror of HuggingFace. Empty: HuggingFace.
 	ModelHub string
-	// Authorities is a ConfigMap with certificate authorities for sources and registries; empty: the public ones alone.
+	// Authorities is the name of a ConfigMap with certificate authorities for sources and registries. Empty: only the
+	// public ones are trusted.
 	Authorities string
-	// CheckpointSize of the claim that is made when the TuningJob names no volume, a quantity.
+	// CheckpointSize is the size, a quantity, of the volume claim of a TuningJob that names no checkpoint volume.
 	CheckpointSize string
 }
 
-// Model is the base model, resolved.
+// Model is the resolved base model.
 type Model struct {
-	// ID on HuggingFace; what adapters say they belong to.
+	// ID is the model's ID on HuggingFace. Adapters name it as their base model.
 	ID       string
 	Revision string
 }
 
-// Claim says what to do about checkpoints when the TuningJob names no volume.
+// Claim says where checkpoints are stored when the TuningJob names no volume.
 type Claim struct {
-	// Make a claim of the job's own; false: the pod's own disk.
+	// Make creates a volume claim for the TuningJob. If it is false, checkpoints are on the pod's own disk.
 	Make bool
-	// Class of the claim; empty: the cluster's default.
+	// Class is the storage class of the volume claim. Empty: the cluster's default.
 	Class string
 }
 
-// Input is everything that the objects depend on.
+// Input holds everything that the objects depend on.
 type Input struct {
 	TuningJob *tuningv1alpha1.TuningJob
 	Model     Model
@@ -99,7 +95,7 @@ type Input struct {
 	Options   Options
 }
 
-// Volumes are the volume sources that a TuningJob names; nil where it names none.
+// Volumes are the volume sources that a TuningJob names. Unset ones are nil.
 type Volumes struct {
 	Model, Data, Output, Checkpoint *corev1.VolumeSource
 }
@@ -123,7 +119,7 @@ func VolumesOf(tj *tuningv1alpha1.TuningJob) (Volumes, error) {
 	return v, err
 }
 
-// Objects of one TuningJob. Service and Claim are nil where they are not needed.
+// Objects are the children of one TuningJob. Service and Claim are nil where they are not needed.
 type Objects struct {
 	Job     *batchv1.Job
 	Policy  *networkingv1.NetworkPolicy
@@ -131,17 +127,17 @@ type Objects struct {
 	Claim   *corev1.PersistentVolumeClaim
 }
 
-// Name of the Job: the TuningJob's, unless it can't be a host name's part.
+// Name returns the name of the Job: the TuningJob's, unless that cannot be part of a host name.
 func Name(tj *tuningv1alpha1.TuningJob) string { return childName(tj.Name, "") }
 
-// ServiceName of the headless Service that ranks find each other by. A Workspace's client Service may have the plain
-// name.
+// ServiceName returns the name of the headless Service that ranks find each other by. The Service of a Workspace may
+// have the plain name.
 func ServiceName(tj *tuningv1alpha1.TuningJob) string { return childName(tj.Name, "-ranks") }
 
-// PolicyName of the NetworkPolicy. A Workspace's may have the plain name.
+// PolicyName returns the name of the NetworkPolicy. The NetworkPolicy of a Workspace may have the plain name.
 func PolicyName(tj *tuningv1alpha1.TuningJob) string { return childName(tj.Name, "-tuning") }
 
-// ClaimName of the job's own checkpoint volume.
+// ClaimName returns the name of the volume claim for checkpoints.
 func ClaimName(tj *tuningv1alpha1.TuningJob) string { return childName(tj.Name, "-checkpoints") }
 
 // maxName leaves room for an index within the 63 characters of a host name.
@@ -165,17 +161,17 @@ func nodes(tj *tuningv1alpha1.TuningJob) int32 { return ptr.Deref(tj.Spec.Resour
 
 func gpus(tj *tuningv1alpha1.TuningJob) int32 { return ptr.Deref(tj.Spec.Resources.GPUsPerNode, 1) }
 
-// Queued tells whether Kueue decides when the Job runs.
+// Queued returns whether Kueue decides when the Job runs.
 func Queued(tj *tuningv1alpha1.TuningJob) bool { return tj.Labels[LabelQueue] != "" }
 
-// OwnClaim tells whether the job's checkpoints could go to a claim of its own: one pod, and no volume named. Several
-// pods would need a volume that all of them can write, which a cluster's default class rarely gives.
+// OwnClaim returns whether checkpoints may be stored in a volume claim of the TuningJob: it has one pod and names no
+// volume. Several pods would need a volume that all of them can write, which default storage classes rarely provide.
 func OwnClaim(tj *tuningv1alpha1.TuningJob) bool {
 	return tj.Spec.Checkpoint.VolumeSource == nil && nodes(tj) == 1
 }
 
-// Build renders the objects. The caller sets the owner references. The error is an *embedded.InvalidError, or a setting
-// of the operator.
+// Build renders the objects. The caller sets the owner references. The error is an *embedded.InvalidError, or names an
+// invalid setting of the operator.
 func Build(in Input) (Objects, error) {
 	tj := in.TuningJob
 	config, err := in.Config.JSON()
@@ -192,11 +188,11 @@ func Build(in Input) (Objects, error) {
 		Spec: batchv1.JobSpec{
 			Parallelism: ptr.To(nodes(tj)),
 			Completions: ptr.To(nodes(tj)),
-			// All ranks fall when one does, so a retry of the group costs as many failures as there are ranks.
+			// All ranks fail when one does, so a retry of the group counts as many failures as there are ranks.
 			BackoffLimit:          ptr.To(ptr.Deref(tj.Spec.BackoffLimit, defaultBackoffLimit) * nodes(tj)),
 			ActiveDeadlineSeconds: tj.Spec.ActiveDeadlineSeconds,
 			CompletionMode:        ptr.To(batchv1.IndexedCompletion),
-			// Kueue takes only Jobs that are born suspended, and starts them itself.
+			// Kueue admits only Jobs that are created suspended.
 			Suspend:              ptr.To(Queued(tj)),
 			PodReplacementPolicy: ptr.To(batchv1.Failed),
 			PodFailurePolicy:     failurePolicy(),
@@ -218,8 +214,8 @@ func Build(in Input) (Objects, error) {
 	return out, err
 }
 
-// failurePolicy: what came from outside is not counted, what would fail the same way again ends the job, the rest is
-// retried up to the backoff limit.
+// failurePolicy ignores disruptions, ends the Job after a failure that would repeat, and counts all other failures
+// towards the backoff limit.
 func failurePolicy() *batchv1.PodFailurePolicy {
 	exit := func(action batchv1.PodFailurePolicyAction, code int32) batchv1.PodFailurePolicyRule {
 		return batchv1.PodFailurePolicyRule{Action: action, OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{
@@ -242,7 +238,7 @@ func service(tj *tuningv1alpha1.TuningJob) *corev1.Service {
 		Spec: corev1.ServiceSpec{
 			ClusterIP: corev1.ClusterIPNone,
 			Selector:  map[string]string{LabelTuningJob: Name(tj)},
-			// The trainer is an init container: its pod is not ready while it looks for its peers.
+			// The trainer is an init container: its pod is not ready while it connects to its peers.
 			PublishNotReadyAddresses: true,
 			Ports: []corev1.ServicePort{
 				{Name: "rendezvous", Port: RendezvousPort, TargetPort: intstr.FromInt32(RendezvousPort)},
@@ -251,8 +247,8 @@ func service(tj *tuningv1alpha1.TuningJob) *corev1.Service {
 	}
 }
 
-// policy lets whoever asks for progress reach the pods, and the ranks each other: torch's rendezvous and its backends
-// listen on ports of their own choice, which ask nobody for a password.
+// policy allows all clients to reach the progress port, and the ranks to reach each other on all ports: torch's
+// rendezvous and its backends choose their ports and authenticate no client.
 func policy(tj *tuningv1alpha1.TuningJob) *networkingv1.NetworkPolicy {
 	ours := metav1.LabelSelector{MatchLabels: map[string]string{LabelTuningJob: Name(tj)}}
 	return &networkingv1.NetworkPolicy{

@@ -31,7 +31,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// seed is the tuning of the quick start, as the Workspace's owner hands it over.
+// seed returns the TuningJob of the quick start.
 func seed() *tuningv1alpha1.TuningJob {
 	return &tuningv1alpha1.TuningJob{
 		ObjectMeta: metav1.ObjectMeta{Name: "workspace-tuning-phi-3", Namespace: "default"},
@@ -68,7 +68,7 @@ func input(t *testing.T, tj *tuningv1alpha1.TuningJob, claim bool) job.Input {
 	}
 }
 
-// everything uses each field that changes the pod.
+// everything returns a TuningJob with all fields that change the pod.
 func everything() *tuningv1alpha1.TuningJob {
 	tj := seed()
 	tj.Labels = map[string]string{job.LabelQueue: "gpus", "kueue.x-k8s.io/priority-class": "high", "other": "not copied"}
@@ -130,7 +130,7 @@ func hub() *tuningv1alpha1.TuningJob {
 	return tj
 }
 
-// mirrored has the sources on a mirror with a certificate of its own.
+// mirrored sets a mirror of the sources with its own certificate authority.
 func mirrored(in job.Input) job.Input {
 	in.Options.ModelHub, in.Options.Authorities = "https://hub.example", "authorities"
 	return in
@@ -176,14 +176,14 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-func TestTwoHundredRendersAreOneText(t *testing.T) {
+func TestBuildIsDeterministic(t *testing.T) {
 	first := render(t, input(t, everything(), true))
 	for range 200 {
 		require.Equal(t, first, render(t, input(t, everything(), true)))
 	}
 }
 
-func TestPodsTolerateTheTaintsOfGPUNodes(t *testing.T) {
+func TestPodsTolerateGPUTaints(t *testing.T) {
 	objects, err := job.Build(input(t, seed(), true))
 	require.NoError(t, err)
 	tolerations := objects.Job.Spec.Template.Spec.Tolerations
@@ -198,7 +198,7 @@ func TestPodsTolerateTheTaintsOfGPUNodes(t *testing.T) {
 	}
 }
 
-func TestBuildLeavesItsInputAlone(t *testing.T) {
+func TestBuildDoesNotChangeItsInput(t *testing.T) {
 	tj := everything()
 	before := tj.DeepCopy()
 	objects, err := job.Build(input(t, tj, true))
@@ -208,7 +208,7 @@ func TestBuildLeavesItsInputAlone(t *testing.T) {
 	assert.Equal(t, before, tj)
 }
 
-func TestNoContainerMayDoMoreThanItsWork(t *testing.T) {
+func TestContainersAreHardened(t *testing.T) {
 	for name, tj := range map[string]*tuningv1alpha1.TuningJob{"seed": seed(), "everything": everything(), "volumes": volumes(), "hub": hub()} {
 		t.Run(name, func(t *testing.T) {
 			objects, err := job.Build(input(t, tj, true))
@@ -236,7 +236,7 @@ func TestNoContainerMayDoMoreThanItsWork(t *testing.T) {
 	}
 }
 
-func TestAUsersTextIsNeverExpanded(t *testing.T) {
+func TestUserTextIsNotExpanded(t *testing.T) {
 	tj := seed()
 	tj.Spec.Model.AccessSecret = "hf"
 	tj.Spec.Input.URLs = []string{"https://example.com/$(HF_TOKEN)", "https://example.com/$$(HF_TOKEN)"}
@@ -266,7 +266,7 @@ func envValues(c corev1.Container) (out []string) {
 	return out
 }
 
-func TestNamesAreValidForWhatTheyName(t *testing.T) {
+func TestNamesAreValid(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		name := rapid.StringMatching(`[a-z0-9]([a-z0-9-]{0,60}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,60}[a-z0-9])?){0,3}`).
 			Draw(r, "name")
@@ -280,7 +280,7 @@ func TestNamesAreValidForWhatTheyName(t *testing.T) {
 	})
 }
 
-func TestDifferentTuningJobsNeverShareAJob(t *testing.T) {
+func TestJobNamesAreUnique(t *testing.T) {
 	long := strings.Repeat("a", 70)
 	seen := map[string]string{}
 	for _, name := range []string{"a", "a.b", "a-b", long, long + "a", long + "b"} {
@@ -290,8 +290,8 @@ func TestDifferentTuningJobsNeverShareAJob(t *testing.T) {
 	}
 }
 
-// TestTheJobsOfTwoTuningJobsNeverShareAName: names are as users may have chosen them to meet, long ones too.
-func TestTheJobsOfTwoTuningJobsNeverShareAName(t *testing.T) {
+// TestResultJobNamesAreUnique uses names that users may choose to cause a collision, and long ones.
+func TestResultJobNamesAreUnique(t *testing.T) {
 	of := func(name string) *tuningv1alpha1.TuningJob {
 		return &tuningv1alpha1.TuningJob{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	}
@@ -314,7 +314,7 @@ func TestTheJobsOfTwoTuningJobsNeverShareAName(t *testing.T) {
 	})
 }
 
-func TestFetchIsBoundedByTheDiskThatIsAskedFor(t *testing.T) {
+func TestFetchIsLimitedToTheRequestedDisk(t *testing.T) {
 	for asked, want := range map[string]string{"": "--max-bytes=2199023255552", "300Gi": "--max-bytes=322122547200", "5G": "--max-bytes=5000000000"} {
 		in := input(t, seed(), false)
 		if asked != "" {

@@ -53,7 +53,7 @@ func quantity(s string) (resource.Quantity, error) {
 
 func template(in Input, config string, named Volumes) corev1.PodTemplateSpec {
 	tj := in.TuningJob
-	pod := bare(tj)
+	pod := basePod(tj)
 	pod.Spec.TerminationGracePeriodSeconds = ptr.To[int64](graceSeconds)
 	pod.Spec.NodeSelector = nodeSelector(tj)
 	pod.Spec.Volumes = volumes(in, named)
@@ -72,13 +72,13 @@ func template(in Input, config string, named Volumes) corev1.PodTemplateSpec {
 	return pod
 }
 
-// bare is what all pods of a TuningJob have.
-func bare(tj *tuningv1alpha1.TuningJob) corev1.PodTemplateSpec {
+// basePod returns the parts that all pods of a TuningJob have in common.
+func basePod(tj *tuningv1alpha1.TuningJob) corev1.PodTemplateSpec {
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{Labels: labels(tj), Annotations: map[string]string{AnnotationTuningJob: tj.Name}},
 		Spec: corev1.PodSpec{
 			RestartPolicy: corev1.RestartPolicyNever,
-			// Nothing in the pod talks to the API server: results are termination messages.
+			// No container calls the API server: results are termination messages.
 			AutomountServiceAccountToken: ptr.To(false),
 			EnableServiceLinks:           ptr.To(false),
 			SecurityContext:              podspec.PodSecurity(),
@@ -98,12 +98,12 @@ func nodeSelector(tj *tuningv1alpha1.TuningJob) map[string]string {
 	return out
 }
 
-// secretMount is one docker config, mounted as a file.
+// secretMount is a docker config that is mounted as a file.
 type secretMount struct{ secret, volume string }
 
 func (s secretMount) file() string { return secretsDir + "/" + s.volume + "/config.json" }
 
-// pullSecrets of the input and of the model's image, each once, in order.
+// pullSecrets returns the pull secrets of the input and of the model's image, each once, in order.
 func pullSecrets(tj *tuningv1alpha1.TuningJob) []secretMount {
 	names := slices.Clone(tj.Spec.Input.ImagePullSecrets)
 	if tj.Spec.Model.Source != nil {
@@ -135,7 +135,7 @@ func volumes(in Input, named Volumes) []corev1.Volume {
 		{Name: volumeCheckpoint, VolumeSource: checkpointSource(in, named)},
 	}
 	if parallel(tj) {
-		// NCCL and data loaders pass tensors through shared memory; a container's own /dev/shm has 64 MiB.
+		// NCCL and data loaders pass tensors through shared memory. The default /dev/shm of a container has 64 MiB.
 		out = append(out, corev1.Volume{Name: volumeShared, VolumeSource: corev1.VolumeSource{
 			EmptyDir: &corev1.EmptyDirVolumeSource{
 				Medium:    corev1.StorageMediumMemory,
@@ -166,8 +166,8 @@ func (s secretMount) source() corev1.Volume {
 	return corev1.Volume{Name: s.volume, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
 		SecretName: s.secret,
 		Items:      []corev1.KeyToPath{{Key: corev1.DockerConfigJsonKey, Path: "config.json"}},
-		// Optional, so that a missing secret shows as a container that can't be configured (see requireSecret), which
-		// the pod's status says, and not as a mount that fails, which only an event says.
+		// Optional, so that requireSecret reports a missing Secret in the pod's status. A failed mount would only be
+		// reported in an event.
 		Optional: ptr.To(true),
 	}}}
 }
@@ -183,7 +183,7 @@ func checkpointSource(in Input, named Volumes) corev1.VolumeSource {
 	return corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}
 }
 
-// parallel tells whether more than one process trains.
+// parallel returns whether more than one process trains.
 func parallel(tj *tuningv1alpha1.TuningJob) bool { return gpus(tj) > 1 || nodes(tj) > 1 }
 
 func mount(name, path string, readOnly bool) corev1.VolumeMount {
@@ -194,7 +194,7 @@ func container(name, image string) corev1.Container {
 	return corev1.Container{
 		Name: name, Image: image, ImagePullPolicy: corev1.PullIfNotPresent,
 		TerminationMessagePath: terminationLog,
-		// A step that dies without writing a message leaves the end of its log.
+		// The kubelet uses the end of the log if a step writes no message.
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 		SecurityContext:          podspec.ContainerSecurity(),
 		VolumeMounts:             []corev1.VolumeMount{mount(volumeWork, workDir, false), mount(volumeTemp, "/tmp", false)},

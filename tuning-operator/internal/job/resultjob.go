@@ -18,34 +18,35 @@ import (
 	"kaito.sh/tuning-operator/internal/message"
 )
 
-// Resolve is the container of the Job that asks the registry for a result.
+// Resolve is the name of the result Job's container.
 const Resolve = string(message.StepResolve)
 
 const (
-	// resolveSeconds is how long that Job may take: it needs no GPU, but perhaps a place on a node.
-	resolveSeconds = 30 * 60
-	// resolveKept is for how long it is left for people to look at.
-	resolveKept = 60 * 60
+	// resultDeadline is the time in seconds that the result Job has. It needs no GPU, but it may wait for a node.
+	resultDeadline = 30 * 60
+	// resultTTL is the time in seconds that the finished result Job is kept for people to read.
+	resultTTL = 60 * 60
 )
 
 const (
-	// resolveName is how many characters the name of that Job has: the most that a label, and so a Job's name, may have.
-	// No Job that trains has more than maxName, so that no TuningJob's name leads to this one.
-	resolveName = 63
-	// resolvePlain is how many of them may be the TuningJob's, for people. At least 34 are left for a hash: 136 bits.
-	resolvePlain = 20
+	// resultNameLength is the length of the name of the result Job: the longest that a label, and so a Job's name, may
+	// have. The names of Jobs that train have at most maxName characters, so that the two never collide.
+	resultNameLength = 63
+	// resultNamePlain is the number of characters of the TuningJob's name in it, for people to read. At least 34 are left
+	// for the hash: 136 bits.
+	resultNamePlain = 20
 )
 
-// ResultJobName of the Job that asks the registry: NAME-result-HASH, always of 63 characters.
+// ResultJobName returns the name of the result Job: NAME-result-HASH, always with 63 characters.
 func ResultJobName(tj *tuningv1alpha1.TuningJob) string {
 	plain := strings.ReplaceAll(tj.Name, ".", "-")
-	start := strings.TrimRight(plain[:min(len(plain), resolvePlain)], "-") + "-result-"
+	start := strings.TrimRight(plain[:min(len(plain), resultNamePlain)], "-") + "-result-"
 	sum := sha256.Sum256([]byte(tj.Name))
-	return start + hex.EncodeToString(sum[:])[:resolveName-len(start)]
+	return start + hex.EncodeToString(sum[:])[:resultNameLength-len(start)]
 }
 
-// ResultJob renders the Job that asks the registry what the push has left there. The operator may not read the push
-// secret; a pod that has it mounted may. It runs on any node, since those of the TuningJob may be gone.
+// ResultJob renders the Job that asks the registry for the digest of a pushed adapter. The operator may not read the
+// push secret, but a pod can mount it. The Job runs on any node, because the nodes of the TuningJob may be gone.
 func ResultJob(tj *tuningv1alpha1.TuningJob, o Options) *batchv1.Job {
 	c := container(Resolve, o.RunnerImage)
 	c.Args = append(runnerArgs("resolve"), "--image="+podspec.Escape(tj.Spec.Output.Image))
@@ -53,7 +54,7 @@ func ResultJob(tj *tuningv1alpha1.TuningJob, o Options) *batchv1.Job {
 	if o.AllowPrivateSources {
 		c.Args = append(c.Args, "--allow-private")
 	}
-	pod := bare(tj)
+	pod := basePod(tj)
 	pod.Spec.Volumes = []corev1.Volume{empty(volumeWork), empty(volumeTemp)}
 	for _, s := range pushSecret(tj) {
 		c.Args = append(c.Args, "--credentials="+s.file())
@@ -67,8 +68,8 @@ func ResultJob(tj *tuningv1alpha1.TuningJob, o Options) *batchv1.Job {
 		ObjectMeta: metav1.ObjectMeta{Name: ResultJobName(tj), Namespace: tj.Namespace, Labels: labels(tj)},
 		Spec: batchv1.JobSpec{
 			BackoffLimit:            ptr.To[int32](defaultBackoffLimit),
-			ActiveDeadlineSeconds:   ptr.To[int64](resolveSeconds),
-			TTLSecondsAfterFinished: ptr.To[int32](resolveKept),
+			ActiveDeadlineSeconds:   ptr.To[int64](resultDeadline),
+			TTLSecondsAfterFinished: ptr.To[int32](resultTTL),
 			PodFailurePolicy:        failurePolicy(),
 			Template:                pod,
 		},

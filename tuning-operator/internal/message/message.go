@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package message is the contract between the containers of a tuning pod and the controller: what each of them writes
-// to its termination message. The runner and the trainer write it, the controller reads it; the JSON is described for
-// people in tuning-operator/README.md.
 package message
 
 import (
@@ -15,11 +12,11 @@ import (
 	"kaito.sh/shared/excerpt"
 )
 
-// MaxBytes is what the kubelet keeps of one container's termination message (Kubernetes, "Customizing the termination
-// message": 4096 bytes a container).
+// MaxBytes is the length to which the kubelet cuts the termination message of a container. Source: Kubernetes,
+// "Customizing the termination message".
 const MaxBytes = 4096
 
-// Version of the format. A reader refuses another one instead of guessing.
+// Version is the version of the format. A reader refuses any other version.
 const Version = 1
 
 // Step names the container that wrote the message.
@@ -34,18 +31,18 @@ const (
 
 // Steps of other pods.
 const (
-	// StepTrust gathers certificate authorities for an engine, before it starts.
+	// StepTrust collects certificate authorities for an engine before it starts.
 	StepTrust Step = "trust"
-	// StepResolve asks the registry for what a push left there whose message is lost.
+	// StepResolve asks the registry for the result of a push whose message was lost.
 	StepResolve Step = "resolve"
 )
 
-// Exit codes that the Job's failure policy and the controller tell apart. They are sysexits(3)'s, so that no
-// interpreter or kernel uses them for something else.
+// Exit codes that the Job's failure policy and the controller distinguish. They are those of sysexits(3), which no
+// interpreter or kernel uses for other purposes.
 const (
-	// ExitPermanent (EX_DATAERR): the same input would fail again, the job ends at once.
+	// ExitPermanent (EX_DATAERR): the same input would fail again. The Job ends at once.
 	ExitPermanent = 65
-	// ExitPreempted (EX_TEMPFAIL): stopped from outside with a checkpoint on disk, not counted as a failure.
+	// ExitPreempted (EX_TEMPFAIL): the step was interrupted and wrote a checkpoint. This is not counted as a failure.
 	ExitPreempted = 75
 )
 
@@ -53,80 +50,81 @@ const (
 type Result struct {
 	Version int  `json:"version"`
 	Step    Step `json:"step"`
-	// Reason is empty when the step succeeded, else one of the Reason constants of the API package.
+	// Reason is empty if the step succeeded. Otherwise it is one of the Reason constants of the API package.
 	Reason  string `json:"reason,omitempty"`
 	Message string `json:"message,omitempty"`
-	// Permanent says that another attempt with the same spec would fail the same way.
+	// Permanent is true if another attempt with the same spec would fail in the same way.
 	Permanent bool   `json:"permanent,omitempty"`
 	Fetch     *Fetch `json:"fetch,omitempty"`
 	Train     *Train `json:"train,omitempty"`
 	Push      *Push  `json:"push,omitempty"`
 }
 
-// Fetch is what was brought into the pod.
+// Fetch describes the fetched model and dataset.
 type Fetch struct {
 	BaseModel    string `json:"baseModel,omitempty"`
 	BaseRevision string `json:"baseRevision,omitempty"`
-	// DatasetDigest is sha256 over the sorted names and digests of the dataset's files.
+	// DatasetDigest is the SHA-256 of the sorted names and digests of the dataset's files.
 	DatasetDigest string `json:"datasetDigest,omitempty"`
 	DatasetFormat string `json:"datasetFormat,omitempty"`
 	DatasetSchema string `json:"datasetSchema,omitempty"`
 	Rows          int64  `json:"rows,omitempty"`
 	Bytes         int64  `json:"bytes,omitempty"`
-	// TokensP50, TokensP95 and TokensMax are estimates, by the rule that TokenRule names.
+	// TokensP50, TokensP95 and TokensMax are estimates by the rule that TokenRule names.
 	TokensP50 int64  `json:"tokensP50,omitempty"`
 	TokensP95 int64  `json:"tokensP95,omitempty"`
 	TokensMax int64  `json:"tokensMax,omitempty"`
 	TokenRule string `json:"tokenRule,omitempty"`
 }
 
-// Train is where training stood when the container ended. Numbers that JSON cannot carry (NaN, infinities) are left
-// out.
+// Train is the state of the training at the end of the container. Numbers that JSON cannot represent (NaN, infinities)
+// are omitted.
 type Train struct {
-	// FromStep is the step this attempt began at: 0, or the checkpoint it resumed from.
+	// FromStep is the step that this attempt began at: 0, or that of the checkpoint it resumed from.
 	FromStep   int64 `json:"fromStep"`
 	Step       int64 `json:"step"`
 	TotalSteps int64 `json:"totalSteps,omitempty"`
-	// CheckpointStep is the last step that is safe on the checkpoint volume.
+	// CheckpointStep is the last step with a checkpoint.
 	CheckpointStep  int64    `json:"checkpointStep,omitempty"`
 	Epoch           *float64 `json:"epoch,omitempty"`
 	Loss            *float64 `json:"loss,omitempty"`
 	LearningRate    *float64 `json:"learningRate,omitempty"`
 	TokensPerSecond *float64 `json:"tokensPerSecond,omitempty"`
-	// ElapsedSeconds of this attempt's training loop.
+	// ElapsedSeconds is the duration of the training loop of this attempt.
 	ElapsedSeconds float64 `json:"elapsedSeconds,omitempty"`
 }
 
-// Line is one line of progress: what the runner and the trainer print, what a running step answers at GET /progress,
-// and what the annotation tuning.kaito.sh/progress holds. Of the runner's lines only what the controller reads is here.
+// Line is a progress line. The runner and the trainer print it, a running step serves it at GET /progress, and the
+// annotation tuning.kaito.sh/progress holds it. The runner's lines have more fields, which the controller does not
+// read.
 type Line struct {
 	Time time.Time `json:"time"`
 	Step Step      `json:"step"`
-	// Bytes and TotalBytes are the runner's; TotalBytes is 0 while it is unknown.
+	// Bytes and TotalBytes are set by the runner. TotalBytes is 0 while it is unknown.
 	Bytes      int64 `json:"bytes,omitempty"`
 	TotalBytes int64 `json:"totalBytes,omitempty"`
-	// Train is the trainer's.
+	// Train is set by the trainer.
 	Train *Train `json:"train,omitempty"`
 }
 
-// Push is where the adapter went.
+// Push describes the pushed adapter.
 type Push struct {
-	// Image is the reference as it was asked for; empty when the output is a volume.
+	// Image is the requested reference. It is empty if the output is a volume.
 	Image  string `json:"image,omitempty"`
 	Digest string `json:"digest,omitempty"`
-	// Path inside the output volume; empty when the output is an image.
+	// Path is the path in the output volume. It is empty if the output is an image.
 	Path string `json:"path,omitempty"`
-	// Size is the sum of the files in bytes.
+	// Size is the size of all files in bytes.
 	Size          int64  `json:"size,omitempty"`
 	BaseModel     string `json:"baseModel,omitempty"`
 	BaseRevision  string `json:"baseRevision,omitempty"`
 	DatasetDigest string `json:"datasetDigest,omitempty"`
 }
 
-// ErrNotOurs is returned by Parse for text that is no message of this format: a stack trace, the tail of a log.
+// ErrNotOurs is the error of Parse for a text in another format, such as a stack trace or the end of a log.
 var ErrNotOurs = errors.New("not a termination message of a tuning pod")
 
-// Parse reads a termination message. Anything else than version 1 of the format is ErrNotOurs, wrapped.
+// Parse decodes a termination message. Its errors wrap ErrNotOurs.
 func Parse(text string) (Result, error) {
 	var r Result
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
@@ -138,7 +136,8 @@ func Parse(text string) (Result, error) {
 	return r, nil
 }
 
-// Encode renders the message in at most MaxBytes: the text is shortened first, as the numbers are what is acted upon.
+// Encode returns the message as JSON of at most MaxBytes. It shortens the text, and keeps the fields that the
+// controller reads.
 func (r Result) Encode() ([]byte, error) {
 	r.Version = Version
 	for {
@@ -151,15 +150,15 @@ func (r Result) Encode() ([]byte, error) {
 			return out, nil
 		}
 		if r.Message == "" {
-			return nil, fmt.Errorf("termination message has %d bytes without its text, at most %d are kept", len(out), MaxBytes)
+			return nil, fmt.Errorf("termination message has %d bytes without its text: the limit is %d bytes", len(out), MaxBytes)
 		}
-		// JSON may need more bytes than the text has, so that the loop measures again.
+		// The text may be longer as JSON, so that the loop measures again.
 		r.Message = excerpt.Head(r.Message, len(r.Message)-over)
 	}
 }
 
-// Write puts the message where the kubelet looks for it. An empty path writes nothing: outside of a pod nobody reads
-// it.
+// Write writes the message to the file that the kubelet reads. An empty path writes nothing: it means that the step
+// runs outside of a pod.
 func (r Result) Write(path string) error {
 	if path == "" {
 		return nil
@@ -168,7 +167,7 @@ func (r Result) Write(path string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(path, out, 0o644); err != nil { // read by the kubelet under another user
+	if err := os.WriteFile(path, out, 0o644); err != nil { // the kubelet reads it as another user
 		return fmt.Errorf("writing the termination message: %w", err)
 	}
 	return nil

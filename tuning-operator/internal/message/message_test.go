@@ -16,7 +16,7 @@ import (
 	"kaito.sh/tuning-operator/internal/message"
 )
 
-func TestEncodeNeverExceedsWhatTheKubeletKeeps(t *testing.T) {
+func TestEncodeStaysWithinMaxBytes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := message.Result{
 			Step:    message.StepPush,
@@ -35,15 +35,15 @@ func TestEncodeNeverExceedsWhatTheKubeletKeeps(t *testing.T) {
 
 func TestEncodeRefusesNumbersThatDoNotFit(t *testing.T) {
 	_, err := message.Result{Push: &message.Push{Image: strings.Repeat("x", 5000)}}.Encode()
-	assert.ErrorContains(t, err, "at most 4096")
+	assert.ErrorContains(t, err, "the limit is 4096")
 }
 
-func TestParseRefusesWhatIsNotItsFormat(t *testing.T) {
+func TestParseRefusesOtherFormats(t *testing.T) {
 	for name, text := range map[string]string{
-		"the tail of a log":       "Traceback (most recent call last):\n  File \"train.py\"",
-		"nothing":                 "",
-		"JSON of something else":  `{"level":"info"}`,
-		"a version of the future": `{"version":2,"step":"push"}`,
+		"the end of a log":       "Traceback (most recent call last):\n  File \"train.py\"",
+		"nothing":                "",
+		"JSON of something else": `{"level":"info"}`,
+		"a later version":        `{"version":2,"step":"push"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := message.Parse(text)
@@ -52,7 +52,7 @@ func TestParseRefusesWhatIsNotItsFormat(t *testing.T) {
 	}
 }
 
-func TestWriteLeavesOneJSONDocument(t *testing.T) {
+func TestWriteWritesOneJSONDocument(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "termination-log")
 	require.NoError(t, message.Result{Step: message.StepFetch, Fetch: &message.Fetch{Rows: 3}}.Write(path))
 	raw, err := os.ReadFile(path)
@@ -63,6 +63,6 @@ func TestWriteLeavesOneJSONDocument(t *testing.T) {
 	assert.Equal(t, "fetch", doc["step"])
 }
 
-func TestWriteWithoutAPathIsSilent(t *testing.T) {
+func TestWriteWithoutAPathWritesNothing(t *testing.T) {
 	assert.NoError(t, message.Result{}.Write(""))
 }

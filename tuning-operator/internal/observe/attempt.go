@@ -19,21 +19,21 @@ import (
 
 // disruptions are the reasons of the condition DisruptionTarget (Kubernetes, "Pod disruption conditions").
 var disruptions = map[string]struct{ reason, text string }{
-	"PreemptionByScheduler":  {tuningv1alpha1.ReasonPreempted, "a pod of higher priority took its place"},
-	"EvictionByEvictionAPI":  {tuningv1alpha1.ReasonEvicted, "the pod was evicted, as by a drain"},
-	"DeletionByTaintManager": {tuningv1alpha1.ReasonNodeLost, "the node was tainted, as an unreachable one is"},
+	"PreemptionByScheduler":  {tuningv1alpha1.ReasonPreempted, "a pod of higher priority preempted it"},
+	"EvictionByEvictionAPI":  {tuningv1alpha1.ReasonEvicted, "the pod was evicted, for example by a drain"},
+	"DeletionByTaintManager": {tuningv1alpha1.ReasonNodeLost, "the node was tainted, for example as unreachable"},
 	"DeletionByPodGC":        {tuningv1alpha1.ReasonNodeLost, "the node is gone"},
-	"TerminationByKubelet":   {tuningv1alpha1.ReasonEvicted, "the node ran short of a resource or shut down"},
+	"TerminationByKubelet":   {tuningv1alpha1.ReasonEvicted, "the node ran out of a resource or shut down"},
 }
 
-// attempt records a pod that ended badly. Everything in it comes from the pod, so that looking twice gives the same.
+// attempt records a failed pod. All fields come from the pod, so that a repeated observation gives the same attempt.
 func (s *State) attempt(pod *corev1.Pod, ranks int) {
 	if pod.Status.Phase != corev1.PodFailed {
 		return
 	}
 	a := tuningv1alpha1.Attempt{Time: &metav1.Time{Time: endedAt(pod)}}
 	a.Reason, a.Message = cause(pod)
-	a.Message = redact.Text(a.Message) // a log's end may have addresses that are signed
+	a.Message = redact.Text(a.Message) // the end of a log may contain signed URLs
 	if t := trainOf(pod); t != nil {
 		a.FromStep, a.ToStep = t.FromStep, t.Step
 		a.LostSteps = max(t.Step-max(t.CheckpointStep, t.FromStep), 0)
@@ -55,7 +55,7 @@ func trainOf(pod *corev1.Pod) *message.Train {
 	return nil
 }
 
-// endedAt is when the last container ended, or when the pod was marked for its end.
+// endedAt returns the time when the last container ended, or when the pod was marked for deletion.
 func endedAt(pod *corev1.Pod) time.Time {
 	var at time.Time
 	for _, c := range statuses(pod) {
@@ -84,7 +84,7 @@ func podCondition(pod *corev1.Pod, t corev1.PodConditionType) *corev1.PodConditi
 	return nil
 }
 
-// cause of a failed pod: what came from outside first, then what its container said, then how it died.
+// cause returns the reason of a failed pod: a disruption, else the container's message, else its exit code.
 func cause(pod *corev1.Pod) (reason, text string) {
 	if c := podCondition(pod, corev1.DisruptionTarget); c != nil {
 		d, known := disruptions[c.Reason]
@@ -111,7 +111,7 @@ func join(a, b string) string {
 	return a + ": " + b
 }
 
-// fallbacks are for a container that died without a message.
+// fallbacks are the reasons for containers that ended without a message.
 var fallbacks = map[string]string{
 	job.Fetch: tuningv1alpha1.ReasonFetchFailed,
 	job.Train: tuningv1alpha1.ReasonTrainingFailed,
@@ -121,7 +121,7 @@ var fallbacks = map[string]string{
 func containerCause(name string, t *corev1.ContainerStateTerminated) (reason, text string) {
 	if t.Reason == "OOMKilled" {
 		return tuningv1alpha1.ReasonOutOfMemory, fmt.Sprintf(
-			"container %s used more memory than it may; raise spec.resources.requests.memory, "+
+			"container %s exceeded its memory limit; raise spec.resources.requests.memory, "+
 				"choose a size with more memory, or lower the dataset's or the batch's size",
 			name,
 		)
@@ -145,7 +145,7 @@ func containerCause(name string, t *corev1.ContainerStateTerminated) (reason, te
 	return reason, join(fmt.Sprintf("container %s ended with exit code %d", name, t.ExitCode), tail(t.Message))
 }
 
-// maxTail of a log that the kubelet put in place of a message.
+// maxTail is the number of bytes that are kept of a log that the kubelet used as the message.
 const maxTail = 1000
 
 func tail(s string) string {
@@ -154,12 +154,11 @@ func tail(s string) string {
 
 func metaTime(t time.Time) metav1.Time { return metav1.Time{Time: t} }
 
-// maxAttempts that a status keeps.
+// maxAttempts is the number of attempts that a status keeps.
 const maxAttempts = 10
 
-// Merge adds attempts that were seen to those that are known, which may be older than any pod that is still there. An
-// attempt is known by its end and its reason. What only the next attempt can tell (how many steps were done again) is
-// kept from what is known.
+// Merge returns known with the attempts of seen that are not in it. Known attempts may be older than all existing pods.
+// Their end, reason and message identify them. Fields that Settle has set are kept.
 func Merge(known, seen []tuningv1alpha1.Attempt) []tuningv1alpha1.Attempt {
 	out := append([]tuningv1alpha1.Attempt(nil), known...)
 	for _, a := range seen {
@@ -182,8 +181,8 @@ func contains(all []tuningv1alpha1.Attempt, a tuningv1alpha1.Attempt) bool {
 	return false
 }
 
-// Settle fills in what only later words can tell of the last attempt: how far it was when it died without a word (from
-// the progress that the status holds), and how many of its steps its successor does again.
+// Settle completes attempts with later information. Attempts from index known on that ended without a report get the
+// step that the status had reached. The last attempt gets the number of steps that its successor, train, repeats.
 func Settle(attempts []tuningv1alpha1.Attempt, known int, reached int64, train *message.Train) {
 	for i := known; i < len(attempts); i++ {
 		if attempts[i].ToStep == 0 {

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package observe reads what has become of a TuningJob's Job and pods, and says it in the API's reasons. It is pure: it
-// looks at objects and calls nobody.
 package observe
 
 import (
@@ -20,44 +18,44 @@ import (
 	"kaito.sh/tuning-operator/internal/message"
 )
 
-// Verdict of an observation.
+// Verdict classifies a State.
 type Verdict int
 
 // Verdicts.
 const (
-	// Waiting: nothing runs yet, or not any more until the next attempt; it goes on by itself.
+	// Waiting: no container runs, and the next one starts without a person.
 	Waiting Verdict = iota
-	// Running: a container works.
+	// Running: a container runs.
 	Running
-	// Stuck: a pod can't start until a person acts.
+	// Stuck: a pod cannot start until a person acts.
 	Stuck
 	// Succeeded and Failed are final.
 	Succeeded
 	Failed
 )
 
-// State is what was seen.
+// State is the observed state of a TuningJob.
 type State struct {
 	Verdict Verdict
 	Reason  string
 	Message string
-	// Attempts that ended badly, as far as their pods are still there, oldest first.
+	// Attempts are the failed attempts whose pods still exist, oldest first.
 	Attempts []tuningv1alpha1.Attempt
-	// Fetch and Push are the results that pods left, nil where there is none yet.
+	// Fetch and Push are the results in termination messages. They are nil until there are any.
 	Fetch *message.Fetch
 	Push  *message.Push
-	// Train is the newest word of the trainer, with the time it is of.
+	// Train is the latest report of the trainer, and TrainTime its time.
 	Train     *message.Train
 	TrainTime metav1.Time
-	// Leader is the pod whose progress counts, while it runs.
+	// Leader is the pod whose progress is reported. It is nil unless it runs.
 	Leader *corev1.Pod
-	// Started is when the first container started; zero while none has.
+	// Started is the time when the first container started. It is zero until then.
 	Started metav1.Time
-	// Ended is when the Job ended; zero while it has not.
+	// Ended is the time when the Job ended. It is zero until then.
 	Ended metav1.Time
 }
 
-// Of looks at a Job and its pods. live is the newest line that the leader reported, nil if there is none.
+// Of returns the state of a Job and its pods. live returns the latest progress line of the leader, or nil.
 func Of(tj *tuningv1alpha1.TuningJob, j *batchv1.Job, pods []corev1.Pod, live func(*corev1.Pod) *message.Line) State {
 	pods = slices.Clone(pods)
 	slices.SortFunc(pods, func(a, b corev1.Pod) int {
@@ -69,12 +67,12 @@ func Of(tj *tuningv1alpha1.TuningJob, j *batchv1.Job, pods []corev1.Pod, live fu
 		s.attempt(&pods[i], int(deref(j.Spec.Completions)))
 	}
 	slices.SortStableFunc(s.Attempts, func(a, b tuningv1alpha1.Attempt) int { return a.Time.Compare(b.Time.Time) })
-	// Jobs and pods come by two watches: where the pods' is behind, it has yet to bring what they have said.
-	told := Ended(pods)
+	// Jobs and pods are cached separately. While the cache of the pods is older, their messages are incomplete.
+	podsEnded := Ended(pods)
 	switch {
-	case told && condition(j, batchv1.JobComplete) != nil:
+	case podsEnded && condition(j, batchv1.JobComplete) != nil:
 		s.complete(tj, j)
-	case told && condition(j, batchv1.JobFailed) != nil:
+	case podsEnded && condition(j, batchv1.JobFailed) != nil:
 		s.failed(j)
 	default:
 		s.underWay(tj, j, pods, live)
@@ -98,7 +96,7 @@ func condition(j *batchv1.Job, t batchv1.JobConditionType) *batchv1.JobCondition
 	return nil
 }
 
-// results collects the messages of containers that ended well, newest pod last.
+// results collects the messages of containers that succeeded, newest pod last.
 func (s *State) results(pod *corev1.Pod) {
 	for _, c := range statuses(pod) {
 		started := startedAt(c)
@@ -138,7 +136,7 @@ func startedAt(c corev1.ContainerStatus) metav1.Time {
 	return metav1.Time{}
 }
 
-// statuses are the containers' in the order in which they run.
+// statuses returns the statuses of the containers in the order in which they run.
 func statuses(pod *corev1.Pod) []corev1.ContainerStatus {
 	all := append(slices.Clone(pod.Status.InitContainerStatuses), pod.Status.ContainerStatuses...)
 	place := map[string]int{job.Fetch: 1, job.Train: 2, job.Push: 3}
@@ -146,7 +144,7 @@ func statuses(pod *corev1.Pod) []corev1.ContainerStatus {
 	return all
 }
 
-// rank of a pod in an indexed Job.
+// rank returns the completion index of a pod.
 func rank(pod *corev1.Pod) int {
 	n, err := strconv.Atoi(pod.Annotations[batchv1.JobCompletionIndexAnnotation])
 	if err != nil {
@@ -159,12 +157,12 @@ func (s *State) complete(tj *tuningv1alpha1.TuningJob, j *batchv1.Job) {
 	if t := j.Status.CompletionTime; t != nil {
 		s.Ended = *t
 	}
-	// An earlier pass may have kept what a pod that is gone has said.
+	// An earlier pass may have recorded the message of a pod that is gone.
 	known := s.Push != nil || (tj.Status.Output != nil && tj.Status.Output.Digest != "")
 	if tj.Spec.Output.Image != "" && !known {
 		s.Verdict, s.Reason = Failed, tuningv1alpha1.ReasonResultMissing
-		s.Message = fmt.Sprintf("the Job %s succeeded but its pods left no digest of %s; look whether the image is there, "+
-			"and use a runner image of this operator's version", j.Name, tj.Spec.Output.Image)
+		s.Message = fmt.Sprintf("the Job %s succeeded but its pods left no digest of %s; check whether the registry has the image, "+
+			"and use the runner image of this operator's version", j.Name, tj.Spec.Output.Image)
 		return
 	}
 	s.Verdict, s.Reason = Succeeded, tuningv1alpha1.ReasonSucceeded
@@ -174,7 +172,7 @@ func (s *State) complete(tj *tuningv1alpha1.TuningJob, j *batchv1.Job) {
 	}
 }
 
-// failed carries the reason of the attempt that ended the Job up to the TuningJob.
+// failed sets the reason of the attempt that ended the Job.
 func (s *State) failed(j *batchv1.Job) {
 	s.Verdict = Failed
 	c := condition(j, batchv1.JobFailed)
@@ -182,13 +180,13 @@ func (s *State) failed(j *batchv1.Job) {
 	if c.Reason == batchv1.JobReasonDeadlineExceeded {
 		s.Reason = tuningv1alpha1.ReasonDeadlineExceeded
 		s.Message = fmt.Sprintf(
-			"the run was stopped after spec.activeDeadlineSeconds (%d); create another TuningJob with a longer one, "+
-				"and give it the same checkpoint.volumeSource to go on from the last checkpoint",
+			"the run was stopped after spec.activeDeadlineSeconds (%d); create another TuningJob with a longer deadline, "+
+				"and set the same checkpoint.volumeSource to resume from the last checkpoint",
 			deref64(j.Spec.ActiveDeadlineSeconds),
 		)
 		return
 	}
-	cause := root(s.Attempts)
+	cause := rootCause(s.Attempts)
 	if cause == nil {
 		s.Reason, s.Message = tuningv1alpha1.ReasonBackoffLimitExceeded, "the Job failed: "+c.Message
 		return
@@ -206,25 +204,25 @@ func deref64(n *int64) int64 {
 	return *n
 }
 
-// fallTogether is how long after the first rank of a group the others fall: their collective operations time out or are
-// cut at once, and a pod has its grace period on top.
-const fallTogether = 5 * 60
+// rankWindow is the time in seconds within which the other ranks of a group fail after the first one: their collective
+// operations time out or are interrupted, and each pod has its grace period.
+const rankWindow = 5 * 60
 
-// root finds the attempt that explains the end: of those that ended with the last one, the first.
-func root(attempts []tuningv1alpha1.Attempt) *tuningv1alpha1.Attempt {
+// rootCause returns the attempt that explains the failure: the first one of the group that ended with the last attempt.
+func rootCause(attempts []tuningv1alpha1.Attempt) *tuningv1alpha1.Attempt {
 	if len(attempts) == 0 {
 		return nil
 	}
 	last := attempts[len(attempts)-1]
 	for i, a := range attempts {
-		if ranked(a.Message) && last.Time.Sub(a.Time.Time).Seconds() <= fallTogether {
+		if ranked(a.Message) && last.Time.Sub(a.Time.Time).Seconds() <= rankWindow {
 			return &attempts[i]
 		}
 	}
 	return &attempts[len(attempts)-1]
 }
 
-// ranked tells whether an attempt was one of several ranks'.
+// ranked returns whether an attempt was that of one of several ranks.
 func ranked(text string) bool { return strings.HasPrefix(text, rankPrefix) }
 
 const rankPrefix = "rank "

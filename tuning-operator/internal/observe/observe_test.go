@@ -146,7 +146,7 @@ func ranked(n string) podOption {
 
 func silent(*corev1.Pod) *message.Line { return nil }
 
-func TestWhileTheJobIsUnderWay(t *testing.T) {
+func TestStateOfARunningJob(t *testing.T) {
 	suspendedJob := jobWith()
 	suspendedJob.Spec.Suspend = ptr.To(true)
 	twoRanks := jobWith()
@@ -163,31 +163,31 @@ func TestWhileTheJobIsUnderWay(t *testing.T) {
 		reason  string
 		says    string
 	}{
-		"no pod yet":        {verdict: observe.Waiting, reason: tuningv1alpha1.ReasonPending, says: "waiting for the pod"},
-		"held by its user":  {tj: held, job: suspendedJob, verdict: observe.Waiting, reason: tuningv1alpha1.ReasonSuspended, says: "spec.suspend"},
-		"held by its queue": {job: queued, verdict: observe.Waiting, reason: tuningv1alpha1.ReasonPending, says: "queue gpus"},
+		"no pod yet":             {verdict: observe.Waiting, reason: tuningv1alpha1.ReasonPending, says: "waiting for the pod"},
+		"suspended by its user":  {tj: held, job: suspendedJob, verdict: observe.Waiting, reason: tuningv1alpha1.ReasonSuspended, says: "spec.suspend"},
+		"suspended by its queue": {job: queued, verdict: observe.Waiting, reason: tuningv1alpha1.ReasonPending, says: "queue gpus"},
 		"no node fits": {pods: []corev1.Pod{pod("a", func(p *corev1.Pod) {
 			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Message: "0/3 nodes are available"}}
 		})}, verdict: observe.Waiting, reason: tuningv1alpha1.ReasonPending, says: "0/3 nodes"},
 		"fetching": {pods: []corev1.Pod{pod("a", runs(job.Fetch))}, verdict: observe.Running, reason: tuningv1alpha1.ReasonFetching},
 		"training": {pods: []corev1.Pod{pod("a", stops(job.Fetch, 0, "Completed", "", 2), runs(job.Train))}, verdict: observe.Running, reason: tuningv1alpha1.ReasonTraining},
 		"pushing":  {pods: []corev1.Pod{pod("a", stops(job.Fetch, 0, "Completed", "", 2), stops(job.Train, 0, "Completed", "", 3), runs(job.Push))}, verdict: observe.Running, reason: tuningv1alpha1.ReasonPushing},
-		"fetched, and the trainer's image is pulled": {pods: []corev1.Pod{pod("a", stops(job.Fetch, 0, "Completed", "", 2), waits(job.Train, "PodInitializing", ""))},
+		"fetched, pulling the trainer's image": {pods: []corev1.Pod{pod("a", stops(job.Fetch, 0, "Completed", "", 2), waits(job.Train, "PodInitializing", ""))},
 			verdict: observe.Waiting, reason: tuningv1alpha1.ReasonFetching, says: "container train of pod a is starting"},
-		"trained, and the push begins": {pods: []corev1.Pod{pod("a", stops(job.Fetch, 0, "Completed", "", 2), stops(job.Train, 0, "Completed", "", 3), waits(job.Push, "PodInitializing", ""))},
+		"trained, starting the push": {pods: []corev1.Pod{pod("a", stops(job.Fetch, 0, "Completed", "", 2), stops(job.Train, 0, "Completed", "", 3), waits(job.Push, "PodInitializing", ""))},
 			verdict: observe.Waiting, reason: tuningv1alpha1.ReasonTraining, says: "container push of pod a is starting"},
-		"pushed, and the Job has not heard": {pods: []corev1.Pod{pod("a", stops(job.Push, 0, "Completed", "", 4), func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded })},
-			verdict: observe.Waiting, reason: tuningv1alpha1.ReasonPushing, says: "ended well"},
-		"one rank has ended well, and another is tried again": {job: twoRanks, pods: []corev1.Pod{
+		"pushed, but the Job is not complete": {pods: []corev1.Pod{pod("a", stops(job.Push, 0, "Completed", "", 4), func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded })},
+			verdict: observe.Waiting, reason: tuningv1alpha1.ReasonPushing, says: "all pods have succeeded"},
+		"one rank succeeded, another is retried": {job: twoRanks, pods: []corev1.Pod{
 			pod("a", ranked("0"), stops(job.Push, 0, "Completed", "", 4), func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }),
 			pod("b", ranked("1"), stops(job.Train, 1, "Error", "boom", 5))}, verdict: observe.Waiting, reason: tuningv1alpha1.ReasonRetrying, says: "boom"},
-		"a secret is missing":      {pods: []corev1.Pod{pod("a", waits(job.Fetch, "CreateContainerConfigError", `secret "acr" not found`))}, verdict: observe.Stuck, reason: tuningv1alpha1.ReasonSecretNotFound, says: `"acr"`},
-		"a secret lacks its key":   {pods: []corev1.Pod{pod("a", waits(job.Fetch, "CreateContainerConfigError", "couldn't find key .dockerconfigjson in Secret default/acr"))}, verdict: observe.Stuck, reason: tuningv1alpha1.ReasonSecretInvalid, says: ".dockerconfigjson"},
-		"another config error":     {pods: []corev1.Pod{pod("a", waits(job.Fetch, "CreateContainerConfigError", "container has runAsNonRoot and image will run as root"))}, verdict: observe.Stuck, reason: tuningv1alpha1.ReasonContainerNotStarted, says: "runAsNonRoot"},
-		"an image can't be pulled": {pods: []corev1.Pod{pod("a", stops(job.Fetch, 0, "Completed", "", 2), waits(job.Train, "ImagePullBackOff", "manifest unknown"))}, verdict: observe.Stuck, reason: tuningv1alpha1.ReasonImagePullFailed, says: "manifest unknown"},
-		"the second rank is stuck": {pods: []corev1.Pod{pod("a", ranked("0"), runs(job.Train)), pod("b", ranked("1"), waits(job.Fetch, "ErrImagePull", "denied"))}, verdict: observe.Stuck, reason: tuningv1alpha1.ReasonImagePullFailed, says: "pod b"},
-		"between two attempts":     {pods: []corev1.Pod{pod("a", stops(job.Train, 1, "Error", "boom", 5))}, verdict: observe.Waiting, reason: tuningv1alpha1.ReasonRetrying, says: "boom"},
-		"a second attempt":         {pods: []corev1.Pod{pod("a", stops(job.Train, 1, "Error", "boom", 5)), pod("b", runs(job.Train))}, verdict: observe.Running, reason: tuningv1alpha1.ReasonTraining},
+		"a secret is missing":       {pods: []corev1.Pod{pod("a", waits(job.Fetch, "CreateContainerConfigError", `secret "acr" not found`))}, verdict: observe.Stuck, reason: tuningv1alpha1.ReasonSecretNotFound, says: `"acr"`},
+		"a secret lacks its key":    {pods: []corev1.Pod{pod("a", waits(job.Fetch, "CreateContainerConfigError", "couldn't find key .dockerconfigjson in Secret default/acr"))}, verdict: observe.Stuck, reason: tuningv1alpha1.ReasonSecretInvalid, says: ".dockerconfigjson"},
+		"another config error":      {pods: []corev1.Pod{pod("a", waits(job.Fetch, "CreateContainerConfigError", "container has runAsNonRoot and image will run as root"))}, verdict: observe.Stuck, reason: tuningv1alpha1.ReasonContainerNotStarted, says: "runAsNonRoot"},
+		"an image cannot be pulled": {pods: []corev1.Pod{pod("a", stops(job.Fetch, 0, "Completed", "", 2), waits(job.Train, "ImagePullBackOff", "manifest unknown"))}, verdict: observe.Stuck, reason: tuningv1alpha1.ReasonImagePullFailed, says: "manifest unknown"},
+		"the second rank is stuck":  {pods: []corev1.Pod{pod("a", ranked("0"), runs(job.Train)), pod("b", ranked("1"), waits(job.Fetch, "ErrImagePull", "denied"))}, verdict: observe.Stuck, reason: tuningv1alpha1.ReasonImagePullFailed, says: "pod b"},
+		"between two attempts":      {pods: []corev1.Pod{pod("a", stops(job.Train, 1, "Error", "boom", 5))}, verdict: observe.Waiting, reason: tuningv1alpha1.ReasonRetrying, says: "boom"},
+		"a second attempt":          {pods: []corev1.Pod{pod("a", stops(job.Train, 1, "Error", "boom", 5)), pod("b", runs(job.Train))}, verdict: observe.Running, reason: tuningv1alpha1.ReasonTraining},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tj, j := c.tj, c.job
@@ -205,7 +205,7 @@ func TestWhileTheJobIsUnderWay(t *testing.T) {
 	}
 }
 
-func TestWhyAnAttemptEnded(t *testing.T) {
+func TestReasonsOfFailedAttempts(t *testing.T) {
 	trained := encode(
 		t,
 		message.Result{
@@ -222,21 +222,21 @@ func TestWhyAnAttemptEnded(t *testing.T) {
 		from, to     int64
 		lost         int64
 	}{
-		"out of the container's memory":   {pod: pod("a", stops(job.Train, 137, "OOMKilled", "", 5)), reason: tuningv1alpha1.ReasonOutOfMemory, says: "container train"},
-		"what the trainer says":           {pod: pod("a", stops(job.Train, 65, "Error", trained, 5)), reason: tuningv1alpha1.ReasonGPUOutOfMemory, says: "max_length", from: 100, to: 250, lost: 50},
-		"what the runner says":            {pod: pod("a", stops(job.Fetch, 65, "Error", encode(t, message.Result{Reason: tuningv1alpha1.ReasonDatasetInvalid, Message: "row 7"}), 5)), reason: tuningv1alpha1.ReasonDatasetInvalid, says: "row 7"},
-		"a stack trace for a message":     {pod: pod("a", stops(job.Train, 1, "Error", "Traceback\nKeyError: x", 5)), reason: tuningv1alpha1.ReasonTrainingFailed, says: "KeyError"},
-		"nothing for a message":           {pod: pod("a", stops(job.Push, 2, "Error", "", 5)), reason: tuningv1alpha1.ReasonPushFailed, says: "exit code 2"},
-		"a reason of its own invention":   {pod: pod("a", stops(job.Train, 65, "Error", encode(t, message.Result{Reason: "Tenant7", Message: "seven"}), 5)), reason: tuningv1alpha1.ReasonTrainingFailed, says: `"Tenant7", which is not a known reason: seven`},
-		"a reason that is no failure's":   {pod: pod("a", stops(job.Fetch, 65, "Error", encode(t, message.Result{Reason: tuningv1alpha1.ReasonSucceeded}), 5)), reason: tuningv1alpha1.ReasonFetchFailed, says: "Succeeded"},
-		"a failure without a reason":      {pod: pod("a", stops(job.Push, 1, "Error", encode(t, message.Result{Message: "boom"}), 5)), reason: tuningv1alpha1.ReasonPushFailed, says: "boom"},
-		"a reason that no API would take": {pod: pod("a", stops(job.Fetch, 1, "Error", encode(t, message.Result{Reason: "no such reason!"}), 5)), reason: tuningv1alpha1.ReasonFetchFailed},
-		"preempted by another pod":        {pod: pod("a", disrupted("PreemptionByScheduler"), stops(job.Train, 75, "Error", "", 5)), reason: tuningv1alpha1.ReasonPreempted, says: "priority"},
-		"drained":                         {pod: pod("a", disrupted("EvictionByEvictionAPI")), reason: tuningv1alpha1.ReasonEvicted, says: "drain"},
-		"a node that went silent":         {pod: pod("a", disrupted("DeletionByTaintManager")), reason: tuningv1alpha1.ReasonNodeLost},
-		"a node that was deleted":         {pod: pod("a", disrupted("DeletionByPodGC")), reason: tuningv1alpha1.ReasonNodeLost, says: "gone"},
-		"a node short of disk":            {pod: pod("a", disrupted("TerminationByKubelet")), reason: tuningv1alpha1.ReasonEvicted},
-		"a disruption of the future":      {pod: pod("a", disrupted("Anything")), reason: tuningv1alpha1.ReasonEvicted, says: "Anything"},
+		"out of the container's memory":  {pod: pod("a", stops(job.Train, 137, "OOMKilled", "", 5)), reason: tuningv1alpha1.ReasonOutOfMemory, says: "container train"},
+		"the trainer's message":          {pod: pod("a", stops(job.Train, 65, "Error", trained, 5)), reason: tuningv1alpha1.ReasonGPUOutOfMemory, says: "max_length", from: 100, to: 250, lost: 50},
+		"the runner's message":           {pod: pod("a", stops(job.Fetch, 65, "Error", encode(t, message.Result{Reason: tuningv1alpha1.ReasonDatasetInvalid, Message: "row 7"}), 5)), reason: tuningv1alpha1.ReasonDatasetInvalid, says: "row 7"},
+		"a stack trace as the message":   {pod: pod("a", stops(job.Train, 1, "Error", "Traceback\nKeyError: x", 5)), reason: tuningv1alpha1.ReasonTrainingFailed, says: "KeyError"},
+		"no message":                     {pod: pod("a", stops(job.Push, 2, "Error", "", 5)), reason: tuningv1alpha1.ReasonPushFailed, says: "exit code 2"},
+		"an unknown reason":              {pod: pod("a", stops(job.Train, 65, "Error", encode(t, message.Result{Reason: "Tenant7", Message: "seven"}), 5)), reason: tuningv1alpha1.ReasonTrainingFailed, says: `"Tenant7", which is not a known reason: seven`},
+		"a reason that is not a failure": {pod: pod("a", stops(job.Fetch, 65, "Error", encode(t, message.Result{Reason: tuningv1alpha1.ReasonSucceeded}), 5)), reason: tuningv1alpha1.ReasonFetchFailed, says: "Succeeded"},
+		"a failure without a reason":     {pod: pod("a", stops(job.Push, 1, "Error", encode(t, message.Result{Message: "boom"}), 5)), reason: tuningv1alpha1.ReasonPushFailed, says: "boom"},
+		"an invalid reason":              {pod: pod("a", stops(job.Fetch, 1, "Error", encode(t, message.Result{Reason: "no such reason!"}), 5)), reason: tuningv1alpha1.ReasonFetchFailed},
+		"preempted by another pod":       {pod: pod("a", disrupted("PreemptionByScheduler"), stops(job.Train, 75, "Error", "", 5)), reason: tuningv1alpha1.ReasonPreempted, says: "priority"},
+		"drained":                        {pod: pod("a", disrupted("EvictionByEvictionAPI")), reason: tuningv1alpha1.ReasonEvicted, says: "drain"},
+		"an unreachable node":            {pod: pod("a", disrupted("DeletionByTaintManager")), reason: tuningv1alpha1.ReasonNodeLost},
+		"a node that was deleted":        {pod: pod("a", disrupted("DeletionByPodGC")), reason: tuningv1alpha1.ReasonNodeLost, says: "gone"},
+		"a node short of disk":           {pod: pod("a", disrupted("TerminationByKubelet")), reason: tuningv1alpha1.ReasonEvicted},
+		"an unknown disruption":          {pod: pod("a", disrupted("Anything")), reason: tuningv1alpha1.ReasonEvicted, says: "Anything"},
 		"its own disk limit": {pod: pod("a", func(p *corev1.Pod) {
 			p.Status.Phase, p.Status.Reason, p.Status.Message = corev1.PodFailed, "Evicted", "emptyDir usage exceeds"
 		}), reason: tuningv1alpha1.ReasonEvicted, says: "emptyDir"},
@@ -250,12 +250,12 @@ func TestWhyAnAttemptEnded(t *testing.T) {
 			assert.Contains(t, a.Message, c.says)
 			assert.Equal(t, [3]int64{c.from, c.to, c.lost}, [3]int64{a.FromStep, a.ToStep, a.LostSteps})
 			again := observe.Of(tuningJob(), jobWith(), []corev1.Pod{c.pod}, silent)
-			assert.Len(t, observe.Merge(got.Attempts, again.Attempts), 1, "looking twice is one attempt")
+			assert.Len(t, observe.Merge(got.Attempts, again.Attempts), 1, "a repeated observation gives one attempt")
 		})
 	}
 }
 
-func TestHowAJobEnds(t *testing.T) {
+func TestStateOfAFinishedJob(t *testing.T) {
 	pushed := encode(
 		t,
 		message.Result{
@@ -276,18 +276,18 @@ func TestHowAJobEnds(t *testing.T) {
 		reason  string
 		says    string
 	}{
-		"well":                                {job: jobWith(ended(batchv1.JobComplete, "")), pods: []corev1.Pod{pod("a", stops(job.Push, 0, "Completed", pushed, 5), succeeded)}, verdict: observe.Succeeded, reason: tuningv1alpha1.ReasonSucceeded},
-		"well after a failed attempt":         {job: jobWith(ended(batchv1.JobComplete, "")), pods: []corev1.Pod{oom, pod("b", stops(job.Push, 0, "Completed", pushed, 15), succeeded)}, verdict: observe.Succeeded, reason: tuningv1alpha1.ReasonSucceeded},
-		"well, into a volume, without a word": {tj: volume, job: jobWith(ended(batchv1.JobComplete, "")), verdict: observe.Succeeded, reason: tuningv1alpha1.ReasonSucceeded, says: "volume"},
-		"well, and the pod is gone since":     {tj: remembered, job: jobWith(ended(batchv1.JobComplete, "")), verdict: observe.Succeeded, reason: tuningv1alpha1.ReasonSucceeded},
-		"without a digest to show":            {job: jobWith(ended(batchv1.JobComplete, "")), pods: []corev1.Pod{pod("a", stops(job.Push, 0, "Completed", "", 5), succeeded)}, verdict: observe.Failed, reason: tuningv1alpha1.ReasonResultMissing},
-		"without a pod to show one":           {job: jobWith(ended(batchv1.JobComplete, "")), verdict: observe.Failed, reason: tuningv1alpha1.ReasonResultMissing},
-		"well, as its pod will say":           {job: jobWith(ended(batchv1.JobComplete, "")), pods: []corev1.Pod{pod("a", runs(job.Push))}, verdict: observe.Running, reason: tuningv1alpha1.ReasonPushing},
-		"badly, as its pod will say":          {job: jobWith(ended(batchv1.JobFailed, batchv1.JobReasonBackoffLimitExceeded)), pods: []corev1.Pod{oom, pod("b", runs(job.Train))}, verdict: observe.Running, reason: tuningv1alpha1.ReasonTraining},
-		"out of memory, again and again":      {job: jobWith(ended(batchv1.JobFailed, batchv1.JobReasonBackoffLimitExceeded)), pods: []corev1.Pod{oom}, verdict: observe.Failed, reason: tuningv1alpha1.ReasonOutOfMemory, says: "spec.backoffLimit"},
-		"bad data, at once":                   {job: jobWith(ended(batchv1.JobFailed, batchv1.JobReasonPodFailurePolicy)), pods: []corev1.Pod{pod("a", stops(job.Fetch, 65, "Error", encode(t, message.Result{Reason: tuningv1alpha1.ReasonDatasetInvalid, Message: "row 7"}), 5))}, verdict: observe.Failed, reason: tuningv1alpha1.ReasonDatasetInvalid, says: "row 7"},
-		"past its deadline":                   {job: jobWith(ended(batchv1.JobFailed, batchv1.JobReasonDeadlineExceeded)), pods: []corev1.Pod{pod("a", stops(job.Train, 75, "Error", "", 5))}, verdict: observe.Failed, reason: tuningv1alpha1.ReasonDeadlineExceeded, says: "activeDeadlineSeconds"},
-		"with nothing left to tell why":       {job: jobWith(ended(batchv1.JobFailed, batchv1.JobReasonBackoffLimitExceeded)), verdict: observe.Failed, reason: tuningv1alpha1.ReasonBackoffLimitExceeded, says: "Job controller's words"},
+		"success":                                  {job: jobWith(ended(batchv1.JobComplete, "")), pods: []corev1.Pod{pod("a", stops(job.Push, 0, "Completed", pushed, 5), succeeded)}, verdict: observe.Succeeded, reason: tuningv1alpha1.ReasonSucceeded},
+		"success after a failed attempt":           {job: jobWith(ended(batchv1.JobComplete, "")), pods: []corev1.Pod{oom, pod("b", stops(job.Push, 0, "Completed", pushed, 15), succeeded)}, verdict: observe.Succeeded, reason: tuningv1alpha1.ReasonSucceeded},
+		"success with a volume, without a message": {tj: volume, job: jobWith(ended(batchv1.JobComplete, "")), verdict: observe.Succeeded, reason: tuningv1alpha1.ReasonSucceeded, says: "volume"},
+		"success, and the pod is gone":             {tj: remembered, job: jobWith(ended(batchv1.JobComplete, "")), verdict: observe.Succeeded, reason: tuningv1alpha1.ReasonSucceeded},
+		"without a digest":                         {job: jobWith(ended(batchv1.JobComplete, "")), pods: []corev1.Pod{pod("a", stops(job.Push, 0, "Completed", "", 5), succeeded)}, verdict: observe.Failed, reason: tuningv1alpha1.ReasonResultMissing},
+		"without a pod":                            {job: jobWith(ended(batchv1.JobComplete, "")), verdict: observe.Failed, reason: tuningv1alpha1.ReasonResultMissing},
+		"success, but the pod still runs":          {job: jobWith(ended(batchv1.JobComplete, "")), pods: []corev1.Pod{pod("a", runs(job.Push))}, verdict: observe.Running, reason: tuningv1alpha1.ReasonPushing},
+		"failure, but the pod still runs":          {job: jobWith(ended(batchv1.JobFailed, batchv1.JobReasonBackoffLimitExceeded)), pods: []corev1.Pod{oom, pod("b", runs(job.Train))}, verdict: observe.Running, reason: tuningv1alpha1.ReasonTraining},
+		"out of memory in all attempts":            {job: jobWith(ended(batchv1.JobFailed, batchv1.JobReasonBackoffLimitExceeded)), pods: []corev1.Pod{oom}, verdict: observe.Failed, reason: tuningv1alpha1.ReasonOutOfMemory, says: "spec.backoffLimit"},
+		"invalid data":                             {job: jobWith(ended(batchv1.JobFailed, batchv1.JobReasonPodFailurePolicy)), pods: []corev1.Pod{pod("a", stops(job.Fetch, 65, "Error", encode(t, message.Result{Reason: tuningv1alpha1.ReasonDatasetInvalid, Message: "row 7"}), 5))}, verdict: observe.Failed, reason: tuningv1alpha1.ReasonDatasetInvalid, says: "row 7"},
+		"past its deadline":                        {job: jobWith(ended(batchv1.JobFailed, batchv1.JobReasonDeadlineExceeded)), pods: []corev1.Pod{pod("a", stops(job.Train, 75, "Error", "", 5))}, verdict: observe.Failed, reason: tuningv1alpha1.ReasonDeadlineExceeded, says: "activeDeadlineSeconds"},
+		"without a pod to explain it":              {job: jobWith(ended(batchv1.JobFailed, batchv1.JobReasonBackoffLimitExceeded)), verdict: observe.Failed, reason: tuningv1alpha1.ReasonBackoffLimitExceeded, says: "Job controller's words"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tj := c.tj
@@ -302,7 +302,7 @@ func TestHowAJobEnds(t *testing.T) {
 	}
 }
 
-func TestTheRankThatFellFirstExplainsTheEnd(t *testing.T) {
+func TestFirstFailedRankIsTheCause(t *testing.T) {
 	j := jobWith(ended(batchv1.JobFailed, batchv1.JobReasonBackoffLimitExceeded))
 	j.Spec.Completions = ptr.To[int32](2)
 	got := observe.Of(tuningJob(), j, []corev1.Pod{
@@ -330,7 +330,7 @@ func TestResultsAreCollected(t *testing.T) {
 	assert.Nil(t, got.Push)
 }
 
-func TestLiveProgressIsTheLeaders(t *testing.T) {
+func TestProgressIsThatOfTheLeader(t *testing.T) {
 	line := &message.Line{
 		Time:  at(4).Time,
 		Train: &message.Train{Step: 45, TotalSteps: 100, FromStep: 5, ElapsedSeconds: 80},
@@ -353,7 +353,7 @@ func TestLiveProgressIsTheLeaders(t *testing.T) {
 	assert.Equal(t, at(4).Unix(), p.Updated.Unix())
 }
 
-func TestTransfersAreToldInTens(t *testing.T) {
+func TestTransfersAreReportedInTens(t *testing.T) {
 	for done, says := range map[int64]string{0: ": 0% of 2.0 GiB", 1 << 29: ": 20% of 2.0 GiB", 2 << 30: ": 100% of 2.0 GiB"} {
 		got := observe.Of(tuningJob(), jobWith(), []corev1.Pod{pod("a", runs(job.Fetch))}, func(*corev1.Pod) *message.Line {
 			return &message.Line{Bytes: done, TotalBytes: 2 << 30}
@@ -362,14 +362,14 @@ func TestTransfersAreToldInTens(t *testing.T) {
 	}
 }
 
-func TestProgressOfNumbersThatAreNotThere(t *testing.T) {
+func TestProgressWithoutNumbers(t *testing.T) {
 	var train message.Train
 	require.NoError(t, json.Unmarshal([]byte(`{"step":3}`), &train))
 	p := observe.Progress(&train, metav1.Time{})
 	assert.Equal(t, &tuningv1alpha1.Progress{Step: 3}, p)
 }
 
-func TestStepsThatAreDoneAgainAreCounted(t *testing.T) {
+func TestRepeatedStepsAreCounted(t *testing.T) {
 	attempts := []tuningv1alpha1.Attempt{{Reason: tuningv1alpha1.ReasonNodeLost, Time: ptr.To(at(5))}}
 	observe.Settle(attempts, 0, 150, nil)
 	assert.EqualValues(t, 150, attempts[0].ToStep, "it died without a word: what was known of it counts")
@@ -389,7 +389,7 @@ func TestTenAttemptsAreKept(t *testing.T) {
 	assert.Equal(t, at(24), *all[9].Time)
 }
 
-func TestALongLogIsCutToItsEnd(t *testing.T) {
+func TestLongLogsAreShortened(t *testing.T) {
 	got := observe.Of(
 		tuningJob(), jobWith(),
 		[]corev1.Pod{pod("a", stops(job.Train, 1, "Error", strings.Repeat("ø", 4000)+"the cause", 5))}, silent,
@@ -398,7 +398,7 @@ func TestALongLogIsCutToItsEnd(t *testing.T) {
 	assert.True(t, strings.HasSuffix(got.Attempts[0].Message, "the cause"))
 }
 
-func TestAnAttemptShowsNoSignature(t *testing.T) {
+func TestAttemptsContainNoSignature(t *testing.T) {
 	const leak = `fetching: Get "https://robot:s3cret@host.example/a?sig=s3cret": refused`
 	for name, text := range map[string]string{"of a message": encode(t, message.Result{Reason: tuningv1alpha1.ReasonSourceUnavailable, Message: leak}), "of a log": leak} {
 		t.Run(name, func(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 	"kaito.sh/tuning-operator/internal/message"
 )
 
-// underWay says what a Job that has not ended is at.
+// underWay sets the state of a Job that has not ended.
 func (s *State) underWay(
 	tj *tuningv1alpha1.TuningJob, j *batchv1.Job, pods []corev1.Pod, live func(*corev1.Pod) *message.Line,
 ) {
@@ -47,7 +47,7 @@ func (s *State) underWay(
 func (s *State) suspended(tj *tuningv1alpha1.TuningJob, j *batchv1.Job) {
 	s.Verdict = Waiting
 	if tj.Spec.Suspend != nil && *tj.Spec.Suspend {
-		s.Reason, s.Message = tuningv1alpha1.ReasonSuspended, "spec.suspend is true: nothing runs until it is false"
+		s.Reason, s.Message = tuningv1alpha1.ReasonSuspended, "spec.suspend is true: no pod runs until it is false"
 		return
 	}
 	s.Reason = tuningv1alpha1.ReasonPending
@@ -57,19 +57,17 @@ func (s *State) suspended(tj *tuningv1alpha1.TuningJob, j *batchv1.Job) {
 	}
 }
 
-// between is the time without a pod that works: before the first one, before the next attempt, or after the last one.
+// between sets the state while no pod runs: before the first one, before the next attempt, or after the last one.
 func (s *State) between(j *batchv1.Job, pods []corev1.Pod) {
 	s.Verdict = Waiting
-	well := map[int]bool{}
+	succeeded := map[int]bool{}
 	for i := range pods {
 		if pods[i].Status.Phase == corev1.PodSucceeded {
-			well[rank(&pods[i])] = true
+			succeeded[rank(&pods[i])] = true
 		}
 	}
-	if len(well) >= int(
-		deref(j.Spec.Completions),
-	) { // one rank that has ended well says nothing of another, which may be tried again
-		s.Reason, s.Message = tuningv1alpha1.ReasonPushing, "all pods have ended well, and Job "+j.Name+" is about to"
+	if len(succeeded) >= int(deref(j.Spec.Completions)) { // a rank may be retried after another one has succeeded
+		s.Reason, s.Message = tuningv1alpha1.ReasonPushing, "all pods have succeeded; waiting for Job "+j.Name+" to complete"
 		return
 	}
 	if n := len(s.Attempts); n > 0 {
@@ -81,7 +79,7 @@ func (s *State) between(j *batchv1.Job, pods []corev1.Pod) {
 	s.Reason, s.Message = tuningv1alpha1.ReasonPending, "waiting for the pod of Job "+j.Name
 }
 
-// Ended says whether all of the pods have, or are told to: one on a node that is lost never says that it has.
+// Ended returns whether all pods have ended or are being deleted. A pod on a lost node never reports its end.
 func Ended(pods []corev1.Pod) bool {
 	return !slices.ContainsFunc(pods, func(pod corev1.Pod) bool { return !ended(&pod) && pod.DeletionTimestamp == nil })
 }
@@ -90,9 +88,9 @@ func ended(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
-// obstacles are the kubelet's reasons for a container that does not start, by what a person can do about it. The
-// kubelet's texts for a missing secret are matched here and nowhere else (kubelet's kuberuntime and its
-// configuration of environment variables, stable since Kubernetes 1.2).
+// obstacles are the kubelet's reasons for a container that does not start, and their remedies. The kubelet's messages
+// for a missing Secret are matched only here. Source: the kubelet's kuberuntime and its configuration of environment
+// variables, stable since Kubernetes 1.2.
 var obstacles = []struct {
 	waiting, text string
 	reason        string
@@ -102,15 +100,15 @@ var obstacles = []struct {
 		"CreateContainerConfigError",
 		"secret \"",
 		tuningv1alpha1.ReasonSecretNotFound,
-		"create the Secret in this namespace; the pod starts by itself then",
+		"create the Secret in this namespace; the pod then starts automatically",
 	},
 	{
 		"CreateContainerConfigError",
 		"couldn't find key",
 		tuningv1alpha1.ReasonSecretInvalid,
-		"add the key to the Secret (a registry secret is of type kubernetes.io/dockerconfigjson, a model secret has HF_TOKEN); the pod starts by itself then",
+		"add the key to the Secret (a registry secret is of type kubernetes.io/dockerconfigjson, a model secret has HF_TOKEN); the pod then starts automatically",
 	},
-	{"CreateContainerConfigError", "", tuningv1alpha1.ReasonContainerNotStarted, "the node can't configure the container"},
+	{"CreateContainerConfigError", "", tuningv1alpha1.ReasonContainerNotStarted, "the node cannot configure the container"},
 	{
 		"ErrImagePull",
 		"",
@@ -127,14 +125,14 @@ var obstacles = []struct {
 		"InvalidImageName",
 		"",
 		tuningv1alpha1.ReasonImagePullFailed,
-		"the operator's --runner-image or --trainer-image is no image name",
+		"the operator's --runner-image or --trainer-image is not a valid image name",
 	},
 	{"ErrImageNeverPull", "", tuningv1alpha1.ReasonImagePullFailed, "the image is not on the node and may not be pulled"},
-	{"CreateContainerError", "", tuningv1alpha1.ReasonContainerNotStarted, "the node can't create the container"},
-	{"RunContainerError", "", tuningv1alpha1.ReasonContainerNotStarted, "the node can't start the container"},
+	{"CreateContainerError", "", tuningv1alpha1.ReasonContainerNotStarted, "the node cannot create the container"},
+	{"RunContainerError", "", tuningv1alpha1.ReasonContainerNotStarted, "the node cannot start the container"},
 }
 
-// obstacle finds a container that can't start until a person acts.
+// obstacle returns the reason and the message of a container that cannot start until a person acts.
 func obstacle(pod *corev1.Pod) (reason, text string, stuck bool) {
 	for _, c := range statuses(pod) {
 		w := c.State.Waiting
@@ -144,7 +142,7 @@ func obstacle(pod *corev1.Pod) (reason, text string, stuck bool) {
 		for _, o := range obstacles {
 			if w.Reason == o.waiting && strings.Contains(w.Message, o.text) {
 				return o.reason, fmt.Sprintf(
-					"container %s of pod %s can't start: %s: %s; %s", c.Name, pod.Name, w.Reason, w.Message, o.remedy,
+					"container %s of pod %s cannot start: %s: %s; %s", c.Name, pod.Name, w.Reason, w.Message, o.remedy,
 				), true
 			}
 		}
@@ -152,7 +150,7 @@ func obstacle(pod *corev1.Pod) (reason, text string, stuck bool) {
 	return "", "", false
 }
 
-// step says what the leader is at.
+// step sets the state from the running container of the leader.
 func (s *State) step(pod *corev1.Pod, live func(*corev1.Pod) *message.Line) {
 	for _, c := range statuses(pod) {
 		if c.State.Running == nil {
@@ -165,12 +163,12 @@ func (s *State) step(pod *corev1.Pod, live func(*corev1.Pod) *message.Line) {
 			s.Reason, s.Message = tuningv1alpha1.ReasonFetching, "fetching the data and the model"+share(line)
 		case job.Train:
 			s.Reason, s.Message = tuningv1alpha1.ReasonTraining, "training in pod "+pod.Name
-			// Before its first line the trainer stands where its last attempt's checkpoint was; saying so needs its word.
+			// Before its first line the step is that of the last checkpoint, which only the trainer knows.
 			if line != nil && line.Train != nil {
 				s.Train, s.TrainTime = line.Train, metaTime(line.Time)
 			}
 		default:
-			s.Reason, s.Message = tuningv1alpha1.ReasonPushing, "delivering the adapter"+share(line)
+			s.Reason, s.Message = tuningv1alpha1.ReasonPushing, "pushing the adapter"+share(line)
 		}
 		return
 	}
@@ -181,13 +179,13 @@ func (s *State) step(pod *corev1.Pod, live func(*corev1.Pod) *message.Line) {
 	s.Reason, s.Message = tuningv1alpha1.ReasonPending, "pod "+pod.Name+" is starting"
 	for _, c := range pod.Status.Conditions {
 		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
-			s.Message = "pod " + pod.Name + " waits for a node: " + c.Message
+			s.Message = "pod " + pod.Name + " is waiting for a node: " + c.Message
 		}
 	}
 }
 
-// afterStep says that a step has ended well and the next one is not there yet, which takes as long as its image does to
-// be pulled; false: none has ended. The reason stays that of the step that has ended: a user sees it go forward only.
+// afterStep sets the state between two steps, while the image of the next one is pulled. It returns false if no step
+// has succeeded. The reason stays that of the last step, so that users never see it move backwards.
 func (s *State) afterStep(pod *corev1.Pod) bool {
 	ended := ""
 	for _, c := range statuses(pod) {
@@ -197,16 +195,16 @@ func (s *State) afterStep(pod *corev1.Pod) bool {
 	}
 	switch ended {
 	case job.Fetch:
-		s.Reason, s.Message = tuningv1alpha1.ReasonFetching, "the data and the model are there; container "+job.Train+" of pod "+pod.Name+" is starting"
+		s.Reason, s.Message = tuningv1alpha1.ReasonFetching, "the data and the model are fetched; container "+job.Train+" of pod "+pod.Name+" is starting"
 	case job.Train:
 		s.Reason, s.Message = tuningv1alpha1.ReasonTraining, "the training has ended; container "+job.Push+" of pod "+pod.Name+" is starting"
 	case job.Push:
-		s.Reason, s.Message = tuningv1alpha1.ReasonPushing, "the adapter is delivered, and pod "+pod.Name+" is ending"
+		s.Reason, s.Message = tuningv1alpha1.ReasonPushing, "the adapter is pushed; pod "+pod.Name+" is ending"
 	}
 	return ended != ""
 }
 
-// share tells how much of a transfer is done, in steps of ten percent: each change is a write.
+// share describes how much of a transfer is done. It has steps of ten percent, because each change is a write.
 func share(line *message.Line) string {
 	if line == nil || line.TotalBytes <= 0 {
 		return ""

@@ -13,7 +13,7 @@ import (
 	"kaito.sh/tuning-operator/internal/message"
 )
 
-// Progress turns the trainer's word into the status's.
+// Progress returns the status's progress for a report of the trainer.
 func Progress(t *message.Train, at metav1.Time) *tuningv1alpha1.Progress {
 	p := &tuningv1alpha1.Progress{
 		Step: t.Step, TotalSteps: t.TotalSteps,
@@ -34,7 +34,7 @@ func Progress(t *message.Train, at metav1.Time) *tuningv1alpha1.Progress {
 	return p
 }
 
-// remaining is the time left at the rate of this attempt so far; 0 when it can't be told.
+// remaining returns the time left at the rate of this attempt so far, or 0 if it is unknown.
 func remaining(t *message.Train) time.Duration {
 	done, left := t.Step-t.FromStep, t.TotalSteps-t.Step
 	if done <= 0 || left <= 0 || t.ElapsedSeconds <= 0 {

@@ -8,15 +8,15 @@ import (
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 )
 
-// failures are the reasons that a container's termination message may give for a failed attempt. The reason becomes a
-// condition's reason and a metric's label, so that a text of the container's own choice must not get there: each new
-// one would be a new time series in the operator's memory.
+// failures are the reasons that a termination message may give for a failed attempt. The reason becomes the reason of a
+// condition and a label of a metric. Any other text is refused, because each one would be another time series in the
+// operator's memory.
 var failures = []string{
-	// Of every step:
+	// Any step:
 	tuningv1alpha1.ReasonInterrupted,
 	tuningv1alpha1.ReasonCredentialsInvalid,
 	tuningv1alpha1.ReasonVolumeFull,
-	// Of fetch:
+	// Fetch:
 	tuningv1alpha1.ReasonSourceForbidden,
 	tuningv1alpha1.ReasonSourceDenied,
 	tuningv1alpha1.ReasonSourceNotFound,
@@ -26,7 +26,7 @@ var failures = []string{
 	tuningv1alpha1.ReasonChecksumMismatch,
 	tuningv1alpha1.ReasonDatasetInvalid,
 	tuningv1alpha1.ReasonFetchFailed,
-	// Of train:
+	// Train:
 	tuningv1alpha1.ReasonPreempted,
 	tuningv1alpha1.ReasonConfigInvalid,
 	tuningv1alpha1.ReasonConfigContradiction,
@@ -35,11 +35,11 @@ var failures = []string{
 	tuningv1alpha1.ReasonTrainingDiverged,
 	tuningv1alpha1.ReasonTrainingFailed,
 	tuningv1alpha1.ReasonCheckpointInvalid,
-	// Of push:
+	// Push:
 	tuningv1alpha1.ReasonOutputInvalid,
 	tuningv1alpha1.ReasonOutputDenied,
 	tuningv1alpha1.ReasonPushFailed,
 }
 
-// known tells whether a container may give this reason.
+// known returns whether a container may give this reason.
 func known(reason string) bool { return slices.Contains(failures, reason) }

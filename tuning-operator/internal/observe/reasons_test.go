@@ -22,7 +22,7 @@ import (
 	"kaito.sh/tuning-operator/internal/observe"
 )
 
-// constants reads the API package's reasons: the name of each constant, and its value.
+// constants returns the reasons of the API package by the names of their constants.
 func constants(t *testing.T) map[string]string {
 	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), "../../../shared/api/tuning/v1alpha1/reason_consts.go", nil, 0)
@@ -40,7 +40,7 @@ func constants(t *testing.T) map[string]string {
 	return out
 }
 
-// given are the reasons that the runner's and the trainer's sources name.
+// given returns the reasons in the sources of the runner and the trainer.
 func given(t *testing.T) []string {
 	t.Helper()
 	byName := constants(t)
@@ -70,7 +70,7 @@ func given(t *testing.T) []string {
 	return out
 }
 
-func TestReasonsOfOurOwnStepsArriveUnchanged(t *testing.T) {
+func TestReasonsOfStepsAreKept(t *testing.T) {
 	for _, reason := range given(t) {
 		text := encode(t, message.Result{Reason: reason, Message: "why"})
 		got := observe.Of(tuningJob(), jobWith(), []corev1.Pod{pod("a", stops(job.Train, 1, "Error", text, 5))}, silent)
@@ -79,7 +79,7 @@ func TestReasonsOfOurOwnStepsArriveUnchanged(t *testing.T) {
 	}
 }
 
-func TestReasonsOfAttemptsAreAClosedSet(t *testing.T) {
+func TestOtherReasonsAreReplaced(t *testing.T) {
 	values := map[string]bool{}
 	for _, v := range constants(t) {
 		values[v] = true

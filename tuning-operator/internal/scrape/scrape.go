@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package scrape asks running pods how far they are, beside the reconciler: a pod has no token with which it could say
-// so to the API server, and the reconciler waits for nobody. What is new is handed on as an event.
 package scrape
 
 import (
@@ -24,21 +22,22 @@ import (
 )
 
 const (
-	// timeout of one question: a pod in the same cluster answers in milliseconds, or a policy keeps us from it.
+	// timeout of one request. A pod in the same cluster answers in milliseconds unless a network policy blocks it.
 	timeout = 3 * time.Second
-	// parallel questions.
+	// parallel is the number of concurrent requests.
 	parallel = 16
-	// maxBytes of an answer's body, and of its headers: a user chooses what the pod sends. A line has below 1 KiB.
+	// maxBytes limits the body and the headers of an answer, because users control what the pod sends. A line has less
+	// than 1 KiB.
 	maxBytes = 64 << 10
 )
 
-// target is one pod.
+// target is a pod to request.
 type target struct {
 	pod types.UID
 	url string
 }
 
-// Scraper remembers the newest line of each TuningJob's running pod.
+// Scraper keeps the latest progress line of each TuningJob's running pod.
 type Scraper struct {
 	client   *http.Client
 	clock    clock.WithTicker
@@ -55,7 +54,8 @@ type answer struct {
 	line message.Line
 }
 
-// New makes a scraper that asks every interval and calls notify, which must not block, when a TuningJob's line is new.
+// New returns a Scraper that sends requests every interval. An interval of 0 sends none. It calls notify, which must
+// not block, when a TuningJob has a new line.
 func New(clk clock.WithTicker, interval time.Duration, notify func(types.NamespacedName)) *Scraper {
 	return &Scraper{
 		client: newClient(2 * interval),
@@ -64,12 +64,11 @@ func New(clk clock.WithTicker, interval time.Duration, notify func(types.Namespa
 	}
 }
 
-// newClient makes a client that asks the address it is given and no other: no proxy, and no redirect. A pod that could
-// redirect the operator could have it send requests to addresses that only the operator may reach. The client keeps a
-// connection for idle.
+// newClient returns a client that uses no proxy and follows no redirect. A redirect could make the operator send
+// requests to addresses that only the operator may reach. The client keeps connections for the duration idle.
 func newClient(idle time.Duration) *http.Client {
 	return &http.Client{
-		Timeout: timeout, // of the whole answer, with its body
+		Timeout: timeout, // includes the body
 		Transport: &http.Transport{
 			MaxIdleConnsPerHost: 1, IdleConnTimeout: idle,
 			MaxResponseHeaderBytes: maxBytes, DisableCompression: true,
@@ -78,10 +77,10 @@ func newClient(idle time.Duration) *http.Client {
 	}
 }
 
-// NeedLeaderElection keeps replicas that only wait from asking.
+// NeedLeaderElection returns true: only the leader sends requests.
 func (s *Scraper) NeedLeaderElection() bool { return true }
 
-// Start asks until the context ends. An interval of 0 asks nobody.
+// Start sends requests until the context ends.
 func (s *Scraper) Start(ctx context.Context) error {
 	defer s.client.CloseIdleConnections()
 	if s.interval <= 0 {
@@ -100,7 +99,7 @@ func (s *Scraper) Start(ctx context.Context) error {
 	}
 }
 
-// Track asks a pod from now on. The port is the one that steps serve progress at.
+// Track sends requests to a pod until Forget. port is the port at which steps serve progress.
 func (s *Scraper) Track(key types.NamespacedName, pod types.UID, ip string, port int) {
 	if ip == "" {
 		return
@@ -110,7 +109,7 @@ func (s *Scraper) Track(key types.NamespacedName, pod types.UID, ip string, port
 	s.targets[key] = target{pod: pod, url: "http://" + net.JoinHostPort(ip, strconv.Itoa(port)) + "/progress"}
 }
 
-// Forget a TuningJob.
+// Forget stops the requests for a TuningJob and deletes its line.
 func (s *Scraper) Forget(key types.NamespacedName) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,7 +117,7 @@ func (s *Scraper) Forget(key types.NamespacedName) {
 	delete(s.latest, key)
 }
 
-// Latest is the newest line of a pod, nil if it has said none.
+// Latest returns the latest line of a pod, or nil.
 func (s *Scraper) Latest(key types.NamespacedName, pod types.UID) *message.Line {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -140,17 +139,17 @@ func (s *Scraper) round(ctx context.Context) {
 	g.SetLimit(parallel)
 	for key, t := range ask {
 		g.Go(func() error {
-			// A pod that doesn't answer has said nothing new; its status still tells what it is at.
+			// Errors are ignored: the pod's status still shows its step.
 			if line, err := s.get(ctx, t.url); err == nil && s.keep(key, t.pod, line) {
 				s.notify(key)
 			}
 			return nil
 		})
 	}
-	_ = g.Wait() // no question returns an error
+	_ = g.Wait() // no function returns an error
 }
 
-// keep remembers a line and tells whether it is new. Its time alone is not news.
+// keep stores a line and returns whether it is new. A line that differs only in its time is not new.
 func (s *Scraper) keep(key types.NamespacedName, pod types.UID, line message.Line) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,20 +171,20 @@ func (s *Scraper) keep(key types.NamespacedName, pod types.UID, line message.Lin
 func (s *Scraper) get(ctx context.Context, url string) (message.Line, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return message.Line{}, fmt.Errorf("asking for progress: %w", err)
+		return message.Line{}, fmt.Errorf("requesting progress: %w", err)
 	}
 	res, err := s.client.Do(req)
 	if err != nil {
-		return message.Line{}, fmt.Errorf("asking for progress: %w", err)
+		return message.Line{}, fmt.Errorf("requesting progress: %w", err)
 	}
 	defer func() { _ = res.Body.Close() }()
 	if res.StatusCode != http.StatusOK {
-		return message.Line{}, fmt.Errorf("asking for progress: status %d", res.StatusCode)
+		return message.Line{}, fmt.Errorf("requesting progress: status %d", res.StatusCode)
 	}
 	return Parse(io.LimitReader(res.Body, maxBytes))
 }
 
-// Parse reads a progress line.
+// Parse decodes a progress line.
 func Parse(r io.Reader) (message.Line, error) {
 	var line message.Line
 	if err := json.NewDecoder(r).Decode(&line); err != nil {

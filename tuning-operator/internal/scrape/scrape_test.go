@@ -29,7 +29,7 @@ var key = types.NamespacedName{Namespace: "default", Name: "job"}
 
 type pod struct {
 	body  atomic.Value
-	serve http.HandlerFunc // when set, it answers in the place of body
+	serve http.HandlerFunc // if set, it answers instead of body
 	asked atomic.Int32
 	host  string
 	port  int
@@ -78,7 +78,7 @@ func start(t *testing.T) *fixture {
 	return f
 }
 
-// round lets one interval pass and waits until the pod was asked.
+// round advances the clock by one interval and waits for the request to the pod.
 func (f *fixture) round(t *testing.T, p *pod) {
 	t.Helper()
 	before := p.asked.Load()
@@ -96,7 +96,7 @@ func (f *fixture) requireNews(t *testing.T) {
 	}
 }
 
-func TestNewsAreToldOnceAndTimeIsNoNews(t *testing.T) {
+func TestNewLinesNotifyOnce(t *testing.T) {
 	p, f := newPod(t), start(t)
 	f.Track(key, "uid-1", p.host, p.port)
 	p.body.Store(`{"time":"2026-01-01T00:00:00Z","step":"train","train":{"step":5,"totalSteps":10}}`)
@@ -115,7 +115,7 @@ func TestNewsAreToldOnceAndTimeIsNoNews(t *testing.T) {
 	assert.EqualValues(t, 6, f.Latest(key, "uid-1").Train.Step)
 }
 
-func TestAnotherPodsWordDoesNotCount(t *testing.T) {
+func TestLinesOfOtherPodsAreIgnored(t *testing.T) {
 	p, f := newPod(t), start(t)
 	p.body.Store(`{"step":"train","train":{"step":5}}`)
 	f.Track(key, "uid-1", p.host, p.port)
@@ -126,22 +126,25 @@ func TestAnotherPodsWordDoesNotCount(t *testing.T) {
 	assert.Nil(t, f.Latest(key, "uid-1"))
 }
 
-func TestRubbishIsNoNews(t *testing.T) {
+func TestInvalidAnswersAreIgnored(t *testing.T) {
 	for name, body := range map[string]string{"a page": "<html>", "too much": `{"step":"` + strings.Repeat("x", 100_000) + `"}`} {
 		t.Run(name, func(t *testing.T) {
 			p, f := newPod(t), start(t)
 			p.body.Store(body)
 			f.Track(key, "uid-1", p.host, p.port)
 			f.round(t, p)
-			f.round(t, p) // the first answer has been judged when the second is asked for
+			f.round(t, p) // the first answer is processed before the second request
 			assert.Nil(t, f.Latest(key, "uid-1"))
 			assert.Empty(t, f.news)
 		})
 	}
 }
 
-func TestARedirectIsNotFollowed(t *testing.T) {
-	for _, code := range []int{http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
+func TestRedirectsAreNotFollowed(t *testing.T) {
+	for _, code := range []int{
+		http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect,
+		http.StatusPermanentRedirect,
+	} {
 		t.Run(strconv.Itoa(code), func(t *testing.T) {
 			var reached atomic.Bool
 			inside := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -153,14 +156,14 @@ func TestARedirectIsNotFollowed(t *testing.T) {
 			p.serve = func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, inside.URL+"/metadata", code) }
 			f.Track(key, "uid-1", p.host, p.port)
 			f.round(t, p)
-			f.round(t, p) // the first answer has been judged when the second is asked for
+			f.round(t, p) // the first answer is processed before the second request
 			assert.False(t, reached.Load(), "the pod chose an address for the operator to ask")
 			assert.Nil(t, f.Latest(key, "uid-1"))
 		})
 	}
 }
 
-func TestAnAnswersHeadersAreBounded(t *testing.T) {
+func TestHeadersAreLimited(t *testing.T) {
 	p, f := newPod(t), start(t)
 	p.serve = func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("X-Filler", strings.Repeat("x", 1<<20))
@@ -168,11 +171,11 @@ func TestAnAnswersHeadersAreBounded(t *testing.T) {
 	}
 	f.Track(key, "uid-1", p.host, p.port)
 	f.round(t, p)
-	f.round(t, p) // the first answer has been judged when the second is asked for
+	f.round(t, p) // the first answer is processed before the second request
 	assert.Nil(t, f.Latest(key, "uid-1"))
 }
 
-func TestAnAnswerWithoutAnEndIsCutOff(t *testing.T) {
+func TestEndlessAnswerIsLimited(t *testing.T) {
 	p, f := newPod(t), start(t)
 	left := make(chan struct{})
 	p.serve = func(w http.ResponseWriter, r *http.Request) {
@@ -190,14 +193,14 @@ func TestAnAnswerWithoutAnEndIsCutOff(t *testing.T) {
 	}
 }
 
-func TestAPodWithoutAnAddressIsNotAsked(t *testing.T) {
+func TestPodWithoutAnAddressIsNotAsked(t *testing.T) {
 	f := start(t)
 	f.Track(key, "uid-1", "", 9400)
 	f.clock.Step(15 * time.Second)
 	assert.Nil(t, f.Latest(key, "uid-1"))
 }
 
-func TestAnIntervalOfZeroAsksNobody(t *testing.T) {
+func TestZeroIntervalSendsNoRequests(t *testing.T) {
 	s := scrape.New(clocktesting.NewFakeClock(time.Unix(0, 0)), 0, func(types.NamespacedName) {})
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

@@ -32,7 +32,7 @@ func (c *Config) note(section, key, why string) {
 	c.Notes = append(c.Notes, section+"."+key+" "+why)
 }
 
-// truth reads a boolean key; YAML's other spellings have been read by the YAML reader, a quoted one is an error.
+// truth returns the value of a boolean key. A quoted value is an error.
 func truth(in sectionMap, section, key string) (value, set bool, err error) {
 	v, ok := in[section][key]
 	if !ok || v == nil {
@@ -40,7 +40,7 @@ func truth(in sectionMap, section, key string) (value, set bool, err error) {
 	}
 	b, ok := v.(bool)
 	if !ok {
-		return false, true, &ConfigError{Key: section + "." + key, Why: fmt.Sprintf("is %v, true or false is needed", v)}
+		return false, true, &ConfigError{Key: section + "." + key, Why: fmt.Sprintf("is %v: use true or false", v)}
 	}
 	return b, true, nil
 }
@@ -52,7 +52,7 @@ func text(in sectionMap, section, key string) (string, error) {
 	}
 	s, ok := v.(string)
 	if !ok {
-		return "", &ConfigError{Key: section + "." + key, Why: fmt.Sprintf("is %v, text is needed", v)}
+		return "", &ConfigError{Key: section + "." + key, Why: fmt.Sprintf("is %v: use a text", v)}
 	}
 	return s, nil
 }
@@ -64,7 +64,7 @@ func number(in sectionMap, section, key string) (float64, bool, error) {
 	}
 	f, ok := v.(float64)
 	if !ok {
-		return 0, true, &ConfigError{Key: section + "." + key, Why: fmt.Sprintf("is %v, a number is needed", v)}
+		return 0, true, &ConfigError{Key: section + "." + key, Why: fmt.Sprintf("is %v: use a number", v)}
 	}
 	return f, true, nil
 }
@@ -96,7 +96,7 @@ func (c *Config) quantization(in sectionMap) error {
 		return &ConfigError{
 			Key:           key,
 			Contradiction: true,
-			Why:           "is true, but the method is lora; use method qlora, or leave it out",
+			Why:           "is true, but the method is lora; use method qlora, or remove it",
 		}
 	}
 	if method, err := text(in, sectionQuantization, "quant_method"); err != nil {
@@ -104,7 +104,7 @@ func (c *Config) quantization(in sectionMap) error {
 	} else if method != "" && method != "bitsandbytes" {
 		return &ConfigError{
 			Key: sectionQuantization + ".quant_method",
-			Why: fmt.Sprintf("is %q; only bitsandbytes can be trained with", method),
+			Why: fmt.Sprintf("is %q: only bitsandbytes is supported", method),
 		}
 	}
 	if c.Method == QLoRA {
@@ -114,7 +114,7 @@ func (c *Config) quantization(in sectionMap) error {
 	return nil
 }
 
-// fixedModel are keys whose value follows from the job.
+// fixedModel are keys whose value is determined by the job.
 var fixedModel = map[string]string{
 	"pretrained_model_name_or_path": "is not used: the model is the one that the job names",
 	"revision":                      "is not used: the job pins the revision",
@@ -133,7 +133,7 @@ func (c *Config) model(in sectionMap) (err error) {
 			return err
 		}
 		if on {
-			return &ConfigError{Key: sectionModel + "." + key, Why: "quantization belongs into QuantizationConfig." + key}
+			return &ConfigError{Key: sectionModel + "." + key, Why: "is not allowed here: set QuantizationConfig." + key}
 		}
 	}
 	if c.ChatTemplate, err = text(in, sectionModel, "chat_template"); err != nil {
@@ -156,12 +156,12 @@ func (c *Config) lora(in sectionMap) error {
 	if r, set, err := number(in, sectionLora, "r"); err != nil {
 		return err
 	} else if set && (r < 1 || r != float64(int64(r))) {
-		return &ConfigError{Key: sectionLora + ".r", Why: fmt.Sprintf("is %v, a whole number from 1 is needed", r)}
+		return &ConfigError{Key: sectionLora + ".r", Why: fmt.Sprintf("is %v: use a whole number of at least 1", r)}
 	}
 	if d, set, err := number(in, sectionLora, "lora_dropout"); err != nil {
 		return err
 	} else if set && (d < 0 || d >= 1) {
-		return &ConfigError{Key: sectionLora + ".lora_dropout", Why: fmt.Sprintf("is %v, from 0 to below 1 is allowed", d)}
+		return &ConfigError{Key: sectionLora + ".lora_dropout", Why: fmt.Sprintf("is %v: use 0 to less than 1", d)}
 	}
 	if _, set := c.Lora["target_modules"]; !set {
 		c.Lora["target_modules"] = "all-linear"
@@ -172,14 +172,14 @@ func (c *Config) lora(in sectionMap) error {
 	return nil
 }
 
-// renamed are arguments that newer libraries call by another name.
+// renamed are arguments that newer libraries have renamed.
 var renamed = map[string]string{
 	"max_seq_length":      "max_length",
 	"evaluation_strategy": "eval_strategy",
 	"no_cuda":             "use_cpu",
 }
 
-// fixedArguments are keys whose value follows from the job.
+// fixedArguments are keys whose value is determined by the job.
 var fixedArguments = map[string]string{
 	"output_dir":             "is not used: adapters go to the job's output, checkpoints to its checkpoint volume",
 	"overwrite_output_dir":   "is not used: checkpoints are resumed from",
@@ -198,9 +198,9 @@ var fixedArguments = map[string]string{
 	"push_to_hub_token":      "is not used: adapters go to the job's output",
 }
 
-// defaults where the library's own would not do: KAITO's templates and transformers' TrainingArguments, whose meaning
-// KAITO's users know, and a logging interval that lets progress be seen.
-var defaults = map[string]any{
+// defaultArguments replace defaultArguments of the library with those that KAITO's users know, from KAITO's templates and
+// transformers' TrainingArguments, and with a logging interval that is short enough to show progress.
+var defaultArguments = map[string]any{
 	"per_device_train_batch_size": float64(1),
 	"learning_rate":               5e-5,
 	"num_train_epochs":            float64(3),
@@ -209,7 +209,7 @@ var defaults = map[string]any{
 }
 
 func (c *Config) arguments(in sectionMap) error {
-	maps.Copy(c.Trainer, defaults)
+	maps.Copy(c.Trainer, defaultArguments)
 	given := in[sectionArguments]
 	for key, v := range given {
 		if why, fixed := fixedArguments[key]; fixed {
@@ -243,7 +243,7 @@ func (c *Config) arguments(in sectionMap) error {
 		if n, set, err := number(in, sectionArguments, key); err != nil {
 			return err
 		} else if set && n <= 0 {
-			return &ConfigError{Key: sectionArguments + "." + key, Why: fmt.Sprintf("is %v, more than 0 is needed", n)}
+			return &ConfigError{Key: sectionArguments + "." + key, Why: fmt.Sprintf("is %v: use more than 0", n)}
 		}
 	}
 	return nil
@@ -259,7 +259,7 @@ func (c *Config) collator(in sectionMap) error {
 			"return_tensors",
 			"tf_experimental_compile",
 			"tokenizer":
-			// KAITO's template sets mlm to show that it can be set; causal models are not trained by masking.
+			// KAITO's template sets mlm as an example. Causal models are not trained by masking.
 			c.note(sectionCollator, key, "is not used: these models are trained on the next token")
 		default:
 			if _, also := c.Trainer[key]; also {
@@ -289,7 +289,7 @@ func (c *Config) dataset(in sectionMap) (err error) {
 	}
 	for _, key := range slices.Sorted(maps.Keys(in[sectionDataset])) {
 		if !slices.Contains(known, key) {
-			return &ConfigError{Key: sectionDataset + "." + key, Why: "is unknown; there are " + strings.Join(known, ", ")}
+			return &ConfigError{Key: sectionDataset + "." + key, Why: "is unknown: use one of " + strings.Join(known, ", ")}
 		}
 	}
 	if d.MessagesColumn, err = text(in, sectionDataset, "messages_column"); err != nil {
@@ -312,7 +312,7 @@ func (c *Config) dataset(in sectionMap) (err error) {
 		}
 	case d.MessagesColumn != "":
 	case context != "" && response == "":
-		return &ConfigError{Key: sectionDataset + ".context_column", Why: "needs response_column beside it"}
+		return &ConfigError{Key: sectionDataset + ".context_column", Why: "requires response_column"}
 	case context != "":
 		d.PromptColumn, d.CompletionColumn = context, response
 	case response != "":
@@ -337,7 +337,7 @@ func (c *Config) dataset(in sectionMap) (err error) {
 		if f <= 0 || f > 1 {
 			return &ConfigError{
 				Key: sectionDataset + ".train_test_split",
-				Why: fmt.Sprintf("is %v, from above 0 to 1 is allowed", f),
+				Why: fmt.Sprintf("is %v: use more than 0 and at most 1", f),
 			}
 		}
 		d.TrainFraction = f
@@ -346,7 +346,7 @@ func (c *Config) dataset(in sectionMap) (err error) {
 	return nil
 }
 
-// datasetPath is one file or folder of the input, by its path below /data as in KAITO.
+// datasetPath returns the path of a file or folder of the input, which is relative to /data as in KAITO.
 func (c *Config) datasetPath(in sectionMap, d *Dataset) error {
 	p, err := text(in, sectionDataset, "dataset_path")
 	if err != nil || p == "" {
@@ -356,7 +356,7 @@ func (c *Config) datasetPath(in sectionMap, d *Dataset) error {
 	if strings.Contains(p, "..") || clean == "" {
 		return &ConfigError{
 			Key: sectionDataset + ".dataset_path",
-			Why: fmt.Sprintf("is %q, a path inside the dataset is needed", p),
+			Why: fmt.Sprintf("is %q: use a path inside of the dataset", p),
 		}
 	}
 	d.Path = clean

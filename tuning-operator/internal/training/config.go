@@ -1,9 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package training turns KAITO's training_config.yaml into what the trainer takes: the keyword arguments of
-// transformers' from_pretrained, BitsAndBytesConfig, PEFT's LoraConfig and TRL's SFTConfig. Keys that it does not know
-// are passed on, as those libraries know more than a list here could; what contradicts itself is refused here, before
-// a GPU is asked for.
 package training
 
 import (
@@ -16,16 +12,16 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Version of the document that the trainer reads.
+// Version is the version of the document that the trainer reads.
 const Version = 1
 
-// Methods.
+// The supported methods.
 const (
 	LoRA  = "lora"
 	QLoRA = "qlora"
 )
 
-// Sections of training_config.yaml, by KAITO's names.
+// The sections of training_config.yaml, with KAITO's names.
 const (
 	sectionModel        = "ModelConfig"
 	sectionQuantization = "QuantizationConfig"
@@ -44,15 +40,15 @@ var sections = []string{
 	sectionDataset,
 }
 
-// MaxBytes of a configuration: it travels in the Job's pod template.
+// MaxBytes limits a configuration, which is a part of the Job's pod template.
 const MaxBytes = 128 << 10
 
-// ConfigError is a configuration that can't be trained with.
+// ConfigError says why a configuration is invalid.
 type ConfigError struct {
-	// Key is the section and key at fault, or the section alone.
+	// Key is the invalid section and key, or only the section.
 	Key string
 	Why string
-	// Contradiction: each part alone would be valid.
+	// Contradiction is true if each part alone would be valid.
 	Contradiction bool
 }
 
@@ -60,10 +56,10 @@ func (e *ConfigError) Error() string {
 	if e.Key == "" {
 		return "training configuration: " + e.Why
 	}
-	return "training configuration: " + e.Key + ": " + e.Why
+	return "training configuration: " + e.Key + " " + e.Why
 }
 
-// Config is the trainer's configuration. Its JSON is the same bytes for the same input.
+// Config is the trainer's configuration. The same input gives the same JSON.
 type Config struct {
 	Version      int            `json:"version"`
 	Method       string         `json:"method"`
@@ -74,11 +70,11 @@ type Config struct {
 	Trainer      map[string]any `json:"trainer"`
 	Dataset      Dataset        `json:"dataset"`
 
-	// Notes are for the user: keys that were accepted and mean nothing here, and why.
+	// Notes tell the user which accepted keys have no effect, and why.
 	Notes []string `json:"-"`
 }
 
-// Dataset says which columns to train on and how.
+// Dataset says which columns are used for training, and how.
 type Dataset struct {
 	MessagesColumn   string  `json:"messagesColumn,omitempty"`
 	PromptColumn     string  `json:"promptColumn,omitempty"`
@@ -90,7 +86,7 @@ type Dataset struct {
 	TrainFraction    float64 `json:"trainFraction"`
 }
 
-// JSON renders the document for the trainer.
+// JSON returns the document for the trainer.
 func (c Config) JSON() (string, error) {
 	raw, err := json.Marshal(c)
 	if err != nil {
@@ -101,12 +97,12 @@ func (c Config) JSON() (string, error) {
 
 type sectionMap map[string]map[string]any
 
-// Parse reads a training_config.yaml (empty: KAITO's defaults for the method) and lays the overrides over it: section
-// by section, key by key. Its error is a *ConfigError.
+// Parse parses a training_config.yaml (empty: KAITO's defaults for the method) and applies the overrides, which replace
+// single keys. The error is a *ConfigError.
 func Parse(method, text string, overrides map[string]map[string]any) (Config, error) {
 	method = strings.ToLower(method)
 	if method != LoRA && method != QLoRA {
-		return Config{}, &ConfigError{Why: fmt.Sprintf("method %q is unknown; lora and qlora are supported", method)}
+		return Config{}, &ConfigError{Why: fmt.Sprintf("unknown method %q: use lora or qlora", method)}
 	}
 	in, err := read(text)
 	if err != nil {
@@ -135,19 +131,19 @@ func Parse(method, text string, overrides map[string]map[string]any) (Config, er
 
 func read(text string) (sectionMap, error) {
 	if len(text) > MaxBytes {
-		return nil, &ConfigError{Why: fmt.Sprintf("it has %d bytes, at most %d are allowed", len(text), MaxBytes)}
+		return nil, &ConfigError{Why: fmt.Sprintf("it has %d bytes: the limit is %d bytes", len(text), MaxBytes)}
 	}
 	var doc map[string]any
 	if err := yaml.UnmarshalStrict([]byte(text), &doc); err != nil {
-		return nil, &ConfigError{Why: "not readable as YAML: " + err.Error()}
+		return nil, &ConfigError{Why: "invalid YAML: " + err.Error()}
 	}
 	if inner, ok := doc["training_config"]; ok {
 		if len(doc) != 1 {
-			return nil, &ConfigError{Why: "training_config must be the only key of the document; " + list(doc)}
+			return nil, &ConfigError{Why: "training_config must be the only key of the document: " + list(doc)}
 		}
 		m, ok := inner.(map[string]any)
 		if !ok && inner != nil {
-			return nil, &ConfigError{Key: "training_config", Why: "must hold the sections " + strings.Join(sections, ", ")}
+			return nil, &ConfigError{Key: "training_config", Why: "must contain the sections " + strings.Join(sections, ", ")}
 		}
 		doc = m
 	}
@@ -172,7 +168,7 @@ func list(doc map[string]any) string {
 func known(m map[string]map[string]any, prefix string) error {
 	for _, name := range slices.Sorted(maps.Keys(m)) {
 		if !slices.Contains(sections, name) {
-			return &ConfigError{Key: prefix + name, Why: "is no section; there are " + strings.Join(sections, ", ")}
+			return &ConfigError{Key: prefix + name, Why: "is not a section: use one of " + strings.Join(sections, ", ")}
 		}
 	}
 	return nil

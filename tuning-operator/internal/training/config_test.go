@@ -17,7 +17,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// kaitoQLoRA is the configuration that KAITO installs for qlora: it must be accepted as it is.
+// kaitoQLoRA is the configuration that KAITO installs for qlora. It must be accepted unchanged.
 const kaitoQLoRA = `training_config:
   ModelConfig:
     torch_dtype: "bfloat16"
@@ -83,7 +83,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-func TestRefusalsNameTheKey(t *testing.T) {
+func TestErrorsNameTheKey(t *testing.T) {
 	for name, c := range map[string]struct {
 		method, text  string
 		overrides     map[string]map[string]any
@@ -96,25 +96,25 @@ func TestRefusalsNameTheKey(t *testing.T) {
 		"both at once":                         {"qlora", "QuantizationConfig: {load_in_4bit: true, load_in_8bit: true}", nil, "QuantizationConfig.load_in_4bit and load_in_8bit", true, "keep one"},
 		"both at once by an override":          {"qlora", kaitoQLoRA, map[string]map[string]any{"QuantizationConfig": {"load_in_8bit": true}}, "QuantizationConfig.load_in_4bit and load_in_8bit", true, "keep one"},
 		"lora with bits":                       {"lora", "QuantizationConfig: {load_in_8bit: true}", nil, "QuantizationConfig.load_in_8bit", true, "qlora"},
-		"quoted truth":                         {"qlora", "QuantizationConfig: {load_in_4bit: 'true'}", nil, "QuantizationConfig.load_in_4bit", false, "true or false"},
+		"a quoted boolean":                     {"qlora", "QuantizationConfig: {load_in_4bit: 'true'}", nil, "QuantizationConfig.load_in_4bit", false, "true or false"},
 		"bits in the wrong section":            {"qlora", "QuantizationConfig: {load_in_4bit: true}\nModelConfig: {load_in_4bit: true}", nil, "ModelConfig.load_in_4bit", false, "QuantizationConfig.load_in_4bit"},
 		"an unknown section":                   {"lora", "TokenizerParams: {padding: true}", nil, "TokenizerParams", false, "DatasetConfig"},
 		"an unknown section in overrides":      {"lora", "", map[string]map[string]any{"Lora": {"r": 1}}, "overrides.Lora", false, "LoraConfig"},
 		"an unknown dataset key":               {"lora", "DatasetConfig: {message_column: m}", nil, "DatasetConfig.message_column", false, "messages_column"},
 		"both precisions":                      {"lora", "TrainingArguments: {fp16: true, bf16: true}", nil, "TrainingArguments.fp16 and bf16", true, "keep one"},
-		"a name old and new":                   {"lora", "TrainingArguments: {max_seq_length: 1, max_length: 2}", nil, "TrainingArguments.max_seq_length", true, "max_length"},
-		"a rank of nothing":                    {"lora", "LoraConfig: {r: 0}", nil, "LoraConfig.r", false, "from 1"},
-		"a rank in words":                      {"lora", "LoraConfig: {r: eight}", nil, "LoraConfig.r", false, "number"},
-		"no learning":                          {"lora", "TrainingArguments: {learning_rate: 0}", nil, "TrainingArguments.learning_rate", false, "more than 0"},
-		"a split of everything":                {"lora", "DatasetConfig: {train_test_split: 80}", nil, "DatasetConfig.train_test_split", false, "to 1"},
-		"two shapes of data":                   {"lora", "DatasetConfig: {messages_column: m, context_column: c}", nil, "DatasetConfig.messages_column and context_column", true, "keep one"},
-		"a path that climbs":                   {"lora", "DatasetConfig: {dataset_path: ../x}", nil, "DatasetConfig.dataset_path", false, "inside"},
+		"an old and a new name":                {"lora", "TrainingArguments: {max_seq_length: 1, max_length: 2}", nil, "TrainingArguments.max_seq_length", true, "max_length"},
+		"a rank of 0":                          {"lora", "LoraConfig: {r: 0}", nil, "LoraConfig.r", false, "at least 1"},
+		"a rank that is not a number":          {"lora", "LoraConfig: {r: eight}", nil, "LoraConfig.r", false, "number"},
+		"a learning rate of 0":                 {"lora", "TrainingArguments: {learning_rate: 0}", nil, "TrainingArguments.learning_rate", false, "more than 0"},
+		"a split above 1":                      {"lora", "DatasetConfig: {train_test_split: 80}", nil, "DatasetConfig.train_test_split", false, "at most 1"},
+		"two formats of data":                  {"lora", "DatasetConfig: {messages_column: m, context_column: c}", nil, "DatasetConfig.messages_column and context_column", true, "keep one"},
+		"a path outside of the dataset":        {"lora", "DatasetConfig: {dataset_path: ../x}", nil, "DatasetConfig.dataset_path", false, "inside"},
 		"another quantizer":                    {"qlora", "QuantizationConfig: {load_in_4bit: true, quant_method: awq}", nil, "QuantizationConfig.quant_method", false, "bitsandbytes"},
 		"text where a section is expected":     {"lora", "LoraConfig: 8", nil, "LoraConfig", false, "section"},
 		"a key twice":                          {"lora", "LoraConfig: {r: 8}\nLoraConfig: {r: 9}", nil, "", false, "YAML"},
 		"no YAML":                              {"lora", "a: b: c", nil, "", false, "YAML"},
 		"a second root":                        {"lora", "training_config: {}\nLoraConfig: {}", nil, "", false, "only key"},
-		"another method":                       {"dora", "", nil, "", false, "lora and qlora"},
+		"another method":                       {"dora", "", nil, "", false, "lora or qlora"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := training.Parse(c.method, c.text, c.overrides)
@@ -127,7 +127,7 @@ func TestRefusalsNameTheKey(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotUsedIsSaid(t *testing.T) {
+func TestUnusedKeysAreNoted(t *testing.T) {
 	c, err := training.Parse("qlora", kaitoQLoRA, nil)
 	require.NoError(t, err)
 	assert.Len(t, c.Notes, 5)

@@ -16,8 +16,8 @@ import (
 	"kaito.sh/tuning-operator/internal/training"
 )
 
-// FuzzParse looks for a configuration that panics, is refused without a reason, or is let through although it
-// contradicts itself.
+// FuzzParse searches for a configuration that panics, is refused without a reason, or is accepted despite a
+// contradiction.
 func FuzzParse(f *testing.F) {
 	for _, method := range []string{"lora", "qlora"} {
 		f.Add(method, "", "")

@@ -26,14 +26,14 @@ import (
 	"kaito.sh/tuning-operator/internal/message"
 )
 
-func TestATuningJobThatGoesWell(t *testing.T) {
+func TestSuccessfulTuningJob(t *testing.T) {
 	s := tell(t)
 	s.submit(queued)
 	waiting := s.reaches(tuningv1alpha1.ReasonPending)
 	assert.Contains(t, ready(waiting).Message, "queue gpus")
 	assert.True(t, conditions.IsTrue(waiting, conditions.Reconciling))
 	assert.Equal(
-		t, "microsoft/Phi-3-mini-128k-instruct", waiting.Status.Output.BaseModel, "the column MODEL is filled from the start",
+		t, "microsoft/Phi-3-mini-128k-instruct", waiting.Status.Output.BaseModel, "the column MODEL is set from the start",
 	)
 
 	o := s.well()
@@ -41,7 +41,7 @@ func TestATuningJobThatGoesWell(t *testing.T) {
 	s.admit(o)
 	training := s.reaches(tuningv1alpha1.ReasonTraining)
 	assert.True(t, conditions.IsTrue(training, tuningv1alpha1.ConditionRunning))
-	assert.Equal(t, "0123", training.Status.Output.BaseRevision, "what fetch has found is said while training goes on")
+	assert.Equal(t, "0123", training.Status.Output.BaseRevision, "the result of fetch is reported during the training")
 
 	pod := s.pod()
 	s.annotate(
@@ -73,31 +73,34 @@ func TestATuningJobThatGoesWell(t *testing.T) {
 	assert.Equal(t, s.name, metav1.GetControllerOf(s.job()).Name)
 }
 
-func TestEveryConditionIsThereFromTheFirstPass(t *testing.T) {
+func TestFirstPassSetsAllConditions(t *testing.T) {
 	s := tell(t)
 	s.submit(queued)
 	tj := s.reaches(tuningv1alpha1.ReasonPending)
-	for _, c := range []string{conditions.Ready, conditions.Reconciling, conditions.Stalled, tuningv1alpha1.ConditionRunning, tuningv1alpha1.ConditionSucceeded, tuningv1alpha1.ConditionFailed} {
+	for _, c := range []string{
+		conditions.Ready, conditions.Reconciling, conditions.Stalled,
+		tuningv1alpha1.ConditionRunning, tuningv1alpha1.ConditionSucceeded, tuningv1alpha1.ConditionFailed,
+	} {
 		require.NotNil(t, conditions.Get(tj, c), c)
 		assert.Equal(t, tj.Generation, conditions.Get(tj, c).ObservedGeneration, c)
 	}
 }
 
-func TestAJobWithoutAQueueWaitsForItsNode(t *testing.T) {
+func TestJobWithoutAQueueWaitsForItsNode(t *testing.T) {
 	s := tell(t)
 	s.submit(func(tj *tuningv1alpha1.TuningJob) {
 		tj.Spec.Resources.NodeSelector = map[string]string{"nowhere": "yes"}
 	})
 	tj := s.until(func(c *assert.CollectT, tj *tuningv1alpha1.TuningJob) {
 		require.NotNil(c, ready(tj))
-		assert.Contains(c, ready(tj).Message, "waits for a node")
+		assert.Contains(c, ready(tj).Message, "is waiting for a node")
 	})
 	assert.Equal(t, tuningv1alpha1.ReasonPending, ready(tj).Reason)
 	assert.False(t, *s.job().Spec.Suspend)
 	assert.False(t, conditions.IsTrue(tj, conditions.Stalled), "an autoscaler may bring one")
 }
 
-func TestHowAttemptsEnd(t *testing.T) {
+func TestFailedAttempts(t *testing.T) {
 	said := func(reason, text string, permanent bool) string {
 		raw, err := message.Result{Step: message.StepFetch, Reason: reason, Message: text, Permanent: permanent}.Encode()
 		require.NoError(t, err)
@@ -111,11 +114,11 @@ func TestHowAttemptsEnd(t *testing.T) {
 		says     string
 		attempts int
 	}{
-		"a bad row ends the job at once":               {job.Fetch, cluster.ContainerOutcome{ExitCode: message.ExitPermanent, Message: said(tuningv1alpha1.ReasonDatasetInvalid, "row 7 of train.parquet", true)}, 5, tuningv1alpha1.ReasonDatasetInvalid, "row 7", 1},
+		"an invalid row ends the job at once":          {job.Fetch, cluster.ContainerOutcome{ExitCode: message.ExitPermanent, Message: said(tuningv1alpha1.ReasonDatasetInvalid, "row 7 of train.parquet", true)}, 5, tuningv1alpha1.ReasonDatasetInvalid, "row 7", 1},
 		"a registry that refuses ends the job at once": {job.Push, cluster.ContainerOutcome{ExitCode: message.ExitPermanent, Message: said(tuningv1alpha1.ReasonOutputDenied, "401", true)}, 5, tuningv1alpha1.ReasonOutputDenied, "401", 1},
-		"a GPU that is too small ends the job at once": {job.Train, cluster.ContainerOutcome{ExitCode: message.ExitPermanent, Message: said(tuningv1alpha1.ReasonGPUOutOfMemory, "lower max_length", true)}, 5, tuningv1alpha1.ReasonGPUOutOfMemory, "max_length", 1},
-		"out of memory is tried again":                 {job.Train, cluster.ContainerOutcome{ExitCode: 137, Reason: "OOMKilled"}, 1, tuningv1alpha1.ReasonOutOfMemory, "backoffLimit", 2},
-		"a crash without a word":                       {job.Train, cluster.ContainerOutcome{ExitCode: 1, Message: "Traceback: KeyError"}, 0, tuningv1alpha1.ReasonTrainingFailed, "KeyError", 1},
+		"GPU out of memory ends the job at once":       {job.Train, cluster.ContainerOutcome{ExitCode: message.ExitPermanent, Message: said(tuningv1alpha1.ReasonGPUOutOfMemory, "lower max_length", true)}, 5, tuningv1alpha1.ReasonGPUOutOfMemory, "max_length", 1},
+		"out of memory is retried":                     {job.Train, cluster.ContainerOutcome{ExitCode: 137, Reason: "OOMKilled"}, 1, tuningv1alpha1.ReasonOutOfMemory, "backoffLimit", 2},
+		"a crash without a message":                    {job.Train, cluster.ContainerOutcome{ExitCode: 1, Message: "Traceback: KeyError"}, 0, tuningv1alpha1.ReasonTrainingFailed, "KeyError", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -140,7 +143,7 @@ func TestHowAttemptsEnd(t *testing.T) {
 	}
 }
 
-func TestARetryThatSucceedsIsASuccess(t *testing.T) {
+func TestSuccessfulRetry(t *testing.T) {
 	s := tell(t)
 	s.submit(queued)
 	failing := s.well()
@@ -164,7 +167,7 @@ func TestARetryThatSucceedsIsASuccess(t *testing.T) {
 	assert.False(t, conditions.IsTrue(tj, conditions.Stalled))
 }
 
-func TestADisruptionIsNotCountedAndItsLostStepsAre(t *testing.T) {
+func TestDisruptionCountsOnlyLostSteps(t *testing.T) {
 	s := tell(t)
 	s.submit(queued, func(tj *tuningv1alpha1.TuningJob) { tj.Spec.BackoffLimit = ptr.To[int32](0) })
 	o := s.well()
@@ -178,7 +181,7 @@ func TestADisruptionIsNotCountedAndItsLostStepsAre(t *testing.T) {
 		assert.EqualValues(c, 150, tj.Status.Progress.Step)
 	})
 
-	// What a drain does: the condition, then the deletion.
+	// A drain sets the condition and then deletes the pod.
 	before := first.DeepCopy()
 	first.Status.Conditions = append(first.Status.Conditions, corev1.PodCondition{
 		Type:               corev1.DisruptionTarget,
@@ -202,11 +205,11 @@ func TestADisruptionIsNotCountedAndItsLostStepsAre(t *testing.T) {
 		require.Len(c, tj.Status.Attempts, 1)
 		assert.EqualValues(c, 50, tj.Status.Attempts[0].LostSteps)
 	})
-	assert.Equal(t, tuningv1alpha1.ReasonTraining, ready(tj).Reason, "backoffLimit is 0 and it goes on")
+	assert.Equal(t, tuningv1alpha1.ReasonTraining, ready(tj).Reason, "backoffLimit is 0 and the training continues")
 	assert.Zero(t, s.job().Status.Failed)
 }
 
-func TestWhatAPersonMustMendFirst(t *testing.T) {
+func TestStalledUntilCorrected(t *testing.T) {
 	config := func(text string) func(*story) {
 		return func(s *story) {
 			require.NoError(
@@ -224,22 +227,22 @@ func TestWhatAPersonMustMendFirst(t *testing.T) {
 		spec   func(*tuningv1alpha1.TuningJob)
 		reason string
 		says   string
-		mend   func(*story)
+		fix    func(*story)
 	}{
-		"a ConfigMap that is not there": {
+		"a missing ConfigMap": {
 			spec: names, reason: tuningv1alpha1.ReasonConfigNotFound, says: `"tuning-config"`,
-			mend: config("QuantizationConfig: {load_in_4bit: true}"),
+			fix: config("QuantizationConfig: {load_in_4bit: true}"),
 		},
 		"qlora without bits": {
 			before: config("LoraConfig: {r: 8}"), spec: names, reason: tuningv1alpha1.ReasonConfigContradiction, says: "QuantizationConfig.load_in_4bit",
-			mend: func(s *story) {
+			fix: func(s *story) {
 				cm := &corev1.ConfigMap{ObjectMeta: s.meta("tuning-config")}
 				require.NoError(s, shared.client.Patch(s.Context(), cm, client.RawPatch("application/merge-patch+json", []byte(`{"data":{"training_config.yaml":"QuantizationConfig: {load_in_8bit: true}"}}`))))
 			},
 		},
-		"a section that nobody knows": {
+		"an unknown section": {
 			before: config("QuantizationConfig: {load_in_4bit: true}\nTokenizerParams: {}"), spec: names, reason: tuningv1alpha1.ReasonConfigInvalid, says: "TokenizerParams",
-			mend: func(s *story) {
+			fix: func(s *story) {
 				cm := &corev1.ConfigMap{ObjectMeta: s.meta("tuning-config")}
 				require.NoError(s, shared.client.Delete(s.Context(), cm))
 				config("QuantizationConfig: {load_in_4bit: true}")(s)
@@ -250,7 +253,7 @@ func TestWhatAPersonMustMendFirst(t *testing.T) {
 				require.NoError(s, shared.client.Create(s.Context(), &corev1.ConfigMap{ObjectMeta: s.meta("tuning-config"), Data: map[string]string{"config.yaml": ""}}))
 			},
 			spec: names, reason: tuningv1alpha1.ReasonConfigNotFound, says: "training_config.yaml",
-			mend: func(s *story) { s.change(func(tj *tuningv1alpha1.TuningJob) { tj.Spec.Config = "" }) },
+			fix: func(s *story) { s.change(func(tj *tuningv1alpha1.TuningJob) { tj.Spec.Config = "" }) },
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -264,27 +267,27 @@ func TestWhatAPersonMustMendFirst(t *testing.T) {
 			assert.True(t, conditions.IsTrue(tj, conditions.Stalled))
 			assert.Contains(t, ready(tj).Message, c.says)
 			assert.Nil(t, s.job(), "nothing is created")
-			c.mend(s)
+			c.fix(s)
 			tj = s.reaches(tuningv1alpha1.ReasonPending)
 			assert.False(t, conditions.IsTrue(tj, conditions.Stalled))
-			assert.NotNil(t, s.job(), "it goes on by itself")
+			assert.NotNil(t, s.job(), "it continues without a restart")
 		})
 	}
 }
 
-func TestAModelThatIsInNoCatalogue(t *testing.T) {
+func TestUnknownPreset(t *testing.T) {
 	s := tell(t)
 	s.submit(func(tj *tuningv1alpha1.TuningJob) { tj.Spec.Model.Preset = "phi-3-mini-128k-instrukt" })
 	tj := s.reaches(tuningv1alpha1.ReasonModelUnknown)
-	assert.Contains(t, ready(tj).Message, "phi-3-mini-128k-instruct", "the nearest name is offered")
+	assert.Contains(t, ready(tj).Message, "phi-3-mini-128k-instruct", "the message suggests the closest name")
 	assert.Nil(t, s.job())
 }
 
-func TestAMissingSecretIsSaidAndMendedWithoutARestart(t *testing.T) {
+func TestMissingSecret(t *testing.T) {
 	s := tell(t)
 	s.submit(queued)
 	o := s.well()
-	// What the kubelet does about the reference that the fetch container carries.
+	// The kubelet reports the missing Secret of the fetch container.
 	o[job.Fetch] = cluster.ContainerOutcome{Waiting: "CreateContainerConfigError", Message: `secret "acr" not found`}
 	s.admit(o)
 	tj := s.reaches(tuningv1alpha1.ReasonSecretNotFound)
@@ -292,11 +295,11 @@ func TestAMissingSecretIsSaidAndMendedWithoutARestart(t *testing.T) {
 	assert.Contains(t, ready(tj).Message, `"acr"`)
 	s.outcome(s.pod(), s.well())
 	tj = s.reaches(tuningv1alpha1.ReasonSucceeded)
-	assert.Empty(t, tj.Status.Attempts, "no attempt was spent on it")
+	assert.Empty(t, tj.Status.Attempts, "it is not a failed attempt")
 }
 
 func TestSuspend(t *testing.T) {
-	t.Run("before the start nothing is asked for", func(t *testing.T) {
+	t.Run("before the start no Job is created", func(t *testing.T) {
 		t.Parallel()
 		s := tell(t)
 		s.submit(func(tj *tuningv1alpha1.TuningJob) { tj.Spec.Suspend = ptr.To(true) })
@@ -307,7 +310,7 @@ func TestSuspend(t *testing.T) {
 		})
 		require.Eventually(t, func() bool { return s.job() != nil }, eventually.Long, eventually.Tick)
 	})
-	t.Run("while it runs the pods go and come back", func(t *testing.T) {
+	t.Run("while it runs the pods are deleted and recreated", func(t *testing.T) {
 		t.Parallel()
 		s := tell(t)
 		s.submit(func(tj *tuningv1alpha1.TuningJob) {
@@ -320,9 +323,9 @@ func TestSuspend(t *testing.T) {
 		s.change(func(tj *tuningv1alpha1.TuningJob) { tj.Spec.Suspend = nil })
 		assert.NotEqual(t, first.UID, s.pod().UID)
 		tj := s.reaches(tuningv1alpha1.ReasonPending)
-		assert.Empty(t, tj.Status.Attempts, "a pause is no failure")
+		assert.Empty(t, tj.Status.Attempts, "a pause is not a failure")
 	})
-	t.Run("in a queue the Job gives its place back", func(t *testing.T) {
+	t.Run("in a queue the Job is deleted", func(t *testing.T) {
 		t.Parallel()
 		s := tell(t)
 		s.submit(queued)
@@ -339,7 +342,7 @@ func TestSuspend(t *testing.T) {
 	})
 }
 
-func TestADeadlineEndsTheJobAndSaysSo(t *testing.T) {
+func TestDeadline(t *testing.T) {
 	s := tell(t)
 	s.submit(queued)
 	o := s.well()
@@ -358,10 +361,10 @@ func TestADeadlineEndsTheJobAndSaysSo(t *testing.T) {
 			}
 		}
 		return true
-	}, eventually.Long, eventually.Tick, "the GPU is free")
+	}, eventually.Long, eventually.Tick, "the GPU is released")
 }
 
-func TestTheJobGoesAfterItsTimeAndTheRecordStays(t *testing.T) {
+func TestTTLDeletesTheJobAndKeepsTheStatus(t *testing.T) {
 	s := tell(t)
 	s.submit(queued, func(tj *tuningv1alpha1.TuningJob) { tj.Spec.TTLSecondsAfterFinished = ptr.To[int32](1) })
 	s.admit(s.well())
@@ -369,10 +372,10 @@ func TestTheJobGoesAfterItsTimeAndTheRecordStays(t *testing.T) {
 	require.Eventually(t, func() bool { return s.job() == nil && len(s.pods()) == 0 }, eventually.Long, eventually.Tick)
 	tj := s.get()
 	assert.Equal(t, digest, tj.Status.Output.Digest)
-	assert.True(t, conditions.IsTrue(tj, tuningv1alpha1.ConditionSucceeded), "and nothing runs a second time")
+	assert.True(t, conditions.IsTrue(tj, tuningv1alpha1.ConditionSucceeded), "and no second Job runs")
 }
 
-func TestCheckpointsGoToAClaimOfTheirOwnWhereTheClusterHasAClass(t *testing.T) {
+func TestCheckpointsUseTheDefaultStorageClass(t *testing.T) {
 	s := tell(t)
 	class := defaultStorageClass(t)
 	s.submit(queued, func(tj *tuningv1alpha1.TuningJob) { tj.Spec.TTLSecondsAfterFinished = ptr.To[int32](1) })
@@ -388,10 +391,10 @@ func TestCheckpointsGoToAClaimOfTheirOwnWhereTheClusterHasAClass(t *testing.T) {
 	require.Eventually(t, func() bool {
 		err := shared.client.Get(t.Context(), key, &corev1.PersistentVolumeClaim{})
 		return apierrors.IsNotFound(err)
-	}, eventually.Long, eventually.Tick, "the disk is given back after success, when the last pod that had it is gone")
+	}, eventually.Long, eventually.Tick, "the volume claim is deleted after success and after its last pod")
 }
 
-func TestRanksOfSeveralNodesFindEachOther(t *testing.T) {
+func TestSeveralNodes(t *testing.T) {
 	s := tell(t)
 	s.submit(queued, func(tj *tuningv1alpha1.TuningJob) {
 		tj.Spec.Resources = tuningv1alpha1.ResourcesSpec{Nodes: ptr.To[int32](2), GPUsPerNode: ptr.To[int32](8)}
@@ -412,7 +415,7 @@ func TestRanksOfSeveralNodesFindEachOther(t *testing.T) {
 	assert.Equal(t, svc.Name, s.job().Spec.Template.Spec.Subdomain)
 }
 
-func TestANameThatSomebodyElseHasIsLeftAlone(t *testing.T) {
+func TestJobOfAnotherOwnerStaysUnchanged(t *testing.T) {
 	s := tell(t)
 	foreign := &batchv1.Job{ObjectMeta: s.meta(s.name), Spec: batchv1.JobSpec{
 		Suspend: ptr.To(true),
@@ -428,11 +431,11 @@ func TestANameThatSomebodyElseHasIsLeftAlone(t *testing.T) {
 	tj := s.reaches(tuningv1alpha1.ReasonNameTaken)
 	assert.True(t, conditions.IsTrue(tj, conditions.Stalled))
 	after := s.job()
-	assert.Empty(t, after.OwnerReferences, "it was not adopted")
-	assert.Equal(t, foreign.Spec, after.Spec, "nor changed")
+	assert.Empty(t, after.OwnerReferences, "it is not adopted")
+	assert.Equal(t, foreign.Spec, after.Spec, "it is not changed")
 }
 
-func TestAPolicyThatRefusesTheJobIsHeard(t *testing.T) {
+func TestRefusedJobIsReported(t *testing.T) {
 	s := tell(t)
 	quota := &corev1.ResourceQuota{
 		ObjectMeta: s.meta("none"),
@@ -448,7 +451,7 @@ func TestAPolicyThatRefusesTheJobIsHeard(t *testing.T) {
 	assert.Contains(t, ready(tj).Message, "exceeded quota")
 }
 
-func TestATuningJobMadeAgainUnderItsNameStartsAnew(t *testing.T) {
+func TestRecreatedTuningJobGetsANewJob(t *testing.T) {
 	s := tell(t)
 	s.submit(queued)
 	s.reaches(tuningv1alpha1.ReasonPending)
@@ -466,7 +469,7 @@ func TestATuningJobMadeAgainUnderItsNameStartsAnew(t *testing.T) {
 	s.reaches(tuningv1alpha1.ReasonPending)
 }
 
-func TestATouchWritesNothing(t *testing.T) {
+func TestUnrelatedChangeWritesNothing(t *testing.T) {
 	s := tell(t)
 	s.submit(queued)
 	o := s.well()
@@ -479,7 +482,7 @@ func TestATouchWritesNothing(t *testing.T) {
 	s.change(func(tj *tuningv1alpha1.TuningJob) { tj.Annotations = map[string]string{"touched": "once"} })
 	touched := s.get()
 
-	// A second TuningJob's progress, through the same queue of work, tells that the touch has been looked at.
+	// When a second TuningJob was reconciled through the same work queue, the change was reconciled too.
 	other := &story{T: t, namespace: s.namespace, name: "other"}
 	other.submit(queued)
 	other.reaches(tuningv1alpha1.ReasonPending)
@@ -494,20 +497,20 @@ func TestATouchWritesNothing(t *testing.T) {
 	assert.Equal(t, touched.ResourceVersion, s.get().ResourceVersion)
 }
 
-func TestTheOperatorReadsNoSecrets(t *testing.T) {
+func TestOperatorReadsNoSecrets(t *testing.T) {
 	requests, err := shared.audit.Requests(audit.Mark{}, audit.ServiceAccount(operatorNamespace, operatorAccount))
 	require.NoError(t, err)
 	require.NotEmpty(t, requests)
 	for _, r := range requests {
 		assert.NotEqual(t, "secrets", r.Resource)
-		// Writes are also refused by quotas and in namespaces that end; that the role has them the stories above prove.
+		// Quotas and terminating namespaces refuse writes too. The tests above prove that the role allows them.
 		if r.Verb == "get" || r.Verb == "list" || r.Verb == "watch" {
 			assert.NotEqual(t, 403, r.Code, "the role lacks %s of %s/%s", r.Verb, r.Resource, r.Subresource)
 		}
 	}
 }
 
-func TestEventsAndMetricsSayHowItEnded(t *testing.T) {
+func TestEventsAndMetricsOfAFailure(t *testing.T) {
 	s := tell(t)
 	s.submit(queued, func(tj *tuningv1alpha1.TuningJob) { tj.Spec.BackoffLimit = ptr.To[int32](0) })
 	o := s.well()

@@ -34,8 +34,8 @@ func (s *story) note(reason string) string {
 	return note
 }
 
-func TestALongEventIsCutAtACharacter(t *testing.T) {
-	for _, before := range []string{"", "x"} { // a character has two bytes: one of the two would be cut in its middle
+func TestLongEventsAreValidUTF8(t *testing.T) {
+	for _, before := range []string{"", "x"} { // a character has two bytes: one of the two notes would end in its middle
 		s := tell(t)
 		s.submit(func(tj *tuningv1alpha1.TuningJob) {
 			tj.Spec.Overrides = &runtime.RawExtension{

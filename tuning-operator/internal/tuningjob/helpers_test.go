@@ -23,7 +23,7 @@ import (
 	"kaito.sh/tuning-operator/internal/message"
 )
 
-// story is one namespace with one TuningJob, and what a test does and sees in it.
+// story is a namespace with a TuningJob, and the actions of a test in it.
 type story struct {
 	*testing.T
 	namespace string
@@ -49,7 +49,7 @@ func (s *story) meta(name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Namespace: s.namespace, Name: name}
 }
 
-// submit creates the quick start's TuningJob, changed as asked.
+// submit creates the TuningJob of the quick start with the given changes.
 func (s *story) submit(change ...func(*tuningv1alpha1.TuningJob)) {
 	s.Helper()
 	tj := &tuningv1alpha1.TuningJob{
@@ -103,7 +103,7 @@ func (s *story) until(check func(*assert.CollectT, *tuningv1alpha1.TuningJob)) *
 	return tj
 }
 
-// job is the TuningJob's Job, nil when there is none.
+// job returns the Job of the TuningJob, or nil.
 func (s *story) job() *batchv1.Job {
 	s.Helper()
 	j := &batchv1.Job{}
@@ -138,7 +138,7 @@ func (s *story) pods() []corev1.Pod {
 	return pods.Items
 }
 
-// outcome says how a pod's containers fare from now on.
+// outcome sets the outcome of a pod's containers.
 func (s *story) outcome(pod *corev1.Pod, o cluster.Outcome) {
 	s.Helper()
 	s.annotate(pod, cluster.OutcomeAnnotation, o.Annotation())
@@ -161,8 +161,8 @@ func (s *story) encode(m message.Result) string {
 	return string(raw)
 }
 
-// admit does what Kueue does with a Job of one of its queues: it writes into the template of the suspended Job and
-// starts it. The tests use it to say how all of the Job's pods fare before there is one.
+// admit acts as Kueue: it changes the template of the suspended Job and starts it. Tests use it to set the outcome of
+// all pods before they exist.
 func (s *story) admit(o cluster.Outcome) {
 	s.Helper()
 	var j *batchv1.Job
@@ -185,7 +185,7 @@ func (s *story) ends(m message.Result) cluster.ContainerOutcome {
 
 func float(v float64) *float64 { return &v }
 
-// well is the outcome of a pod whose steps all end well.
+// well returns the outcome of a pod whose steps all succeed.
 func (s *story) well() cluster.Outcome {
 	return cluster.Outcome{
 		job.Fetch: s.ends(

@@ -21,8 +21,8 @@ import (
 	"kaito.sh/tuning-operator/internal/message"
 )
 
-// speechless runs a TuningJob whose pod ends well, and whose word of the adapter is lost.
-func (s *story) speechless() {
+// runWithoutResult runs a TuningJob whose pod succeeds without a message about the adapter.
+func (s *story) runWithoutResult() {
 	s.Helper()
 	s.submit(queued)
 	o := s.well()
@@ -30,7 +30,7 @@ func (s *story) speechless() {
 	s.admit(o)
 }
 
-// asks waits for the pod that asks the registry.
+// asks waits for the pod of the result Job.
 func (s *story) asks() *corev1.Pod {
 	s.Helper()
 	tj := s.reaches(tuningv1alpha1.ReasonPushing)
@@ -39,16 +39,16 @@ func (s *story) asks() *corev1.Pod {
 	return pod
 }
 
-// found is the outcome of the pod when the registry knows.
+// found returns the outcome of the pod when the registry has the adapter.
 func (s *story) found() cluster.Outcome {
 	return cluster.Outcome{job.Resolve: s.ends(message.Result{Step: message.StepResolve, Push: &message.Push{
 		Image: "registry.example/team/adapter:0.0.1", Digest: digest, Size: 99, BaseRevision: "4567",
 	}})}
 }
 
-func TestALostResultIsAskedOfTheRegistry(t *testing.T) {
+func TestLostResultIsReadFromTheRegistry(t *testing.T) {
 	s := tell(t)
-	s.speechless()
+	s.runWithoutResult()
 	pod := s.asks()
 	assert.Empty(t, pod.Spec.NodeSelector, "the nodes of the TuningJob may be gone")
 	assert.NotContains(t, pod.Spec.Containers[0].Resources.Limits, corev1.ResourceName("nvidia.com/gpu"))
@@ -56,21 +56,21 @@ func TestALostResultIsAskedOfTheRegistry(t *testing.T) {
 	done := s.reaches(tuningv1alpha1.ReasonSucceeded)
 	assert.Equal(t, "registry.example/team/adapter@"+digest, done.Status.Output.Image)
 	assert.Equal(t, "4567", done.Status.Output.BaseRevision)
-	assert.Empty(t, done.Status.Attempts, "nothing was tried again")
+	assert.Empty(t, done.Status.Attempts, "nothing is retried")
 }
 
-func TestALostResultThatTheRegistryDoesNotKnowEndsTheTuningJob(t *testing.T) {
+func TestUnrecoveredResultFailsTheTuningJob(t *testing.T) {
 	for name, outcome := range map[string]struct {
 		message string
 		code    int32
 		says    string
 	}{
-		"not there":          {`{"version":1,"step":"resolve","reason":"SourceNotFound","message":"no such tag"}`, message.ExitPermanent, "SourceNotFound: no such tag"},
-		"its word lost, too": {"", 0, "left no termination message"},
+		"unknown to the registry": {`{"version":1,"step":"resolve","reason":"SourceNotFound","message":"no such tag"}`, message.ExitPermanent, "SourceNotFound: no such tag"},
+		"no answer":               {"", 0, "left no termination message"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := tell(t)
-			s.speechless()
+			s.runWithoutResult()
 			s.outcome(
 				s.asks(),
 				cluster.Outcome{job.Resolve: cluster.ContainerOutcome{After: 1, ExitCode: outcome.code, Message: outcome.message}},
@@ -82,10 +82,10 @@ func TestALostResultThatTheRegistryDoesNotKnowEndsTheTuningJob(t *testing.T) {
 	}
 }
 
-func TestTheRegistryIsAskedAgainWhenItsAnswerIsLostToo(t *testing.T) {
+func TestLostAnswerIsAskedForAgain(t *testing.T) {
 	s := tell(t)
 	s.submit(queued)
-	// As it is when the pod that asked has ended, and gone, while nobody looked.
+	// The state after the pod of the result Job has ended and was deleted while the operator did not run.
 	asked := job.ResultJob(s.get(), job.Options{RunnerImage: "example.com/runner:1"})
 	asked.Spec.Suspend = new(true)
 	require.NoError(t, controllerutil.SetControllerReference(s.get(), asked, shared.client.Scheme()))
@@ -112,10 +112,10 @@ func TestTheRegistryIsAskedAgainWhenItsAnswerIsLostToo(t *testing.T) {
 	assert.Equal(t, digest, s.reaches(tuningv1alpha1.ReasonSucceeded).Status.Output.Digest)
 }
 
-func TestAStrangersJobOfThatNameIsLeftAlone(t *testing.T) {
+func TestResultJobOfAnotherOwnerStaysUnchanged(t *testing.T) {
 	s := tell(t)
 	theirs := &batchv1.Job{
-		ObjectMeta: s.meta(resolveName(s)),
+		ObjectMeta: s.meta(resultJobName(s)),
 		Spec: batchv1.JobSpec{Suspend: new(true), Template: corev1.PodTemplateSpec{
 			Spec: corev1.PodSpec{
 				RestartPolicy: corev1.RestartPolicyNever,
@@ -124,8 +124,8 @@ func TestAStrangersJobOfThatNameIsLeftAlone(t *testing.T) {
 		}},
 	}
 	require.NoError(t, shared.client.Create(t.Context(), theirs))
-	s.speechless()
-	// Theirs is not in this operator's cache, so that it is found by creating its own.
+	s.runWithoutResult()
+	// The other Job is not in this operator's cache: the operator finds it when it creates its own.
 	s.reaches(tuningv1alpha1.ReasonResultMissing)
 	require.Eventually(t, func() bool {
 		return shared.client.Get(t.Context(), client.ObjectKeyFromObject(theirs), theirs) == nil &&

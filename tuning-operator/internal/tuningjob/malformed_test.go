@@ -14,7 +14,7 @@ import (
 	"kaito.sh/shared/conditions"
 )
 
-// malformed creates a TuningJob from the YAML of its spec, which the API server accepts and Go's types do not.
+// malformed creates a TuningJob from the YAML of a spec that the API server accepts and Go's types do not.
 func (s *story) malformed(name, spec string) {
 	s.Helper()
 	u := &unstructured.Unstructured{Object: map[string]any{}}
@@ -27,8 +27,8 @@ func (s *story) malformed(name, spec string) {
 	require.NoError(s, shared.client.Create(s.Context(), u))
 }
 
-// Informers decode whole lists: before volume sources were kept as JSON, one of these objects hid all others.
-func TestMalformedTuningJobsStopNoOther(t *testing.T) {
+// Informers decode whole lists: if volume sources were not kept as JSON, one of these objects would hide all others.
+func TestMalformedTuningJobsDoNotAffectOthers(t *testing.T) {
 	green := tell(t)
 	for name, c := range map[string]struct{ spec, says string }{
 		"input":      {`{model: {preset: phi-4}, method: lora, input: {volumeSource: {persistentVolumeClaim: x}}, output: {image: r/i}}`, "spec.input.volumeSource.persistentVolumeClaim: invalid value"},

@@ -11,7 +11,7 @@ import (
 	"kaito.sh/shared/conditions"
 )
 
-// Metrics of TuningJobs. Reasons are the API's constants, so there are few.
+// Metrics are the metrics of TuningJobs. Their reasons are constants of the API, so that there are few time series.
 type Metrics struct {
 	finished *prometheus.CounterVec
 	attempts *prometheus.CounterVec
@@ -23,14 +23,14 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 	m := &Metrics{
 		finished: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kaito_tuningjobs_finished_total",
-			Help: "TuningJobs that have ended, by result (succeeded, failed) and reason.",
+			Help: "Number of finished TuningJobs, by result (succeeded, failed) and reason.",
 		}, []string{"result", "reason"}),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kaito_tuningjob_attempts_total",
-			Help: "Attempts of TuningJobs that ended before their work was done, by reason.",
+			Help: "Number of failed attempts of TuningJobs, by reason.",
 		}, []string{"reason"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "kaito_tuningjob_duration_seconds", Help: "Time from the first container's start to the end, by result.",
+			Name: "kaito_tuningjob_duration_seconds", Help: "Time from the start of the first container to the end of the TuningJob, by result.",
 			Buckets: prometheus.ExponentialBuckets(60, 2, 12), // a minute to a day and a half
 		}, []string{"result"}),
 	}
@@ -42,7 +42,7 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 	return m, nil
 }
 
-// observe counts what a written status says anew.
+// observe counts the changes of a written status.
 func (m *Metrics) observe(before, after *tuningv1alpha1.TuningJob) {
 	if !finished(before) && finished(after) {
 		result := "failed"

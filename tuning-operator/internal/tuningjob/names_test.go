@@ -16,15 +16,15 @@ import (
 	"kaito.sh/tuning-operator/internal/job"
 )
 
-// beside is another TuningJob in the same namespace.
+// beside returns another TuningJob in the same namespace.
 func (s *story) beside(name string) *story {
 	return &story{T: s.T, namespace: s.namespace, name: name}
 }
 
-// TestATuningJobMayHaveTheNameOfAnothersResult has the Jobs of two TuningJobs side by side: the one that asks the
-// registry for the first one's result, and the one that trains the second.
-func TestATuningJobMayHaveTheNameOfAnothersResult(t *testing.T) {
-	long := strings.Repeat("tune-", 10) + "x" // with -result it has the longest name that stays as it is
+// TestNameEqualsThatOfAResultJob runs the result Job of one TuningJob and the Job of another one whose name could equal
+// that of the result Job.
+func TestNameEqualsThatOfAResultJob(t *testing.T) {
+	long := strings.Repeat("tune-", 10) + "x" // with -result it has the longest name that stays unchanged
 	for _, name := range []string{"tune", long} {
 		t.Run(name, func(t *testing.T) {
 			s := tell(t)
@@ -33,7 +33,7 @@ func TestATuningJobMayHaveTheNameOfAnothersResult(t *testing.T) {
 			other.submit(queued)
 			require.Eventually(t, func() bool { return other.job() != nil }, eventually.Long, eventually.Tick)
 
-			s.speechless()
+			s.runWithoutResult()
 			s.outcome(s.asks(), s.found())
 			assert.Equal(t, digest, s.reaches(tuningv1alpha1.ReasonSucceeded).Status.Output.Digest)
 			other.admit(other.well())
@@ -50,7 +50,7 @@ func TestATuningJobMayHaveTheNameOfAnothersResult(t *testing.T) {
 	}
 }
 
-// resolveName is the name of the Job that asks for the result of a TuningJob that may not be there yet.
-func resolveName(s *story) string {
+// resultJobName returns the name of the result Job of a TuningJob that may not exist yet.
+func resultJobName(s *story) string {
 	return job.ResultJobName(&tuningv1alpha1.TuningJob{ObjectMeta: s.meta(s.name)})
 }

@@ -19,7 +19,7 @@ import (
 
 func zero() *resource.Quantity { return resource.NewQuantity(0, resource.DecimalSI) }
 
-// defaultStorageClass makes one for the length of the test, whose volumes nobody provides.
+// defaultStorageClass creates a default storage class without a provisioner for the duration of the test.
 func defaultStorageClass(t *testing.T) string {
 	t.Helper()
 	class := &storagev1.StorageClass{
@@ -34,7 +34,7 @@ func defaultStorageClass(t *testing.T) string {
 	return class.Name
 }
 
-// bind does what a provisioner does.
+// bind acts as a provisioner.
 func bind(t *testing.T, pvc *corev1.PersistentVolumeClaim) {
 	t.Helper()
 	pv := &corev1.PersistentVolume{

@@ -30,8 +30,8 @@ import (
 	"kaito.sh/tuning-operator/internal/tuningjob"
 )
 
-// The operator runs in this process against a real API server, as its service account with the role that is installed:
-// a verb that is missing there fails here.
+// The operator runs in this process against a real API server, with its service account and its installed role: a verb
+// that the role lacks fails a test.
 const (
 	operatorNamespace = "tuning-system"
 	operatorAccount   = "controller-manager"

@@ -14,8 +14,8 @@ import (
 	"kaito.sh/tuning-operator/internal/message"
 )
 
-func TestModelAndDatasetShareOneBound(t *testing.T) {
-	for bytes, reason := range map[string]string{"38": "", "37": tuningv1alpha1.ReasonSourceTooLarge} { // 29 of the dataset, 9 of the model
+func TestModelAndDatasetShareOneLimit(t *testing.T) {
+	for bytes, reason := range map[string]string{"38": "", "37": tuningv1alpha1.ReasonSourceTooLarge} { // 29 for the dataset, 9 for the model
 		w := newWorld(t)
 		dir := t.TempDir()
 		o := w.run(
@@ -27,31 +27,30 @@ func TestModelAndDatasetShareOneBound(t *testing.T) {
 	}
 }
 
-func TestANegativeBoundIsRefused(t *testing.T) {
+func TestNegativeLimitIsRefused(t *testing.T) {
 	w := newWorld(t)
 	o := w.run(t, context.Background(), nil, "fetch", "--max-bytes", "-1", "--dataset-dir", t.TempDir())
 	assert.Equal(t, 2, o.code)
-	assert.Contains(t, o.stderr, "--max-bytes is -1, 0 or more is allowed")
+	assert.Contains(t, o.stderr, "--max-bytes: invalid value -1: use 0 or more")
 }
 
-// TestNeitherLogNorResultShowsASignature looks at what leaves the process: its log, its complaints and its termination
-// message.
-func TestNeitherLogNorResultShowsASignature(t *testing.T) {
+// TestOutputContainsNoSignature checks the log, the errors and the termination message.
+func TestOutputContainsNoSignature(t *testing.T) {
 	const secret = "hunter2"
 	for name, c := range map[string]struct {
 		args   func(w *world) []string
 		reason string
 	}{
-		"an address that may not be reached": {func(w *world) []string {
+		"a refused address": {func(w *world) []string {
 			return []string{"fetch", "--dataset-url", w.URL + "/train.jsonl?sig=" + secret}
 		}, tuningv1alpha1.ReasonSourceForbidden},
-		"a refusal with a body": {func(w *world) []string {
+		"an error with a body": {func(w *world) []string {
 			return []string{"fetch", "--allow-private", "--dataset-url", w.URL + "/denied?sig=" + secret}
 		}, tuningv1alpha1.ReasonSourceDenied},
-		"an address that cannot be read": {func(*world) []string {
+		"an invalid URL": {func(*world) []string {
 			return []string{"fetch", "--dataset-url", "https://robot:" + secret + "@host\x7f/a?sig=" + secret}
 		}, tuningv1alpha1.ReasonSourceInvalid},
-		"an image that is an address": {func(*world) []string {
+		"a URL as an image": {func(*world) []string {
 			return []string{"fetch", "--dataset-image", "https://robot:" + secret + "@host/a?sig=" + secret}
 		}, tuningv1alpha1.ReasonSourceInvalid},
 		"a flag that does not exist": {func(*world) []string {

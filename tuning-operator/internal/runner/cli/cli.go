@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cli is the runner's command line: fetch, push, package, resolve, trust.
 package cli
 
 import (
@@ -23,20 +22,20 @@ import (
 	"kaito.sh/tuning-operator/internal/runner/retry"
 )
 
-// Env is what a run takes from its process.
+// Env holds what a command takes from its process.
 type Env struct {
 	Args     []string
 	Out, Err io.Writer
 	Getenv   func(string) string
 	Clock    clock.Clock
-	// Transport replaces the guarded clients: tests trust their own servers' certificates.
+	// Transport replaces the guarded transport. Tests use it to trust the certificates of their servers.
 	Transport clientFor
 }
 
-// clientFor makes the transport for a policy.
+// clientFor returns the transport for a policy.
 type clientFor func(netguard.Policy) *http.Client
 
-// Exit codes besides those of package message.
+// Exit codes in addition to those of package message.
 const (
 	exitFailed = 1
 	exitUsage  = 2
@@ -62,13 +61,13 @@ func Run(ctx context.Context, env Env) int {
 	root.SetOut(env.Out)
 	root.SetErr(env.Err)
 	if err := root.ExecuteContext(ctx); err != nil {
-		_, _ = fmt.Fprintln(env.Err, "error:", redact.Error(err)) // nowhere else to complain
+		_, _ = fmt.Fprintln(env.Err, "error:", redact.Error(err))
 		return exitUsage
 	}
 	return code
 }
 
-// common are the flags of every command.
+// common holds the flags of all commands.
 type common struct {
 	progressAddress string
 	terminationLog  string
@@ -80,32 +79,32 @@ func (c *common) register(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(
 		&c.progressAddress, "progress-address", "",
-		"serve GET /progress and /healthz at this address (host:port); empty: not at all",
+		"address (host:port) that serves GET /progress and /healthz; empty: not served",
 	)
 	c.registerLog(cmd)
 	f.BoolVar(
 		&c.allowPrivate,
 		"allow-private",
 		false,
-		"permit sources and registries at loopback, link-local and private addresses, and http://",
+		"permission for sources and registries at loopback, link-local and private addresses, and for http://",
 	)
-	f.BoolVar(&c.plainHTTP, "plain-http", false, "speak http to registries (local mirrors only)")
+	f.BoolVar(&c.plainHTTP, "plain-http", false, "http instead of https for registries (local mirrors only)")
 }
 
-// registerLog is the one flag that a command has which speaks to nobody.
+// registerLog adds --termination-log, the only common flag of a command without network access.
 func (c *common) registerLog(cmd *cobra.Command) {
 	cmd.Flags().
-		StringVar(&c.terminationLog, "termination-log", "", "write the result as JSON to this file (/dev/termination-log in a pod); empty: not at all")
+		StringVar(&c.terminationLog, "termination-log", "", "file for the result as JSON (/dev/termination-log in a pod); empty: not written")
 }
 
-// session is one command's run.
+// session is the state of one command.
 type session struct {
 	env      Env
 	common   common
 	progress *progress.Reporter
 }
 
-// run wraps a command's work: it serves progress, and whatever happens leaves a termination message and an exit code.
+// run runs a command's work. It serves progress, and always writes a termination message and returns an exit code.
 func run(
 	ctx context.Context, env Env, c common, step message.Step, fallback string,
 	work func(context.Context, *session) (message.Result, error),
@@ -120,7 +119,7 @@ func run(
 	}
 	s.progress.Event("started", "", nil)
 	result, err := work(ctx, s)
-	err = redact.Error(err) // it ends in the log, and in a condition
+	err = redact.Error(err) // it is written to the log and to a condition
 	stop()
 	if werr := wait(); werr != nil {
 		s.progress.Event("warning", werr.Error(), nil)
@@ -141,7 +140,7 @@ func (s *session) finish(
 		result = message.Result{
 			Step:    step,
 			Reason:  tuningv1alpha1.ReasonInterrupted,
-			Message: string(step) + " was stopped from outside",
+			Message: string(step) + " was interrupted",
 		}
 		s.progress.Event("interrupted", result.Message, nil)
 	default:
@@ -155,15 +154,15 @@ func (s *session) finish(
 	}
 	if err := result.Write(s.common.terminationLog); err != nil {
 		s.progress.Event("warning", err.Error(), nil)
-		if code == 0 { // nobody would learn the result
+		if code == 0 { // the result would be lost
 			code = exitFailed
 		}
 	}
 	return code
 }
 
-// registry client with credentials; registries may stand at private addresses (a private endpoint), never at local
-// ones.
+// registry returns a registry client with credentials. Registries may have private addresses (a private endpoint), but
+// not local ones.
 func (s *session) registry(credentials []string) (*registry.Client, error) {
 	cred, err := registry.Credentials(credentials...)
 	if err != nil {

@@ -31,12 +31,12 @@ import (
 
 const revision = "0123456789abcdef0123456789abcdef01234567"
 
-// world is everything outside of the runner: a HuggingFace mirror, a file server and a registry, behind one TLS server.
+// world is a TLS server with a HuggingFace mirror, files and a registry.
 type world struct {
 	*httptest.Server
 	host  string
 	files map[string]string
-	// hold, when set, is called for each file that is asked for.
+	// hold, if set, is called for each requested file.
 	hold func(r *http.Request)
 }
 
@@ -175,7 +175,7 @@ func TestFetchThenPushThenFetchAgain(t *testing.T) {
 	again := w.run(t, context.Background(), nil, push...)
 	assert.Equal(t, pushed.message, again.message, "a repeated push gives the same digest")
 
-	// Whoever has lost what push said asks the registry.
+	// If the message of push is lost, the registry has the result.
 	asked := w.run(
 		t, context.Background(), nil, "resolve", "--allow-private", "--image", w.host+"/team/adapter:0.0.1", "--credentials",
 		w.credentials(t),
@@ -187,7 +187,7 @@ func TestFetchThenPushThenFetchAgain(t *testing.T) {
 	asked.message.Push.Size = pushed.message.Push.Size
 	assert.Equal(t, pushed.message.Push, asked.message.Push)
 
-	// By digest, as the serving side would: the adapter's files, byte by byte.
+	// Pull by digest, as an engine does: the files of the adapter are the same.
 	got := filepath.Join(dir, "got")
 	back := w.run(t, context.Background(), nil, "fetch", "--allow-private", "--credentials", w.credentials(t),
 		"--model-image", w.host+"/team/adapter@"+pushed.message.Push.Digest, "--model-dir", got)
@@ -201,7 +201,7 @@ func TestFetchThenPushThenFetchAgain(t *testing.T) {
 	}
 }
 
-func TestWhatCannotSucceedSaysSoOnceAndForAll(t *testing.T) {
+func TestPermanentFailures(t *testing.T) {
 	for name, c := range map[string]struct {
 		args   func(w *world, dir string) []string
 		reason string
@@ -212,30 +212,30 @@ func TestWhatCannotSucceedSaysSoOnceAndForAll(t *testing.T) {
 			w.files["/train.jsonl"] = `{"text":"one"}` + "\n{}"
 			return []string{"fetch", "--allow-private", "--dataset-url", w.URL + "/train.jsonl", "--dataset-dir", dir}
 		}, tuningv1alpha1.ReasonDatasetInvalid, message.ExitPermanent, "row 2"},
-		"a bad row keeps the model from being fetched": {func(w *world, dir string) []string {
+		"a bad row prevents fetching the model": {func(w *world, dir string) []string {
 			w.files["/train.jsonl"] = "{}"
 			w.hold = func(r *http.Request) {
 				assert.NotContains(t, r.URL.Path, "model")
 			}
 			return []string{"fetch", "--allow-private", "--dataset-url", w.URL + "/train.jsonl", "--dataset-dir", dir, "--model", "org/model", "--model-dir", dir}
 		}, tuningv1alpha1.ReasonDatasetInvalid, message.ExitPermanent, "row 1"},
-		"a loopback source without leave": {func(w *world, dir string) []string {
+		"a loopback source without --allow-private": {func(w *world, dir string) []string {
 			return []string{"fetch", "--dataset-url", w.URL + "/train.jsonl", "--dataset-dir", dir}
 		}, tuningv1alpha1.ReasonSourceForbidden, message.ExitPermanent, "127.0.0.1"},
-		"a loopback registry without leave": {func(w *world, dir string) []string {
+		"a loopback registry without --allow-private": {func(w *world, dir string) []string {
 			return []string{"fetch", "--dataset-image", w.host + "/data:1", "--dataset-dir", dir}
 		}, tuningv1alpha1.ReasonSourceForbidden, message.ExitPermanent, "127.0.0.1"},
-		"a push that will be refused, before anything is fetched": {func(w *world, dir string) []string {
+		"a refused push before anything is fetched": {func(w *world, dir string) []string {
 			w.hold = func(r *http.Request) { assert.Fail(t, "fetched", r.URL.Path) }
 			return []string{"fetch", "--allow-private", "--dataset-url", w.URL + "/train.jsonl", "--dataset-dir", dir, "--check-push", w.host + "/x:1"}
 		}, tuningv1alpha1.ReasonOutputDenied, message.ExitPermanent, "credentials"},
-		"an adapter that is not whole": {func(w *world, dir string) []string {
+		"an incomplete adapter": {func(w *world, dir string) []string {
 			return []string{"push", "--allow-private", "--from", dir, "--to", w.host + "/x:1"}
 		}, tuningv1alpha1.ReasonOutputInvalid, message.ExitPermanent, "adapter_config.json"},
-		"a tag that is not in the registry": {func(w *world, _ string) []string {
+		"an unknown tag": {func(w *world, _ string) []string {
 			return []string{"resolve", "--allow-private", "--image", w.host + "/team/nothing:1", "--credentials", w.credentials(t)}
 		}, tuningv1alpha1.ReasonSourceNotFound, message.ExitPermanent, "team/nothing"},
-		"a secret that is no docker config": {func(w *world, dir string) []string {
+		"an invalid docker config": {func(w *world, dir string) []string {
 			p := filepath.Join(dir, "secret")
 			_ = os.WriteFile(p, []byte("hunter2"), 0o600)
 			return []string{"push", "--allow-private", "--from", adapter(t), "--to", w.host + "/x:1", "--credentials", p}
@@ -253,7 +253,7 @@ func TestWhatCannotSucceedSaysSoOnceAndForAll(t *testing.T) {
 	}
 }
 
-func TestInterruptIsNoFailure(t *testing.T) {
+func TestInterruptIsNotAFailure(t *testing.T) {
 	w := newWorld(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	w.hold = func(r *http.Request) { cancel(); <-r.Context().Done() }
@@ -311,7 +311,7 @@ func TestPackageHostsAModelFolder(t *testing.T) {
 	assert.FileExists(t, filepath.Join(got, "config.json"))
 }
 
-func TestTwoFilesOfOneNameBothArrive(t *testing.T) {
+func TestFilesOfTheSameNameAreKept(t *testing.T) {
 	w := newWorld(t)
 	w.files["/a/train.jsonl"], w.files["/b/train.jsonl"] = `{"text":"a"}`, `{"text":"b"}`
 	o := w.run(t, context.Background(), nil, "fetch", "--allow-private", "--dataset-dir", t.TempDir(),
@@ -326,13 +326,13 @@ func TestUsageErrors(t *testing.T) {
 		args []string
 		says string
 	}{
-		"two models":            {[]string{"fetch", "--model", "a/b", "--model-image", "x/y:1", "--model-dir", "m"}, "exclude each other"},
-		"two datasets":          {[]string{"fetch", "--dataset", "a/b", "--dataset-url", "https://x", "--dataset-dir", "m"}, "exclude each other"},
-		"a model without place": {[]string{"fetch", "--model", "a/b"}, "--model-dir"},
-		"nothing":               {[]string{"fetch"}, "nothing to fetch"},
-		"two outputs":           {[]string{"push", "--from", "x", "--to", "a/b:1", "--to-volume", "c"}, "exactly one"},
-		"no output":             {[]string{"push", "--from", "x"}, "exactly one"},
-		"a flag of nobody":      {[]string{"push", "--frm", "x"}, "unknown flag"},
+		"two models":               {[]string{"fetch", "--model", "a/b", "--model-image", "x/y:1", "--model-dir", "m"}, "mutually exclusive"},
+		"two datasets":             {[]string{"fetch", "--dataset", "a/b", "--dataset-url", "https://x", "--dataset-dir", "m"}, "mutually exclusive"},
+		"a model without a folder": {[]string{"fetch", "--model", "a/b"}, "--model-dir"},
+		"nothing":                  {[]string{"fetch"}, "nothing to fetch"},
+		"two outputs":              {[]string{"push", "--from", "x", "--to", "a/b:1", "--to-volume", "c"}, "exactly one"},
+		"no output":                {[]string{"push", "--from", "x"}, "exactly one"},
+		"an unknown flag":          {[]string{"push", "--frm", "x"}, "unknown flag"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := w.run(t, context.Background(), nil, c.args...)

@@ -35,7 +35,7 @@ type fetchFlags struct {
 	pushCredentials                                                 []string
 	facts                                                           string
 	maxBytes                                                        int64
-	budget                                                          *disk.Budget // of maxBytes
+	budget                                                          *disk.Budget
 	parallel                                                        int
 }
 
@@ -43,12 +43,12 @@ func fetchCommand(env Env, code *int) *cobra.Command {
 	var f fetchFlags
 	cmd := &cobra.Command{
 		Use:   "fetch",
-		Short: "Bring a base model and a dataset into folders, and look through the dataset",
-		Long: `Fetch brings a base model (from HuggingFace at a pinned revision, or from an OCI image or artifact) and a dataset
-(https URLs, an OCI image, a HuggingFace dataset, or what is in the folder already) into folders, and reads every row
-of the dataset: the first one that can't be trained on is named and nothing is started.
+		Short: "Fetch a base model and a dataset into folders, and check the dataset",
+		Long: `Fetch writes a base model (from HuggingFace at a pinned revision, or from an OCI image or artifact) and a dataset
+(https URLs, an OCI image, a HuggingFace dataset, or the files that are already in the folder) to folders. It reads
+every row of the dataset and fails at the first row that cannot be used for training.
 
-HF_ENDPOINT names a mirror of HuggingFace, HF_TOKEN a token for gated repositories.`,
+HF_ENDPOINT is the URL of a mirror of HuggingFace. HF_TOKEN is a token for gated repositories.`,
 		Example: `  runner fetch --model microsoft/Phi-3-mini-128k-instruct --model-dir ./model
   runner fetch --dataset-url https://example.com/train.parquet --dataset-dir ./data
   runner fetch --dataset-dir ./data                   # only look through it`,
@@ -63,38 +63,38 @@ HF_ENDPOINT names a mirror of HuggingFace, HF_TOKEN a token for gated repositori
 	}
 	f.register(cmd)
 	fl := cmd.Flags()
-	fl.StringVar(&f.model, "model", "", "HuggingFace id of the base model (organisation/name)")
+	fl.StringVar(&f.model, "model", "", "HuggingFace ID of the base model (organisation/name)")
 	fl.StringVar(
 		&f.modelRevision, "model-revision", "",
-		"branch, tag or commit of the model; empty: main (pinned to the commit it has now)",
+		"branch, tag or commit of the model; empty: main (pinned to its current commit)",
 	)
 	fl.StringVar(&f.modelImage, "model-image", "", "OCI image or artifact with the base model below /data")
 	fl.StringVar(&f.modelDir, "model-dir", "", "folder for the base model")
 	fl.StringVar(
-		&f.modelName, "model-name", "", "the base model's name in the result, when it comes from an image or a volume",
+		&f.modelName, "model-name", "", "name of the base model in the result, for a model from an image or a volume",
 	)
 	fl.StringArrayVar(&f.datasetURLs, "dataset-url", nil, "https URL of a data file (repeatable)")
 	fl.StringVar(&f.datasetImage, "dataset-image", "", "OCI image or artifact with the dataset below /data")
-	fl.StringVar(&f.dataset, "dataset", "", "HuggingFace id of the dataset")
+	fl.StringVar(&f.dataset, "dataset", "", "HuggingFace ID of the dataset")
 	fl.StringVar(&f.datasetRevision, "dataset-revision", "", "branch, tag or commit of the dataset; empty: main")
 	fl.StringVar(
-		&f.datasetDir, "dataset-dir", "", "folder for the dataset; with no dataset source, what is in it is looked through",
+		&f.datasetDir, "dataset-dir", "", "folder for the dataset; without a dataset source, its files are checked",
 	)
-	fl.StringVar(&f.datasetPath, "dataset-path", "", "file or folder of the dataset to look through; empty: all of it")
+	fl.StringVar(&f.datasetPath, "dataset-path", "", "file or folder of the dataset to check; empty: all of it")
 	fl.StringVar(&f.columns.Messages, "messages-column", "", "column with conversations")
 	fl.StringVar(&f.columns.Prompt, "prompt-column", "", "column with prompts")
 	fl.StringVar(&f.columns.Completion, "completion-column", "", "column with completions")
 	fl.StringVar(&f.columns.Text, "text-column", "", "column with plain text")
 	fl.StringArrayVar(&f.credentials, "credentials", nil, "docker config file for pulling images (repeatable)")
 	fl.StringVar(
-		&f.checkPush, "check-push", "", "ask this image's registry whether it may be pushed, before anything is fetched",
+		&f.checkPush, "check-push", "", "image whose registry is asked for the permission to push before anything is fetched",
 	)
 	fl.StringArrayVar(&f.pushCredentials, "push-credentials", nil, "docker config file for --check-push (repeatable)")
-	fl.StringVar(&f.facts, "facts", "", "write what was fetched as JSON to this file, for push")
+	fl.StringVar(&f.facts, "facts", "", "file for a description of the fetched data as JSON, which push reads")
 	fl.Int64Var(
-		&f.maxBytes, "max-bytes", 0, "most bytes to fetch, of model and dataset together; 0: what the disk has room for",
+		&f.maxBytes, "max-bytes", 0, "largest size in bytes of model and dataset together; 0: the free space of the disk",
 	)
-	fl.IntVar(&f.parallel, "parallel", 8, "range requests a file at the same time")
+	fl.IntVar(&f.parallel, "parallel", 8, "concurrent range requests per file")
 	return cmd
 }
 
@@ -111,26 +111,26 @@ func (f *fetchFlags) validate() error {
 	datasets := count(len(f.datasetURLs) > 0, f.datasetImage != "", f.dataset != "")
 	switch {
 	case models > 1:
-		return fmt.Errorf("--model and --model-image exclude each other")
+		return fmt.Errorf("--model and --model-image are mutually exclusive")
 	case datasets > 1:
-		return fmt.Errorf("--dataset-url, --dataset-image and --dataset exclude each other")
+		return fmt.Errorf("--dataset-url, --dataset-image and --dataset are mutually exclusive")
 	case models == 1 && f.modelDir == "":
-		return fmt.Errorf("--model-dir is needed with a model")
+		return fmt.Errorf("--model-dir is required with a model")
 	case datasets == 1 && f.datasetDir == "":
-		return fmt.Errorf("--dataset-dir is needed with a dataset")
+		return fmt.Errorf("--dataset-dir is required with a dataset")
 	case models == 0 && f.datasetDir == "":
 		return fmt.Errorf(
-			"nothing to fetch: give --model, --model-image, --dataset-url, --dataset-image, --dataset or --dataset-dir",
+			"nothing to fetch: set --model, --model-image, --dataset-url, --dataset-image, --dataset or --dataset-dir",
 		)
 	case f.parallel < 1 || f.parallel > 64:
-		return fmt.Errorf("--parallel is %d, from 1 to 64 is allowed", f.parallel)
+		return fmt.Errorf("--parallel: invalid value %d: use 1 to 64", f.parallel)
 	case f.maxBytes < 0:
-		return fmt.Errorf("--max-bytes is %d, 0 or more is allowed", f.maxBytes)
+		return fmt.Errorf("--max-bytes: invalid value %d: use 0 or more", f.maxBytes)
 	}
 	return nil
 }
 
-// work goes from what costs least to what costs most: a refused push or a bad row is known before the model is loaded.
+// work does the cheapest checks first: a refused push or an invalid row ends it before the model is downloaded.
 func (f *fetchFlags) work(ctx context.Context, s *session) (message.Result, error) {
 	facts := &message.Fetch{BaseModel: f.modelName}
 	f.budget = disk.NewBudget(f.maxBytes)
@@ -220,8 +220,8 @@ func (f *fetchFlags) bringDataset(ctx context.Context, s *session) error {
 }
 
 func (f *fetchFlags) download(ctx context.Context, s *session) error {
-	if err := os.MkdirAll(f.datasetDir, 0o755); err != nil { // read by the trainer under another user
-		return fmt.Errorf("creating the dataset's folder: %w", err)
+	if err := os.MkdirAll(f.datasetDir, 0o755); err != nil { // the trainer reads it as another user
+		return fmt.Errorf("creating the folder of the dataset: %w", err)
 	}
 	d := f.downloader(s)
 	names, err := fileNames(f.datasetURLs)
@@ -236,7 +236,7 @@ func (f *fetchFlags) download(ctx context.Context, s *session) error {
 	return nil
 }
 
-// fileNames gives each URL a file name: its last path element, numbered where two would be the same.
+// fileNames returns a file name for each URL: its last path element, with a number if two are the same.
 func fileNames(urls []string) ([]string, error) {
 	seen := map[string]bool{}
 	var out []string
@@ -244,8 +244,8 @@ func fileNames(urls []string) ([]string, error) {
 		u, err := url.Parse(raw)
 		if err != nil {
 			return nil, fault.Permanent(
-				tuningv1alpha1.ReasonSourceInvalid, "dataset url number %d can't be read", i+1,
-			) // the error would quote a signature
+				tuningv1alpha1.ReasonSourceInvalid, "dataset URL number %d is invalid", i+1,
+			) // the parser's error would quote a signature
 		}
 		name := path.Base(u.Path)
 		if name == "." || name == "/" || strings.HasPrefix(name, ".") || strings.ContainsRune(name, filepath.Separator) {
@@ -308,7 +308,7 @@ func writeFacts(path string, facts *message.Fetch) error {
 	if err != nil {
 		return fmt.Errorf("encoding the facts: %w", err)
 	}
-	if err := os.WriteFile(path, raw, 0o644); err != nil { // read by push under another user
+	if err := os.WriteFile(path, raw, 0o644); err != nil { // push reads it as another user
 		return fmt.Errorf("writing the facts: %w", err)
 	}
 	return nil

@@ -33,15 +33,15 @@ func pushCommand(env Env, code *int) *cobra.Command {
 	var f pushFlags
 	cmd := &cobra.Command{
 		Use:   "push",
-		Short: "Push an adapter as an OCI image that can be mounted as it is, or into a volume",
-		Long: `Push checks that a folder holds a whole PEFT adapter and delivers it: to a registry, as an image with
-/data/adapter_config.json and /data/adapter_model.safetensors, or into a folder of a volume. The same adapter gives the
-same digest. In an indexed job (JOB_COMPLETION_INDEX) only rank 0 pushes.`,
+		Short: "Push an adapter as a mountable OCI image, or copy it to a volume",
+		Long: `Push checks that a folder holds a complete PEFT adapter. It pushes the adapter to a registry, as an image with
+/data/adapter_config.json and /data/adapter_model.safetensors, or copies it to a folder of a volume. The same adapter
+gives the same digest. In an indexed job (JOB_COMPLETION_INDEX) only rank 0 pushes.`,
 		Example: `  runner push --from ./adapter --to myregistry.azurecr.io/adapter:1.0 --credentials ~/.docker/config.json`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if (f.to == "") == (f.toVolume == "") {
-				return fmt.Errorf("exactly one of --to and --to-volume is needed")
+				return fmt.Errorf("exactly one of --to and --to-volume is required")
 			}
 			*code = run(cmd.Context(), env, f.common, message.StepPush, tuningv1alpha1.ReasonPushFailed, f.work)
 			return nil
@@ -51,11 +51,11 @@ same digest. In an indexed job (JOB_COMPLETION_INDEX) only rank 0 pushes.`,
 	fl := cmd.Flags()
 	fl.StringVar(&f.from, "from", "", "folder with the adapter (required)")
 	fl.StringVar(&f.to, "to", "", "image to push (registry/repository:tag)")
-	fl.StringVar(&f.toVolume, "to-volume", "", "folder to copy the adapter into instead")
+	fl.StringVar(&f.toVolume, "to-volume", "", "folder to copy the adapter to")
 	fl.StringArrayVar(&f.credentials, "credentials", nil, "docker config file (repeatable)")
-	fl.StringVar(&f.facts, "facts", "", "what fetch wrote: base model, revision and dataset digest become annotations")
-	fl.StringVar(&f.trainResult, "train-result", "", "the trainer's result: its metrics become an annotation")
-	fl.StringToStringVar(&f.annotations, "annotation", nil, "further annotations of the image (key=value)")
+	fl.StringVar(&f.facts, "facts", "", "file that fetch wrote: base model, revision and dataset digest become annotations")
+	fl.StringVar(&f.trainResult, "train-result", "", "file with the trainer's result: its metrics become an annotation")
+	fl.StringToStringVar(&f.annotations, "annotation", nil, "additional annotations of the image (key=value)")
 	_ = cmd.MarkFlagRequired("from") // fails only for a flag that does not exist
 	return cmd
 }
@@ -106,8 +106,8 @@ func (f *pushFlags) work(ctx context.Context, s *session) (message.Result, error
 	return message.Result{Push: push}, nil
 }
 
-// describe makes the manifest's annotations. They hold nothing that differs between two equal adapters but the
-// metrics, which are part of what the run was.
+// describe returns the annotations of the manifest. Except for the metrics of the run, they are the same for equal
+// adapters.
 func (f *pushFlags) describe(facts message.Fetch) (map[string]string, error) {
 	out := map[string]string{pack.AnnotationKind: "adapter"}
 	for key, value := range map[string]string{
@@ -141,7 +141,7 @@ func (f *pushFlags) describe(facts message.Fetch) (map[string]string, error) {
 	return out, nil
 }
 
-// readJSON reads a file that another step may have written; no path and no file are no error.
+// readJSON reads a file of an earlier step. A missing file or an empty path is not an error.
 func readJSON(path string, into any) error {
 	if path == "" {
 		return nil
@@ -154,12 +154,12 @@ func readJSON(path string, into any) error {
 		return fmt.Errorf("reading %s: %w", path, err)
 	}
 	if err := json.Unmarshal(raw, into); err != nil {
-		return fault.Permanent(tuningv1alpha1.ReasonOutputInvalid, "%s is not what an earlier step writes: %w", path, err)
+		return fault.Permanent(tuningv1alpha1.ReasonOutputInvalid, "%s does not have the format of an earlier step: %w", path, err)
 	}
 	return nil
 }
 
-// copyFolder copies plain files, adapter_config.json last: an engine that finds it finds the rest.
+// copyFolder copies regular files, and adapter_config.json last: an engine that finds it finds the complete adapter.
 func copyFolder(from, to string) error {
 	var last []string
 	err := filepath.WalkDir(from, func(p string, d fs.DirEntry, err error) error {
@@ -193,7 +193,7 @@ func copyFile(from, to string) (err error) {
 		return err
 	}
 	defer func() { _ = in.Close() }()
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil { // read by the engine under another user
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil { // the engine reads it as another user
 		return err
 	}
 	temp := to + ".part"
@@ -224,9 +224,9 @@ func packageCommand(env Env, code *int) *cobra.Command {
 	var f packageFlags
 	cmd := &cobra.Command{
 		Use:   "package",
-		Short: "Push any model folder as an OCI image that can be mounted as it is",
-		Long: `Package pushes a folder (weights, tokenizer, configuration) as an image with its files below /data, so that weights
-can be hosted in a registry and mounted by a cluster. Large files get layers of their own; what the registry has is not
+		Short: "Push a model folder as a mountable OCI image",
+		Long: `Package pushes a folder (weights, tokenizer, configuration) as an image with its files below /data, so that a registry
+can store weights and a cluster can mount them. Each large file is a layer. Layers that the registry already has are not
 sent again.`,
 		Example: `  runner package --from ./Phi-3-mini-128k-instruct --to myregistry.azurecr.io/models/phi-3-mini:main --credentials ~/.docker/config.json`,
 		Args:    cobra.NoArgs,

@@ -22,9 +22,9 @@ func resolveCommand(env Env, code *int) *cobra.Command {
 	var f resolveFlags
 	cmd := &cobra.Command{
 		Use:   "resolve",
-		Short: "Ask a registry which digest a pushed adapter has, and where it comes from",
-		Long: `Resolve tells of an adapter that was pushed what push tells when it ends: its digest, its size, and the model and dataset that it
-was made from. Nothing but its manifest is fetched.`,
+		Short: "Read the digest and the origin of a pushed adapter from its registry",
+		Long: `Resolve returns the result of the push of an adapter: its digest, its size, and its base model and dataset. It fetches only
+the manifest.`,
 		Example: `  runner resolve --image myregistry.azurecr.io/adapter:1.0 --credentials ~/.docker/config.json`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -34,7 +34,7 @@ was made from. Nothing but its manifest is fetched.`,
 	}
 	f.register(cmd)
 	fl := cmd.Flags()
-	fl.StringVar(&f.image, "image", "", "image that was pushed (registry/repository:tag) (required)")
+	fl.StringVar(&f.image, "image", "", "pushed image (registry/repository:tag) (required)")
 	fl.StringArrayVar(&f.credentials, "credentials", nil, "docker config file (repeatable)")
 	_ = cmd.MarkFlagRequired("image") // fails only for a flag that does not exist
 	return cmd

@@ -21,7 +21,7 @@ import (
 	"kaito.sh/tuning-operator/internal/runner/fault"
 )
 
-// publicAuthorities is where our images, Debian and Ubuntu have the public ones.
+// publicAuthorities is the file of public certificate authorities in our images, Debian and Ubuntu.
 const publicAuthorities = "/etc/ssl/certs/ca-certificates.crt"
 
 type trustFlags struct {
@@ -33,10 +33,10 @@ func trustCommand(env Env, code *int) *cobra.Command {
 	var f trustFlags
 	cmd := &cobra.Command{
 		Use:   "trust",
-		Short: "Write the public certificate authorities and one's own into one file",
-		Long: `Trust writes one file (PEM) of the public certificate authorities and of those in a folder. Programs that can be told of
-one file only (SSL_CERT_FILE of OpenSSL and Python's httpx, REQUESTS_CA_BUNDLE of Python's requests) then trust both.
-A folder that is not there adds nothing; a file in it that is no certificate is an error that names it.`,
+		Short: "Write public and own certificate authorities to one file",
+		Long: `Trust writes the public certificate authorities and those in a folder to one file (PEM). Programs that accept only one file
+(SSL_CERT_FILE of OpenSSL and Python's httpx, REQUESTS_CA_BUNDLE of Python's requests) then trust both. A missing folder
+adds nothing. A file without a certificate is an error.`,
 		Example: `  runner trust --authorities ./our-authorities --out ./authorities.pem`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -46,7 +46,7 @@ A folder that is not there adds nothing; a file in it that is no certificate is 
 	}
 	f.registerLog(cmd)
 	fl := cmd.Flags()
-	fl.StringVar(&f.authorities, "authorities", "", "folder of files (PEM) with one's own authorities (required)")
+	fl.StringVar(&f.authorities, "authorities", "", "folder of files (PEM) with own authorities (required)")
 	fl.StringVar(&f.public, "public", publicAuthorities, "file (PEM) with the public authorities")
 	fl.StringVar(&f.out, "out", "", "file to write (required)")
 	for _, name := range []string{"authorities", "out"} {
@@ -67,7 +67,7 @@ func (f *trustFlags) work(_ context.Context, s *session) (message.Result, error)
 		return message.Result{}, fmt.Errorf("reading the folder of authorities: %w", err)
 	}
 	for _, entry := range entries {
-		// A mounted ConfigMap has its versions in folders whose names begin with two dots, and its files as links into them.
+		// A mounted ConfigMap has its versions in folders whose names begin with two dots. Its files are links to them.
 		if strings.HasPrefix(entry.Name(), "..") {
 			continue
 		}
@@ -78,11 +78,11 @@ func (f *trustFlags) work(_ context.Context, s *session) (message.Result, error)
 		all.Write(own)
 		s.progress.Event("trusted", entry.Name(), nil)
 	}
-	// Renamed when it is whole: whoever finds it finds all authorities.
+	// Renamed when complete: a reader of the file finds all authorities.
 	part := f.out + ".part"
 	if err := os.WriteFile(
 		part, all.Bytes(), 0o644,
-	); err != nil { //nolint:gosec // certificates are public, and another user's process reads them
+	); err != nil { //nolint:gosec // certificates are public, and processes of other users read them
 		return message.Result{}, fmt.Errorf("writing the authorities: %w", err)
 	}
 	if err := os.Rename(part, f.out); err != nil {
@@ -91,8 +91,7 @@ func (f *trustFlags) work(_ context.Context, s *session) (message.Result, error)
 	return message.Result{}, nil
 }
 
-// certificates reads a file of certificates, and leaves out what else is in it: comments, and keys that do not belong
-// there.
+// certificates reads the certificates of a file, without comments and keys.
 func certificates(path string) ([]byte, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -105,14 +104,14 @@ func certificates(path string) ([]byte, error) {
 		}
 		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
 			return nil, fault.Permanent(
-				tuningv1alpha1.ReasonConfigInvalid, "%s: a certificate in it cannot be read: %w", path, err,
+				tuningv1alpha1.ReasonConfigInvalid, "%s: invalid certificate: %w", path, err,
 			)
 		}
-		_ = pem.Encode(&out, &pem.Block{Type: block.Type, Bytes: block.Bytes}) // a buffer takes everything
+		_ = pem.Encode(&out, &pem.Block{Type: block.Type, Bytes: block.Bytes}) // writes to a buffer do not fail
 	}
 	if out.Len() == 0 {
 		return nil, fault.Permanent(
-			tuningv1alpha1.ReasonConfigInvalid, "%s: no certificate in it; it must be PEM, with lines BEGIN CERTIFICATE", path,
+			tuningv1alpha1.ReasonConfigInvalid, "%s: no certificate found; use PEM, with lines BEGIN CERTIFICATE", path,
 		)
 	}
 	return out.Bytes(), nil

@@ -21,7 +21,7 @@ import (
 	"kaito.sh/tuning-operator/internal/message"
 )
 
-// configMap writes files as the kubelet mounts a ConfigMap: in a folder of its version, with links to it.
+// configMap writes files as the kubelet mounts a ConfigMap: in a folder for the version, with links to it.
 func configMap(t *testing.T, files map[string][]byte) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -34,7 +34,7 @@ func configMap(t *testing.T, files map[string][]byte) string {
 	return dir
 }
 
-// authority makes a certificate of its own.
+// authority returns a new certificate.
 func authority(t *testing.T, name string) []byte {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -50,7 +50,7 @@ func authority(t *testing.T, name string) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw})
 }
 
-// trusted are the names of the authorities in a file.
+// trusted returns the names of the authorities in a file.
 func trusted(t *testing.T, file string) []string {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -64,7 +64,7 @@ func trusted(t *testing.T, file string) []string {
 	return names
 }
 
-func TestTrustWritesThePublicAuthoritiesAndOnesOwnIntoOneFile(t *testing.T) {
+func TestTrustWritesPublicAndOwnAuthorities(t *testing.T) {
 	w := newWorld(t)
 	roots, out := filepath.Join(t.TempDir(), "public.pem"), filepath.Join(t.TempDir(), "authorities.pem")
 	require.NoError(t, os.WriteFile(roots, authority(t, "public"), 0o600))
@@ -75,7 +75,7 @@ func TestTrustWritesThePublicAuthoritiesAndOnesOwnIntoOneFile(t *testing.T) {
 		want   []string
 	}{
 		{configMap(t, map[string][]byte{"a.crt": two, "b.crt": authority(t, "theirs")}), []string{"public", "ours", "also ours", "theirs"}},
-		// A namespace need not have the ConfigMap; what was there before is not trusted any more.
+		// A namespace need not have the ConfigMap. Earlier authorities are no longer trusted.
 		{t.TempDir(), []string{"public"}},
 		{missing, []string{"public"}},
 	} {
@@ -86,15 +86,15 @@ func TestTrustWritesThePublicAuthoritiesAndOnesOwnIntoOneFile(t *testing.T) {
 	}
 }
 
-func TestTrustNamesTheFileThatIsNoCertificate(t *testing.T) {
+func TestTrustNamesAFileWithoutCertificates(t *testing.T) {
 	w := newWorld(t)
 	certificate := authority(t, "good")
 	roots := filepath.Join(t.TempDir(), "public.pem")
 	require.NoError(t, os.WriteFile(roots, certificate, 0o600))
 	for name, content := range map[string][]byte{
-		"text":        []byte("BEGIN CERTIFICATE"),
-		"a key":       pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("key")}),
-		"half of one": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.Certificate().Raw[:100]}),
+		"text":                    []byte("BEGIN CERTIFICATE"),
+		"a key":                   pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("key")}),
+		"a truncated certificate": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.Certificate().Raw[:100]}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			out := filepath.Join(t.TempDir(), "authorities.pem")

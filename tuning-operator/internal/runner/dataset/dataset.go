@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package dataset looks through training data before a GPU works on it: can every row be read, has it one of the
-// shapes that the trainer takes, how long are the rows.
 package dataset
 
 import (
@@ -19,10 +17,10 @@ import (
 	"kaito.sh/tuning-operator/internal/runner/fault"
 )
 
-// Format of a file.
+// Format is the format of a data file.
 type Format string
 
-// Formats.
+// The supported formats.
 const (
 	Parquet Format = "parquet"
 	JSONL   Format = "jsonl"
@@ -30,30 +28,30 @@ const (
 	CSV     Format = "csv"
 )
 
-// Columns names the columns to train on; empty ones have TRL's default names.
+// Columns names the columns to train on. Empty ones have the default names of TRL.
 type Columns struct {
 	Messages, Prompt, Completion, Text string
 }
 
-// explicit tells whether the user named any.
+// explicit returns whether any column is named.
 func (c Columns) explicit() bool { return c != Columns{} }
 
-// Report is what the preflight found.
+// Report is the result of the check.
 type Report struct {
 	Files  []string `json:"files"`
 	Format Format   `json:"format"`
 	Schema Schema   `json:"schema"`
 	Rows   int64    `json:"rows"`
 	Bytes  int64    `json:"bytes"`
-	// Digest is sha256 over the sorted lines "<sha256 of a file>  <its name>", as sha256sum prints them.
+	// Digest is the SHA-256 of the sorted lines "<SHA-256 of a file>  <its name>", as sha256sum prints them.
 	Digest string    `json:"digest"`
 	Tokens Histogram `json:"tokens"`
 }
 
-// BadRowError names the first row that can't be trained on.
+// BadRowError names the first row that cannot be used for training.
 type BadRowError struct {
 	File string
-	// Row counts from 1; 0 when the file itself is unreadable.
+	// Row counts from 1. It is 0 if the file is unreadable.
 	Row int64
 	Why string
 }
@@ -69,9 +67,8 @@ func invalid(err error) error {
 	return &fault.Fault{Reason: tuningv1alpha1.ReasonDatasetInvalid, Permanent: true, Err: err}
 }
 
-// Inspect reads every row of the data files below dir, or below the file or folder that path names in it. All files
-// must have one format and one schema. The error of a dataset that can't be trained on is permanent and holds a
-// *BadRowError where a row is to blame.
+// Inspect reads every row of the data files below dir, or below the file or folder path in it. All files must have the
+// same format and schema. The error for an invalid dataset is permanent. It holds a *BadRowError if a row is invalid.
 func Inspect(dir, path string, columns Columns) (Report, error) {
 	names, err := list(dir, path)
 	if err != nil {
@@ -88,7 +85,7 @@ func Inspect(dir, path string, columns Columns) (Report, error) {
 			return Report{}, err
 		}
 		report.Bytes += size
-		// A sha256.Hash never fails to write.
+		// Writes to a sha256.Hash do not fail.
 		_, _ = fmt.Fprintf(sums, "%s  %s\n", sum, name)
 		if err := report.file(dir, name, columns); err != nil {
 			return Report{}, err
@@ -115,7 +112,7 @@ func (r *Report) file(dir, name string, columns Columns) error {
 		return invalid(
 			&BadRowError{
 				File: name,
-				Why:  fmt.Sprintf("it is %s while the files before it are %s; keep one format", format, r.Format),
+				Why:  fmt.Sprintf("its format is %s, but that of the earlier files is %s; use one format", format, r.Format),
 			},
 		)
 	}
@@ -146,16 +143,16 @@ func (r *Report) file(dir, name string, columns Columns) error {
 	return err
 }
 
-// list finds the data files below a folder. Hidden ones and dataset_infos.json (an index of older HuggingFace
-// datasets) are no data.
+// list returns the data files below a folder. Hidden files and dataset_infos.json (an index of older HuggingFace
+// datasets) are not data files.
 func list(dir, path string) ([]string, error) {
 	var names []string
 	start := filepath.Join(dir, filepath.FromSlash(path))
 	if !filepath.IsLocal(filepath.Join(".", filepath.FromSlash(path))) {
-		return nil, invalid(fmt.Errorf("dataset path %q points out of the dataset", path))
+		return nil, invalid(fmt.Errorf("dataset path %q is outside of the dataset", path))
 	}
 	if _, err := os.Stat(start); errors.Is(err, fs.ErrNotExist) {
-		return nil, invalid(fmt.Errorf("there is no %q in the dataset", path))
+		return nil, invalid(fmt.Errorf("dataset path %q does not exist in the dataset", path))
 	}
 	err := filepath.WalkDir(start, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {

@@ -48,7 +48,7 @@ func chats(t *testing.T, rows ...chat) string {
 	return string(written(t, parquet.Compression(&parquet.Snappy), rows...))
 }
 
-// hugeFooter is what fuzzing found: the decoder took 2 GiB for it.
+// hugeFooter was found by fuzzing: the decoder allocated 2 GiB for it.
 const hugeFooter = "PAR1\x15\x06\x15\x14\xff\xff\xff\x7fPAR1"
 
 func good() chat {
@@ -85,7 +85,7 @@ func TestInspectAccepts(t *testing.T) {
 		"prompt and completion as turns": {map[string]string{"a.jsonl": `{"prompt":[{"role":"user","content":"q"}],"completion":[{"role":"assistant","content":"a"}]}`}, dataset.Columns{}, dataset.JSONL, dataset.PromptCompletion, 1},
 		"text in CSV with a BOM":         {map[string]string{"a.csv": "\xef\xbb\xbftext,n\n\"one, two\nthree\",1\nfour,2\n"}, dataset.Columns{}, dataset.CSV, dataset.Text, 2},
 		"JSON that is lines after all":   {map[string]string{"a.json": "{\"text\":\"a\"}\n{\"text\":\"b\"}\n"}, dataset.Columns{}, dataset.JSON, dataset.Text, 2},
-		"columns by the user's names":    {map[string]string{"a.csv": "question,answer\nq,a\n"}, dataset.Columns{Prompt: "question", Completion: "answer"}, dataset.CSV, dataset.PromptCompletion, 1},
+		"named columns":                  {map[string]string{"a.csv": "question,answer\nq,a\n"}, dataset.Columns{Prompt: "question", Completion: "answer"}, dataset.CSV, dataset.PromptCompletion, 1},
 		"several files":                  {map[string]string{"a.jsonl": `{"text":"a"}`, "sub/b.jsonl": `{"text":"b"}`, "README.md": "x", ".cache/c.jsonl": "junk", "dataset_infos.json": "{}"}, dataset.Columns{}, dataset.JSONL, dataset.Text, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -111,24 +111,24 @@ func TestInspectNamesTheFirstBadRow(t *testing.T) {
 		row     int64
 		says    string
 	}{
-		"a role that no template knows":                 {map[string]string{"a.jsonl": "{\"messages\":[{\"role\":\"assistant\",\"content\":\"x\"}]}\n{\"messages\":[{\"role\":\"human\",\"content\":\"x\"}]}\n"}, dataset.Columns{}, 2, `messages[0].role is "human"`},
-		"null content in parquet":                       {map[string]string{"a.parquet": chats(t, good(), good(), chat{Messages: []turn{{nil, ptr("user")}}})}, dataset.Columns{}, 3, "messages[0].content is missing or null"},
-		"no turn of the assistant":                      {map[string]string{"a.jsonl": `{"messages":[{"role":"user","content":"x"}]}`}, dataset.Columns{}, 1, "assistant"},
-		"an empty conversation":                         {map[string]string{"a.parquet": chats(t, good(), chat{})}, dataset.Columns{}, 2, "empty list"},
-		"a conversation that is text":                   {map[string]string{"a.csv": "messages\n\"[{}]\"\n"}, dataset.Columns{}, 1, "a list of {role, content}"},
-		"columns that nobody trains on":                 {map[string]string{"a.csv": "instruction,output\ni,o\n"}, dataset.Columns{}, 1, "instruction, output"},
-		"a named column that is not there":              {map[string]string{"a.csv": "text\nt\n"}, dataset.Columns{Messages: "conv"}, 1, `"conv"`},
-		"an empty completion":                           {map[string]string{"a.jsonl": "{\"prompt\":\"p\",\"completion\":\"c\"}\n{\"prompt\":\"p\",\"completion\":\" \"}"}, dataset.Columns{}, 2, `"completion" is empty`},
-		"a null text":                                   {map[string]string{"a.jsonl": "{\"text\":\"x\"}\n{\"text\":null}"}, dataset.Columns{}, 2, `"text" is missing or null`},
-		"a number for a text":                           {map[string]string{"a.jsonl": `{"text":3}`}, dataset.Columns{}, 1, "a number"},
-		"a line that is no JSON":                        {map[string]string{"a.jsonl": "{\"text\":\"a\"}\n{\"text\":\n"}, dataset.Columns{}, 2, "not a JSON object"},
-		"an array that is cut":                          {map[string]string{"a.json": `[{"text":"a"},{"text":"b"}`}, dataset.Columns{}, 3, "array"},
-		"a CSV row with too many fields":                {map[string]string{"a.csv": "text\na\nb,c\n"}, dataset.Columns{}, 2, "not CSV"},
-		"a parquet file that is cut":                    {map[string]string{"a.parquet": half[:len(half)-9]}, dataset.Columns{}, 0, "parquet"},
-		"a parquet file whose footer is longer than it": {map[string]string{"a.parquet": hugeFooter}, dataset.Columns{}, 0, "2147483647 bytes, more than the file"},
-		"a web page with a parquet's name":              {map[string]string{"a.parquet": "<html>not found</html>"}, dataset.Columns{}, 0, "parquet"},
-		"files of two formats":                          {map[string]string{"a.jsonl": `{"text":"a"}`, "b.csv": "text\nb\n"}, dataset.Columns{}, 0, "keep one format"},
-		"files of two schemas":                          {map[string]string{"a.jsonl": `{"text":"a"}`, "b.jsonl": `{"prompt":"p","completion":"c"}`}, dataset.Columns{}, 1, `"text" is missing`},
+		"a role that no template knows":        {map[string]string{"a.jsonl": "{\"messages\":[{\"role\":\"assistant\",\"content\":\"x\"}]}\n{\"messages\":[{\"role\":\"human\",\"content\":\"x\"}]}\n"}, dataset.Columns{}, 2, `messages[0].role is "human"`},
+		"null content in parquet":              {map[string]string{"a.parquet": chats(t, good(), good(), chat{Messages: []turn{{nil, ptr("user")}}})}, dataset.Columns{}, 3, "messages[0].content is missing or null"},
+		"no turn of the assistant":             {map[string]string{"a.jsonl": `{"messages":[{"role":"user","content":"x"}]}`}, dataset.Columns{}, 1, "assistant"},
+		"an empty conversation":                {map[string]string{"a.parquet": chats(t, good(), chat{})}, dataset.Columns{}, 2, "empty list"},
+		"a conversation that is text":          {map[string]string{"a.csv": "messages\n\"[{}]\"\n"}, dataset.Columns{}, 1, "a list of {role, content}"},
+		"unknown columns":                      {map[string]string{"a.csv": "instruction,output\ni,o\n"}, dataset.Columns{}, 1, "instruction, output"},
+		"a missing named column":               {map[string]string{"a.csv": "text\nt\n"}, dataset.Columns{Messages: "conv"}, 1, `"conv"`},
+		"an empty completion":                  {map[string]string{"a.jsonl": "{\"prompt\":\"p\",\"completion\":\"c\"}\n{\"prompt\":\"p\",\"completion\":\" \"}"}, dataset.Columns{}, 2, `"completion" is empty`},
+		"a null text":                          {map[string]string{"a.jsonl": "{\"text\":\"x\"}\n{\"text\":null}"}, dataset.Columns{}, 2, `"text" is missing or null`},
+		"a number for a text":                  {map[string]string{"a.jsonl": `{"text":3}`}, dataset.Columns{}, 1, "a number"},
+		"a line that is no JSON":               {map[string]string{"a.jsonl": "{\"text\":\"a\"}\n{\"text\":\n"}, dataset.Columns{}, 2, "not a JSON object"},
+		"an array that is cut":                 {map[string]string{"a.json": `[{"text":"a"},{"text":"b"}`}, dataset.Columns{}, 3, "array"},
+		"a CSV row with too many fields":       {map[string]string{"a.csv": "text\na\nb,c\n"}, dataset.Columns{}, 2, "not CSV"},
+		"a truncated parquet file":             {map[string]string{"a.parquet": half[:len(half)-9]}, dataset.Columns{}, 0, "parquet"},
+		"a footer longer than its file":        {map[string]string{"a.parquet": hugeFooter}, dataset.Columns{}, 0, "2147483647 bytes according to its end"},
+		"a web page named like a parquet file": {map[string]string{"a.parquet": "<html>not found</html>"}, dataset.Columns{}, 0, "parquet"},
+		"files of two formats":                 {map[string]string{"a.jsonl": `{"text":"a"}`, "b.csv": "text\nb\n"}, dataset.Columns{}, 0, "use one format"},
+		"files of two schemas":                 {map[string]string{"a.jsonl": `{"text":"a"}`, "b.jsonl": `{"prompt":"p","completion":"c"}`}, dataset.Columns{}, 1, `"text" is missing`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := dataset.Inspect(write(t, c.files), "", c.columns)
@@ -144,7 +144,7 @@ func TestInspectNamesTheFirstBadRow(t *testing.T) {
 	}
 }
 
-func TestInspectRefusesNothingness(t *testing.T) {
+func TestInspectRefusesEmptyDatasets(t *testing.T) {
 	for name, files := range map[string]map[string]string{
 		"no files":       {"README.md": "x"},
 		"an empty file":  {"a.jsonl": ""},
@@ -159,7 +159,7 @@ func TestInspectRefusesNothingness(t *testing.T) {
 	}
 }
 
-func TestInspectOfAPathInTheDataset(t *testing.T) {
+func TestInspectWithAPath(t *testing.T) {
 	dir := write(t, map[string]string{"a.jsonl": `{"text":"a"}`, "sub/b.jsonl": `{"prompt":"p","completion":"c"}`})
 	for path, kind := range map[string]dataset.Kind{"a.jsonl": dataset.Text, "sub": dataset.PromptCompletion, "sub/b.jsonl": dataset.PromptCompletion} {
 		r, err := dataset.Inspect(dir, path, dataset.Columns{})
@@ -167,14 +167,14 @@ func TestInspectOfAPathInTheDataset(t *testing.T) {
 		assert.Equal(t, kind, r.Schema.Kind)
 		assert.Len(t, r.Files, 1)
 	}
-	for path, says := range map[string]string{"none.jsonl": "no \"none.jsonl\"", "../x": "points out"} {
+	for path, says := range map[string]string{"none.jsonl": "\"none.jsonl\" does not exist", "../x": "outside of the dataset"} {
 		_, err := dataset.Inspect(dir, path, dataset.Columns{})
 		require.ErrorContains(t, err, says)
 		assert.True(t, fault.Of(err, "").Permanent)
 	}
 }
 
-func TestDigestIsSha256sumOfItsFiles(t *testing.T) {
+func TestDigestIsThatOfSha256sum(t *testing.T) {
 	r, err := dataset.Inspect(
 		write(t, map[string]string{"b.jsonl": `{"text":"b"}`, "a.jsonl": `{"text":"a"}`}),
 		"",

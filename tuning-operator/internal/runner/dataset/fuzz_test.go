@@ -17,8 +17,7 @@ import (
 	"kaito.sh/tuning-operator/internal/runner/fault"
 )
 
-// inspect looks through one file of the given bytes. Whatever they are, the answer is a report with rows, or a
-// permanent refusal.
+// inspect checks one file with the given bytes. The result is a report with rows, or a permanent error.
 func inspect(t *testing.T, name string, data []byte) {
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, name), data, 0o600))
@@ -68,7 +67,9 @@ func FuzzParquet(f *testing.F) {
 		Prompt     *string `parquet:"prompt,optional"`
 		Completion []byte  `parquet:"completion"`
 	}
-	for _, codec := range []parquet.WriterOption{parquet.Compression(&parquet.Snappy), parquet.Compression(&parquet.Zstd), parquet.Compression(&parquet.Uncompressed)} {
+	for _, codec := range []parquet.WriterOption{
+		parquet.Compression(&parquet.Snappy), parquet.Compression(&parquet.Zstd), parquet.Compression(&parquet.Uncompressed),
+	} {
 		f.Add(written(f, codec, row{"a"}, row{"b"}, row{"a"}))
 		f.Add(written(f, codec, pair{ptr("q"), []byte("a")}, pair{nil, []byte("b")}))
 		f.Add(written(f, codec, chat{Messages: []turn{{ptr("q"), ptr("user")}, {ptr("a"), ptr("assistant")}}}, chat{}))

@@ -18,10 +18,10 @@ import (
 	"github.com/parquet-go/parquet-go"
 )
 
-// maxRowBytes of one JSON line. A row of 64 MiB is some sixteen million tokens: a broken file, not a row.
+// maxRowBytes limits one JSON line. 64 MiB are about sixteen million tokens, which no valid row has.
 const maxRowBytes = 64 << 20
 
-// unreadableError is a file that stops being readable at a row.
+// unreadableError says that a file is unreadable from a row on.
 type unreadableError struct {
 	row int64
 	why string
@@ -29,7 +29,7 @@ type unreadableError struct {
 
 func (e *unreadableError) Error() string { return e.why }
 
-// sniff tells the format by the content; the extension only decides between the two kinds of JSON.
+// sniff detects the format from the content. The extension only decides between the two kinds of JSON.
 func sniff(path string) (Format, error) {
 	in, err := os.Open(path)
 	if err != nil {
@@ -85,7 +85,7 @@ func rows(path string, format Format, each visit) error {
 	return fmt.Errorf("format %q is unknown", format)
 }
 
-// parquetRows turns the decoder's panics on damaged files into errors: the file came from a user.
+// parquetRows turns the decoder's panics on damaged files into errors: users supply the files.
 func parquetRows(in *os.File, each visit) (err error) {
 	var n int64
 	defer func() {
@@ -98,11 +98,11 @@ func parquetRows(in *os.File, each visit) (err error) {
 		return fmt.Errorf("reading the dataset: %w", err)
 	}
 	if err := checkFooter(in, info.Size()); err != nil {
-		return &unreadableError{why: fmt.Sprintf("not a whole parquet file: %v", err)}
+		return &unreadableError{why: fmt.Sprintf("incomplete parquet file: %v", err)}
 	}
 	file, err := parquet.OpenFile(in, info.Size())
 	if err != nil {
-		return &unreadableError{why: fmt.Sprintf("not a whole parquet file: %v", err)}
+		return &unreadableError{why: fmt.Sprintf("incomplete parquet file: %v", err)}
 	}
 	reader := parquet.NewGenericReader[any](file)
 	defer func() { _ = reader.Close() }()
@@ -129,10 +129,10 @@ func parquetRows(in *os.File, each visit) (err error) {
 	}
 }
 
-// checkFooter holds the footer's length, which the file itself says at its end, against the file's size: the decoder
-// would take as much memory as a damaged file says, up to 2 GiB.
+// checkFooter compares the length of the footer, which is at the end of the file, with the size of the file. The
+// decoder would allocate the length that a damaged file declares, up to 2 GiB.
 func checkFooter(in io.ReaderAt, size int64) error {
-	const magic, frame = "PAR1", 12 // the magic twice and the length
+	const magic, frame = "PAR1", 12 // the magic twice, and the length
 	var tail [8]byte
 	if size < frame {
 		return fmt.Errorf("it has %d bytes", size)
@@ -144,7 +144,7 @@ func checkFooter(in io.ReaderAt, size int64) error {
 		return errors.New("its end is missing")
 	}
 	if length := int64(binary.LittleEndian.Uint32(tail[:4])); length > size-frame {
-		return fmt.Errorf("its footer should have %d bytes, more than the file", length)
+		return fmt.Errorf("its footer has %d bytes according to its end, more than the file", length)
 	}
 	return nil
 }
@@ -173,11 +173,11 @@ func jsonLines(in io.Reader, each visit) error {
 	return scanner.Err()
 }
 
-// jsonDocument reads an array of objects, or objects one after the other.
+// jsonDocument reads an array of objects, or a sequence of objects.
 func jsonDocument(in io.Reader, each visit) error {
 	buf := bufio.NewReader(in)
 	if bom, err := buf.Peek(3); err == nil && string(bom) == "\xef\xbb\xbf" {
-		_, _ = buf.Discard(3) // just peeked at
+		_, _ = buf.Discard(3) // peeked above
 	}
 	dec := json.NewDecoder(buf)
 	array, err := opensArray(buf)
@@ -224,7 +224,7 @@ func opensArray(buf *bufio.Reader) (bool, error) {
 func csvRows(in io.Reader, each visit) error {
 	buf := bufio.NewReader(in)
 	if bom, err := buf.Peek(3); err == nil && string(bom) == "\xef\xbb\xbf" {
-		_, _ = buf.Discard(3) // just peeked at
+		_, _ = buf.Discard(3) // peeked above
 	}
 	r := csv.NewReader(buf)
 	r.ReuseRecord = true

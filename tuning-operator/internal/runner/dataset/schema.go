@@ -10,23 +10,23 @@ import (
 	"strings"
 )
 
-// Kind of a schema.
+// Kind is the kind of a schema.
 type Kind string
 
-// Kinds, as the trainer's library (TRL's SFTTrainer) takes them.
+// The kinds that the trainer's library (TRL's SFTTrainer) supports.
 const (
 	Messages         Kind = "messages"
 	PromptCompletion Kind = "prompt-completion"
 	Text             Kind = "text"
 )
 
-// Schema is where the training text stands in a row.
+// Schema says which columns hold the training text.
 type Schema struct {
 	Kind    Kind    `json:"kind"`
 	Columns Columns `json:"columns"`
 }
 
-// detect takes the columns that the user names, else the first of TRL's shapes that the row has.
+// detect returns the schema of the columns that the user names, or the first of TRL's schemas that fits the row.
 func detect(row map[string]any, c Columns) (Schema, error) {
 	has := func(name string) bool { _, ok := row[name]; return ok }
 	or := func(name, fallback string) string {
@@ -62,7 +62,7 @@ func detect(row map[string]any, c Columns) (Schema, error) {
 	case has("text"):
 		return Schema{Text, Columns{Text: "text"}}, nil
 	}
-	return Schema{}, errors.New(have + "; one of messages, prompt and completion, or text is needed: rename them, " +
+	return Schema{}, errors.New(have + "; messages, prompt and completion, or text is required: rename the columns, " +
 		"or set messages_column, or context_column and response_column, in DatasetConfig")
 }
 
@@ -78,13 +78,13 @@ func (s Schema) names() []string {
 	return nil
 }
 
-// piece of a row's text; a turn costs the chat template's own tokens.
+// piece is a part of a row's text. The chat template adds tokens to each turn.
 type piece struct {
 	text string
 	turn bool
 }
 
-// check returns the row's text, or why it can't be trained on.
+// check returns the text of a row. The error says why the row cannot be used for training.
 func (s Schema) check(row map[string]any) ([]piece, error) {
 	var out []piece
 	for _, name := range s.names() {
@@ -111,16 +111,16 @@ func (s Schema) value(name string, v any) ([]piece, error) {
 		if s.Kind == Messages {
 			want = "a list of {role, content}"
 		}
-		return nil, fmt.Errorf("column %q is %s, %s is needed", name, describe(v), want)
+		return nil, fmt.Errorf("column %q is %s: use %s", name, describe(v), want)
 	}
-	// An empty completion would train the model to say nothing; an empty prompt is a continuation.
+	// An empty completion would train the model to answer nothing. An empty prompt is valid: the text is continued.
 	if strings.TrimSpace(text) == "" && name != s.Columns.Prompt {
 		return nil, fmt.Errorf("column %q is empty", name)
 	}
 	return []piece{{text: text}}, nil
 }
 
-// roles that chat templates know.
+// roles are the roles that chat templates support.
 var roles = []string{"system", "developer", "user", "assistant", "tool"}
 
 func conversation(name string, list []any, whole bool) ([]piece, error) {
@@ -132,24 +132,24 @@ func conversation(name string, list []any, whole bool) ([]piece, error) {
 	for i, v := range list {
 		turn, ok := v.(map[string]any)
 		if !ok {
-			return nil, fmt.Errorf("%s[%d] is %s, an object with role and content is needed", name, i, describe(v))
+			return nil, fmt.Errorf("%s[%d] is %s: use an object with role and content", name, i, describe(v))
 		}
 		role, ok := asText(turn["role"])
 		if !ok || !slices.Contains(roles, role) {
 			return nil, fmt.Errorf(
-				"%s[%d].role is %s, one of %s is needed", name, i, describe(turn["role"]), strings.Join(roles, ", "),
+				"%s[%d].role is %s: use one of %s", name, i, describe(turn["role"]), strings.Join(roles, ", "),
 			)
 		}
 		content, ok := asText(turn["content"])
-		// A tool call has no content of its own.
+		// A tool call needs no content.
 		if _, calls := turn["tool_calls"]; !ok && (!calls || turn["content"] != nil) {
-			return nil, fmt.Errorf("%s[%d].content is %s, text is needed", name, i, describe(turn["content"]))
+			return nil, fmt.Errorf("%s[%d].content is %s: use text", name, i, describe(turn["content"]))
 		}
 		answered = answered || role == "assistant"
 		out = append(out, piece{text: content, turn: true})
 	}
 	if whole && !answered {
-		return nil, fmt.Errorf("column %q has no turn of the assistant: there is nothing to learn from", name)
+		return nil, fmt.Errorf("column %q has no turn of the assistant, which the model is trained on", name)
 	}
 	return out, nil
 }
@@ -178,7 +178,7 @@ func describe(v any) string {
 	case map[string]any:
 		return "an object"
 	case bool:
-		return "a truth value"
+		return "a boolean"
 	}
 	return "a number"
 }

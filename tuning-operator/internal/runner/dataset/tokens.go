@@ -7,31 +7,31 @@ import (
 	"unicode/utf8"
 )
 
-// Rule says how token lengths are estimated: no tokenizer is loaded, as there is a different one for each model. Four
-// ASCII characters a token is OpenAI's published rule of thumb for English; other scripts are counted a token a
-// character, which overstates them for most tokenizers; four tokens a turn is what common chat templates add.
+// Rule describes the estimate of token lengths. No tokenizer is loaded, because each model has its own. Four ASCII
+// characters per token is OpenAI's published rule of thumb for English. Each other character counts as a token, which
+// is too high for most tokenizers. Common chat templates add four tokens per turn.
 const Rule = "estimate: ASCII bytes / 4 + other characters, + 4 per turn"
 
 const turnTokens = 4
 
-// bounds of the histogram's buckets in tokens (upper, inclusive): the powers of two that sequence limits come in.
+// bounds are the inclusive upper bounds of the buckets in tokens: common sequence limits, which are powers of two.
 var bounds = [...]int64{64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 131072}
 
-// Histogram of estimated token lengths of rows.
+// Histogram counts rows by their estimated length in tokens.
 type Histogram struct {
 	Rule string `json:"rule"`
-	// Buckets count the rows up to each bound; the last one, without a bound, counts the rest.
+	// Buckets count the rows up to each bound. The last one has no bound and counts the others.
 	Buckets []Bucket `json:"buckets"`
 	P50     int64    `json:"p50"`
 	P95     int64    `json:"p95"`
 	Max     int64    `json:"max"`
 	Sum     int64    `json:"sum"`
 
-	exact map[int64]int64 // rows by length: a few thousand different lengths at most in practice
+	exact map[int64]int64 // rows by length: in practice at most a few thousand lengths
 	rows  int64
 }
 
-// Bucket of a histogram.
+// Bucket is one bucket of a histogram.
 type Bucket struct {
 	UpTo int64 `json:"upTo,omitempty"`
 	Rows int64 `json:"rows"`

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package disk bounds what the runner writes: by the bytes that it is allowed to fetch, and by the room on the disk.
 package disk
 
 import (
@@ -10,13 +9,13 @@ import (
 	"kaito.sh/tuning-operator/internal/runner/fault"
 )
 
-// Budget is how many bytes may be written, in all. It may be used by several goroutines. A nil Budget has no bound.
+// Budget limits the total number of bytes that are written. It is safe for concurrent use. A nil Budget has no limit.
 type Budget struct {
 	mu   sync.Mutex
 	left int64
 }
 
-// NewBudget returns a budget of some bytes, and nil for 0, which is no bound.
+// NewBudget returns a budget of the given number of bytes. 0 means no limit and returns nil.
 func NewBudget(bytes int64) *Budget {
 	if bytes == 0 {
 		return nil
@@ -24,12 +23,12 @@ func NewBudget(bytes int64) *Budget {
 	return &Budget{left: bytes}
 }
 
-// Take reserves bytes before they are written. What names the file in the error. The error is permanent, with the
-// reason SourceTooLarge, where less is left.
+// Take reserves bytes before they are written. what names the file in the error. If fewer bytes are left, the error is
+// permanent and has the reason SourceTooLarge.
 func (b *Budget) Take(bytes int64, what string) error {
 	if bytes < 0 {
 		return fault.Permanent(
-			tuningv1alpha1.ReasonSourceInvalid, "%s has a size of %d bytes, which no file has", what, bytes,
+			tuningv1alpha1.ReasonSourceInvalid, "%s has an invalid size of %d bytes", what, bytes,
 		)
 	}
 	if b == nil {
@@ -40,8 +39,8 @@ func (b *Budget) Take(bytes int64, what string) error {
 	if bytes > b.left {
 		return fault.Permanent(
 			tuningv1alpha1.ReasonSourceTooLarge,
-			"%s needs %d bytes, and %d are left of --max-bytes, which follows "+
-				"from spec.resources.requests[ephemeral-storage]; raise that",
+			"%s needs %d bytes, but only %d are left of --max-bytes, which is set "+
+				"from spec.resources.requests[ephemeral-storage]; raise that request",
 			what,
 			bytes,
 			b.left,
@@ -51,7 +50,7 @@ func (b *Budget) Take(bytes int64, what string) error {
 	return nil
 }
 
-// Refund gives back bytes that were taken and are not written, or no longer there.
+// Refund returns bytes to the budget that were taken and are not on the disk.
 func (b *Budget) Refund(bytes int64) {
 	if b == nil {
 		return

@@ -15,19 +15,19 @@ import (
 	"kaito.sh/tuning-operator/internal/runner/fault"
 )
 
-func TestABudgetIsNeverOverdrawn(t *testing.T) {
+func TestBudgetIsNotExceeded(t *testing.T) {
 	b := disk.NewBudget(10)
 	require.NoError(t, b.Take(7, "one"))
 	err := b.Take(4, "two")
 	require.Error(t, err)
 	assert.Equal(t, tuningv1alpha1.ReasonSourceTooLarge, fault.Of(err, "").Reason)
-	assert.ErrorContains(t, err, "two needs 4 bytes, and 3 are left")
+	assert.ErrorContains(t, err, "two needs 4 bytes, but only 3 are left")
 	require.Error(t, b.Take(math.MaxInt64, "all"))
 	b.Refund(1)
 	require.NoError(t, b.Take(4, "two"))
 }
 
-func TestASizeBelowNothingIsRefused(t *testing.T) {
+func TestNegativeSizeIsRefused(t *testing.T) {
 	for _, b := range []*disk.Budget{nil, disk.NewBudget(10)} {
 		err := b.Take(-1, "one")
 		require.Error(t, err)
@@ -35,13 +35,13 @@ func TestASizeBelowNothingIsRefused(t *testing.T) {
 	}
 }
 
-func TestNoBudgetHasNoBound(t *testing.T) {
+func TestNilBudgetHasNoLimit(t *testing.T) {
 	b := disk.NewBudget(0)
 	require.NoError(t, b.Take(math.MaxInt64, "all"))
 	b.Refund(1)
 }
 
-func TestWhatNoDiskHasRoomForIsRefused(t *testing.T) {
+func TestRoomRefusesSizesAboveFreeSpace(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "model")
 	require.NoError(t, disk.Room(file, 1, "model"))
 	err := disk.Room(file, math.MaxInt64, "model")

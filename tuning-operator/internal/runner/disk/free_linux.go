@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// free is how many bytes an unprivileged user may still write below a folder.
+// free returns the number of bytes that an unprivileged user can still write below a folder.
 func free(folder string) (bytes int64, known bool) {
 	var stat syscall.Statfs_t
 	if err := syscall.Statfs(folder, &stat); err != nil || stat.Bsize <= 0 {

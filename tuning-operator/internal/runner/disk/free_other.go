@@ -4,5 +4,5 @@
 
 package disk
 
-// free is not known: the runner's images are for Linux.
+// free is not implemented: the images of the runner are for Linux.
 func free(string) (bytes int64, known bool) { return 0, false }

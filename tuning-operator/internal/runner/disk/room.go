@@ -10,9 +10,9 @@ import (
 	"kaito.sh/tuning-operator/internal/runner/fault"
 )
 
-// Room returns an error when the disk of a file has less than some bytes free. It is asked before bytes are written: a
-// disk that is full takes the node's other pods down too. The error is permanent, with the reason VolumeFull. There is
-// none where the system does not tell how much is free.
+// Room returns an error if the disk of a file has fewer free bytes than needed. Callers check before they write,
+// because a full disk also evicts the other pods of the node. The error is permanent and has the reason VolumeFull.
+// Room returns nil if the free space is unknown.
 func Room(file string, bytes int64, what string) error {
 	folder := filepath.Dir(file)
 	left, known := free(folder)
@@ -21,8 +21,8 @@ func Room(file string, bytes int64, what string) error {
 	}
 	return fault.Permanent(
 		tuningv1alpha1.ReasonVolumeFull,
-		"%s needs %d bytes, and the disk below %s has %d free; use a node with a larger disk, "+
-			"or ask for one by spec.resources.requests[ephemeral-storage]: %w",
+		"%s needs %d bytes, but the disk of %s has only %d free; use a node with a larger disk, "+
+			"or request one with spec.resources.requests[ephemeral-storage]: %w",
 		what,
 		bytes,
 		folder,

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fault gives the runner's failures a type at the seam: why, in a constant that reaches the TuningJob's status
-// unchanged, and whether another attempt could end differently.
 package fault
 
 import (
@@ -17,7 +15,7 @@ import (
 // Fault is a failure with its reason.
 type Fault struct {
 	Reason string
-	// Permanent: the same spec fails the same way again.
+	// Permanent is true if the same spec would fail in the same way again.
 	Permanent bool
 	Err       error
 }
@@ -25,17 +23,17 @@ type Fault struct {
 func (f *Fault) Error() string { return f.Err.Error() }
 func (f *Fault) Unwrap() error { return f.Err }
 
-// Permanent is a failure that needs a person.
+// Permanent returns a Fault that another attempt would meet again.
 func Permanent(reason, format string, args ...any) error {
 	return &Fault{Reason: reason, Permanent: true, Err: fmt.Errorf(format, args...)}
 }
 
-// Transient is a failure that a later attempt may not meet.
+// Transient returns a Fault that a later attempt may not meet.
 func Transient(reason, format string, args ...any) error {
 	return &Fault{Reason: reason, Err: fmt.Errorf(format, args...)}
 }
 
-// Of finds the outermost Fault of an error, or makes one of what is known about it.
+// Of returns the outermost Fault of an error, or derives one from a known error.
 func Of(err error, fallback string) *Fault {
 	var f *Fault
 	if errors.As(err, &f) {
@@ -51,14 +49,15 @@ func Of(err error, fallback string) *Fault {
 	return &Fault{Reason: fallback, Err: err}
 }
 
-// HTTPStatus sorts the answers of a source: the client's fault is permanent, the server's is not.
+// HTTPStatus returns the Fault for the status of a source's answer. Errors of the client are permanent, those of the
+// server are transient.
 func HTTPStatus(status int, url string) error {
 	switch status {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return Permanent(
 			tuningv1alpha1.ReasonSourceDenied,
-			"%s answered %d: the source needs credentials, or these have no access; "+
-				"set accessSecret to a secret with a token that may read it, and accept the model's licence where it has one",
+			"%s answered %d: the credentials are missing or have no access; "+
+				"set accessSecret to a Secret with a token that may read the source, and accept the licence of a gated model",
 			url,
 			status,
 		)
@@ -70,5 +69,5 @@ func HTTPStatus(status int, url string) error {
 	if status >= 500 {
 		return Transient(tuningv1alpha1.ReasonSourceUnavailable, "%s answered %d", url, status)
 	}
-	return Permanent(tuningv1alpha1.ReasonSourceNotFound, "%s answered %d, which is no file", url, status)
+	return Permanent(tuningv1alpha1.ReasonSourceNotFound, "%s answered %d instead of a file", url, status)
 }

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fetch brings a base model or a dataset into the pod: files over https, HuggingFace repositories.
 package fetch
 
 import (
@@ -19,8 +18,8 @@ import (
 	"kaito.sh/tuning-operator/internal/runner/progress"
 )
 
-// PartSize is what one range request asks for: 16 MiB costs a connection well below a percent of overhead and loses
-// little when it is cut.
+// PartSize is the size in bytes of one range request. 16 MiB keep the overhead of a request well below one percent, and
+// an interruption loses little.
 const PartSize = 16 << 20
 
 // Downloader fetches files over HTTP.
@@ -29,57 +28,57 @@ type Downloader struct {
 	Clock    clock.Clock
 	Progress *progress.Reporter
 	Backoff  wait.Backoff
-	// Parallel range requests a file, at least 1.
+	// Parallel is the number of concurrent range requests per file, at least 1.
 	Parallel int
-	// PartSize in bytes; 0 is PartSize.
+	// PartSize is the size of a part in bytes. 0: the constant PartSize.
 	PartSize int64
-	// AllowHTTP permits plain http:// (only with private sources allowed).
+	// AllowHTTP permits http:// (set only with private sources).
 	AllowHTTP bool
-	// Budget bounds the bytes of all downloads together; nil: no bound.
+	// Budget limits the bytes of all downloads together. nil: no limit.
 	Budget *disk.Budget
 }
 
-// do sends a request. Its errors hold no query of an address, which may be a signature.
+// do sends a request. Its errors contain no query of a URL, which may be a signature.
 func (d *Downloader) do(req *http.Request) (*http.Response, error) {
 	res, err := d.Client.Do(req)
 	return res, redact.Error(err)
 }
 
-// File is one download.
+// File describes one download.
 type File struct {
 	URL string
-	// Path is where the finished file appears; until then its bytes are in Path.part.
+	// Path is the path of the complete file. Until then its bytes are in Path.part.
 	Path string
-	// SHA256 in hex, checked when it is known.
+	// SHA256 is the expected digest in hex. Empty: unknown.
 	SHA256 string
-	// Size in bytes, checked when it is > 0.
+	// Size is the expected size in bytes. 0: unknown.
 	Size int64
-	// Bearer token, sent to URL's host only.
+	// Bearer is a token that is sent to the host of URL only.
 	Token string
 }
 
-// name is what people see: no query and no password, for they are secrets.
+// name returns the URL for messages, without its query and password, which are secrets.
 func (f File) name() string { return strings.TrimSuffix(redact.URL(f.URL), "?…") }
 
-// errChanged means that the file is another one than the one whose parts we hold.
+// errChanged means that the downloaded parts are those of another version of the file.
 var errChanged = errors.New("the file changed while it was being downloaded")
 
-// maxRestarts of a file that changes under the download.
+// maxRestarts is the number of restarts for a file that changes during the download.
 const maxRestarts = 3
 
-// Get downloads one file and returns its size and SHA-256 in hex. It continues what an earlier run left in Path.part.
+// Get downloads one file and returns its size and SHA-256 in hex. It resumes an earlier download in Path.part.
 func (d *Downloader) Get(ctx context.Context, f File) (size int64, sum string, err error) {
 	if err := d.checkURL(f.URL); err != nil {
 		return 0, "", err
 	}
-	if f.SHA256 != "" { // an earlier run's finished file
+	if f.SHA256 != "" { // complete since an earlier run
 		if size, sum, err := digestFile(f.Path); err == nil && sum == strings.ToLower(f.SHA256) {
 			return size, sum, d.Budget.Take(size, f.name())
 		}
 	}
 	for restart := 0; ; restart++ {
-		// One that seems to change each time is asked for in one piece: servers behind one name may give one file different
-		// tags.
+		// A file that seems to change each time is requested in one piece: several servers behind one name may give the same
+		// file different ETags.
 		size, sum, err = d.once(ctx, f, restart == maxRestarts)
 		if !errors.Is(err, errChanged) || restart == maxRestarts {
 			return size, sum, err
@@ -98,7 +97,7 @@ func (d *Downloader) once(ctx context.Context, f File, inOnePiece bool) (int64, 
 	}
 	if f.Size > 0 && src.size >= 0 && src.size != f.Size {
 		return 0, "", fault.Permanent(
-			tuningv1alpha1.ReasonChecksumMismatch, "%s has %d bytes, its index says %d", f.name(), src.size, f.Size,
+			tuningv1alpha1.ReasonChecksumMismatch, "%s has %d bytes, but %d according to its index", f.name(), src.size, f.Size,
 		)
 	}
 	if src.ranges && src.size > 0 && !inOnePiece {
@@ -131,7 +130,7 @@ func (d *Downloader) checkURL(url string) error {
 	}
 	return fault.Permanent(
 		tuningv1alpha1.ReasonSourceInvalid,
-		"url %q is not https; only https:// is fetched",
+		"URL %q is not https: only https:// is supported",
 		File{URL: url}.name(),
 	)
 }

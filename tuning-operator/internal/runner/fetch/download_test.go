@@ -36,13 +36,13 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// origin serves one file with scripted faults; it counts what is asked of it.
+// origin serves one file with scripted faults, and counts the requests.
 type origin struct {
 	mu       sync.Mutex
 	body     []byte
 	etag     string
 	noRanges bool
-	// script is asked first; true means that it has answered.
+	// script is called first. It returns true if it has answered.
 	script   func(n int, w http.ResponseWriter, r *http.Request) bool
 	requests int
 	sent     int64
@@ -104,7 +104,7 @@ func hexSum(b []byte) string {
 	return hex.EncodeToString(s[:])
 }
 
-// fast retries without pauses; tests that look at the pauses use a fake clock.
+// fast retries without pauses. Tests of the pauses use a fake clock.
 var fast = wait.Backoff{Steps: 3}
 
 type setup struct {
@@ -150,7 +150,7 @@ func TestGetInParallelRanges(t *testing.T) {
 	gate.Add(4)
 	o := &origin{body: content(95_001), etag: `"v1"`}
 	o.script = func(n int, _ http.ResponseWriter, _ *http.Request) bool {
-		if n >= 1 && n <= 4 { // the first four parts wait for each other: they come only if they are asked for at once
+		if n >= 1 && n <= 4 { // the first four parts wait for each other: they complete only if they are concurrent
 			gate.Done()
 			gate.Wait()
 		}
@@ -182,7 +182,7 @@ func TestGetSizes(t *testing.T) {
 	}
 }
 
-// cutAfter sends the head of the part and closes the connection.
+// cutAfter sends the beginning of the part and closes the connection.
 func cutAfter(o *origin, w http.ResponseWriter, r *http.Request, bytesOfPart int) bool {
 	var from, to int
 	if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &from, &to); err != nil || to-from < bytesOfPart {
@@ -197,7 +197,7 @@ func cutAfter(o *origin, w http.ResponseWriter, r *http.Request, bytesOfPart int
 	panic(http.ErrAbortHandler)
 }
 
-func TestACutPartContinuesAtTheByteWhereItWasCut(t *testing.T) {
+func TestInterruptedPartResumesAtItsByte(t *testing.T) {
 	o := &origin{body: content(10_000), etag: `"v1"`}
 	var ranges []string
 	o.script = func(n int, w http.ResponseWriter, r *http.Request) bool {
@@ -211,23 +211,23 @@ func TestACutPartContinuesAtTheByteWhereItWasCut(t *testing.T) {
 	s.assertFile(t, o.body)
 }
 
-func TestADownloadThatIsCutEveryTimeStillArrives(t *testing.T) {
+func TestDownloadSurvivesManyInterruptions(t *testing.T) {
 	o := &origin{body: content(10_000), etag: `"v1"`}
 	o.script = func(n int, w http.ResponseWriter, r *http.Request) bool { return n > 0 && cutAfter(o, w, r, 500) }
-	s := newSetup(t, o) // three tries only, and nineteen cuts
+	s := newSetup(t, o) // three attempts, and nineteen interruptions
 	_, _, err := s.Get(context.Background(), fetch.File{URL: s.url, Path: s.path})
 	require.NoError(t, err)
 	s.assertFile(t, o.body)
 }
 
-func TestAnotherProcessGoesOnWithTheWholeParts(t *testing.T) {
+func TestNextProcessKeepsCompleteParts(t *testing.T) {
 	o := &origin{body: content(100_000), etag: `"v1"`}
 	o.script = func(n int, w http.ResponseWriter, r *http.Request) bool {
 		if n > 1 {
 			w.WriteHeader(http.StatusBadGateway)
 			return true
 		}
-		return n == 1 && cutAfter(o, w, r, 90_500) // one request for all: the parts that came are whole all the same
+		return n == 1 && cutAfter(o, w, r, 90_500) // one request for all: the received parts are complete
 	}
 	s := newSetup(t, o)
 	s.Parallel = 1
@@ -239,7 +239,7 @@ func TestAnotherProcessGoesOnWithTheWholeParts(t *testing.T) {
 	again.path = s.path
 	_, _, err = again.Get(context.Background(), fetch.File{URL: again.url, Path: s.path})
 	require.NoError(t, err)
-	// The server counts after it has written, so the client may be there first.
+	// The server counts after it has written, so that the client may be faster.
 	assert.Eventually(t, func() (all bool) {
 		o.set(func() { all = o.sent == 10_001 })
 		return all
@@ -247,9 +247,9 @@ func TestAnotherProcessGoesOnWithTheWholeParts(t *testing.T) {
 	again.assertFile(t, o.body)
 }
 
-func TestAFileThatChangedIsNotMixed(t *testing.T) {
+func TestChangedFileIsNotMixed(t *testing.T) {
 	old, fresh := content(50_000), bytes.Repeat([]byte("new!"), 12_500)
-	t.Run("under the download", func(t *testing.T) {
+	t.Run("during the download", func(t *testing.T) {
 		o := &origin{body: old, etag: `"v1"`}
 		o.script = func(n int, _ http.ResponseWriter, _ *http.Request) bool {
 			if n == 3 {
@@ -301,9 +301,9 @@ func TestGetRefusals(t *testing.T) {
 	}{
 		"a wrong checksum": {origin: &origin{body: body}, file: fetch.File{SHA256: strings.Repeat("0", 64)},
 			reason: tuningv1alpha1.ReasonChecksumMismatch, permanent: true, requests: 4, says: hexSum(body)},
-		"another size than the index says": {origin: &origin{body: body}, file: fetch.File{Size: 29_999},
+		"a size that differs from the index": {origin: &origin{body: body}, file: fetch.File{Size: 29_999},
 			reason: tuningv1alpha1.ReasonChecksumMismatch, permanent: true, requests: 1, says: "29999"},
-		"more bytes than allowed, before any is transferred": {origin: &origin{body: body}, budget: 29_999,
+		"more bytes than allowed": {origin: &origin{body: body}, budget: 29_999,
 			reason: tuningv1alpha1.ReasonSourceTooLarge, permanent: true, requests: 1, says: "--max-bytes"},
 		"more bytes than allowed, of unknown size": {origin: &origin{script: func(_ int, w http.ResponseWriter, _ *http.Request) bool {
 			w.WriteHeader(http.StatusOK)
@@ -313,11 +313,11 @@ func TestGetRefusals(t *testing.T) {
 			}
 			return true
 		}}, budget: 10_000, reason: tuningv1alpha1.ReasonSourceTooLarge, permanent: true, requests: 2, says: "--max-bytes"},
-		"not found":              {origin: &origin{script: answer(404)}, reason: tuningv1alpha1.ReasonSourceNotFound, permanent: true, requests: 1, says: "404"},
-		"gated":                  {origin: &origin{script: answer(403)}, reason: tuningv1alpha1.ReasonSourceDenied, permanent: true, requests: 1, says: "licence"},
-		"down, three times":      {origin: &origin{script: answer(503)}, reason: tuningv1alpha1.ReasonSourceUnavailable, requests: 3, says: "503"},
-		"plain http":             {origin: &origin{}, url: "http://example.com/x", reason: tuningv1alpha1.ReasonSourceInvalid, permanent: true, says: "https"},
-		"a file on this machine": {origin: &origin{}, url: "file:///etc/passwd", reason: tuningv1alpha1.ReasonSourceInvalid, permanent: true, says: "https"},
+		"not found":               {origin: &origin{script: answer(404)}, reason: tuningv1alpha1.ReasonSourceNotFound, permanent: true, requests: 1, says: "404"},
+		"gated":                   {origin: &origin{script: answer(403)}, reason: tuningv1alpha1.ReasonSourceDenied, permanent: true, requests: 1, says: "licence"},
+		"unavailable three times": {origin: &origin{script: answer(503)}, reason: tuningv1alpha1.ReasonSourceUnavailable, requests: 3, says: "503"},
+		"plain http":              {origin: &origin{}, url: "http://example.com/x", reason: tuningv1alpha1.ReasonSourceInvalid, permanent: true, says: "https"},
+		"a file on this machine":  {origin: &origin{}, url: "file:///etc/passwd", reason: tuningv1alpha1.ReasonSourceInvalid, permanent: true, says: "https"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSetup(t, c.origin)
@@ -354,7 +354,7 @@ func TestLoopbackIsRefusedAtTheDialAndNotRetried(t *testing.T) {
 	assert.Zero(t, o.requests)
 }
 
-func TestRetryAfterOfTheServerIsWaitedFor(t *testing.T) {
+func TestRetryAfterIsObeyed(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for name, c := range map[string]struct {
 		status int
@@ -409,7 +409,7 @@ func TestCancelKeepsThePartsAndLeavesNoGoroutine(t *testing.T) {
 	assert.FileExists(t, s.path+".part.json")
 }
 
-func TestTheTokenStaysWithItsHost(t *testing.T) {
+func TestTokenIsSentToItsHostOnly(t *testing.T) {
 	var atStore, atHub []string
 	body := content(100)
 	store := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -423,7 +423,7 @@ func TestTheTokenStaysWithItsHost(t *testing.T) {
 		return true
 	}}
 	s := newSetup(t, o)
-	s.Client.Transport = store.Client().Transport.(*http.Transport).Clone() // both servers use httptest's one certificate
+	s.Client.Transport = store.Client().Transport.(*http.Transport).Clone() // of both servers
 	defer s.Client.CloseIdleConnections()
 	_, _, err := s.Get(context.Background(), fetch.File{URL: s.url, Path: s.path, Token: "hf_secret"})
 	require.NoError(t, err)
@@ -435,7 +435,7 @@ func TestTheTokenStaysWithItsHost(t *testing.T) {
 	assert.Equal(t, body, got)
 }
 
-func TestProgressEndsAtAHundredPercent(t *testing.T) {
+func TestProgressReachesAHundredPercent(t *testing.T) {
 	o := &origin{body: content(64_000), etag: `"v1"`}
 	s := newSetup(t, o)
 	_, _, err := s.Get(context.Background(), fetch.File{URL: s.url, Path: s.path})

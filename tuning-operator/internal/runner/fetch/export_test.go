@@ -2,5 +2,5 @@
 
 package fetch
 
-// ParseContentRange is for the fuzzer.
+// ParseContentRange exports parseContentRange for the fuzz test.
 var ParseContentRange = parseContentRange

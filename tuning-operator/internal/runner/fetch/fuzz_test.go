@@ -55,7 +55,7 @@ func FuzzContentRange(f *testing.F) {
 	})
 }
 
-// canned answers each request with the same answer.
+// canned gives each request the same answer.
 type canned struct {
 	status int
 	header http.Header
@@ -75,8 +75,7 @@ func (c canned) RoundTrip(req *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// FuzzAnswers looks for an answer that panics, that takes memory for bytes that never come, or that brings more bytes
-// than are allowed.
+// FuzzAnswers searches for an answer that panics, that allocates memory for missing bytes, or that exceeds the budget.
 func FuzzAnswers(f *testing.F) {
 	for _, seed := range ranges {
 		f.Add(206, seed, `"v1"`, int64(1), []byte("x"))

@@ -21,15 +21,15 @@ import (
 	"kaito.sh/tuning-operator/internal/runner/fetch"
 )
 
-func TestASizeThatNoDiskHasIsRefusedAtOnce(t *testing.T) {
+func TestOversizedFileIsRefusedAtOnce(t *testing.T) {
 	for name, c := range map[string]struct {
 		total  int64
 		reason string
 	}{
-		"the largest number":               {math.MaxInt64, tuningv1alpha1.ReasonSourceTooLarge},
-		"a quarter of it":                  {1 << 61, tuningv1alpha1.ReasonSourceTooLarge},
-		"one part too many":                {(1 << 44) + 1, tuningv1alpha1.ReasonSourceTooLarge},
-		"more than this disk has room for": {15 << 40, tuningv1alpha1.ReasonVolumeFull},
+		"the largest integer":              {math.MaxInt64, tuningv1alpha1.ReasonSourceTooLarge},
+		"a quarter of the largest integer": {1 << 61, tuningv1alpha1.ReasonSourceTooLarge},
+		"more than maxParts":               {(1 << 44) + 1, tuningv1alpha1.ReasonSourceTooLarge},
+		"more than the free space":         {15 << 40, tuningv1alpha1.ReasonVolumeFull},
 	} {
 		for _, ranges := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, ranges %t", name, ranges), func(t *testing.T) {
@@ -49,7 +49,7 @@ func TestASizeThatNoDiskHasIsRefusedAtOnce(t *testing.T) {
 				assert.True(t, f.Permanent, "%v", err)
 				if ranges {
 					assert.Equal(t, c.reason, f.Reason)
-				} else { // no parts, and so no most number of them
+				} else { // no parts, and so no limit of their number
 					assert.Equal(t, tuningv1alpha1.ReasonVolumeFull, f.Reason)
 				}
 				assert.Equal(t, 1, o.requests, "the probe alone")
@@ -61,7 +61,7 @@ func TestASizeThatNoDiskHasIsRefusedAtOnce(t *testing.T) {
 	}
 }
 
-func TestMoreBytesThanAnnouncedAreCutOff(t *testing.T) {
+func TestExcessBytesAreRefused(t *testing.T) {
 	const announced, flood = 10, 64 << 20
 	var sent atomic.Int64
 	o := &origin{script: func(n int, w http.ResponseWriter, _ *http.Request) bool {

@@ -21,29 +21,29 @@ import (
 	"kaito.sh/tuning-operator/internal/runner/retry"
 )
 
-// DefaultEndpoint is HuggingFace's; HF_ENDPOINT names a mirror.
+// DefaultEndpoint is the URL of HuggingFace. HF_ENDPOINT sets that of a mirror.
 const DefaultEndpoint = "https://huggingface.co"
 
-// Kind of a HuggingFace repository.
+// Kind is the kind of a HuggingFace repository.
 type Kind string
 
-// Kinds.
+// The supported kinds.
 const (
 	Model   Kind = "models"
 	Dataset Kind = "datasets"
 )
 
-// Hub reads HuggingFace repositories by its HTTP API (https://huggingface.co/docs/hub/api).
+// Hub reads HuggingFace repositories with the HTTP API (https://huggingface.co/docs/hub/api).
 type Hub struct {
 	Endpoint   string
 	Token      string
 	Downloader *Downloader
 }
 
-// Snapshot is one repository at one commit.
+// Snapshot is a repository at a commit.
 type Snapshot struct {
 	ID string
-	// Commit is the resolved revision: 40 hex digits.
+	// Commit is the resolved revision, 40 hex digits.
 	Commit string
 	Files  []HubFile
 }
@@ -60,14 +60,14 @@ var (
 	commit = regexp.MustCompile(`^[0-9a-f]{40}$`)
 )
 
-// maxIndexBytes of the API's answer: the largest repositories list some ten thousand files.
+// maxIndexBytes limits the API's answer: the largest repositories list about ten thousand files.
 const maxIndexBytes = 64 << 20
 
-// Resolve pins a revision (a branch, a tag, a commit; empty: main) and lists the files.
+// Resolve returns the commit of a revision (a branch, a tag or a commit; empty: main) and its files.
 func (h *Hub) Resolve(ctx context.Context, kind Kind, id, revision string) (Snapshot, error) {
 	if !repoID.MatchString(id) {
 		return Snapshot{}, fault.Permanent(
-			tuningv1alpha1.ReasonSourceInvalid, "%q is no HuggingFace id; it has the form organisation/name", id,
+			tuningv1alpha1.ReasonSourceInvalid, "%q is not a valid HuggingFace ID: use organisation/name", id,
 		)
 	}
 	if revision == "" {
@@ -93,7 +93,7 @@ func (h *Hub) Resolve(ctx context.Context, kind Kind, id, revision string) (Snap
 	}
 	if !commit.MatchString(doc.SHA) {
 		return Snapshot{}, fault.Permanent(
-			tuningv1alpha1.ReasonSourceInvalid, "%s answered for %s without a commit; is HF_ENDPOINT a HuggingFace mirror?",
+			tuningv1alpha1.ReasonSourceInvalid, "%s answered for %s without a commit: check that HF_ENDPOINT is a mirror of HuggingFace",
 			h.endpoint(), id,
 		)
 	}
@@ -105,7 +105,7 @@ func (h *Hub) Resolve(ctx context.Context, kind Kind, id, revision string) (Snap
 		}
 		if !filepath.IsLocal(filepath.FromSlash(f.Path)) {
 			return Snapshot{}, fault.Permanent(
-				tuningv1alpha1.ReasonSourceInvalid, "%s lists the file %q, which points out of its folder", id, f.Path,
+				tuningv1alpha1.ReasonSourceInvalid, "%s lists the file %q, which is outside of its folder", id, f.Path,
 			)
 		}
 		snap.Files = append(snap.Files, f)
@@ -144,13 +144,13 @@ func (h *Hub) get(ctx context.Context, where string, into any) error {
 	})
 }
 
-// ModelFiles picks what a trainer or an engine loads: safetensors, configuration and tokenizer. Pickled weights are
-// taken only where there are no safetensors, as loading one runs the code in it.
+// ModelFiles returns the files that a trainer or an engine loads: safetensors, configuration and tokenizer. A model
+// without safetensors is an error, because loading pickled weights runs the code in them.
 func ModelFiles(s Snapshot) ([]HubFile, error) {
 	var out []HubFile
 	weights := false
 	for _, f := range s.Files {
-		if strings.Contains(f.Path, "/") { // original/, onnx/, gguf/: other forms of the same weights
+		if strings.Contains(f.Path, "/") { // original/, onnx/, gguf/: other formats of the same weights
 			continue
 		}
 		switch path.Ext(f.Path) {
@@ -164,14 +164,14 @@ func ModelFiles(s Snapshot) ([]HubFile, error) {
 	if !weights {
 		return nil, fault.Permanent(
 			tuningv1alpha1.ReasonSourceInvalid,
-			"%s at %s has no *.safetensors; pickled weights are not loaded because they can run code", s.ID, s.Commit,
+			"%s at %s has no *.safetensors; pickled weights are not loaded, because they can run code", s.ID, s.Commit,
 		)
 	}
 	return out, nil
 }
 
-// DatasetFiles picks the training data: parquet where there is any, else JSON lines, JSON, CSV. Files that their name
-// puts into a test or validation split are left out.
+// DatasetFiles returns the training data: the parquet files, or if there are none the JSON lines, JSON or CSV files. It
+// omits files whose names belong to a test or validation split.
 func DatasetFiles(s Snapshot) ([]HubFile, error) {
 	for _, ext := range []string{".parquet", ".jsonl", ".json", ".csv"} {
 		var out []HubFile
@@ -199,7 +199,7 @@ func isMetadata(p string) bool {
 		strings.HasPrefix(base, ".")
 }
 
-// Download brings files of a snapshot into a folder and returns each one's digest by path.
+// Download downloads files of a snapshot to a folder and returns their digests by path.
 func (h *Hub) Download(
 	ctx context.Context, kind Kind, s Snapshot, files []HubFile, into string,
 ) (map[string]string, int64, error) {
@@ -211,7 +211,7 @@ func (h *Hub) Download(
 	var total int64
 	for _, f := range files {
 		dest := filepath.Join(into, filepath.FromSlash(f.Path))
-		if err := os.MkdirAll(filepath.Dir(dest), 0o755); err != nil { // read by the trainer under another user
+		if err := os.MkdirAll(filepath.Dir(dest), 0o755); err != nil { // the trainer reads it as another user
 			return nil, 0, fmt.Errorf("creating the folder of %s: %w", f.Path, err)
 		}
 		n, sum, err := h.Downloader.Get(ctx, File{

@@ -86,11 +86,11 @@ func TestModelIsPinnedToItsCommit(t *testing.T) {
 
 func TestHubRefusals(t *testing.T) {
 	for name, c := range map[string]struct{ id, revision, token, index, reason, says string }{
-		"no token for a gated model":       {id: "org/model", token: "", reason: tuningv1alpha1.ReasonSourceDenied, says: "licence"},
-		"a revision that is not there":     {id: "org/model", revision: "no-such", token: "hf_good", reason: tuningv1alpha1.ReasonSourceNotFound, says: "no-such"},
-		"an id that climbs":                {id: "../../admin", token: "hf_good", reason: tuningv1alpha1.ReasonSourceInvalid, says: "organisation/name"},
-		"a file that points out":           {id: "org/model", token: "hf_good", index: `{"sha":"` + pinned + `","siblings":[{"rfilename":"../../etc/passwd"}]}`, reason: tuningv1alpha1.ReasonSourceInvalid, says: "etc/passwd"},
-		"an answer that is no HuggingFace": {id: "org/model", token: "hf_good", index: `{}`, reason: tuningv1alpha1.ReasonSourceInvalid, says: "HF_ENDPOINT"},
+		"no token for a gated model":   {id: "org/model", token: "", reason: tuningv1alpha1.ReasonSourceDenied, says: "licence"},
+		"an unknown revision":          {id: "org/model", revision: "no-such", token: "hf_good", reason: tuningv1alpha1.ReasonSourceNotFound, says: "no-such"},
+		"an ID with dots":              {id: "../../admin", token: "hf_good", reason: tuningv1alpha1.ReasonSourceInvalid, says: "organisation/name"},
+		"a file outside of its folder": {id: "org/model", token: "hf_good", index: `{"sha":"` + pinned + `","siblings":[{"rfilename":"../../etc/passwd"}]}`, reason: tuningv1alpha1.ReasonSourceInvalid, says: "etc/passwd"},
+		"an answer without a commit":   {id: "org/model", token: "hf_good", index: `{}`, reason: tuningv1alpha1.ReasonSourceInvalid, says: "HF_ENDPOINT"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSetup(t, hubOrigin(t, nil, c.index))
@@ -104,7 +104,7 @@ func TestHubRefusals(t *testing.T) {
 	}
 }
 
-func TestPickledWeightsAloneAreRefused(t *testing.T) {
+func TestPickledWeightsAreRefused(t *testing.T) {
 	_, err := fetch.ModelFiles(
 		fetch.Snapshot{
 			ID:     "org/model",
@@ -118,7 +118,7 @@ func TestPickledWeightsAloneAreRefused(t *testing.T) {
 func TestDatasetFiles(t *testing.T) {
 	for name, c := range map[string]struct{ have, want []string }{
 		"parquet beats the rest": {[]string{"data/train-00000-of-00001.parquet", "train.jsonl"}, []string{"data/train-00000-of-00001.parquet"}},
-		"held-out splits stay away": {[]string{"data/test-00000.parquet", "data/train-00000.parquet", "validation/x.parquet", "contest.parquet"},
+		"held-out splits are omitted": {[]string{"data/test-00000.parquet", "data/train-00000.parquet", "validation/x.parquet", "contest.parquet"},
 			[]string{"data/train-00000.parquet", "contest.parquet"}},
 		"metadata is no data": {[]string{"dataset_infos.json", "train.csv"}, []string{"train.csv"}},
 	} {
@@ -140,7 +140,7 @@ func TestDatasetFiles(t *testing.T) {
 	assert.ErrorContains(t, err, "org/data")
 }
 
-func TestDatasetOfTheHubLandsInItsFolders(t *testing.T) {
+func TestHubDatasetKeepsItsFolders(t *testing.T) {
 	o := hubOrigin(
 		t,
 		map[string]string{

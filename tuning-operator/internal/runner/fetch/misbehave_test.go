@@ -22,13 +22,13 @@ import (
 	"kaito.sh/tuning-operator/internal/runner/netguard"
 )
 
-// asked is a request's range; false for one without.
+// asked returns the range of a request, or false if it has none.
 func asked(r *http.Request) (from, to int, ok bool) {
 	_, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &from, &to)
 	return from, to, err == nil
 }
 
-// partial answers with a range that says one thing and holds another.
+// partial answers with a range that differs from its header.
 func partial(w http.ResponseWriter, contentRange string, body []byte) bool {
 	w.Header().Set("ETag", `"v1"`)
 	if contentRange != "" {
@@ -39,17 +39,17 @@ func partial(w http.ResponseWriter, contentRange string, body []byte) bool {
 	return true
 }
 
-// TestAServerThatMisbehaves: the file is whole, or absent with a reason, never a part or a mixture.
-func TestAServerThatMisbehaves(t *testing.T) {
+// TestMisbehavingServers checks that the file is complete, or absent with a reason.
+func TestMisbehavingServers(t *testing.T) {
 	body := content(45_000)
 	total := len(body)
-	var known sync.Map                                            // by the first byte
-	type server func(n, from, to int, w http.ResponseWriter) bool // of the requests after the probe
+	var known sync.Map                                            // requests by first byte
+	type server func(n, from, to int, w http.ResponseWriter) bool // for requests after the probe
 	for name, c := range map[string]struct {
 		script server
-		reason string // "" where the file arrives all the same
+		reason string // "" if the file arrives
 	}{
-		"sends less than the range, and says so": {script: func(_, from, to int, w http.ResponseWriter) bool {
+		"announces and sends less than the range": {script: func(_, from, to int, w http.ResponseWriter) bool {
 			end := min(from+3_000, to)
 			return partial(w, fmt.Sprintf("bytes %d-%d/%d", from, end, total), body[from:end+1])
 		}},
@@ -70,20 +70,20 @@ func TestAServerThatMisbehaves(t *testing.T) {
 		"sends another range": {reason: "Unsorted", script: func(_, from, to int, w http.ResponseWriter) bool {
 			return partial(w, fmt.Sprintf("bytes %d-%d/%d", from+1, to, total), body[from+1:to+1])
 		}},
-		"says no range": {reason: "Unsorted", script: func(_, from, to int, w http.ResponseWriter) bool {
+		"omits the range": {reason: "Unsorted", script: func(_, from, to int, w http.ResponseWriter) bool {
 			return partial(w, "", body[from:to+1])
 		}},
-		"says nonsense": {reason: "Unsorted", script: func(_, from, to int, w http.ResponseWriter) bool {
+		"sends an invalid range": {reason: "Unsorted", script: func(_, from, to int, w http.ResponseWriter) bool {
 			return partial(w, "bytes 9-3/-1", body[from:to+1])
 		}},
-		"has another size each time": {script: func(n, from, to int, w http.ResponseWriter) bool {
+		"changes the size each time": {script: func(n, from, to int, w http.ResponseWriter) bool {
 			return partial(w, fmt.Sprintf("bytes %d-%d/%d", from, to, total+n), body[from:to+1])
 		}},
 		"has ranges for the first byte only": {script: func(_, _, _ int, w http.ResponseWriter) bool {
 			_, _ = w.Write(body)
 			return true
 		}},
-		"is down the first time that a range is asked for": {script: func(n, from, _ int, w http.ResponseWriter) bool {
+		"fails for the first range": {script: func(n, from, _ int, w http.ResponseWriter) bool {
 			if _, again := known.LoadOrStore(from, true); again {
 				return false
 			}
@@ -113,7 +113,7 @@ func TestAServerThatMisbehaves(t *testing.T) {
 	}
 }
 
-func TestAServerWithoutRangesThatCutsIsAskedAgainFromTheStart(t *testing.T) {
+func TestServerWithoutRangesIsAskedFromTheStart(t *testing.T) {
 	body := content(45_000)
 	for name, announced := range map[string]bool{"with a length": true, "without a length": false} {
 		t.Run(name, func(t *testing.T) {
@@ -127,14 +127,14 @@ func TestAServerWithoutRangesThatCutsIsAskedAgainFromTheStart(t *testing.T) {
 					_ = http.NewResponseController(w).Flush()
 					panic(http.ErrAbortHandler)
 				}
-				for _, piece := range [][]byte{body[:10_000], body[10_000:]} { // flushed: else net/http announces a length
+				for _, piece := range [][]byte{body[:10_000], body[10_000:]} { // flushed: no length is announced
 					_, _ = w.Write(piece)
 					_ = http.NewResponseController(w).Flush()
 				}
 				return true
 			}
 			s := newSetup(t, o)
-			s.Budget = disk.NewBudget(int64(len(body))) // what was cut does not count twice
+			s.Budget = disk.NewBudget(int64(len(body))) // interrupted bytes do not count twice
 			_, sum, err := s.Get(context.Background(), fetch.File{URL: s.url, Path: s.path})
 			require.NoError(t, err)
 			assert.Equal(t, hexSum(body), sum)
@@ -144,7 +144,7 @@ func TestAServerWithoutRangesThatCutsIsAskedAgainFromTheStart(t *testing.T) {
 	}
 }
 
-func TestARedirectToAPrivateAddressIsRefusedAndNotRetried(t *testing.T) {
+func TestRedirectToAPrivateAddressIsNotRetried(t *testing.T) {
 	for _, where := range []string{"https://10.1.2.3/x", "https://192.168.0.1:8443/x", "https://[fd00::1]/x", "https://100.64.0.1/x", "https://[::ffff:10.0.0.1]/x"} {
 		t.Run(where, func(t *testing.T) {
 			o := &origin{script: func(_ int, w http.ResponseWriter, r *http.Request) bool {
@@ -152,7 +152,7 @@ func TestARedirectToAPrivateAddressIsRefusedAndNotRetried(t *testing.T) {
 				return true
 			}}
 			s := newSetup(t, o)
-			// This test's server is on loopback, so that must be allowed; private addresses are not.
+			// The server of this test is on loopback, which must be allowed. Private addresses are not.
 			guarded := netguard.Policy{AllowLocal: true}.Transport()
 			guarded.TLSClientConfig = s.Client.Transport.(*http.Transport).TLSClientConfig
 			s.Client = &http.Client{Transport: guarded, CheckRedirect: netguard.CheckRedirect}
@@ -168,7 +168,7 @@ func TestARedirectToAPrivateAddressIsRefusedAndNotRetried(t *testing.T) {
 	}
 }
 
-func TestAFullDiskIsSaidAndLeavesNoFile(t *testing.T) {
+func TestFullDiskIsReportedAndLeavesNoFile(t *testing.T) {
 	small := filepath.Join(t.TempDir(), "small")
 	require.NoError(t, os.Mkdir(small, 0o755))
 	if err := syscall.Mount("tmpfs", small, "tmpfs", 0, "size=64k"); err != nil {

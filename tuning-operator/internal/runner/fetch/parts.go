@@ -15,7 +15,7 @@ import (
 	"kaito.sh/tuning-operator/internal/runner/retry"
 )
 
-// parts downloads the missing ranges, several at a time, and returns the file's SHA-256 in hex.
+// parts downloads the missing ranges concurrently and returns the SHA-256 of the file in hex.
 func (d *Downloader) parts(ctx context.Context, f File, src source) (sum string, err error) {
 	size := d.PartSize
 	if size <= 0 {
@@ -28,7 +28,7 @@ func (d *Downloader) parts(ctx context.Context, f File, src source) (sum string,
 	if err != nil {
 		return "", err
 	}
-	defer func() { _ = st.close() }() // on the way of an error; on the other it is closed, and checked, below
+	defer func() { _ = st.close() }() // for errors; on success it is closed, and the error checked, below
 	d.Progress.Expect(src.size)
 	d.Progress.Advance(f.name(), st.have())
 	missing := st.missing(d.Parallel <= 1)
@@ -49,8 +49,7 @@ func (d *Downloader) parts(ctx context.Context, f File, src source) (sum string,
 	return sum, st.close()
 }
 
-// run downloads parts that follow one another by one request; a cut connection is continued at the byte where it was
-// cut.
+// run downloads consecutive parts with one request. It resumes an interrupted connection at the byte where it ended.
 func (d *Downloader) run(ctx context.Context, f File, src source, st *state, settle *settler, r run) error {
 	at, _ := st.bounds(r.first)
 	_, to := st.bounds(r.last)
@@ -103,7 +102,7 @@ func (d *Downloader) span(ctx context.Context, f File, src source, out *offsetWr
 		return errChanged
 	}
 	if from != *at {
-		return fault.Transient(tuningv1alpha1.ReasonSourceUnavailable, "%s: asked for byte %d, got %d", f.name(), *at, from)
+		return fault.Transient(tuningv1alpha1.ReasonSourceUnavailable, "%s: requested byte %d, got byte %d", f.name(), *at, from)
 	}
 	n, err := io.Copy(out, io.LimitReader(res.Body, to-*at+1))
 	if err != nil {
@@ -117,7 +116,7 @@ func (d *Downloader) span(ctx context.Context, f File, src source, out *offsetWr
 	return nil
 }
 
-// offsetWriter writes at a moving offset, which it keeps for the next try.
+// offsetWriter writes at a moving offset, which it keeps for the next attempt.
 type offsetWriter struct {
 	to    io.WriterAt
 	at    *int64

@@ -18,11 +18,11 @@ import (
 	"kaito.sh/tuning-operator/internal/runner/retry"
 )
 
-// source is what the server said about a file.
+// source is the server's description of a file.
 type source struct {
 	size      int64 // -1: unknown
 	ranges    bool
-	validator string // a strong ETag or Last-Modified, "" if there is none
+	validator string // a strong ETag or Last-Modified; "": none
 }
 
 func (d *Downloader) request(ctx context.Context, f File) (*http.Request, error) {
@@ -30,7 +30,7 @@ func (d *Downloader) request(ctx context.Context, f File) (*http.Request, error)
 	if err != nil {
 		return nil, fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "url %q: %w", f.name(), redact.Error(err))
 	}
-	// A compressed transfer has neither ranges nor the file's own size.
+	// A compressed transfer has no ranges and not the size of the file.
 	req.Header.Set("Accept-Encoding", "identity")
 	req.Header.Set("User-Agent", "kaito-runner")
 	if f.Token != "" {
@@ -46,7 +46,7 @@ func retriable(err error) bool {
 	return !fault.Of(err, tuningv1alpha1.ReasonSourceUnavailable).Permanent
 }
 
-// statusError turns a refusal into a Fault, with the pause that the server asks for.
+// statusError turns an error status into a Fault, with the pause that the server requests.
 func (d *Downloader) statusError(res *http.Response, f File) error {
 	err := fault.HTTPStatus(res.StatusCode, f.name())
 	if wait := parseRetryAfter(res.Header.Get("Retry-After"), d.Clock.Now()); wait > 0 {
@@ -68,7 +68,7 @@ func parseRetryAfter(v string, now time.Time) time.Duration {
 	return 0
 }
 
-// probe asks for the first byte: HEAD is refused by many servers that sign their URLs.
+// probe requests the first byte. Many servers that sign their URLs refuse HEAD.
 func (d *Downloader) probe(ctx context.Context, f File) (source, error) {
 	var src source
 	err := retry.Do(ctx, d.Clock, d.Backoff, retriable, func(ctx context.Context) (bool, error) {
@@ -109,10 +109,10 @@ func validator(h http.Header) string {
 	return h.Get("Last-Modified")
 }
 
-// contentRange is the header Content-Range of an answer to one range (RFC 9110, section 14.4), where the size is known.
+// contentRange matches the header Content-Range of an answer with one range and a known size (RFC 9110, section 14.4).
 var contentRange = regexp.MustCompile(`^bytes ([0-9]+)-([0-9]+)/([0-9]+)$`)
 
-// parseContentRange reads "bytes 0-0/1234". The numbers are such that 0 <= from <= to < total.
+// parseContentRange parses "bytes 0-0/1234". It returns only numbers with 0 <= from <= to < total.
 func parseContentRange(v string) (from, to, total int64, err error) {
 	var numbers [3]int64
 	found := contentRange.FindStringSubmatch(v)
@@ -126,11 +126,11 @@ func parseContentRange(v string) (from, to, total int64, err error) {
 	from, to, total = numbers[0], numbers[1], numbers[2]
 	if bad || to < from || total <= to {
 		return 0, 0, 0, fault.Transient(
-			tuningv1alpha1.ReasonSourceUnavailable, "the server sent an unusable Content-Range %q", excerpt.Head(v, maxQuoted),
+			tuningv1alpha1.ReasonSourceUnavailable, "the server sent an invalid Content-Range %q", excerpt.Head(v, maxQuoted),
 		)
 	}
 	return from, to, total, nil
 }
 
-// maxQuoted is how many bytes of a header are quoted in an error.
+// maxQuoted is the number of bytes of a header that an error quotes.
 const maxQuoted = 200

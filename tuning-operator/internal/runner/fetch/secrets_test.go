@@ -19,7 +19,7 @@ import (
 
 const secret = "s3cret"
 
-// refused is an address at which nothing listens.
+// refused returns an address without a listener.
 func refused(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -36,24 +36,24 @@ func redirectTo(to string) func(int, http.ResponseWriter, *http.Request) bool {
 	}
 }
 
-// TestNoMessageShowsASignature has a download fail in each way, with a signature and a password in its address, and
-// looks for them in the error and in the log.
-func TestNoMessageShowsASignature(t *testing.T) {
+// TestMessagesContainNoSignature checks the error and the log of each failure of a download whose URL has a signature
+// and a password.
+func TestMessagesContainNoSignature(t *testing.T) {
 	nothing := refused(t)
 	for name, c := range map[string]struct {
 		script func(n int, w http.ResponseWriter, r *http.Request) bool
 		change func(s *setup)
 		says   string
 	}{
-		"connection refused":         {change: func(s *setup) { s.url = "https://robot:" + secret + "@" + nothing + "/a?sig=" + secret }, says: "refused"},
-		"another certificate":        {change: func(s *setup) { s.Client = &http.Client{Transport: &http.Transport{}} }, says: "certificate"},
-		"a timeout":                  {change: func(s *setup) { s.Client.Timeout = time.Millisecond }, script: func(_ int, _ http.ResponseWriter, r *http.Request) bool { <-r.Context().Done(); return true }, says: "exceeded"},
-		"a redirect to nothing":      {script: redirectTo("https://robot:" + secret + "@" + nothing + "/b?sig=" + secret), says: "refused"},
-		"a redirect to a bad host":   {script: redirectTo("https://bad host/b?sig=" + secret), says: "Location"},
-		"a redirect to a bad path":   {script: redirectTo("/b%zz?sig=" + secret), says: "Location"},
-		"a redirect away from https": {script: redirectTo("http://" + nothing + "/b?sig=" + secret), says: "leaves https"},
-		"a redirect without an end":  {script: redirectTo("?sig=" + secret), says: "redirects"},
-		"a refusal with a body": {script: func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		"connection refused":            {change: func(s *setup) { s.url = "https://robot:" + secret + "@" + nothing + "/a?sig=" + secret }, says: "refused"},
+		"another certificate":           {change: func(s *setup) { s.Client = &http.Client{Transport: &http.Transport{}} }, says: "certificate"},
+		"a timeout":                     {change: func(s *setup) { s.Client.Timeout = time.Millisecond }, script: func(_ int, _ http.ResponseWriter, r *http.Request) bool { <-r.Context().Done(); return true }, says: "exceeded"},
+		"a redirect without a listener": {script: redirectTo("https://robot:" + secret + "@" + nothing + "/b?sig=" + secret), says: "refused"},
+		"a redirect to a bad host":      {script: redirectTo("https://bad host/b?sig=" + secret), says: "Location"},
+		"a redirect to a bad path":      {script: redirectTo("/b%zz?sig=" + secret), says: "Location"},
+		"a redirect away from https":    {script: redirectTo("http://" + nothing + "/b?sig=" + secret), says: "leaves https"},
+		"endless redirects":             {script: redirectTo("?sig=" + secret), says: "redirects"},
+		"an error with a body": {script: func(_ int, w http.ResponseWriter, r *http.Request) bool {
 			w.WriteHeader(http.StatusForbidden)
 			_, _ = w.Write([]byte("<Error>" + r.URL.String() + "</Error>"))
 			return true
@@ -72,8 +72,8 @@ func TestNoMessageShowsASignature(t *testing.T) {
 			}
 			s.Client.Transport = guarded
 		}, says: "link-local"},
-		"an address that cannot be read": {change: func(s *setup) { s.url = "https://robot:" + secret + "@host\x7f/a?sig=" + secret }, says: "invalid"},
-		"plain http":                     {change: func(s *setup) { s.url = "http://robot:" + secret + "@host/a?sig=" + secret }, says: "https"},
+		"an invalid URL": {change: func(s *setup) { s.url = "https://robot:" + secret + "@host\x7f/a?sig=" + secret }, says: "invalid"},
+		"plain http":     {change: func(s *setup) { s.url = "http://robot:" + secret + "@host/a?sig=" + secret }, says: "https"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSetup(t, &origin{body: content(100), script: c.script})
@@ -91,7 +91,7 @@ func TestNoMessageShowsASignature(t *testing.T) {
 	}
 }
 
-func TestNoMessageOfTheHubShowsASignature(t *testing.T) {
+func TestHubMessagesContainNoSignature(t *testing.T) {
 	for name, location := range map[string]string{"of its index": "/api/", "of a file": "/resolve/"} {
 		t.Run(name, func(t *testing.T) {
 			index := `{"sha":"` + pinned + `","siblings":[{"rfilename":"model.safetensors"}]}`
@@ -116,15 +116,15 @@ func TestNoMessageOfTheHubShowsASignature(t *testing.T) {
 	}
 }
 
-// TestASignatureIsNotSentToTheNextHost: net/http puts the whole address that redirects into the header Referer.
-func TestASignatureIsNotSentToTheNextHost(t *testing.T) {
+// TestRefererContainsNoSignature checks a redirect: net/http puts the whole redirecting URL into the header Referer.
+func TestRefererContainsNoSignature(t *testing.T) {
 	body := content(100)
 	next := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		assert.Empty(t, r.Referer())
 		_, _ = w.Write(body)
 	}))
 	t.Cleanup(next.Close)
-	s := newSetup(t, &origin{script: redirectTo(next.URL + "/b")}) // httptest's servers share one certificate
+	s := newSetup(t, &origin{script: redirectTo(next.URL + "/b")}) // the servers of httptest share one certificate
 	_, _, err := s.Get(context.Background(), fetch.File{URL: s.url + "&sig=" + secret, Path: s.path})
 	require.NoError(t, err)
 	s.assertFile(t, body)

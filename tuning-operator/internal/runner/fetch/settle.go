@@ -11,8 +11,8 @@ import (
 	"sync"
 )
 
-// settler records the parts that have come, and takes the file's digest along, beside the download: a disk's sync and a
-// hash take as long as the network does where that is quick.
+// settler records downloaded parts and computes the digest of the file, concurrently with the download. On a fast
+// network the sync of the disk and the hash take as long as the download.
 type settler struct {
 	state *state
 	parts chan int
@@ -25,17 +25,17 @@ type settler struct {
 	next int // the first part that is not in the hash
 }
 
-// newSettler begins with the parts that an earlier run has left. There is room for all others, so that nobody waits to
-// add one.
+// newSettler starts with the parts of an earlier run. Its channel has room for all other parts, so that add never
+// blocks.
 func newSettler(st *state) *settler {
 	s := &settler{state: st, parts: make(chan int, len(st.doc.Done)), ended: make(chan struct{}), hash: sha256.New()}
 	go func() {
 		defer close(s.ended)
-		s.settle(s.takeAlong())
+		s.settle(s.hashParts())
 		for n := range s.parts {
 			err := st.done(n)
 			if err == nil {
-				err = s.takeAlong()
+				err = s.hashParts()
 			}
 			s.settle(err)
 		}
@@ -43,7 +43,7 @@ func newSettler(st *state) *settler {
 	return s
 }
 
-// add gives a part that has come, and returns an error of those before it.
+// add records a downloaded part. It returns an error of earlier parts.
 func (s *settler) add(n int) error {
 	s.parts <- n
 	s.mu.Lock()
@@ -59,8 +59,8 @@ func (s *settler) settle(err error) {
 	}
 }
 
-// takeAlong puts the parts that are there, as far as they follow one another from the beginning, into the hash.
-func (s *settler) takeAlong() error {
+// hashParts adds to the hash the consecutive parts from the beginning.
+func (s *settler) hashParts() error {
 	for ; s.next < len(s.state.doc.Done) && s.state.isDone(s.next); s.next++ {
 		from, to := s.state.bounds(s.next)
 		if _, err := io.Copy(s.hash, io.NewSectionReader(s.state.file, from, to-from+1)); err != nil {
@@ -70,7 +70,7 @@ func (s *settler) takeAlong() error {
 	return nil
 }
 
-// end waits until all parts are recorded. The digest, in hex, is "" where parts are missing.
+// end waits until all parts are recorded. It returns the digest in hex, or "" if parts are missing.
 func (s *settler) end() (sum string, err error) {
 	close(s.parts)
 	<-s.ended

@@ -24,8 +24,8 @@ const (
 	stateSuffix = ".part.json"
 )
 
-// state is the memory of a download in parts: the bytes in Path.part, and beside them which parts are whole, so that
-// another process can go on.
+// state is the state of a download in parts: the bytes in Path.part, and a file that lists the complete parts, so that
+// another process can resume it.
 type state struct {
 	path string
 	file *os.File
@@ -40,26 +40,27 @@ type stateDoc struct {
 	Done      []bool `json:"done"`
 }
 
-// maxParts of one file: 16 TiB of parts of 16 MiB, which is more than any disk of a node. A server may announce any
-// size, and each part costs memory and a place in the state before its first byte has come.
+// maxParts limits the parts of one file: 16 TiB in parts of 16 MiB, more than any disk of a node. A server may announce
+// any size, and each part needs memory and space in the state before its first byte arrives.
 const maxParts = 1 << 20
 
-// checkSize returns an error when a file of a size, in parts of another, has more than maxParts. Both are above 0.
+// checkSize returns an error if a file of the given size has more than maxParts parts of the size partSize. Both are
+// positive.
 func checkSize(f File, size, partSize int64) error {
 	if (size-1)/partSize < maxParts {
 		return nil
 	}
 	return fault.Permanent(
-		tuningv1alpha1.ReasonSourceTooLarge, "%s has %d bytes, as its server says; at most %d are fetched", f.name(), size,
+		tuningv1alpha1.ReasonSourceTooLarge, "%s has %d bytes according to its server: the limit is %d bytes", f.name(), size,
 		maxParts*partSize,
 	)
 }
 
-// openState continues a download of the same file, or starts one. Without a validator nothing proves that it is the
-// same file, so it starts.
+// openState resumes a download of the same file, or starts a new one. Without a validator it always starts a new one,
+// because the file may have changed.
 func openState(f File, src source, partSize int64) (*state, error) {
 	st := &state{path: f.Path, doc: stateDoc{Size: src.size, PartSize: partSize, Validator: src.validator}}
-	count := int((src.size-1)/partSize + 1) // no sum that could overflow
+	count := int((src.size-1)/partSize + 1) // cannot overflow
 	st.doc.Done = make([]bool, count)
 	if raw, err := os.ReadFile(f.Path + stateSuffix); err == nil {
 		var old stateDoc
@@ -71,11 +72,11 @@ func openState(f File, src source, partSize int64) (*state, error) {
 	if err := disk.Room(f.Path, src.size-st.have(), f.name()); err != nil {
 		return nil, err
 	}
-	file, err := os.OpenFile(f.Path+partSuffix, os.O_CREATE|os.O_RDWR, 0o644) // read by the trainer under another user
+	file, err := os.OpenFile(f.Path+partSuffix, os.O_CREATE|os.O_RDWR, 0o644) // the trainer reads it as another user
 	if err != nil {
 		return nil, fmt.Errorf("opening the download: %w", err)
 	}
-	// Truncate makes a sparse file of the final size, so that the parts can land in any order; the old one's parts stay.
+	// Truncate creates a sparse file of the final size, so that parts can be written in any order. Existing parts stay.
 	if err := file.Truncate(src.size); err != nil {
 		_ = file.Close()
 		return nil, fmt.Errorf("sizing the download: %w", err)
@@ -89,11 +90,11 @@ func (s *state) bounds(n int) (from, to int64) {
 	return from, min(from+s.doc.PartSize, s.doc.Size) - 1
 }
 
-// run is parts that follow one another.
+// run is a sequence of consecutive parts.
 type run struct{ first, last int }
 
-// missing are the parts to download: each by itself, for several requests at a time to share, or joined where they
-// follow one another, as every further request costs the one connection a round trip.
+// missing returns the parts to download. For concurrent requests each part is a run. For one connection, consecutive
+// parts are joined, because each additional request costs a round trip.
 func (s *state) missing(join bool) []run {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -116,7 +117,7 @@ func (s *state) isDone(n int) bool {
 	return s.doc.Done[n]
 }
 
-// have is the number of bytes of whole parts.
+// have returns the number of bytes of complete parts.
 func (s *state) have() int64 {
 	var sum int64
 	for n, done := range s.doc.Done {
@@ -128,8 +129,8 @@ func (s *state) have() int64 {
 	return sum
 }
 
-// done records a whole part. The bytes are synced before the record: a record of bytes that a crash has lost would be
-// a corrupt file that nothing checks when no checksum is known.
+// done records a complete part. It syncs the bytes first: if a crash lost recorded bytes of a file without a checksum,
+// the file would be corrupt without an error.
 func (s *state) done(n int) error {
 	if err := s.file.Sync(); err != nil {
 		return fmt.Errorf("syncing the download: %w", err)
@@ -163,7 +164,7 @@ func (s *state) close() error {
 	return nil
 }
 
-// finish checks the whole file and gives it its name.
+// finish checks the complete file and renames it.
 func (d *Downloader) finish(f File, size int64, sum string) (int64, string, error) {
 	if want := strings.ToLower(f.SHA256); want != "" && sum != want {
 		if err := discard(f.Path); err != nil {
@@ -201,7 +202,7 @@ func digestFile(path string) (int64, string, error) {
 	return n, hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// discard forgets a download in parts.
+// discard deletes a download in parts.
 func discard(path string) error {
 	return errors.Join(remove(path+partSuffix), remove(path+stateSuffix))
 }

@@ -16,7 +16,7 @@ import (
 	"kaito.sh/tuning-operator/internal/runner/retry"
 )
 
-// stream downloads from a server without ranges: from the start, in one piece, again after a cut.
+// stream downloads a file from a server without ranges in one piece. After an interruption it starts again.
 func (d *Downloader) stream(ctx context.Context, f File, src source) error {
 	if src.size > 0 {
 		if err := d.Budget.Take(src.size, f.name()); err != nil {
@@ -59,7 +59,7 @@ func (d *Downloader) streamOnce(ctx context.Context, f File, src source) (err er
 		if err != nil {
 			d.Progress.Advance(f.name(), -got)
 			if src.size < 0 {
-				d.Budget.Refund(got) // the next try takes it again
+				d.Budget.Refund(got) // the next attempt takes it again
 			}
 		}
 	}()
@@ -68,7 +68,7 @@ func (d *Downloader) streamOnce(ctx context.Context, f File, src source) (err er
 		n, rerr := res.Body.Read(buf)
 		if n > 0 {
 			switch {
-			case src.size < 0: // nothing was reserved: the size was unknown
+			case src.size < 0: // nothing is reserved while the size is unknown
 				if err := d.Budget.Take(int64(n), f.name()); err != nil {
 					return err
 				}

@@ -86,7 +86,7 @@ func get(t *testing.T, p netguard.Policy, url string, header http.Header) (strin
 	return string(body), nil
 }
 
-func TestTheDialIsRefusedAfterNameResolution(t *testing.T) {
+func TestDialIsRefusedAfterNameResolution(t *testing.T) {
 	reached := false
 	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached = true }))
 	defer srv.Close()
@@ -95,12 +95,12 @@ func TestTheDialIsRefusedAfterNameResolution(t *testing.T) {
 
 	_, err = get(t, netguard.Policy{}, "http://localhost:"+port, nil)
 	var denied *netguard.DeniedError
-	require.ErrorAs(t, err, &denied, "a name is no way around the check")
+	require.ErrorAs(t, err, &denied, "a name does not bypass the check")
 	assert.Equal(t, "loopback", denied.Kind)
 	assert.False(t, reached, "no byte reached the server")
 }
 
-func TestRedirectToAnotherHostLosesTheCredentials(t *testing.T) {
+func TestRedirectToAnotherHostDropsCredentials(t *testing.T) {
 	var got string
 	target := httptest.NewServer(
 		http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header.Get("Authorization") }),

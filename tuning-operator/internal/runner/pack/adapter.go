@@ -16,14 +16,14 @@ import (
 	"kaito.sh/tuning-operator/internal/runner/fault"
 )
 
-// The files that make a PEFT adapter, by PEFT's names.
+// The files of a PEFT adapter, with PEFT's names.
 const (
 	AdapterConfig  = "adapter_config.json"
 	AdapterWeights = "adapter_model.safetensors"
 )
 
-// CheckAdapter refuses a folder that no engine could load: a file missing, a configuration that is no JSON, weights
-// that end before their header says. It is asked before anything is pushed.
+// CheckAdapter returns an error for a folder that no engine could load: a missing file, an invalid configuration, or
+// truncated weights. Callers check before they push.
 func CheckAdapter(dir string) error {
 	raw, err := os.ReadFile(filepath.Join(dir, AdapterConfig))
 	if err != nil {
@@ -34,7 +34,7 @@ func CheckAdapter(dir string) error {
 	}
 	if err := json.Unmarshal(raw, &config); err != nil || config.PeftType == "" {
 		return fault.Permanent(
-			tuningv1alpha1.ReasonOutputInvalid, "%s in %s is no PEFT configuration: peft_type is missing", AdapterConfig, dir,
+			tuningv1alpha1.ReasonOutputInvalid, "%s in %s is not a PEFT configuration: peft_type is missing", AdapterConfig, dir,
 		)
 	}
 	return checkSafetensors(filepath.Join(dir, AdapterWeights), dir)
@@ -47,11 +47,12 @@ func missing(err error, dir, name string) error {
 	return fmt.Errorf("reading the adapter: %w", err)
 }
 
-// maxHeaderBytes is the safetensors format's own limit (100 MB).
+// maxHeaderBytes is the limit of the safetensors format (100 MB).
 const maxHeaderBytes = 100 << 20
 
-// checkSafetensors compares the file's length with its header (https://github.com/huggingface/safetensors#format):
-// eight bytes of header length, the header in JSON with each tensor's offsets, the data.
+// checkSafetensors compares the length of a file with its header. The format
+// (https://github.com/huggingface/safetensors#format) has eight bytes for the length of the header, the header as JSON
+// with the offsets of each tensor, and the data.
 func checkSafetensors(path, dir string) error {
 	in, err := os.Open(path)
 	if err != nil {
@@ -63,20 +64,20 @@ func checkSafetensors(path, dir string) error {
 		return fmt.Errorf("reading the adapter: %w", err)
 	}
 	bad := func(why string) error {
-		return fault.Permanent(tuningv1alpha1.ReasonOutputInvalid, "%s is not a whole safetensors file: %s", path, why)
+		return fault.Permanent(tuningv1alpha1.ReasonOutputInvalid, "%s is not a complete safetensors file: %s", path, why)
 	}
 	var length uint64
 	if err := binary.Read(in, binary.LittleEndian, &length); err != nil || length > maxHeaderBytes ||
 		int64(length)+8 > info.Size() { // bounded by maxHeaderBytes
-		return bad("its header is cut off")
+		return bad("its header is truncated")
 	}
 	raw := make([]byte, length)
 	if _, err := io.ReadFull(in, raw); err != nil {
-		return bad("its header is cut off")
+		return bad("its header is truncated")
 	}
 	var header map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &header); err != nil {
-		return bad("its header is no JSON")
+		return bad("its header is not JSON")
 	}
 	end, tensors := int64(0), 0
 	for name, entry := range header {
@@ -93,10 +94,10 @@ func checkSafetensors(path, dir string) error {
 		end = max(end, t.Offsets[1])
 	}
 	if tensors == 0 {
-		return bad("it holds no tensor")
+		return bad("it has no tensor")
 	}
 	if want := 8 + int64(length) + end; want != info.Size() { // bounded by maxHeaderBytes
-		return bad(fmt.Sprintf("it has %d bytes, its header describes %d", info.Size(), want))
+		return bad(fmt.Sprintf("it has %d bytes, but %d according to its header", info.Size(), want))
 	}
 	return nil
 }

@@ -1,9 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package pack turns a folder into an OCI image whose files stand below /data, so that a cluster can mount it as it is
-// (an image volume) or an init container can copy it. The same folder gives the same bytes on every machine: names are
-// sorted, times, owners and modes are fixed, and layers are not compressed (weights do not compress, and compressors
-// change with their versions).
 package pack
 
 import (
@@ -30,10 +26,11 @@ import (
 	"kaito.sh/tuning-operator/internal/runner/fault"
 )
 
-// Root of the files in the image.
+// Root is the folder of the files in the image.
 const Root = "data"
 
-// largeFile gets a layer of its own, so that a push of a changed folder sends only what changed and several go at once.
+// largeFile is the size in bytes from which a file is a layer. A push of a changed folder then sends only the changed
+// files, several at a time.
 const largeFile = 64 << 20
 
 // ModelPack's layer annotations (https://github.com/modelpack/model-spec, docs/annotations.md).
@@ -42,7 +39,7 @@ const (
 	AnnotationMetadata = "org.cncf.model.file.metadata+json"
 )
 
-// Our annotations on the manifest.
+// Annotations of this project on the manifest.
 const (
 	AnnotationBaseModel     = "sh.kaito.base-model"
 	AnnotationBaseRevision  = "sh.kaito.base-revision"
@@ -51,16 +48,16 @@ const (
 	AnnotationKind          = "sh.kaito.kind"
 )
 
-// Image is a folder's image; its layers are produced again each time they are opened, so nothing is stored twice.
+// Image is the image of a folder. Its layers are produced each time they are opened, so that nothing is stored twice.
 type Image struct {
 	Config   []byte
 	Manifest []byte
 	Layers   []Layer
-	// Size is the sum of the files in bytes.
+	// Size is the size of all files in bytes.
 	Size int64
 }
 
-// Layer is one uncompressed tar.
+// Layer is an uncompressed tar.
 type Layer struct {
 	Descriptor imagespec.Descriptor
 	files      []file
@@ -72,8 +69,8 @@ type file struct {
 	size int64
 }
 
-// Build reads the folder once to learn the digests. Links and other special files are refused: they would mean
-// something else on another machine. Hidden files and .part leftovers stay out.
+// Build reads the folder once to compute the digests. Links and other special files are errors, because they would have
+// another meaning on another machine. Hidden files and incomplete downloads (.part) are omitted.
 func Build(dir string, annotations map[string]string) (*Image, error) {
 	files, err := list(dir)
 	if err != nil {
@@ -126,7 +123,7 @@ func list(dir string) ([]file, error) {
 		}
 		if !info.Mode().IsRegular() {
 			return fault.Permanent(
-				tuningv1alpha1.ReasonOutputInvalid, "%s is a %s; only plain files can be packaged", p, info.Mode().Type(),
+				tuningv1alpha1.ReasonOutputInvalid, "%s is a %s: only regular files can be packaged", p, info.Mode().Type(),
 			)
 		}
 		rel, err := filepath.Rel(dir, p)
@@ -143,7 +140,7 @@ func list(dir string) ([]file, error) {
 	return files, nil
 }
 
-// split puts small files into one layer and each large one into its own.
+// split returns one layer for all small files, and one for each large file.
 func split(files []file) [][]file {
 	var small []file
 	var out [][]file
@@ -174,13 +171,13 @@ func layerAnnotations(files []file) map[string]string {
 			"typeflag": 0,
 		},
 	)
-	if err != nil { // strings and numbers only
+	if err != nil { // cannot fail for strings and numbers
 		return map[string]string{AnnotationFilepath: Root + "/" + files[0].name}
 	}
 	return map[string]string{AnnotationFilepath: Root + "/" + files[0].name, AnnotationMetadata: string(meta)}
 }
 
-// Open produces the layer's bytes; they are an error if the folder changed since Build.
+// Open returns a reader of the layer's bytes. Reading fails if the folder has changed since Build.
 func (l Layer) Open() io.ReadCloser {
 	r, w := io.Pipe()
 	go func() {
@@ -263,7 +260,7 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// describe writes the config and the manifest. Go's JSON sorts map keys, so they are reproducible too.
+// describe creates the config and the manifest. They are reproducible, because Go's JSON sorts map keys.
 func (i *Image) describe(annotations map[string]string) error {
 	epoch := time.Unix(0, 0).UTC()
 	config := imagespec.Image{
@@ -298,7 +295,7 @@ func (i *Image) describe(annotations map[string]string) error {
 	return nil
 }
 
-// ConfigDescriptor of the image.
+// ConfigDescriptor returns the descriptor of the image's config.
 func (i *Image) ConfigDescriptor() imagespec.Descriptor {
 	return imagespec.Descriptor{
 		MediaType: imagespec.MediaTypeImageConfig,
@@ -307,7 +304,7 @@ func (i *Image) ConfigDescriptor() imagespec.Descriptor {
 	}
 }
 
-// Descriptor of the manifest.
+// Descriptor returns the descriptor of the manifest.
 func (i *Image) Descriptor() imagespec.Descriptor {
 	return imagespec.Descriptor{
 		MediaType: imagespec.MediaTypeImageManifest,

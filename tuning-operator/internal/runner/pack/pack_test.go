@@ -37,7 +37,7 @@ func write(t *testing.T, dir, name, body string) string {
 	return p
 }
 
-func TestTheSameFolderGivesTheSameBytes(t *testing.T) {
+func TestSameFolderGivesSameBytes(t *testing.T) {
 	facts := map[string]string{"b": "2", "a": "1"}
 	one, two := t.TempDir(), t.TempDir()
 	for _, name := range []string{"adapter_config.json", "sub/b.txt", "sub/a.txt"} {
@@ -56,14 +56,14 @@ func TestTheSameFolderGivesTheSameBytes(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, string(first.Manifest), string(second.Manifest))
 	assert.Equal(t, string(first.Config), string(second.Config))
-	// The digest of this folder on any machine: a change here changes every image that users have pinned.
+	// The digest of this folder on any machine. A change of it changes all images that users have pinned.
 	assert.Equal(
 		t, "sha256:13cdbf94c91b2ab3a02911e32e6a2f88afa7b917eb351637ec9b6aa56622158a",
 		first.Layers[0].Descriptor.Digest.String(),
 	)
 }
 
-func TestLayersAreWhatTheirDescriptorsSay(t *testing.T) {
+func TestLayersMatchTheirDescriptors(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "adapter_config.json", "{}")
 	write(t, dir, "deep/er/file", "x")
@@ -100,7 +100,7 @@ func TestLayersAreWhatTheirDescriptorsSay(t *testing.T) {
 	)
 }
 
-func TestLargeFilesGetTheirOwnLayers(t *testing.T) {
+func TestLargeFilesAreLayers(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "config.json", "{}")
 	for _, name := range []string{"model-1.safetensors", "model-2.safetensors"} {
@@ -124,9 +124,9 @@ func TestBuildRefusals(t *testing.T) {
 		dir := t.TempDir()
 		require.NoError(t, os.Symlink("/etc/passwd", filepath.Join(dir, "weights")))
 		_, err := pack.Build(dir, nil)
-		assert.ErrorContains(t, err, "plain files")
+		assert.ErrorContains(t, err, "regular files")
 	})
-	t.Run("a file that grows under the push", func(t *testing.T) {
+	t.Run("a file that grows during the push", func(t *testing.T) {
 		dir := t.TempDir()
 		p := write(t, dir, "f", "1234")
 		img, err := pack.Build(dir, nil)
@@ -139,7 +139,7 @@ func TestBuildRefusals(t *testing.T) {
 	})
 }
 
-// safetensors makes a file of the format with one tensor of n bytes.
+// safetensors returns a file with one tensor of n bytes.
 func safetensors(n int) string {
 	header := `{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[` + "1" + `],"data_offsets":[0,` + itoa(
 		n,
@@ -157,15 +157,15 @@ func TestCheckAdapter(t *testing.T) {
 	const config = `{"peft_type":"LORA","r":8}`
 	whole := safetensors(4)
 	for name, c := range map[string]struct{ config, weights, says string }{
-		"a whole adapter":                   {config, whole, ""},
-		"no configuration":                  {"", whole, "no adapter_config.json"},
-		"no weights":                        {config, "", "no adapter_model.safetensors"},
-		"a configuration of something else": {`{"model_type":"phi3"}`, whole, "peft_type"},
-		"weights cut in the data":           {config, whole[:len(whole)-1], "header describes"},
-		"weights with bytes too many":       {config, whole + "x", "header describes"},
-		"weights cut in the header":         {config, whole[:20], "cut off"},
-		"weights without a tensor":          {config, "\x02\x00\x00\x00\x00\x00\x00\x00{}", "no tensor"},
-		"an absurd header length":           {config, strings.Repeat("\xff", 64), "cut off"},
+		"a complete adapter":         {config, whole, ""},
+		"no configuration":           {"", whole, "no adapter_config.json"},
+		"no weights":                 {config, "", "no adapter_model.safetensors"},
+		"another configuration":      {`{"model_type":"phi3"}`, whole, "peft_type"},
+		"truncated weights":          {config, whole[:len(whole)-1], "according to its header"},
+		"weights with extra bytes":   {config, whole + "x", "according to its header"},
+		"a truncated header":         {config, whole[:20], "is truncated"},
+		"weights without a tensor":   {config, "\x02\x00\x00\x00\x00\x00\x00\x00{}", "no tensor"},
+		"an excessive header length": {config, strings.Repeat("\xff", 64), "is truncated"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

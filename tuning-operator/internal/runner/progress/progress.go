@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package progress tells how far the runner is: one JSON document a line on the output, and the latest one over HTTP.
 package progress
 
 import (
@@ -19,12 +18,12 @@ import (
 	"kaito.sh/shared/redact"
 )
 
-// Line is one progress line.
+// Line is a progress line.
 type Line struct {
 	Time  time.Time `json:"time"`
 	Step  string    `json:"step"`
 	Event string    `json:"event"`
-	// Item is the file, layer or row source in hand.
+	// Item is the current file, layer or source of rows.
 	Item  string `json:"item,omitempty"`
 	Bytes int64  `json:"bytes,omitempty"`
 	// TotalBytes is 0 while it is unknown.
@@ -34,10 +33,11 @@ type Line struct {
 	Fields     map[string]any `json:"fields,omitempty"`
 }
 
-// interval between two lines of a running transfer: enough for a person, little for a log store.
+// interval is the time between two lines of a running transfer: short enough for a person, and long enough for a log
+// store.
 const interval = 2 * time.Second
 
-// Reporter is safe for concurrent use.
+// Reporter reports the progress of one step. It is safe for concurrent use.
 type Reporter struct {
 	step  string
 	clk   clock.PassiveClock
@@ -49,27 +49,27 @@ type Reporter struct {
 	total int64
 }
 
-// New writes lines of one step to out.
+// New returns a Reporter that writes the lines of a step to out.
 func New(step string, out io.Writer, clk clock.PassiveClock) *Reporter {
 	return &Reporter{step: step, out: out, clk: clk}
 }
 
-// Event writes a line at once. Addresses in the message lose their secrets.
+// Event writes a line at once. URLs in the message lose their secrets.
 func (r *Reporter) Event(event, message string, fields map[string]any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.write(Line{Event: event, Message: redact.Text(message), Fields: fields})
 }
 
-// Expect adds to the number of bytes that are to come; negative takes back.
+// Expect adds to the expected number of bytes. The number may be negative.
 func (r *Reporter) Expect(bytes int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.total += bytes
 }
 
-// Advance counts bytes of an item and writes a line when the last one is old enough. Negative takes back what has to
-// be transferred again.
+// Advance counts transferred bytes of an item, and writes a line if the last one is old enough. The number is negative
+// for bytes that have to be transferred again.
 func (r *Reporter) Advance(item string, bytes int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -98,11 +98,11 @@ func (r *Reporter) write(l Line) {
 	if err != nil {
 		raw = fmt.Appendf(nil, `{"step":%q,"event":"unprintable","message":%q}`, r.step, err)
 	}
-	// A closed log is no reason to end a transfer.
+	// A closed log must not end a transfer.
 	_, _ = r.out.Write(append(raw, '\n'))
 }
 
-// Latest is the newest line, written or not.
+// Latest returns the latest line, also if it was not written.
 func (r *Reporter) Latest() Line {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -116,14 +116,14 @@ func (r *Reporter) Handler() http.Handler {
 	mux.HandleFunc("GET /progress", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
-		// The client has gone when this fails.
+		// This fails only if the client has closed the connection.
 		_ = json.NewEncoder(w).Encode(r.Latest())
 	})
 	return mux
 }
 
-// Serve listens until the context ends; the returned function waits for the server to be gone. An empty address serves
-// nothing.
+// Serve listens until the context ends. It returns its address, and a function that waits until the server has stopped.
+// An empty address serves nothing.
 func (r *Reporter) Serve(ctx context.Context, address string) (bound string, wait func() error, err error) {
 	if address == "" {
 		return "", func() error { return nil }, nil
@@ -134,7 +134,7 @@ func (r *Reporter) Serve(ctx context.Context, address string) (bound string, wai
 	}
 	srv := &http.Server{Handler: r.Handler(), ReadHeaderTimeout: 5 * time.Second}
 	done := make(chan error, 1)
-	stop := context.AfterFunc(ctx, func() { _ = srv.Close() }) // nothing is lost by cutting a progress request
+	stop := context.AfterFunc(ctx, func() { _ = srv.Close() }) // progress requests may be interrupted
 	go func() {
 		defer stop()
 		if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {

@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestLinesAreRareAndTheEndpointIsFresh(t *testing.T) {
+func TestLinesAreLimitedAndEndpointIsCurrent(t *testing.T) {
 	clk := clocktesting.NewFakeClock(time.Unix(1700000000, 0))
 	var out bytes.Buffer
 	r := progress.New("fetch", &out, clk)
@@ -54,7 +54,7 @@ func TestLinesAreRareAndTheEndpointIsFresh(t *testing.T) {
 	)
 }
 
-func TestServesTheLatestLineUntilTheContextEnds(t *testing.T) {
+func TestServeEndsWithItsContext(t *testing.T) {
 	r := progress.New("push", &bytes.Buffer{}, clocktesting.NewFakeClock(time.Unix(1700000000, 0)))
 	ctx, cancel := context.WithCancel(context.Background())
 	addr, wait, err := r.Serve(ctx, "127.0.0.1:0")

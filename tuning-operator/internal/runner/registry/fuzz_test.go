@@ -13,7 +13,7 @@ import (
 	"kaito.sh/tuning-operator/internal/runner/registry"
 )
 
-// FuzzParse looks for a reference that panics, is refused without a reason, or is read as something else than it says.
+// FuzzParse searches for a reference that panics, is refused without a reason, or is parsed as another reference.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		"registry.example.com/team/adapter:v1", "localhost:5000/a", "a.b/c@sha256:" + "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", "[::1]:5000/a/b:t",

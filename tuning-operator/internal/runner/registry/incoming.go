@@ -17,38 +17,38 @@ import (
 )
 
 const (
-	// stagingName is the folder in which an image's files wait until all are there. Datasets, models and images are read
-	// without names that begin with a dot.
+	// stagingName is the folder for the files of an incomplete image. Readers of datasets, models and images ignore names
+	// that begin with a dot.
 	stagingName = ".incoming"
-	// stateName is what another process needs to go on, and to see that nothing is left to do.
+	// stateName is the file from which another process resumes the pull, or sees that it is complete.
 	stateName = ".incoming.json"
 )
 
-// incoming is an image on its way into a folder.
+// incoming is the state of a pull.
 type incoming struct {
 	into, staging string
 	budget        *disk.Budget
 
 	mu    sync.Mutex
-	taken int64 // bytes of the budget, with those of layers in hand
+	taken int64 // bytes taken from the budget, including incomplete layers
 	doc   incomingDoc
 }
 
 type incomingDoc struct {
-	// Manifest is the digest of the one that the layers are of.
+	// Manifest is the digest of the manifest.
 	Manifest string `json:"manifest"`
-	// Done are the places of whole layers in the manifest.
+	// Done are the indexes of the complete layers in the manifest.
 	Done []int `json:"done"`
-	// Files of those, as path and size.
+	// Files are the files of complete layers, with their sizes.
 	Files map[string]int64 `json:"files"`
-	// Taken are all bytes that they had, with those that a later layer took back.
+	// Taken is the number of bytes of complete layers, including files that a later layer removed.
 	Taken int64 `json:"taken"`
-	// Finished: the files have their names.
+	// Finished is true when the files have their final names.
 	Finished bool `json:"finished"`
 }
 
-// openIncoming continues with the same image, or begins. The budget bounds what is unpacked; release gives back what
-// was taken of it.
+// openIncoming resumes a pull of the same image, or starts a new one. The budget limits the unpacked bytes. release
+// returns the bytes to it.
 func openIncoming(into, manifest string, budget *disk.Budget) (*incoming, error) {
 	in := &incoming{into: into, staging: filepath.Join(into, stagingName), budget: budget}
 	if raw, err := os.ReadFile(filepath.Join(into, stateName)); err == nil {
@@ -58,7 +58,7 @@ func openIncoming(into, manifest string, budget *disk.Budget) (*incoming, error)
 		}
 	}
 	if in.doc.Manifest == "" {
-		// Of another image, or not as this program left it.
+		// The state of another image, or an invalid state.
 		if err := os.RemoveAll(in.staging); err != nil {
 			return nil, fmt.Errorf("emptying the folder of an earlier pull: %w", err)
 		}
@@ -67,17 +67,17 @@ func openIncoming(into, manifest string, budget *disk.Budget) (*incoming, error)
 	if in.doc.Files == nil {
 		in.doc.Files = map[string]int64{}
 	}
-	if err := in.budget.Take(in.doc.Taken, "what an earlier pull has unpacked"); err != nil {
+	if err := in.budget.Take(in.doc.Taken, "an earlier pull"); err != nil {
 		return nil, err
 	}
 	in.taken = in.doc.Taken
-	if err := os.MkdirAll(in.staging, 0o755); err != nil { // its files are read by others when they have their names
+	if err := os.MkdirAll(in.staging, 0o755); err != nil { // other users read the files after they are renamed
 		return nil, fmt.Errorf("creating the folder for the pull: %w", err)
 	}
 	return in, nil
 }
 
-// complete says whether files are there under their names.
+// complete returns whether the files exist with their final names.
 func (in *incoming) complete(files map[string]int64) bool {
 	for name, size := range files {
 		info, err := os.Stat(filepath.Join(in.into, filepath.FromSlash(name)))
@@ -94,7 +94,7 @@ func (in *incoming) has(layer int) bool {
 	return in.doc.Finished || slices.Contains(in.doc.Done, layer)
 }
 
-// take counts the bytes of a file before they are written.
+// take takes the bytes of a file from the budget before they are written.
 func (in *incoming) take(name string, size int64) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -105,7 +105,7 @@ func (in *incoming) take(name string, size int64) error {
 	return disk.Room(in.staging, size, name)
 }
 
-// release gives back all that was taken of the budget: the next try takes again what it needs.
+// release returns all bytes to the budget. The next attempt takes what it needs.
 func (in *incoming) release() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -113,7 +113,7 @@ func (in *incoming) release() {
 	in.taken = 0
 }
 
-// done records a whole layer.
+// done records a complete layer.
 func (in *incoming) done(layer int, u *unpacker) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -140,7 +140,7 @@ func (in *incoming) save() error {
 	return nil
 }
 
-// finish gives the files their names. One that was killed at it goes on.
+// finish renames the files. It resumes after an interruption.
 func (in *incoming) finish() error {
 	if !in.doc.Finished {
 		for name := range in.doc.Files {
@@ -161,13 +161,13 @@ func (in *incoming) finish() error {
 
 func (in *incoming) name(file string) error {
 	from, to := filepath.Join(in.staging, file), filepath.Join(in.into, file)
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil { // read by the trainer under another user
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil { // the trainer reads it as another user
 		return fmt.Errorf("creating the folder of %s: %w", file, err)
 	}
 	err := os.Rename(from, to)
 	if errors.Is(err, fs.ErrNotExist) {
 		if info, statErr := os.Stat(to); statErr == nil && info.Size() == in.doc.Files[filepath.ToSlash(file)] {
-			return nil // named before a kill
+			return nil // renamed before an interruption
 		}
 	}
 	if err != nil {

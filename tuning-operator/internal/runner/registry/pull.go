@@ -18,25 +18,25 @@ import (
 	"kaito.sh/tuning-operator/internal/runner/fault"
 )
 
-// ImageDataRoot is where KAITO's dataset, adapter and model images keep their files.
+// ImageDataRoot is the folder with the files of KAITO's dataset, adapter and model images.
 const ImageDataRoot = "data"
 
-// Pulled is one image or artifact on disk.
+// Pulled is an image or artifact on disk.
 type Pulled struct {
-	// Digest of the manifest that was taken (of one platform, where the reference is an index).
+	// Digest is the digest of the manifest. For an index it is that of one platform.
 	Digest string
-	// Files by path below the folder.
+	// Files are the paths of the files in the folder.
 	Files map[string]int64
-	// Annotations of the manifest.
+	// Annotations are those of the manifest.
 	Annotations map[string]string
 }
 
-// maxManifestBytes follows the distribution specification's advice for a registry's limit.
+// maxManifestBytes is the limit that the distribution specification recommends for registries.
 const maxManifestBytes = 4 << 20
 
-// Pull brings the files of an image (below /data) or of an artifact (each titled layer) into a folder; the budget
-// bounds what is unpacked, nil is no bound. A file has its name once the whole image is there and its digests are
-// right. What was whole when a pull was cut, or killed, is not fetched again, and nothing is when all of it is there.
+// Pull writes the files of an image (below /data) or of an artifact (each titled layer) to a folder. The budget limits
+// the unpacked bytes; nil is no limit. The files get their names when the image is complete and its digests are
+// correct. After an interruption Pull fetches only the incomplete layers, and nothing if the image is complete.
 func (c *Client) Pull(ctx context.Context, ref, into string, budget *disk.Budget) (Pulled, error) {
 	repo, reference, err := c.named(ref)
 	if err != nil {
@@ -75,15 +75,15 @@ func (c *Client) Pull(ctx context.Context, ref, into string, budget *disk.Budget
 	return out, nil
 }
 
-// Resolved is what a registry has under a reference.
+// Resolved describes the image of a reference.
 type Resolved struct {
 	Digest string
-	// Size of config and layers, in bytes.
+	// Size is the size of the config and the layers in bytes.
 	Size        int64
 	Annotations map[string]string
 }
 
-// Resolve asks what an image's tag means now; nothing but the manifest is fetched.
+// Resolve returns the image that a reference currently points to. It fetches only the manifest.
 func (c *Client) Resolve(ctx context.Context, ref string) (Resolved, error) {
 	repo, reference, err := c.named(ref)
 	if err != nil {
@@ -112,7 +112,7 @@ func (c *Client) Resolve(ctx context.Context, ref string) (Resolved, error) {
 	return out, nil
 }
 
-// named is the repository of a reference, and the tag or digest in it.
+// named returns the repository of a reference, and its tag or digest.
 func (c *Client) named(ref string) (*remote.Repository, string, error) {
 	parsed, err := Parse(ref)
 	if err != nil {
@@ -161,7 +161,7 @@ func (c *Client) manifest(
 	}
 }
 
-// platform picks linux/amd64 (the GPU sizes' architecture) of an index, or its only entry.
+// platform returns the linux/amd64 entry of an index (the architecture of GPU sizes), or its only entry.
 func platform(of []imagespec.Descriptor) (imagespec.Descriptor, error) {
 	for _, d := range of {
 		if d.Platform != nil && d.Platform.OS == "linux" && d.Platform.Architecture == "amd64" {
@@ -176,8 +176,8 @@ func platform(of []imagespec.Descriptor) (imagespec.Descriptor, error) {
 	)
 }
 
-// layers brings those that are not there yet. Archives build on one another and come in their order; files that follow
-// one another come several at a time.
+// layers fetches the missing layers. Archives are unpacked in order, because each changes the result of those before
+// it. Consecutive single files are fetched concurrently.
 func (c *Client) layers(
 	ctx context.Context, repo *remote.Repository, layers []imagespec.Descriptor, in *incoming,
 ) error {
@@ -212,7 +212,7 @@ func (c *Client) layer(
 	u := newUnpacker(in, layer)
 	err := u.layer(verified, layer)
 	if err == nil {
-		// What follows a tar's end mark counts for the digest too.
+		// The digest includes bytes after the end mark of the tar.
 		_, err = io.Copy(io.Discard, verified)
 	}
 	if err == nil {

@@ -21,19 +21,19 @@ import (
 )
 
 const (
-	// weightBytes of each file of the image below, incompressible.
+	// weightBytes is the size of each file in the image, in incompressible bytes.
 	weightBytes = 300 << 10
 	weightFiles = 4
 )
 
-// weights are an image with an archive at first and then a file a layer, as tools for models push them, and what is to
-// come of it.
+// weights returns an image with an archive and then one file per layer, as tools for models push them, and the expected
+// files.
 func (s *server) weights(t *testing.T, ref string) (want map[string]string, total int64) {
 	t.Helper()
 	dice := rand.NewChaCha8([32]byte{1})
 	bytesOf := func() string {
 		out := make([]byte, weightBytes)
-		_, _ = dice.Read(out) // never fails
+		_, _ = dice.Read(out) // does not fail
 		return string(out)
 	}
 	want = map[string]string{"packed.bin": bytesOf()}
@@ -59,13 +59,13 @@ func (s *server) weights(t *testing.T, ref string) (want map[string]string, tota
 	return want, total
 }
 
-// line counts the bytes of blobs, and cuts each connection after so many, or calls back after so many in all.
+// line counts the bytes of blobs. It interrupts each connection, or calls a function, after a number of bytes.
 type line struct {
 	sent   atomic.Int64
 	ranges bool
-	// cut: bytes of one connection; 0 means that none is cut.
+	// cut is the number of bytes before a connection is interrupted; 0: never.
 	cut int
-	// at: bytes in all after which call is called, and nothing more is sent.
+	// at is the total number of bytes after which call is called and nothing more is sent.
 	at   int64
 	call func()
 }
@@ -83,7 +83,7 @@ type connection struct {
 	sent int
 }
 
-// Write passes on small pieces, so that a cut is where it is meant to be.
+// Write forwards small pieces, so that the interruption is exact.
 func (c *connection) Write(p []byte) (int, error) {
 	n := 0
 	for piece := range slices.Chunk(p, 4<<10) {
@@ -95,7 +95,7 @@ func (c *connection) Write(p []byte) (int, error) {
 		c.sent += written
 		if sent := c.line.sent.Add(int64(written)); c.line.call != nil && sent >= c.line.at {
 			c.line.call()
-			panic(http.ErrAbortHandler) // what is still to be sent could be there before the call has an effect
+			panic(http.ErrAbortHandler) // the remaining bytes could arrive before the call has an effect
 		}
 		if c.line.cut > 0 && c.sent >= c.line.cut {
 			if f, ok := c.ResponseWriter.(http.Flusher); ok {
@@ -107,9 +107,8 @@ func (c *connection) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// Guards against beginning a layer of gigabytes again at each cut: with a connection that is cut more often than a
-// layer takes, nothing would ever arrive.
-func TestAPullGoesOnWhereTheConnectionWasCut(t *testing.T) {
+// If each interruption started a layer again, a pull over a bad connection would never end.
+func TestPullResumesInterruptedConnections(t *testing.T) {
 	s := newServer(t)
 	want, total := s.weights(t, "/weights:1")
 	l := &line{ranges: true, cut: 100 << 10}
@@ -118,12 +117,12 @@ func TestAPullGoesOnWhereTheConnectionWasCut(t *testing.T) {
 	_, err := s.client(t, s.config()).Pull(context.Background(), s.host+"/weights:1", dir, nil)
 	require.NoError(t, err)
 	assert.Equal(t, want, contents(t, dir))
-	// What a new connection sends before it is asked for the rest is what its buffers take.
+	// A new connection sends as much as its buffers hold before the rest is requested.
 	assert.Less(t, l.sent.Load(), 3*total)
 	assert.NoDirExists(t, filepath.Join(dir, ".incoming"))
 }
 
-func TestARegistryWithoutRangesIsAskedForTheWholeLayerAgain(t *testing.T) {
+func TestRegistryWithoutRangesSendsTheLayerAgain(t *testing.T) {
 	s := newServer(t)
 	want, total := s.weights(t, "/weights:1")
 	l := &line{}
@@ -142,9 +141,8 @@ func TestARegistryWithoutRangesIsAskedForTheWholeLayerAgain(t *testing.T) {
 	assert.Equal(t, total, l.sent.Load())
 }
 
-// A pull that ends in the middle, as by a kill, leaves no file that is not whole; the next one takes what is missing,
-// and one after that nothing.
-func TestAPullThatWasEndedGoesOnWithTheNextLayer(t *testing.T) {
+// An interrupted pull leaves no incomplete file. The next pull fetches the missing layers, and a third one nothing.
+func TestInterruptedPullKeepsCompleteLayers(t *testing.T) {
 	for at := int64(weightBytes / 2); at < weightFiles*weightBytes; at += weightBytes {
 		t.Run(fmt.Sprintf("after %d bytes", at), func(t *testing.T) {
 			s := newServer(t)
@@ -182,7 +180,7 @@ func TestAPullThatWasEndedGoesOnWithTheNextLayer(t *testing.T) {
 	}
 }
 
-func TestAPullOfAnotherImageBeginsAnew(t *testing.T) {
+func TestPullOfAnotherImageStartsAnew(t *testing.T) {
 	s := newServer(t)
 	s.image(t, "/x:1", gzipped(t, tarball(t, entry{name: "data/a", body: "one"})))
 	s.image(t, "/x:2", gzipped(t, tarball(t, entry{name: "data/a", body: "two"})))
@@ -192,7 +190,7 @@ func TestAPullOfAnotherImageBeginsAnew(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, map[string]string{"a": want}, contents(t, dir))
 	}
-	// A file that somebody has removed is not taken for being there.
+	// A removed file is fetched again.
 	require.NoError(t, os.Remove(filepath.Join(dir, "a")))
 	_, err := s.client(t, s.config()).Pull(context.Background(), s.host+"/x:1", dir, nil)
 	require.NoError(t, err)

@@ -26,11 +26,11 @@ import (
 
 const annotationFilepath = pack.AnnotationFilepath
 
-// parallelLayers of one image; registries commonly serve as many transfers of one client, and a single one is often
-// slower than the network.
+// parallelLayers is the number of layers that are pushed concurrently. Registries usually accept as many transfers of
+// one client, and a single one is often slower than the network.
 const parallelLayers = 4
 
-// CheckReference tells whether a reference can be pushed to at all.
+// CheckReference returns an error for a reference that cannot be pushed to.
 func CheckReference(ref string) error {
 	parsed, err := Parse(ref)
 	if err != nil {
@@ -39,14 +39,14 @@ func CheckReference(ref string) error {
 	if parsed.Reference == "" || parsed.ValidateReferenceAsDigest() == nil {
 		return fault.Permanent(
 			tuningv1alpha1.ReasonOutputInvalid,
-			"output image %q must end with a tag (registry/repository:tag): a digest is what the push gives back", ref,
+			"output image %q must end with a tag (registry/repository:tag): the push returns the digest", ref,
 		)
 	}
 	return nil
 }
 
-// CheckPush asks the registry for an upload and gives it back unused: whether these credentials may push is known
-// before a GPU has worked for hours.
+// CheckPush starts an upload and cancels it. Missing permissions for the push are thus known before hours of GPU time
+// are spent.
 func (c *Client) CheckPush(ctx context.Context, ref string) error {
 	if err := CheckReference(ref); err != nil {
 		return err
@@ -68,12 +68,12 @@ func (c *Client) CheckPush(ctx context.Context, ref string) error {
 		},
 	)
 	if err != nil {
-		return fmt.Errorf("asking whether %s may be pushed: %w", ref, err)
+		return fmt.Errorf("checking whether %s may be pushed: %w", ref, err)
 	}
 	return nil
 }
 
-// openUpload speaks the distribution specification's POST /v2/<name>/blobs/uploads/ and cancels what it opened.
+// openUpload sends POST /v2/<name>/blobs/uploads/ of the distribution specification, and cancels the upload.
 func (c *Client) openUpload(ctx context.Context, repo *remote.Repository) error {
 	scheme := "https"
 	if c.PlainHTTP {
@@ -92,7 +92,7 @@ func (c *Client) openUpload(ctx context.Context, repo *remote.Repository) error 
 		return &errcode.ErrorResponse{Method: http.MethodPost, URL: base, StatusCode: status}
 	}
 	if upload, err := base.Parse(location); err == nil && upload.Host == base.Host {
-		// Registries forget uploads by themselves; this only spares them the wait.
+		// Registries also delete unused uploads after a time.
 		_, _, _ = c.send(ctx, repo, http.MethodDelete, upload)
 	}
 	return nil
@@ -103,18 +103,18 @@ func (c *Client) send(
 ) (status int, location string, err error) {
 	req, err := http.NewRequestWithContext(ctx, method, to.String(), nil)
 	if err != nil {
-		return 0, "", fmt.Errorf("asking the registry: %w", err)
+		return 0, "", fmt.Errorf("requesting an upload: %w", err)
 	}
 	res, err := repo.Client.Do(req)
 	if err != nil {
 		return 0, "", err
 	}
-	defer func() { _ = res.Body.Close() }() // it was only read
+	defer func() { _ = res.Body.Close() }() // errors of reading do not matter
 	return res.StatusCode, res.Header.Get("Location"), nil
 }
 
-// Push uploads the image and tags it; what the registry already has is not sent again, so a repeated push costs a few
-// requests. It returns the manifest's digest.
+// Push uploads the image, tags it, and returns the digest of the manifest. Layers that the registry already has are not
+// sent again, so that a repeated push needs only a few requests.
 func (c *Client) Push(ctx context.Context, ref string, img *pack.Image) (string, error) {
 	if err := CheckReference(ref); err != nil {
 		return "", err
@@ -168,7 +168,7 @@ func (c *Client) pushLayer(ctx context.Context, repo *remote.Repository, l pack.
 	}
 	body := l.Open()
 	defer func() { _ = body.Close() }()
-	var sent atomic.Int64 // the transport reads in a goroutine of its own, which may outlive a failed request for a moment
+	var sent atomic.Int64 // the transport reads in another goroutine, which may run on shortly after a failed request
 	count := func(n int) {
 		sent.Add(int64(n))
 		c.Progress.Advance(l.Descriptor.Digest.String(), int64(n))

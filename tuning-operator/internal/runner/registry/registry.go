@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package registry speaks to OCI registries for the runner: pulling model and dataset images, pushing adapters.
 package registry
 
 import (
@@ -29,26 +28,27 @@ import (
 	"kaito.sh/tuning-operator/internal/runner/retry"
 )
 
-// Client of registries.
+// Client is a client of OCI registries.
 type Client struct {
 	HTTP       *http.Client
 	Credential auth.CredentialFunc
 	Clock      clock.Clock
 	Backoff    wait.Backoff
 	Progress   *progress.Reporter
-	// PlainHTTP speaks http to the registry: a local mirror. Never inferred from the name.
+	// PlainHTTP uses http for a local mirror. It is never derived from the name.
 	PlainHTTP bool
-	// AllowLocal accepts a token server on loopback or link-local addresses.
+	// AllowLocal permits a token server on loopback or link-local addresses.
 	AllowLocal bool
 }
 
-// NewHTTP is the registry's HTTP client under a policy.
+// NewHTTP returns an HTTP client for registries that obeys a policy.
 func NewHTTP(p netguard.Policy) *http.Client {
 	return &http.Client{Transport: p.Transport(), CheckRedirect: netguard.CheckRedirect}
 }
 
-// Credentials reads docker-config files (the content of a kubernetes.io/dockerconfigjson secret, mounted). The first
-// file that knows a registry wins; none means anonymous. Helpers that a file names are not run: it came from a user.
+// Credentials reads docker config files, which are mounted Secrets of the type kubernetes.io/dockerconfigjson. The
+// first file with credentials for a registry has priority. Without any, access is anonymous. Credential helpers are not
+// run, because users supply the files.
 func Credentials(paths ...string) (auth.CredentialFunc, error) {
 	var stores []credentials.Store
 	for _, p := range paths {
@@ -76,12 +76,12 @@ func Credentials(paths ...string) (auth.CredentialFunc, error) {
 	return credentials.Credential(credentials.NewStoreWithFallbacks(stores[0], stores[1:]...)), nil
 }
 
-// Parse reads an image reference; without a registry's name it is refused, as Docker Hub would be a guess.
+// Parse parses an image reference. It must name a registry: there is no default.
 func Parse(ref string) (ocireg.Reference, error) {
 	r, err := ocireg.ParseReference(ref)
 	if err != nil {
 		return ocireg.Reference{}, fault.Permanent(
-			tuningv1alpha1.ReasonSourceInvalid, "image %q is no reference of the form registry/repository:tag: %w", ref, err,
+			tuningv1alpha1.ReasonSourceInvalid, "image %q is not a valid reference: use registry/repository:tag: %w", ref, err,
 		)
 	}
 	return r, nil
@@ -101,17 +101,17 @@ func (c *Client) repository(ref ocireg.Reference) (*remote.Repository, error) {
 	return repo, nil
 }
 
-// sortError gives a registry's answer its reason. denied is the reason for a refusal of credentials: who pulls and who
-// pushes are told different things.
+// sortError returns a Fault for a registry's answer. denied is the reason for refused credentials: it differs between
+// pull and push. other is the reason for all other errors.
 func sortError(err error, denied, other string) error {
 	var f *fault.Fault
 	if err == nil || errors.As(err, &f) || errors.Is(err, context.Canceled) {
 		return err
 	}
-	const remedy = "check that the secret names this registry and may use this repository"
+	const remedy = "check that the Secret names this registry and has access to this repository"
 	switch {
 	case errors.Is(err, auth.ErrBasicCredentialNotFound):
-		return fault.Permanent(denied, "the registry asks for credentials and there are none for it: %w; %s", err, remedy)
+		return fault.Permanent(denied, "the registry requires credentials and there are none for it: %w; %s", err, remedy)
 	case errors.Is(err, errdef.ErrNotFound):
 		return fault.Permanent(tuningv1alpha1.ReasonSourceNotFound, "not in the registry: %w", err)
 	}
@@ -125,7 +125,7 @@ func sortError(err error, denied, other string) error {
 	case res.StatusCode == http.StatusNotFound:
 		return fault.Permanent(tuningv1alpha1.ReasonSourceNotFound, "not in the registry: %w", err)
 	case res.StatusCode == http.StatusTooManyRequests || res.StatusCode >= 500:
-		return fault.Transient(other, "the registry is busy or broken: %w", err)
+		return fault.Transient(other, "the registry is unavailable: %w", err)
 	}
 	return fault.Permanent(other, "the registry refused the request: %w", err)
 }
@@ -145,7 +145,7 @@ func (c *Client) retry(ctx context.Context, denied, other string, try func(conte
 		})
 }
 
-// Reference names an image by digest.
+// Reference returns the reference of an image by digest.
 func Reference(ref ocireg.Reference, digest string) string {
 	return fmt.Sprintf("%s/%s@%s", ref.Registry, ref.Repository, digest)
 }

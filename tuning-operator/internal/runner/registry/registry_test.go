@@ -44,19 +44,18 @@ import (
 	"kaito.sh/tuning-operator/internal/runner/registry"
 )
 
-// server is a registry with TLS and basic authentication, and faults where a test asks for them.
+// server is a registry with TLS, basic authentication and optional faults.
 type server struct {
 	*httptest.Server
 	host    string
 	uploads atomic.Int32
-	// fault is asked first; true means that it has answered.
+	// fault is called first. It returns true if it has answered.
 	fault func(w http.ResponseWriter, r *http.Request) bool
-	// line is what blobs are sent by. A request of a client that has left may still be there when a test takes the next
-	// one.
+	// line is the connection that sends blobs. A request of an earlier client may still use the previous one.
 	line atomic.Pointer[func(w http.ResponseWriter) http.ResponseWriter]
 }
 
-// by has blobs sent by a line from now on.
+// by sets the line that sends blobs.
 func (s *server) by(line func(w http.ResponseWriter) http.ResponseWriter) { s.line.Store(&line) }
 
 const user, password = "robot", "s3cret"
@@ -140,7 +139,7 @@ func build(t *testing.T, files map[string]string) *pack.Image {
 	return img
 }
 
-func TestPushedImageIsReadableByOthers(t *testing.T) {
+func TestPushedImageIsReadableByOtherClients(t *testing.T) {
 	s := newServer(t)
 	img := build(t, map[string]string{"adapter_config.json": `{"peft_type":"LORA"}`, "sub/x": "y"})
 	digest, err := s.client(t, s.config()).Push(context.Background(), s.host+"/team/adapter:0.0.1", img)
@@ -170,7 +169,7 @@ func TestPushedImageIsReadableByOthers(t *testing.T) {
 	assert.Equal(t, map[string]string{"data/adapter_config.json": `{"peft_type":"LORA"}`, "data/sub/x": "y"}, files)
 }
 
-func TestASecondPushSendsNoLayerAgain(t *testing.T) {
+func TestSecondPushSendsNoLayer(t *testing.T) {
 	s := newServer(t)
 	img := build(t, map[string]string{"a": "b"})
 	first, err := s.client(t, s.config()).Push(context.Background(), s.host+"/x:1", img)
@@ -182,7 +181,7 @@ func TestASecondPushSendsNoLayerAgain(t *testing.T) {
 	assert.LessOrEqual(t, s.uploads.Load(), int32(1), "the small config at most")
 }
 
-func TestPushSurvivesABrokenUpload(t *testing.T) {
+func TestPushRetriesAFailedUpload(t *testing.T) {
 	s := newServer(t)
 	cuts := 0
 	s.fault = func(w http.ResponseWriter, r *http.Request) bool {
@@ -217,10 +216,10 @@ func TestPushRefusals(t *testing.T) {
 		"no credentials":                  {config: func(*server) string { return "" }, reason: tuningv1alpha1.ReasonOutputDenied, permanent: true},
 		"credentials of another registry": {config: func(*server) string { return `{"auths":{"other.azurecr.io":{"auth":"cm9ib3Q6czNjcmV0"}}}` }, reason: tuningv1alpha1.ReasonOutputDenied, permanent: true},
 		"a wrong password":                {config: wrong, reason: tuningv1alpha1.ReasonOutputDenied, permanent: true},
-		"a registry that is down":         {status: 503, reason: tuningv1alpha1.ReasonPushFailed},
+		"an unavailable registry":         {status: 503, reason: tuningv1alpha1.ReasonPushFailed},
 		"a digest as destination":         {ref: "/x@sha256:" + strings.Repeat("a", 64), reason: tuningv1alpha1.ReasonOutputInvalid, permanent: true},
 		"no tag":                          {ref: "/x", reason: tuningv1alpha1.ReasonOutputInvalid, permanent: true},
-		"no reference":                    {ref: "/UPPER case:1", reason: tuningv1alpha1.ReasonOutputInvalid, permanent: true},
+		"an invalid reference":            {ref: "/UPPER case:1", reason: tuningv1alpha1.ReasonOutputInvalid, permanent: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newServer(t)
@@ -248,7 +247,7 @@ func TestPushRefusals(t *testing.T) {
 	}
 }
 
-func TestCheckPushOpensAnUploadAndLeavesNothing(t *testing.T) {
+func TestCheckPushCancelsItsUpload(t *testing.T) {
 	s := newServer(t)
 	var asked []string
 	s.fault = func(_ http.ResponseWriter, r *http.Request) bool {
@@ -278,7 +277,7 @@ func TestCredentialFiles(t *testing.T) {
 		require.NoError(t, err)
 		assert.Empty(t, got.Username)
 	})
-	t.Run("what is no docker config is named without its content", func(t *testing.T) {
+	t.Run("an invalid docker config is named without its content", func(t *testing.T) {
 		dir := folder(t, map[string]string{"config": "password=hunter2"})
 		_, err := registry.Credentials(filepath.Join(dir, "config"))
 		require.ErrorContains(t, err, "docker-registry")
@@ -286,7 +285,7 @@ func TestCredentialFiles(t *testing.T) {
 	})
 }
 
-// image makes an image of given layers in the server.
+// image creates an image with the given layers in the server.
 func (s *server) image(t *testing.T, ref string, layers ...gcrv1.Layer) {
 	t.Helper()
 	img, err := mutate.AppendLayers(empty.Image, layers...)
@@ -296,7 +295,7 @@ func (s *server) image(t *testing.T, ref string, layers ...gcrv1.Layer) {
 	require.NoError(t, remote.Write(r, img, s.crane(t)...))
 }
 
-// artifact is what tools for models push: layers that say which file or folder they are.
+// artifact creates an artifact as tools for models push it: each layer has the title of its file or folder.
 func (s *server) artifact(t *testing.T, ref string, layers ...mutate.Addendum) {
 	t.Helper()
 	img, err := mutate.Append(mutate.MediaType(empty.Image, types.OCIManifestSchema1), layers...)
@@ -359,7 +358,7 @@ func contents(t *testing.T, dir string) map[string]string {
 	return got
 }
 
-func TestPullTakesTheFilesBelowData(t *testing.T) {
+func TestPullReadsFilesBelowData(t *testing.T) {
 	s := newServer(t)
 	var z bytes.Buffer
 	zw, err := zstd.NewWriter(&z)
@@ -395,7 +394,7 @@ func TestPullTakesTheFilesBelowData(t *testing.T) {
 	assert.Regexp(t, `^sha256:[0-9a-f]{64}$`, got.Digest)
 }
 
-func TestPullTakesTheTitledLayersOfAnArtifact(t *testing.T) {
+func TestPullReadsTitledLayers(t *testing.T) {
 	s := newServer(t)
 	s.artifact(t, "/artifact:1", mutate.Addendum{
 		Layer:       static.NewLayer([]byte("weights"), "application/vnd.cncf.model.weight.v1.raw"),
@@ -407,7 +406,7 @@ func TestPullTakesTheTitledLayersOfAnArtifact(t *testing.T) {
 	assert.Equal(t, map[string]string{"model.safetensors": "weights"}, contents(t, dir))
 }
 
-// What `oras push weights/` makes, the form of the catalogue's public weight images.
+// The artifact is that of `oras push weights/`, as the public weight images of the catalogue are.
 func TestPullUnpacksAFolderOfAnArtifact(t *testing.T) {
 	s := newServer(t)
 	s.artifact(t, "/artifact:1", mutate.Addendum{
@@ -426,7 +425,7 @@ func TestPullUnpacksAFolderOfAnArtifact(t *testing.T) {
 	assert.Equal(t, map[string]string{"config.json": "{}", "sub/a.safetensors": "1"}, contents(t, dir))
 }
 
-func TestPullPicksThePlatformOfAnIndex(t *testing.T) {
+func TestPullSelectsThePlatform(t *testing.T) {
 	s := newServer(t)
 	index := gcrv1.ImageIndex(empty.Index)
 	for _, arch := range []string{"arm64", "amd64"} {
@@ -457,12 +456,12 @@ func TestPullRefusals(t *testing.T) {
 		noAuth   bool
 		reason   string
 	}{
-		"more than is allowed":    {layers: []entry{{name: "data/a", body: "12345"}, {name: "data/b", body: "12345"}}, maxBytes: 9, reason: tuningv1alpha1.ReasonSourceTooLarge},
-		"nothing below /data":     {layers: []entry{{name: "etc/x", body: "1"}}, reason: tuningv1alpha1.ReasonSourceInvalid},
-		"links only":              {layers: []entry{{name: "data/a", kind: tar.TypeSymlink, link: "/etc/passwd"}}, reason: tuningv1alpha1.ReasonSourceInvalid},
-		"a tag that is not there": {ref: "/x:none", layers: []entry{{name: "data/a", body: "1"}}, reason: tuningv1alpha1.ReasonSourceNotFound},
-		"no credentials":          {noAuth: true, layers: []entry{{name: "data/a", body: "1"}}, reason: tuningv1alpha1.ReasonSourceDenied},
-		"no tag":                  {ref: "/x", layers: []entry{{name: "data/a", body: "1"}}, reason: tuningv1alpha1.ReasonSourceInvalid},
+		"more than the budget": {layers: []entry{{name: "data/a", body: "12345"}, {name: "data/b", body: "12345"}}, maxBytes: 9, reason: tuningv1alpha1.ReasonSourceTooLarge},
+		"nothing below /data":  {layers: []entry{{name: "etc/x", body: "1"}}, reason: tuningv1alpha1.ReasonSourceInvalid},
+		"links only":           {layers: []entry{{name: "data/a", kind: tar.TypeSymlink, link: "/etc/passwd"}}, reason: tuningv1alpha1.ReasonSourceInvalid},
+		"an unknown tag":       {ref: "/x:none", layers: []entry{{name: "data/a", body: "1"}}, reason: tuningv1alpha1.ReasonSourceNotFound},
+		"no credentials":       {noAuth: true, layers: []entry{{name: "data/a", body: "1"}}, reason: tuningv1alpha1.ReasonSourceDenied},
+		"no tag":               {ref: "/x", layers: []entry{{name: "data/a", body: "1"}}, reason: tuningv1alpha1.ReasonSourceInvalid},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newServer(t)
@@ -497,7 +496,7 @@ func TestPullStaysInItsFolder(t *testing.T) {
 	assert.Equal(t, map[string]string{"a/b/ok": "1", "a/b/link/planted": "inside"}, contents(t, root))
 }
 
-func TestPullVerifiesWhatItGets(t *testing.T) {
+func TestPullVerifiesDigests(t *testing.T) {
 	s := newServer(t)
 	s.image(t, "/x:1", gzipped(t, tarball(t, entry{name: "data/a", body: "good"})))
 	layers := 0

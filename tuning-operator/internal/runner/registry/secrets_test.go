@@ -17,9 +17,9 @@ import (
 	"kaito.sh/tuning-operator/internal/runner/progress"
 )
 
-// TestNoMessageShowsASignature has a pull and a push fail where a registry sends them on, with a signature in the
-// address, and looks for it in the error and in the log.
-func TestNoMessageShowsASignature(t *testing.T) {
+// TestMessagesContainNoSignature checks the error and the log of a failed pull and push after a redirect to a URL with
+// a signature.
+func TestMessagesContainNoSignature(t *testing.T) {
 	const signature = "hunter2"
 	nothing, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -49,10 +49,10 @@ func TestNoMessageShowsASignature(t *testing.T) {
 			}
 			return challenge(w, s.URL+"/token?sig="+signature)
 		},
-		"a token service that is not there": func(_ *server, w http.ResponseWriter, _ *http.Request) bool { return challenge(w, dead) },
-		"a registry that refuses":           func(_ *server, w http.ResponseWriter, _ *http.Request) bool { return deny(w) },
-		"a redirect to nothing":             func(_ *server, w http.ResponseWriter, _ *http.Request) bool { return redirect(w) },
-		"a blob's redirect to nothing": func(_ *server, w http.ResponseWriter, r *http.Request) bool {
+		"an unavailable token service":  func(_ *server, w http.ResponseWriter, _ *http.Request) bool { return challenge(w, dead) },
+		"a registry that refuses":       func(_ *server, w http.ResponseWriter, _ *http.Request) bool { return deny(w) },
+		"a redirect without a listener": func(_ *server, w http.ResponseWriter, _ *http.Request) bool { return redirect(w) },
+		"a blob's redirect without a listener": func(_ *server, w http.ResponseWriter, r *http.Request) bool {
 			return r.Method != http.MethodPut && strings.Contains(r.URL.Path, "/blobs/") && redirect(w)
 		},
 	} {

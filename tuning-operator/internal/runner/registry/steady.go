@@ -14,21 +14,21 @@ import (
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 )
 
-// spentError tells the loop that sees it not to try again: that has been done, or is for another one to do.
+// spentError is not retried: the retries were made, or another loop makes them.
 type spentError struct{ error }
 
 func (s *spentError) Unwrap() error { return s.error }
 
-// steady reads a blob to its end over connections that are cut: layers of weights have gigabytes, and to begin again
-// costs a GPU's minutes.
+// steady reads a blob to its end and resumes interrupted connections. Layers of weights have gigabytes, and starting
+// again would cost minutes of GPU time.
 type steady struct {
 	client *Client
-	ctx    context.Context //nolint:containedctx // a Reader has no other way to be told
+	ctx    context.Context //nolint:containedctx // Read has no context argument
 	repo   *remote.Repository
 	layer  imagespec.Descriptor
 	at     int64
-	body   io.ReadCloser // nil: to be opened
-	// whole: the registry sends blobs from their beginning only, so that the layer has to begin again.
+	body   io.ReadCloser // nil: not open
+	// whole is true if the registry sends blobs only from their beginning, so that the layer has to start again.
 	whole bool
 }
 
@@ -52,7 +52,7 @@ func (s *steady) Read(p []byte) (int, error) {
 			s.at += int64(n)
 			s.client.Progress.Advance(s.layer.Digest.String(), int64(n))
 			if n > 0 || err == nil {
-				return nil // the error comes again with the next read
+				return nil // the next read returns the error
 			}
 			_ = s.body.Close()
 			s.body = nil
@@ -66,14 +66,14 @@ func (s *steady) Read(p []byte) (int, error) {
 	switch {
 	case err == nil:
 	case errors.As(err, &spent):
-		err = spent.error // not retried here, so that Pull does, and the layer begins again
+		err = spent.error // Pull retries it and starts the layer again
 	default:
 		err = &spentError{err}
 	}
 	return n, err
 }
 
-// cut says how a connection ended. Where a registry sends no part of a blob there is nothing to retry here.
+// cut returns the error for an interrupted connection. It is not retried here if the registry sends no parts of blobs.
 func (s *steady) cut(err error) error {
 	if s.whole {
 		return &spentError{err}
@@ -90,12 +90,12 @@ func (s *steady) open(ctx context.Context) error {
 	s.whole = !ok
 	if s.at > 0 && s.whole {
 		_ = body.Close()
-		return s.cut(fmt.Errorf("after %d of %d bytes: the registry sends no part of a blob", s.at, s.layer.Size))
+		return s.cut(fmt.Errorf("after %d of %d bytes: the registry does not send parts of blobs", s.at, s.layer.Size))
 	}
 	if s.at > 0 {
 		if _, err := seeker.Seek(s.at, io.SeekStart); err != nil {
 			_ = body.Close()
-			return fmt.Errorf("going on after %d of %d bytes: %w", s.at, s.layer.Size, err)
+			return fmt.Errorf("resuming after %d of %d bytes: %w", s.at, s.layer.Size, err)
 		}
 	}
 	s.body = body

@@ -22,11 +22,12 @@ import (
 	"kaito.sh/tuning-operator/internal/runner/fault"
 )
 
-// unpacker writes the files of one layer below one folder and nowhere else: no links, no devices, no climbing names.
+// unpacker writes the files of one layer to a folder. It ignores links and devices, and refuses names outside of the
+// folder.
 type unpacker struct {
 	in     *incoming
-	fresh  map[string]int64 // its files
-	folder string           // the layer is this folder of an artifact, packed by oras
+	fresh  map[string]int64 // the files of this layer
+	folder string           // the folder of an artifact that the layer holds, packed by oras
 }
 
 func newUnpacker(in *incoming, layer imagespec.Descriptor) *unpacker {
@@ -37,7 +38,7 @@ func newUnpacker(in *incoming, layer imagespec.Descriptor) *unpacker {
 	return u
 }
 
-// isGzip and the like go by the ends of media types: those of OCI, of Docker and of ModelPack end alike.
+// isGzip and isZstd compare the end of media types, which is the same for OCI, Docker and ModelPack.
 func isGzip(layer imagespec.Descriptor) bool {
 	return strings.HasSuffix(layer.MediaType, "+gzip") || strings.HasSuffix(layer.MediaType, ".gzip")
 }
@@ -46,7 +47,7 @@ func isZstd(layer imagespec.Descriptor) bool { return strings.HasSuffix(layer.Me
 
 func isTar(layer imagespec.Descriptor) bool { return strings.HasSuffix(layer.MediaType, ".tar") }
 
-// isArchive says that a layer has many files; another one is one file.
+// isArchive returns whether a layer is an archive. Any other layer is a single file.
 func isArchive(layer imagespec.Descriptor) bool {
 	return isGzip(layer) || isZstd(layer) || isTar(layer)
 }
@@ -61,7 +62,7 @@ func (u *unpacker) layer(r io.Reader, layer imagespec.Descriptor) error {
 		defer func() { _ = gz.Close() }()
 		return u.tar(gz)
 	case isZstd(layer):
-		// 128 MiB is the window that the zstd format's decoders are asked to support; more is refused.
+		// The zstd format recommends that decoders support windows of 128 MiB. Larger ones are refused.
 		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
 		if err != nil {
 			return fault.Permanent(tuningv1alpha1.ReasonSourceInvalid, "not zstd: %w", err)
@@ -71,7 +72,7 @@ func (u *unpacker) layer(r io.Reader, layer imagespec.Descriptor) error {
 	case isTar(layer):
 		return u.tar(r)
 	}
-	// A layer that is a file: an artifact pushed by oras or by ModelPack's tools.
+	// A single file: an artifact pushed by oras or by ModelPack's tools.
 	name := layer.Annotations[imagespec.AnnotationTitle]
 	if name == "" {
 		name = layer.Annotations[annotationFilepath]
@@ -94,7 +95,7 @@ func (u *unpacker) tar(r io.Reader) error {
 		}
 		name, ok := below(ImageDataRoot, h.Name)
 		if u.folder != "" {
-			name, ok = below(u.folder, h.Name) // the folder that was pushed is the one that is asked for
+			name, ok = below(u.folder, h.Name) // the name of the pushed folder is part of the entry
 		}
 		if !ok {
 			continue
@@ -113,7 +114,7 @@ func (u *unpacker) tar(r io.Reader) error {
 	}
 }
 
-// below maps an entry of a layer to its path in a folder of it; false: it is not there.
+// below returns the path of an entry relative to a folder of the layer. It returns false if the entry is outside of it.
 func below(folder, name string) (string, bool) {
 	clean := strings.TrimPrefix(path.Clean("/"+name), "/")
 	rel, ok := strings.CutPrefix(clean, strings.TrimPrefix(path.Clean("/"+folder), "/")+"/")
@@ -124,14 +125,14 @@ func (u *unpacker) file(name string, size int64, r io.Reader) error {
 	local := filepath.FromSlash(name)
 	if !filepath.IsLocal(local) {
 		return fault.Permanent(
-			tuningv1alpha1.ReasonSourceInvalid, "the image has the file %q, which points out of its folder", name,
+			tuningv1alpha1.ReasonSourceInvalid, "the image has the file %q, which is outside of its folder", name,
 		)
 	}
 	if err := u.in.take(name, size); err != nil {
 		return err
 	}
 	dest := filepath.Join(u.in.staging, local)
-	if err := os.MkdirAll(filepath.Dir(dest), 0o755); err != nil { // read by the trainer under another user
+	if err := os.MkdirAll(filepath.Dir(dest), 0o755); err != nil { // the trainer reads it as another user
 		return fmt.Errorf("creating the folder of %s: %w", name, err)
 	}
 	out, err := os.Create(dest)
@@ -152,9 +153,9 @@ func (u *unpacker) file(name string, size int64, r io.Reader) error {
 	return nil
 }
 
-// whiteout takes back what a lower layer brought: one entry, or with the opaque marker everything beside it.
+// whiteout removes files of lower layers: one entry, or with the opaque marker all entries of its folder.
 func (u *unpacker) whiteout(dir, base string) error {
-	if base == ".wh..opq" { // with its prefix, the image specification's opaque marker
+	if base == ".wh..opq" { // the opaque marker of the image specification, with its prefix
 		base = ""
 	}
 	victim := path.Join(dir, base)
@@ -162,7 +163,7 @@ func (u *unpacker) whiteout(dir, base string) error {
 		return nil
 	}
 	for name := range u.in.doc.Files {
-		if _, ours := u.fresh[name]; ours { // a marker hides what lower layers brought, not its own layer's files
+		if _, ours := u.fresh[name]; ours { // a marker hides files of lower layers only
 			continue
 		}
 		if name == victim || victim == "." || strings.HasPrefix(name, victim+"/") {

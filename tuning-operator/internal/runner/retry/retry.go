@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package retry repeats operations that may succeed later, with growing pauses on an injected clock.
 package retry
 
 import (
@@ -31,8 +30,8 @@ func (a *After) Unwrap() error { return a.Err }
 const maxRetryAfter = 2 * time.Minute
 
 // Do calls attempt until it succeeds, its error is not retriable, the context ends, or b.Steps attempts in a row fail
-// without progress. An attempt that makes progress resets the count and the pauses: a transfer that is interrupted every
-// minute still completes.
+// without progress. An attempt that makes progress resets the count and the pauses: a transfer that is interrupted
+// every minute still completes.
 func Do(
 	ctx context.Context, clk clock.Clock, b wait.Backoff, retriable func(error) bool,
 	attempt func(context.Context) (progressed bool, err error),

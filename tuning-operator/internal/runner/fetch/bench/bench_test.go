@@ -41,13 +41,13 @@ var (
 	strict   = flag.Bool("strict", false, "fail below the bars, which mean little on a busy machine")
 )
 
-// Bars of the design: the runner's throughput relative to curl's.
+// The required throughput of the runner relative to that of curl.
 const (
 	barOne    = 0.9
 	barRanges = 1.0
 )
 
-// lines are a far server, and a far server behind a bad line.
+// lines are a distant server, and a distant server with packet loss.
 var lines = []struct {
 	name string
 	line line
@@ -56,7 +56,7 @@ var lines = []struct {
 	{"40 ms, 0.02 % lost", line{roundTrip: 40 * time.Millisecond, loseOneIn: 5000, window: 800}},
 }
 
-func TestFetchBesideCurl(t *testing.T) {
+func TestFetchComparedToCurl(t *testing.T) {
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Skip("no curl")
 	}
@@ -124,7 +124,7 @@ func curl(ctx context.Context, authority, url, path string) error {
 	return nil
 }
 
-// run fetches as the runner's command does; it checks the file's digest as well, which curl does not.
+// run fetches as the runner's command does. Unlike curl it also checks the digest.
 func run(ctx context.Context, authority *x509.Certificate, url, path string, parallel int) error {
 	client := registry.NewHTTP(netguard.Policy{AllowPrivate: true, AllowLocal: true})
 	transport := client.Transport.(*http.Transport)

@@ -12,20 +12,20 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// segment is what one packet carries on an Ethernet, in bytes.
+// segment is the payload of an Ethernet packet in bytes.
 const segment = 1460
 
-// line is what every connection through the proxy is like.
+// line describes each connection through the proxy.
 type line struct {
 	roundTrip time.Duration
-	// loseOneIn so many segments on the way to the client; 0: none. They are equally far apart on each connection, so that
-	// who transfers the same has the same luck.
+	// loseOneIn is the number of segments to the client per lost one; 0: none is lost. Lost segments are evenly spaced on
+	// each connection, so that equal transfers lose equally many.
 	loseOneIn int
-	// window bounds what is in flight on one connection, in segments: the receiver's buffer.
+	// window limits the segments in flight on one connection: the buffer of the receiver.
 	window int
 }
 
-// proxy carries connections over a line to a target.
+// proxy forwards connections to a target over a line.
 type proxy struct {
 	line
 	target   string
@@ -33,7 +33,7 @@ type proxy struct {
 	carried  sync.WaitGroup
 }
 
-// newProxy listens on loopback until the test ends.
+// newProxy returns a proxy that listens on loopback until the test ends.
 func newProxy(t *testing.T, l line, target string) *proxy {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -62,21 +62,21 @@ func (p *proxy) carry(client net.Conn) {
 		return
 	}
 	defer func() { _ = server.Close() }()
-	time.Sleep(p.roundTrip) // the handshake's
+	time.Sleep(p.roundTrip) // of the handshake
 	var both sync.WaitGroup
 	both.Go(func() { p.oneWay(server, client, false) })
 	both.Go(func() { p.oneWay(client, server, true) })
 	both.Wait()
 }
 
-// delayed is data on its way.
+// delayed is data in flight.
 type delayed struct {
 	data   []byte
 	arrive time.Time
 }
 
-// oneWay carries data half a round trip late, with a congestion window where it is asked for: requests are too short to
-// need one.
+// oneWay forwards data after half a round trip, optionally with a congestion window. Requests are too short to need
+// one.
 func (p *proxy) oneWay(to, from net.Conn, congested bool) {
 	way := make(chan delayed, 1<<14)
 	var arrived sync.WaitGroup
@@ -100,7 +100,7 @@ func (p *proxy) oneWay(to, from net.Conn, congested bool) {
 		data := make([]byte, limit*segment)
 		n, err := from.Read(data)
 		began := time.Now()
-		for n > 0 && err == nil && n < len(data) { // what else is sent in this round trip
+		for n > 0 && err == nil && n < len(data) { // the other data of this round trip
 			_ = from.SetReadDeadline(began.Add(p.roundTrip))
 			var more int
 			more, err = from.Read(data[n:])
@@ -122,14 +122,14 @@ func (p *proxy) oneWay(to, from net.Conn, congested bool) {
 	}
 }
 
-// congestion is one connection's window, in segments.
+// congestion is the window of a connection in segments.
 type congestion struct {
 	line
 	window, threshold int
 	sent              int
 }
 
-// grow is what happens to the window in a round trip in which so many segments were sent.
+// grow updates the window after a round trip with the given number of sent segments.
 func (c *congestion) grow(sent int) {
 	before := c.sent
 	c.sent += sent
@@ -137,7 +137,7 @@ func (c *congestion) grow(sent int) {
 	case c.loseOneIn > 0 && c.sent/c.loseOneIn > before/c.loseOneIn:
 		c.window = max(c.window/2, 2)
 		c.threshold = c.window
-	case sent < c.window: // it was not full
+	case sent < c.window: // the window was not full
 	case c.window < c.threshold:
 		c.window = min(2*c.window, c.line.window)
 	default:
