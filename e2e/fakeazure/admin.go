@@ -8,7 +8,7 @@ import (
 	"net/http"
 )
 
-// admin is how a script is set from outside; it is plain HTTP on loopback and asks for no token.
+// admin serves the admin endpoint over plain HTTP on loopback, without authentication.
 func (s *Server) admin() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc(

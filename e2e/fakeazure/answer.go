@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// recorder remembers what a call was answered with.
+// recorder records the response to a call.
 type recorder struct {
 	http.ResponseWriter
 	status, retryAfter int
@@ -16,7 +16,7 @@ type recorder struct {
 
 func (r *recorder) WriteHeader(status int) {
 	r.status = status
-	r.retryAfter, _ = strconv.Atoi(r.Header().Get("Retry-After")) // absent: 0
+	r.retryAfter, _ = strconv.Atoi(r.Header().Get("Retry-After")) // 0 if absent
 	r.ResponseWriter.WriteHeader(status)
 }
 

@@ -14,7 +14,7 @@ import (
 	"kaito.sh/shared/test/eventually"
 )
 
-func TestEveryAnswerIsToldWithItsStatusAndRetryAfter(t *testing.T) {
+func TestOnAnswerGetsStatusAndRetryAfter(t *testing.T) {
 	var mu sync.Mutex
 	var answers []fakeazure.Answer
 	a := newAzure(t, func(o *fakeazure.Options) {

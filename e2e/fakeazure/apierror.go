@@ -8,16 +8,16 @@ import (
 	"strconv"
 )
 
-// apiError is an error as ARM answers it.
+// apiError is an error in ARM's form.
 type apiError struct {
 	HTTP    int    `json:"-"`
 	Code    string `json:"code"`
 	Message string `json:"message"`
-	// Subcode is set by AKS, whose errors have no envelope.
+	// Subcode is used by AKS, whose errors have no envelope.
 	Subcode string `json:"subcode,omitempty"`
-	// RetryAfter in seconds.
+	// RetryAfter is in seconds.
 	RetryAfter int `json:"-"`
-	// AKS errors have no envelope around code and message.
+	// Errors of AKS have no envelope.
 	AKS bool `json:"-"`
 }
 
@@ -28,7 +28,7 @@ func (e *apiError) write(w http.ResponseWriter) {
 		w.Header().Set("Retry-After", strconv.Itoa(e.RetryAfter))
 	}
 	if e.Code == "" {
-		w.WriteHeader(e.HTTP) // without a body
+		w.WriteHeader(e.HTTP) // no body
 		return
 	}
 	var body any = map[string]any{"error": e}
@@ -42,6 +42,6 @@ func respond(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
 	if body != nil {
-		_ = json.NewEncoder(w).Encode(body) // a client that has gone needs no answer
+		_ = json.NewEncoder(w).Encode(body) // the client may be gone
 	}
 }

@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// maxBody bounds a request's body; an agent pool has a few kilobytes.
+// maxBody limits a request's body. An agent pool has a few kilobytes.
 const maxBody = 1 << 20
 
-// call is one ARM request on its way.
+// call is one ARM request in progress.
 type call struct {
 	Request
 	w    http.ResponseWriter
@@ -22,7 +22,7 @@ type call struct {
 	body []byte
 }
 
-// arm routes by path, whose letter case ARM ignores.
+// arm routes by path. ARM's paths are case-insensitive.
 func (s *Server) arm() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
@@ -48,7 +48,7 @@ func (s *Server) arm() http.Handler {
 	})
 }
 
-// serve lets a call through hooks, faults, throttling and authorization, in Azure's order.
+// serve applies hooks, faults, throttling and authorization to a call, in Azure's order.
 func (s *Server) serve(c *call, handle func(*call) *apiError) {
 	s.mutex.Lock()
 	s.sequence++
@@ -122,7 +122,7 @@ func (s *Server) serve(c *call, handle func(*call) *apiError) {
 	}
 }
 
-// subject is the pool that a call is about: the one that is there, or the one that a PUT describes.
+// subject returns the pool of a call: the existing one, or the one that a PUT describes.
 func (s *Server) subject(c *call) *pool {
 	if p := s.pools[c.Pool]; p != nil || c.Verb != "putPool" {
 		return p
@@ -134,7 +134,7 @@ func (s *Server) subject(c *call) *pool {
 	return &pool{Name: c.Pool, Properties: body.Properties}
 }
 
-// discard swallows the answer of a call whose connection is cut afterwards.
+// discard drops the response of a call whose connection is cut afterwards.
 type discard struct{}
 
 func (discard) Header() http.Header         { return http.Header{} }
@@ -211,7 +211,7 @@ func (s *Server) routePool(c *call, rest []string, get bool) func(*call) *apiErr
 	return nil
 }
 
-// routeProvider serves what belongs to a location: operations, usages, SKUs.
+// routeProvider serves the resources of a location: operations, usages, SKUs.
 func (s *Server) routeProvider(c *call, provider string, rest []string, get bool) func(*call) *apiError {
 	switch {
 	case provider == "microsoft.containerservice" && len(rest) == 4 && rest[2] == "operations":
@@ -250,7 +250,7 @@ func (s *Server) clusterID() string {
 
 func (s *Server) getCluster(c *call) *apiError {
 	power, provisioning := s.power.answers()
-	s.told, s.toldAt = s.power, s.now()
+	s.powerRead, s.powerReadAt = s.power, s.now()
 	respond(c.w, http.StatusOK, map[string]any{
 		"id":       s.clusterID(),
 		"name":     s.options.ClusterName,
@@ -264,7 +264,7 @@ func (s *Server) getCluster(c *call) *apiError {
 	return nil
 }
 
-// complete reads what hooks and faults want to know of a call.
+// complete reads what hooks and faults need of a call.
 func (c *call) complete() {
 	switch c.Verb {
 	case "listPools", "listMachines", "listUsages", "listSKUs":
@@ -275,7 +275,7 @@ func (c *call) complete() {
 				Count int `json:"count"`
 			} `json:"properties"`
 		}
-		if decode(c.body, &body) == nil { // otherwise the call itself says what is wrong
+		if decode(c.body, &body) == nil { // otherwise the handler returns the error
 			c.Count = body.Properties.Count
 		}
 	}

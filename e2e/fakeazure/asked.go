@@ -7,24 +7,25 @@ import (
 	"time"
 )
 
-// Write is a call that was to change something, whether it did or not.
+// Write is a call that requested a change, also if it was rejected.
 type Write struct {
 	Verb, Pool string
-	// Tags are the pool's; of a pool that is not there, those that the PUT gives it.
+	// Tags are the pool's tags. If the pool does not exist, they are those of the PUT.
 	Tags map[string]string
-	// Absent: there was no such pool, yet or any more.
+	// Absent is true when the pool did not exist.
 	Absent bool
-	// Refused is the code of the error that it was answered with, or Dropped; empty when it took effect.
+	// Refused is the error code of the response, or Dropped. Empty: the write took effect.
 	Refused string
-	// PowerState is the cluster's then, Told what the last GET of the cluster was answered, and ToldAt when that was.
-	PowerState, Told string
-	ToldAt           time.Time
-	// Retagged is when a person replaced the pool's tags last; zero: never.
+	// PowerState is the cluster's state at the time of the write. PowerRead is the state in the last response to a GET of the
+	// cluster, at ReadAt.
+	PowerState, PowerRead string
+	ReadAt                time.Time
+	// Retagged is the time at which a user last replaced the pool's tags. Zero: never.
 	Retagged time.Time
 	Time     time.Time
 }
 
-// Accepted are the writes that changed something.
+// Accepted returns the writes that took effect.
 func (s State) Accepted() []Write {
 	var out []Write
 	for _, w := range s.Writes {
@@ -35,22 +36,22 @@ func (s State) Accepted() []Write {
 	return out
 }
 
-// Dropped stands in Write.Refused for a request that a cut connection kept from taking effect.
+// Dropped is the value of Write.Refused for a request whose connection was cut before it took effect.
 const Dropped = "Dropped"
 
-// asked is the record of a call on its way; nil for one that only reads.
+// asked is the record of a call in progress, or nil if the call only reads.
 type asked struct {
 	server *Server
 	write  Write
 }
 
-// asked begins the record of a write, as long as its pool is what it was; the caller holds the mutex.
+// asked starts the record of a write while the pool is still unchanged. The caller holds the mutex.
 func (s *Server) asked(c *call) *asked {
 	if !c.Write {
 		return nil
 	}
 	a := &asked{server: s, write: Write{
-		Verb: c.Verb, Pool: c.Pool, PowerState: string(s.power), Told: string(s.told), ToldAt: s.toldAt, Time: s.now(),
+		Verb: c.Verb, Pool: c.Pool, PowerState: string(s.power), PowerRead: string(s.powerRead), ReadAt: s.powerReadAt, Time: s.now(),
 	}}
 	if p := s.pools[c.Pool]; p != nil {
 		a.write.Tags, a.write.Retagged = maps.Clone(p.Tags), p.Retagged

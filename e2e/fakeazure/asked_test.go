@@ -13,7 +13,7 @@ import (
 	"kaito.sh/e2e/fakeazure"
 )
 
-func TestEveryWriteThatIsAskedForIsRecordedWithItsVerdict(t *testing.T) {
+func TestEachWriteIsRecorded(t *testing.T) {
 	verdict := fakeazure.Serve
 	a := newAzure(t, func(o *fakeazure.Options) {
 		o.OnRequest = func(r fakeazure.Request) fakeazure.Verdict {
@@ -26,7 +26,7 @@ func TestEveryWriteThatIsAskedForIsRecordedWithItsVerdict(t *testing.T) {
 	a.server.AddForeignPool("user", "Standard_D4s_v5", 1, map[string]string{"team": "platform"})
 	_, err := a.clusters.Get(t.Context(), a.group(), a.name(), nil)
 	require.NoError(t, err)
-	told := a.clock.Now()
+	powerRead := a.clock.Now()
 	a.mustPut("gpu1", gpuPool(a100, 1))
 	a.server.SetPower(fakeazure.PowerStopping)
 	_, err = a.beginPut("gpu1", gpuPool(a100, 2))
@@ -41,7 +41,7 @@ func TestEveryWriteThatIsAskedForIsRecordedWithItsVerdict(t *testing.T) {
 	_, err = a.pools.BeginDelete(t.Context(), a.group(), a.name(), "user", nil)
 	require.Error(t, err)
 
-	later := told.Add(time.Hour) // mustPut lets an hour go by
+	later := powerRead.Add(time.Hour) // mustPut moves the clock by an hour
 	test, platform := map[string]string{"owner": "test"}, map[string]string{"team": "platform"}
 	assert.Equal(t, []fakeazure.Write{
 		{
@@ -50,9 +50,9 @@ func TestEveryWriteThatIsAskedForIsRecordedWithItsVerdict(t *testing.T) {
 			Tags:       test,
 			Absent:     true,
 			PowerState: "Running",
-			Told:       "Running",
-			ToldAt:     told,
-			Time:       told,
+			PowerRead:  "Running",
+			ReadAt:     powerRead,
+			Time:       powerRead,
 		},
 		{
 			Verb:       "putPool",
@@ -60,8 +60,8 @@ func TestEveryWriteThatIsAskedForIsRecordedWithItsVerdict(t *testing.T) {
 			Tags:       test,
 			Refused:    "OperationNotAllowed",
 			PowerState: "Stopping",
-			Told:       "Running",
-			ToldAt:     told,
+			PowerRead:  "Running",
+			ReadAt:     powerRead,
 			Time:       later,
 		},
 		{
@@ -71,8 +71,8 @@ func TestEveryWriteThatIsAskedForIsRecordedWithItsVerdict(t *testing.T) {
 			Absent:     true,
 			Refused:    "VMSizeNotSupported",
 			PowerState: "Running",
-			Told:       "Running",
-			ToldAt:     told,
+			PowerRead:  "Running",
+			ReadAt:     powerRead,
 			Time:       later,
 		},
 		{
@@ -81,15 +81,15 @@ func TestEveryWriteThatIsAskedForIsRecordedWithItsVerdict(t *testing.T) {
 			Tags:       platform,
 			Refused:    fakeazure.Dropped,
 			PowerState: "Running",
-			Told:       "Running",
-			ToldAt:     told,
+			PowerRead:  "Running",
+			ReadAt:     powerRead,
 			Time:       later,
 		},
-		{Verb: "deletePool", Pool: "user", Tags: platform, PowerState: "Running", Told: "Running", ToldAt: told, Time: later},
+		{Verb: "deletePool", Pool: "user", Tags: platform, PowerState: "Running", PowerRead: "Running", ReadAt: powerRead, Time: later},
 	}, a.server.State().Writes)
 }
 
-func TestACountThatWasNotFilledUsesNoQuota(t *testing.T) {
+func TestUnfilledCountUsesNoQuota(t *testing.T) {
 	a := newAzure(t, func(o *fakeazure.Options) {
 		o.FamilyQuota = map[string]fakeazure.Quota{"StandardNCADSA100v4Family": {Limit: 48}}
 	})

@@ -8,8 +8,8 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// Accelerated is a clock on which factor seconds pass in one real second, so that AKS's minutes can be shown in seconds
-// while their proportions stay. A factor of 1 or less is the real clock.
+// Accelerated returns a clock that runs faster by a factor, so that AKS's minutes pass in seconds with the same
+// proportions. A factor of 1 or less returns the real clock.
 func Accelerated(factor float64) clock.WithTicker {
 	if factor <= 1 {
 		return clock.RealClock{}
@@ -37,7 +37,7 @@ func (c *accelerated) NewTimer(d time.Duration) clock.Timer {
 	return &acceleratedTimer{Timer: c.real.NewTimer(c.length(d)), clock: c}
 }
 
-// length of a time in real time; never 0, which a ticker refuses.
+// length converts a duration to real time. It never returns 0, which a ticker does not accept.
 func (c *accelerated) length(d time.Duration) time.Duration {
 	return max(time.Duration(float64(d)/c.factor), 1)
 }

@@ -15,18 +15,18 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 )
 
-// tokenLife is how long Entra's access tokens last; azidentity asks again five minutes before. It counts by the real
-// clock, whatever clock the cloud runs on, since the SDK that renews them knows no other.
+// tokenLife is the lifetime of Entra's access tokens; azidentity requests a new one five minutes earlier. It is in real
+// time, because the SDK uses the real clock.
 const tokenLife = time.Hour
 
 const (
 	// exchangeAudience is the audience of a federated token.
 	exchangeAudience = "api://AzureADTokenExchange"
-	// assertionType says that the assertion is a JWT (RFC 7523).
+	// assertionType is the type of a JWT assertion (RFC 7523).
 	assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 )
 
-// entra is the token endpoint and what MSAL reads before it.
+// entra serves the token endpoint and the discovery documents that MSAL reads.
 func (s *Server) entra() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{tenant}/v2.0/.well-known/openid-configuration", func(w http.ResponseWriter, r *http.Request) {
@@ -108,8 +108,8 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 	)
 }
 
-// assertion checks a federated token as Entra would, and says what is wrong with it. The signature is checked when the
-// options hold the keys of the cluster that issued it.
+// assertion validates a federated token like Entra, and returns what is wrong with it. It checks the signature if the
+// options have the keys of the issuing cluster.
 func (s *Server) assertion(text string) string {
 	token, err := jwt.ParseSigned(text, []jose.SignatureAlgorithm{jose.RS256, jose.ES256, jose.ES384, jose.PS256})
 	if err != nil {
@@ -147,7 +147,7 @@ func (s *Server) assertion(text string) string {
 	return ""
 }
 
-// authorized checks the token of an ARM call; the caller holds the mutex.
+// authorized checks the token of an ARM call. The caller holds the mutex.
 func (s *Server) authorized(w http.ResponseWriter, r *http.Request) bool {
 	token, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if expiry, known := s.tokens[token]; bearer && known && time.Now().Before(expiry) {

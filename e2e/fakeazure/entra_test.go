@@ -15,7 +15,7 @@ import (
 	"kaito.sh/e2e/fakeazure"
 )
 
-func TestEntraTakesTheFederatedTokenOfTheRightServiceAccountOnly(t *testing.T) {
+func TestEntraAcceptsOnlyTheFederatedToken(t *testing.T) {
 	key := newKey(t)
 	strict := func(o *fakeazure.Options) {
 		o.Subject, o.Issuer = subject, "https://oidc.example/cluster"
@@ -64,7 +64,7 @@ func TestEntraTakesTheFederatedTokenOfTheRightServiceAccountOnly(t *testing.T) {
 	assert.Equal(t, 1, a.server.State().Calls["getCluster"], "ARM was reached once")
 }
 
-func TestARMAsksForATokenOfEntras(t *testing.T) {
+func TestARMRequiresEntrasToken(t *testing.T) {
 	a := newAzure(t, nil)
 	o := a.server.Options()
 	request, err := http.NewRequestWithContext(
@@ -91,7 +91,7 @@ func TestARMAsksForATokenOfEntras(t *testing.T) {
 	}
 }
 
-func TestARMAsksForAnAPIVersion(t *testing.T) {
+func TestARMRequiresAnAPIVersion(t *testing.T) {
 	a := newAzure(t, nil)
 	o := a.server.Options()
 	response, err := httpClient(
@@ -103,9 +103,9 @@ func TestARMAsksForAnAPIVersion(t *testing.T) {
 	assert.Equal(t, "MissingApiVersionParameter", body.Error.Code)
 }
 
-func TestAFederationThatBreaksIsToldByEntra(t *testing.T) {
+func TestBrokenFederationIsReportedByEntra(t *testing.T) {
 	a := newAzure(t, nil)
-	a.server.AddFault(fakeazure.Fault{Kind: "ServerError", Times: 1}) // does not meet Entra, which is not named
+	a.server.AddFault(fakeazure.Fault{Kind: "ServerError", Times: 1}) // does not apply to Entra without the verb token
 	a.server.AddFault(fakeazure.Fault{Verb: "token", Kind: "FederationBroken", Times: 1})
 	_, err := a.clusters.Get(t.Context(), a.group(), a.name(), nil)
 	assert.ErrorContains(t, err, "AADSTS700213")

@@ -2,7 +2,7 @@
 
 package fakeazure
 
-// What happens without a call of the client; every function's caller holds the mutex.
+// Events that happen without a call. The caller of each function holds the mutex.
 
 func (s *Server) removePool(name string) {
 	p := s.pools[name]
@@ -21,7 +21,7 @@ func (s *Server) removePool(name string) {
 	delete(s.pools, name)
 }
 
-// evict takes a machine away; the pool's count goes with it, as a scale set's does whose eviction policy is Delete.
+// evict removes a machine and lowers the pool's count, like a scale set with the eviction policy Delete.
 func (s *Server) evict(providerID string) {
 	for _, p := range s.pools {
 		for _, m := range p.Machines {
@@ -37,7 +37,7 @@ func (s *Server) evict(providerID string) {
 	}
 }
 
-// evictSpot takes the first so many spot machines away, by pool name and age.
+// evictSpot removes the first n spot machines, by pool name and age.
 func (s *Server) evictSpot(n int) {
 	for _, name := range s.poolNames() {
 		p := s.pools[name]

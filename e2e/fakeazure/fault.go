@@ -9,60 +9,59 @@ import (
 	"strings"
 )
 
-// Fault is one line of a script: whom it meets, how often, and what happens. Empty fields meet everything.
+// Fault is one line of a script: which calls match, how many of them, and what happens. Empty fields match everything.
 type Fault struct {
-	// Verb of the call, see Request; token is Entra's, which only a line that names it meets.
+	// Verb of the call, see Request. token is Entra's; only faults with this verb match it.
 	Verb string `json:"verb,omitempty"`
-	// Pool, Size (or its quota Family), Spot and Zone of the agent pool; a pool of several zones is in each of them.
+	// Pool, Size (or its quota Family), Spot and Zone of the agent pool. A pool of several zones matches each of them.
 	Pool   string `json:"pool,omitempty"`
 	Size   string `json:"size,omitempty"`
 	Family string `json:"family,omitempty"`
 	Spot   *bool  `json:"spot,omitempty"`
 	Zone   string `json:"zone,omitempty"`
-	// Page of a list, from 1.
+	// Page is the number of a page, from 1.
 	Page int `json:"page,omitempty"`
-	// Skip lets so many matching calls pass first; Times is how many are met then: 0 means all. With NeverJoins, NoGPU and
-	// NotReady they count machines.
+	// Skip is the number of matching calls that are not affected first; Times is the number that are affected then: 0
+	// means all. With NeverJoins, NoGPU and NotReady they count machines.
 	Skip  int `json:"skip,omitempty"`
 	Times int `json:"times,omitempty"`
 
-	// Kind is an error of the taxonomy by its name, see Kinds; Error is one that the script spells out.
+	// Kind is the name of a known error, see Kinds. Error is an error that the script defines.
 	Kind  string   `json:"kind,omitempty"`
 	Error *Failure `json:"error,omitempty"`
-	// Async has the error not answered at once: it is what the started operation ends with. Kinds that Azure tells no
-	// other way set it by themselves.
+	// Async makes the started operation fail instead of the call. Kinds that Azure reports only in this way set it.
 	Async bool `json:"async,omitempty"`
-	// Fails is how many of the machines asked for do not come, with Async; 0: all.
+	// Fails is the number of requested machines that are not created, with Async. 0: all.
 	Fails int `json:"fails,omitempty"`
-	// Drop cuts the connection: before the request took effect, or after.
+	// Drop cuts the connection before or after the request takes effect.
 	Drop Verdict `json:"drop,omitempty"`
-	// Hang keeps a started operation from ending until it is aborted.
+	// Hang keeps a started operation running until it is aborted.
 	Hang bool `json:"hang,omitempty"`
-	// NeverJoins, NoGPU and NotReady are about the Nodes of the machines that are made.
+	// NeverJoins, NoGPU and NotReady apply to the Nodes of created machines.
 	NeverJoins bool `json:"neverJoins,omitempty"`
 	NoGPU      bool `json:"noGPU,omitempty"`
 	NotReady   bool `json:"notReady,omitempty"`
 
-	// Empty has a list be answered with 200 and nothing in it, Short with its last so many entries left out. They are for
+	// Empty answers a list with 200 and no entries. Short omits the last entries, as many as its value. Both apply to
 	// listMachines and listPools.
 	Empty bool `json:"empty,omitempty"`
 	Short int  `json:"short,omitempty"`
-	// NoResourceID has the first so many entries of a list of machines come without their resourceId.
+	// NoResourceID omits the resourceId of the first entries of a list of machines, as many as its value.
 	NoResourceID int `json:"noResourceID,omitempty"`
 
 	seen int
 }
 
-// Failure is an error of a script.
+// Failure is an error that a script defines.
 type Failure struct {
-	// HTTP status; 0: 400.
+	// HTTP is the status. 0: 400.
 	HTTP    int    `json:"http,omitempty"`
 	Code    string `json:"code"`
 	Message string `json:"message"`
 	Subcode string `json:"subcode,omitempty"`
-	// RetryAfter in seconds.
+	// RetryAfter is in seconds.
 	RetryAfter int `json:"retryAfter,omitempty"`
-	// ARM wraps the error in ARM's envelope; AKS's own errors have none.
+	// ARM wraps the error in ARM's envelope. AKS's own errors have none.
 	ARM bool `json:"arm,omitempty"`
 }
 
@@ -133,7 +132,7 @@ func (f *Fault) fails() bool   { return f.Error != nil || f.Kind != "" }
 func (f *Fault) ofLists() bool { return f.Empty || f.Short > 0 || f.NoResourceID > 0 }
 func (f *Fault) ofNodes() bool { return f.NeverJoins || f.NoGPU || f.NotReady }
 
-// AddFault adds a line to the script. A line that cannot be played is a mistake of the program, and panics.
+// AddFault adds a line to the script. It panics if the line is invalid.
 func (s *Server) AddFault(f Fault) {
 	if err := f.validate(); err != nil {
 		panic("fakeazure: " + err.Error())
@@ -143,16 +142,16 @@ func (s *Server) AddFault(f Fault) {
 	s.faults = append(s.faults, &f)
 }
 
-// ClearFaults empties the script.
+// ClearFaults removes all lines from the script.
 func (s *Server) ClearFaults() { s.act(Event{ClearFaults: true}) }
 
-// met is a line that meets a call, with its error in Azure's form.
+// met is a line that matches a call, with its error in Azure's form.
 type met struct {
 	*Fault
 	Error *apiError
 }
 
-// missing is how many of the machines asked for do not come.
+// missing returns how many of the requested machines are not created.
 func (m met) missing(wanted int) int {
 	if m.Fails == 0 {
 		return wanted
@@ -160,7 +159,7 @@ func (m met) missing(wanted int) int {
 	return min(m.Fails, wanted)
 }
 
-// take finds the first line that meets; the caller holds the mutex. p is the call's pool, which may be nil.
+// take returns the first line that matches. The caller holds the mutex. p is the call's pool, or nil.
 func (s *Server) take(r Request, p *pool, want func(*Fault) bool) *met {
 	for _, f := range s.faults {
 		if !want(f) || !s.meets(f, r, p) {
@@ -199,30 +198,30 @@ func (s *Server) meets(f *Fault, r Request, p *pool) bool {
 		(f.Zone == "" || slices.Contains(p.texts("availabilityZones"), f.Zone))
 }
 
-// verbToken is Entra's.
+// verbToken is the verb of Entra's token endpoint.
 const verbToken = "token"
 
-// match is for what happens to the call itself.
+// match returns the fault of the call itself.
 func (s *Server) match(r Request, p *pool) *met {
 	return s.take(r, p, func(f *Fault) bool { return f.fails() && !f.async() || f.Drop != Serve })
 }
 
-// matchResult is for what an operation ends with.
+// matchResult returns the fault that an operation ends with.
 func (s *Server) matchResult(r Request, p *pool) *met {
 	return s.take(r, p, (*Fault).async)
 }
 
-// matchHang is for operations that do not end.
+// matchHang returns the fault of an operation that does not end.
 func (s *Server) matchHang(r Request, p *pool) *met {
 	return s.take(r, p, func(f *Fault) bool { return f.Hang && !f.async() })
 }
 
-// matchMachine is for machines that do not become what they should; the call is the PUT that makes them.
+// matchMachine returns the fault of a machine. The call is the PUT that creates it.
 func (s *Server) matchMachine(p *pool) *met {
 	return s.take(Request{Verb: "putPool", Pool: p.Name}, p, (*Fault).ofNodes)
 }
 
-// UnmarshalJSON reads before and after.
+// UnmarshalJSON reads "before" and "after".
 func (v *Verdict) UnmarshalJSON(text []byte) error {
 	var name string
 	if err := json.Unmarshal(text, &name); err != nil {
@@ -236,7 +235,7 @@ func (v *Verdict) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// MarshalJSON is UnmarshalJSON's other way.
+// MarshalJSON writes "before" and "after".
 func (v Verdict) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[Verdict]string{DropBefore: "before", DropAfter: "after"}[v])
 }

@@ -14,7 +14,7 @@ import (
 	"kaito.sh/e2e/fakeazure"
 )
 
-func TestQuotasAreCountedAndARequestThatDoesNotFitIsToldTheFigures(t *testing.T) {
+func TestQuotaErrorHasTheFigures(t *testing.T) {
 	const family = "StandardNCADSA100v4Family"
 	cases := []struct {
 		name  string
@@ -64,7 +64,7 @@ func TestQuotasAreCountedAndARequestThatDoesNotFitIsToldTheFigures(t *testing.T)
 	}
 }
 
-// usage is a row of the compute usages as the SDK reads them.
+// usage is a row of the compute usages in the SDK's form.
 func (a *azure) usage(name string) (used, limit int64) {
 	a.t.Helper()
 	pager := a.usages.NewListPager("eastus", nil)
@@ -121,7 +121,7 @@ func TestKindsReachTheSDKAsAzureTellsThem(t *testing.T) {
 	}
 }
 
-func TestAnAllocationThatFailsInPartLeavesTheMachinesThatCame(t *testing.T) {
+func TestPartialAllocationFailureKeepsMachines(t *testing.T) {
 	for _, kind := range []string{"AllocationFailed", "OverconstrainedAllocationRequest", "ZonalAllocationFailed", "OverconstrainedZonalAllocationRequest"} {
 		t.Run(kind, func(t *testing.T) {
 			a := newAzure(t, nil)
@@ -155,7 +155,7 @@ func TestDeletingCanFailTooAndTakesNothing(t *testing.T) {
 	assert.Equal(t, "Failed", *a.get("gpu1").ProvisioningState)
 }
 
-func TestAConnectionIsCutBeforeOrAfterTheWriteTookEffect(t *testing.T) {
+func TestConnectionIsCutBeforeOrAfterTheWrite(t *testing.T) {
 	cases := []struct {
 		name  string
 		drop  fakeazure.Verdict
@@ -186,7 +186,7 @@ func TestAConnectionIsCutBeforeOrAfterTheWriteTookEffect(t *testing.T) {
 	}
 }
 
-func TestAnOperationHangsUntilItIsAborted(t *testing.T) {
+func TestOperationHangsUntilItIsAborted(t *testing.T) {
 	a := newAzure(t, nil)
 	a.server.AddFault(fakeazure.Fault{Verb: "putPool", Times: 1, Hang: true})
 	poller, err := a.beginPut("gpu1", gpuPool(a100, 1))
@@ -201,7 +201,7 @@ func TestAnOperationHangsUntilItIsAborted(t *testing.T) {
 	failedWith(t, err, "OperationPreempted")
 }
 
-func TestAListFailsOnAPageInTheMiddleAndTheSDKSaysSo(t *testing.T) {
+func TestListFailsOnAPageInTheMiddle(t *testing.T) {
 	a := newAzure(t, func(o *fakeazure.Options) { o.PageSize = 2 })
 	for _, name := range []string{"a1", "a2", "a3", "a4", "a5"} {
 		a.server.AddForeignPool(name, a100, 0, nil)
@@ -230,7 +230,7 @@ func TestSkipAndTimesCountTheCallsThatALineMeets(t *testing.T) {
 	assert.NoError(t, err)
 }
 
-func TestAClusterThatIsNotRunningRefusesWritesAndIsStillRead(t *testing.T) {
+func TestStoppedClusterRejectsWritesAndAllowsReads(t *testing.T) {
 	cases := []struct {
 		state              fakeazure.PowerState
 		code, provisioning string
@@ -260,7 +260,7 @@ func TestAClusterThatIsNotRunningRefusesWritesAndIsStillRead(t *testing.T) {
 	assert.Len(t, a.server.State().Accepted(), 2)
 }
 
-func TestALineThatCannotBePlayedIsRefused(t *testing.T) {
+func TestInvalidLineIsRejected(t *testing.T) {
 	assert.PanicsWithValue(t, `fakeazure: fails is 2 without an error that an operation ends with`, func() {
 		newAzure(t, nil).server.AddFault(fakeazure.Fault{Verb: "putPool", Fails: 2, Kind: "ServerError"})
 	})

@@ -39,10 +39,10 @@ const (
 	subject = "system:serviceaccount:kaito-system:gpu-provisioner"
 )
 
-// start is an arbitrary moment that the cloud's clock begins at.
+// start is the time at which the cloud's clock starts.
 var start = time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// azure is a fake cloud whose clock the test holds, and the real SDK's clients of it.
+// azure is a fake cloud with a clock that the test controls, and clients of the real SDK.
 type azure struct {
 	t      *testing.T
 	server *fakeazure.Server
@@ -68,7 +68,7 @@ func newAzure(t *testing.T, change func(*fakeazure.Options)) *azure {
 	return restart(t, options, start)
 }
 
-// restart runs a server on the folder that the options name, with the clock at a moment.
+// restart runs a server on the folder of the options, with the clock at a time.
 func restart(t *testing.T, options fakeazure.Options, at time.Time) *azure {
 	t.Helper()
 	a := &azure{t: t, clock: clocktesting.NewFakeClock(at)}
@@ -89,7 +89,7 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 	return key
 }
 
-// federatedToken is what a projected service account token volume would hold.
+// federatedToken returns the content of a projected service account token volume.
 func federatedToken(t *testing.T, key *ecdsa.PrivateKey, change func(*jwt.Claims)) string {
 	t.Helper()
 	signer, err := jose.NewSigner(
@@ -153,7 +153,7 @@ func newSDK(t *testing.T, server *fakeazure.Server, token string) sdk {
 	}
 }
 
-// gpuPool is a body for a PUT.
+// gpuPool returns a body for a PUT.
 func gpuPool(size string, count int32) armcontainerservice.AgentPool {
 	return armcontainerservice.AgentPool{Properties: &armcontainerservice.ManagedClusterAgentPoolProfileProperties{
 		VMSize:     &size,
@@ -172,7 +172,7 @@ func spotPool(size string, count int32) armcontainerservice.AgentPool {
 	return p
 }
 
-// resume takes up the operation of a token.
+// resume resumes the operation of a token.
 func resume(token string) *armcontainerservice.AgentPoolsClientBeginCreateOrUpdateOptions {
 	return &armcontainerservice.AgentPoolsClientBeginCreateOrUpdateOptions{ResumeToken: token}
 }
@@ -183,7 +183,7 @@ func (a *azure) beginPut(name string, body armcontainerservice.AgentPool) (*putP
 	return a.pools.BeginCreateOrUpdate(a.t.Context(), a.group(), a.name(), name, body, nil)
 }
 
-// put begins a PUT and lets its operation end.
+// put starts a PUT and moves the clock to its end.
 func (a *azure) put(name string, body armcontainerservice.AgentPool) (armcontainerservice.AgentPool, error) {
 	a.t.Helper()
 	poller, err := a.beginPut(name, body)
@@ -202,7 +202,7 @@ func (a *azure) mustPut(name string, body armcontainerservice.AgentPool) armcont
 	return p
 }
 
-// look asks once how an operation does.
+// look polls an operation once.
 func look[T any](t *testing.T, poller *runtime.Poller[T]) error {
 	t.Helper()
 	response, err := poller.Poll(t.Context())
@@ -212,15 +212,15 @@ func look[T any](t *testing.T, poller *runtime.Poller[T]) error {
 	return err
 }
 
-// finish looks once at an operation that must be over, and returns what it ended with.
+// finish polls an operation that must have ended, and returns its error.
 func finish[T any](t *testing.T, poller *runtime.Poller[T]) (T, error) {
 	t.Helper()
 	require.NoError(t, look(t, poller))
-	require.True(t, poller.Done(), "the operation goes on")
+	require.True(t, poller.Done(), "the operation still runs")
 	return poller.Result(t.Context())
 }
 
-// names are the machines that ARM lists.
+// names returns the names of the machines that ARM lists.
 func (a *azure) names(pool string) []string {
 	a.t.Helper()
 	var out []string
@@ -270,13 +270,13 @@ func (a *azure) get(name string) armcontainerservice.ManagedClusterAgentPoolProf
 func (a *azure) group() string { return a.server.Options().ResourceGroup }
 func (a *azure) name() string  { return a.server.Options().ClusterName }
 
-// answer is what the real SDK makes of an error.
+// answer returns the SDK's error.
 type answer struct {
 	text   string
 	header http.Header
 }
 
-// refused holds the error to a status and a code.
+// refused checks the status and code of an error.
 func refused(t *testing.T, err error, status int, code string) answer {
 	t.Helper()
 	var response *azcore.ResponseError
@@ -286,7 +286,7 @@ func refused(t *testing.T, err error, status int, code string) answer {
 	return answer{text: response.Error(), header: response.RawResponse.Header}
 }
 
-// failedWith holds the end of an operation to a code, as the SDK reads it out of the operation's body.
+// failedWith checks the code of a failed operation, which the SDK reads from the operation's body.
 func failedWith(t *testing.T, err error, code string) {
 	t.Helper()
 	var response *azcore.ResponseError

@@ -7,18 +7,18 @@ import (
 	"maps"
 )
 
-// What a person does to an agent pool with az, the portal or a policy; every function's caller holds the mutex.
+// Changes of an agent pool by a user with az, the portal or a policy. The caller of each function holds the mutex.
 
-// Retag replaces all tags of an agent pool, as `az aks nodepool update --tags` does, and Azure Policy with the effect
+// Retag replaces all tags of an agent pool, like `az aks nodepool update --tags` or Azure Policy with the effect
 // modify.
 type Retag struct {
 	Pool string `json:"pool"`
-	// Tags are all tags that the pool has from now on.
+	// Tags are all tags that the pool has afterwards.
 	Tags map[string]string `json:"tags,omitempty"`
 }
 
-// Autoscale switches the cluster autoscaler of an agent pool on, or off when Max is 0. While it is on, AKS refuses a
-// PUT that changes the count.
+// Autoscale turns the cluster autoscaler of an agent pool on, or off if Max is 0. While it is on, AKS rejects a PUT
+// that changes the count.
 type Autoscale struct {
 	Pool string `json:"pool"`
 	Min  int    `json:"min,omitempty"`
@@ -50,7 +50,7 @@ func (s *Server) autoscale(a Autoscale) {
 	delete(p.Properties, "minCount")
 	delete(p.Properties, "maxCount")
 	if a.Max > 0 {
-		// Numbers are what encoding/json makes of them, as those of a PUT.
+		// Numbers have the type that encoding/json uses, like those of a PUT.
 		p.Properties["minCount"], p.Properties["maxCount"] = float64(a.Min), float64(a.Max)
 	}
 }
@@ -60,8 +60,8 @@ func (p *pool) autoscaled() bool {
 	return on
 }
 
-// UpgradePool starts an upgrade of an agent pool; nothing happens when AKS would refuse it: another operation runs on
-// the pool, or the cluster does not run.
+// UpgradePool starts an upgrade of an agent pool. It does nothing if AKS would reject it: another operation runs on the
+// pool, or the cluster does not run.
 func (s *Server) UpgradePool(u Upgrade) { s.act(Event{Upgrade: &u}) }
 
 // RetagPool replaces the tags of an agent pool.
@@ -69,7 +69,7 @@ func (s *Server) RetagPool(name string, tags map[string]string) {
 	s.act(Event{Retag: &Retag{Pool: name, Tags: tags}})
 }
 
-// AutoscalePool switches the cluster autoscaler of an agent pool on with these limits, or off when most is 0.
+// AutoscalePool turns the cluster autoscaler of an agent pool on with these limits, or off if most is 0.
 func (s *Server) AutoscalePool(name string, least, most int) {
 	s.act(Event{Autoscale: &Autoscale{Pool: name, Min: least, Max: most}})
 }

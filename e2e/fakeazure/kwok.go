@@ -20,30 +20,30 @@ import (
 // gpuResource is the extended resource of NVIDIA's device plugin.
 const gpuResource = "nvidia.com/gpu"
 
-// kwok makes Nodes that KWOK keeps alive.
+// kwok creates Nodes that KWOK keeps alive.
 type kwok struct {
 	nodes   kubernetes.Interface
 	catalog *catalog.Catalog
 }
 
-// NewKWOK is a node side whose machines become simulated Nodes of the cluster that the client speaks to.
+// NewKWOK returns a node side that turns machines into simulated Nodes of the client's cluster.
 func NewKWOK(client kubernetes.Interface) NodeSide {
 	loaded, err := catalog.Load()
 	if err != nil {
-		panic(fmt.Sprintf("the embedded catalogue does not load: %v", err)) // its own tests would have failed
+		panic(fmt.Sprintf("the embedded catalogue does not load: %v", err)) // the catalogue's own tests check it
 	}
 	return &kwok{nodes: client, catalog: loaded}
 }
 
-// Join creates the Node with what a kubelet would report, and its status by the status subresource. A Node that is
-// there already becomes what the machine is now.
+// Join creates the Node with the content that a kubelet would report, and its status with the status subresource. It
+// updates an existing Node.
 func (k *kwok) Join(ctx context.Context, vm VM) error {
 	want := k.node(vm)
 	_, err := k.nodes.CoreV1().Nodes().Create(ctx, want, metav1.CreateOptions{})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("creating Node %s: %w", vm.Name, err)
 	}
-	// KWOK writes to a Node as soon as there is one.
+	// KWOK writes to a new Node at once.
 	err = retry.RetryOnConflict(retry.DefaultBackoff, func() error { return k.change(ctx, want) })
 	if err != nil {
 		return fmt.Errorf("writing Node %s: %w", vm.Name, err)
@@ -51,7 +51,7 @@ func (k *kwok) Join(ctx context.Context, vm VM) error {
 	return nil
 }
 
-// change has KWOK keep a Node that is there Ready, or not, and says what it offers.
+// change makes KWOK keep an existing Node Ready or not Ready, and sets its resources.
 func (k *kwok) change(ctx context.Context, want *corev1.Node) error {
 	node, err := k.nodes.CoreV1().Nodes().Get(ctx, want.Name, metav1.GetOptions{})
 	if err != nil {
@@ -71,21 +71,21 @@ func (k *kwok) change(ctx context.Context, want *corev1.Node) error {
 	node.Status.Capacity, node.Status.Allocatable = want.Status.Capacity, want.Status.Allocatable
 	node.Status.Addresses = want.Status.Addresses
 	if len(node.Status.Conditions) == 0 {
-		// KWOK makes a Node not Ready that was Ready; one that never was says so by itself.
+		// KWOK makes a Ready Node not Ready. A Node that was never Ready needs the condition here.
 		node.Status.Conditions = want.Status.Conditions
 	}
 	_, err = k.nodes.CoreV1().Nodes().UpdateStatus(ctx, node, metav1.UpdateOptions{})
 	return err
 }
 
-// runtimeDown is why a kubelet is not ready by a fault.
+// runtimeDown is why a kubelet is not ready because of a fault.
 const runtimeDown = "container runtime is down"
 
-// machineGone is why the kubelet of a machine that is gone is not ready.
+// machineGone is why the kubelet of a deleted machine is not ready.
 const machineGone = "the machine is gone"
 
-// Leave deletes the Node, as AKS's cloud node manager does when the machine is gone. A Node that stays for its
-// finalizers is not Ready: no kubelet reports.
+// Leave deletes the Node, like AKS's cloud node manager when the machine is gone. A Node with finalizers is not Ready,
+// because no kubelet reports.
 func (k *kwok) Leave(ctx context.Context, vm VM) error {
 	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		node, err := k.nodes.CoreV1().Nodes().Get(ctx, vm.Name, metav1.GetOptions{})
@@ -135,7 +135,7 @@ func (k *kwok) node(vm VM) *corev1.Node {
 	return node
 }
 
-// gpus of a size; sizes outside the catalogue have none.
+// gpus returns the number of GPUs of a size; 0 for sizes outside the catalogue.
 func (k *kwok) gpus(name string) int {
 	size, err := k.catalog.Size(name)
 	if err != nil {
@@ -144,7 +144,7 @@ func (k *kwok) gpus(name string) int {
 	return size.GPUs
 }
 
-// capacity is what the kubelet of a size reports; sizes outside the catalogue are taken for 8 vCPUs and 64 GiB.
+// capacity returns what the kubelet of a size reports. Sizes outside the catalogue have 8 vCPUs and 64 GiB.
 func (k *kwok) capacity(vm VM) corev1.ResourceList {
 	vcpus, memory, gpus := 8, 64, 0
 	if size, err := k.catalog.Size(vm.Size); err == nil {
@@ -162,11 +162,11 @@ func (k *kwok) capacity(vm VM) corev1.ResourceList {
 	return out
 }
 
-// maxPods is the default of AKS with its overlay network.
+// maxPods is AKS's default with its overlay network.
 const maxPods = 110
 
-// What AKS keeps for itself (https://learn.microsoft.com/azure/aks/node-resource-reservations): of memory 20 MB a pod
-// and 50 MB, and 100 MiB that the kubelet evicts below; of CPU millicores by the number of cores.
+// AKS reserves (https://learn.microsoft.com/azure/aks/node-resource-reservations) 20 MB of memory for each pod and 50
+// MB, and the kubelet evicts below 100 MiB. It reserves millicores of CPU by the number of cores.
 const reservedMemory = (20*maxPods+50)*1_000_000 + 100<<20
 
 func reservedCPU(vcpus int64) int64 {
@@ -178,7 +178,7 @@ func reservedCPU(vcpus int64) int64 {
 	return 740
 }
 
-// allocatable is what is left for pods.
+// allocatable returns the resources that are left for pods.
 func allocatable(capacity corev1.ResourceList) corev1.ResourceList {
 	out := capacity.DeepCopy()
 	cpu := capacity[corev1.ResourceCPU]

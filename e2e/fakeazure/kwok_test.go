@@ -20,13 +20,13 @@ import (
 	"kaito.sh/shared/test/eventually"
 )
 
-// house is a fake cloud whose machines become Nodes of a real API server.
-type house struct {
+// kwokCluster is a fake cloud whose machines become Nodes of a real API server.
+type kwokCluster struct {
 	*azure
 	nodes kubernetes.Interface
 }
 
-func (h *house) node(pool string) *corev1.Node {
+func (h *kwokCluster) node(pool string) *corev1.Node {
 	h.t.Helper()
 	list, err := h.nodes.CoreV1().Nodes().List(h.t.Context(), metav1.ListOptions{LabelSelector: "agentpool=" + pool})
 	require.NoError(h.t, err)
@@ -36,8 +36,8 @@ func (h *house) node(pool string) *corev1.Node {
 	return &list.Items[0]
 }
 
-// becomes waits for the pool's only Node to be as it should.
-func (h *house) becomes(t *testing.T, pool string, as func(*corev1.Node) bool) *corev1.Node {
+// becomes waits until the pool's only Node meets a condition.
+func (h *kwokCluster) becomes(t *testing.T, pool string, as func(*corev1.Node) bool) *corev1.Node {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		n := h.node(pool)
@@ -66,7 +66,7 @@ func TestMachinesBecomeNodesOfARealCluster(t *testing.T) {
 	t.Cleanup(func() { assert.NoError(t, c.Stop()) })
 	client, err := kubernetes.NewForConfig(c.Config())
 	require.NoError(t, err)
-	h := &house{nodes: client, azure: newAzure(t, func(o *fakeazure.Options) { o.Nodes = fakeazure.NewKWOK(client) })}
+	h := &kwokCluster{nodes: client, azure: newAzure(t, func(o *fakeazure.Options) { o.Nodes = fakeazure.NewKWOK(client) })}
 
 	t.Run("as AKS labels, taints and fills them, and they go with their machine", func(t *testing.T) {
 		body := spotPool("Standard_NC48ads_A100_v4", 1)
@@ -129,7 +129,7 @@ func TestMachinesBecomeNodesOfARealCluster(t *testing.T) {
 	t.Run("never by a fault, while ARM lists the machine", func(t *testing.T) {
 		h.server.AddFault(fakeazure.Fault{Pool: "lost", NeverJoins: true})
 		h.mustPut("lost", gpuPool(a100, 1))
-		h.mustPut("after", gpuPool(a100, 1)) // when its Node is there, that of the former would be, too
+		h.mustPut("after", gpuPool(a100, 1)) // when its Node exists, the Node of the earlier one would exist, too
 		h.becomes(t, "after", ready)
 		h.clock.Step(time.Hour)
 		assert.Nil(t, h.node("lost"))

@@ -9,18 +9,18 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// ListLag sets how far lists of machines lag behind the machines, on the cloud's clock, from now on: a machine is
-// listed so much later, and one that is gone stays listed so much longer. The pool's count and state do not lag, so
-// that a pool that has settled lists other machines than it has.
+// ListLag sets the time by which lists of machines lag behind, on the cloud's clock: a machine is listed that much
+// later, and a deleted machine stays listed that much longer. The pool's count and state do not lag, so that a settled
+// pool can list other machines than it has.
 func (s *Server) ListLag(lag time.Duration) { s.act(Event{ListLag: &metav1.Duration{Duration: lag}}) }
 
-// ghost is a machine that is gone, and that a list which lags still has.
+// ghost is a deleted machine that a lagging list still has.
 type ghost struct {
 	Machine *machine  `json:"machine"`
 	Gone    time.Time `json:"gone"`
 }
 
-// maxGhosts bounds what a pool remembers of machines that are gone.
+// maxGhosts limits the number of deleted machines that a pool keeps.
 const maxGhosts = 100
 
 func (p *pool) haunt(m *machine, now time.Time) {
@@ -28,7 +28,7 @@ func (p *pool) haunt(m *machine, now time.Time) {
 	p.Ghosts = p.Ghosts[max(0, len(p.Ghosts)-maxGhosts):]
 }
 
-// listed are the machines that a list has now, in the order of their numbers.
+// listed returns the machines that a list has now, in the order of their numbers.
 func (s *Server) listed(p *pool) []*machine {
 	seen := s.now().Add(-s.lag)
 	var out []*machine
@@ -48,7 +48,7 @@ func (s *Server) listed(p *pool) []*machine {
 	return out
 }
 
-// garbled is a list with what faults leave out of it; p is nil for the list of pools.
+// garbled returns a list without the entries that faults omit. p is nil for the list of pools.
 func (s *Server) garbled(c *call, p *pool, items []item) []item {
 	f := s.take(c.Request, p, (*Fault).ofLists)
 	switch {

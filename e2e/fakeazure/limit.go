@@ -15,7 +15,7 @@ type bucket struct {
 	last   time.Time
 }
 
-// throttle takes a token for a call, or answers as AKS does when there is none; the caller holds the mutex.
+// throttle takes a token for a call, or returns AKS's error if there is none. The caller holds the mutex.
 func (s *Server) throttle(r Request) *apiError {
 	l := s.options.Limits
 	if l.Off {

@@ -14,7 +14,7 @@ import (
 	"kaito.sh/e2e/fakeazure"
 )
 
-func TestAnSDKThatAsksTooMuchIsThrottledByTheDocumentedBuckets(t *testing.T) {
+func TestCallsAreThrottledAsDocumented(t *testing.T) {
 	a := newAzure(t, nil)
 	for i := range 60 {
 		_, err := a.clusters.Get(t.Context(), a.group(), a.name(), nil)
@@ -25,7 +25,7 @@ func TestAnSDKThatAsksTooMuchIsThrottledByTheDocumentedBuckets(t *testing.T) {
 	assert.Equal(t, "1", throttled.header.Get("Retry-After"))
 	assert.Contains(t, throttled.text, "please retry again in 1 seconds")
 
-	// A PUT has a bucket of its own, of each pool.
+	// Each pool has its own bucket of PUTs.
 	for range 20 {
 		_, err = a.beginPut("gpu1", gpuPool(a100, 1))
 		if err != nil {
@@ -55,7 +55,7 @@ func TestAnSDKThatAsksTooMuchIsThrottledByTheDocumentedBuckets(t *testing.T) {
 	refused(t, err, http.StatusConflict, "OperationNotAllowed")
 }
 
-func TestOperationsGoOnAcrossARestartAndAreTakenUpByTheirTokens(t *testing.T) {
+func TestOperationsContinueAfterARestart(t *testing.T) {
 	options := fakeazure.Options{Dir: t.TempDir()}
 	before := restart(t, options, start)
 	put, err := before.beginPut("gpu1", gpuPool(a100, 2))
@@ -83,7 +83,7 @@ func TestOperationsGoOnAcrossARestartAndAreTakenUpByTheirTokens(t *testing.T) {
 	assert.Equal(t, 0, after.server.State().Calls["putPool"], "nothing was asked for again")
 }
 
-func TestAClockThatBeginsAnewWithAProcessDoesNotMakeAnOperationLonger(t *testing.T) {
+func TestClockThatStartsAgainKeepsDurations(t *testing.T) {
 	options := fakeazure.Options{Dir: t.TempDir()}
 	before := restart(t, options, start.Add(24*time.Hour))
 	_, err := before.beginPut("gpu1", gpuPool(a100, 1))
@@ -96,7 +96,7 @@ func TestAClockThatBeginsAnewWithAProcessDoesNotMakeAnOperationLonger(t *testing
 	assert.Equal(t, "Succeeded", *after.get("gpu1").ProvisioningState)
 }
 
-func TestTheSDKWaitsForAnOperationByItselfOnAFastClock(t *testing.T) {
+func TestSDKWaitsForAnOperationOnAFastClock(t *testing.T) {
 	server, err := fakeazure.New(fakeazure.Options{Clock: fakeazure.Accelerated(600), Limits: fakeazure.Limits{Off: true}})
 	require.NoError(t, err)
 	require.NoError(t, server.Start())

@@ -36,7 +36,7 @@ func TestAListOfMachinesLags(t *testing.T) {
 	assert.Equal(t, all[1:], a.names("gpu1"))
 }
 
-func TestAListAnswers200WithoutAllItsEntries(t *testing.T) {
+func TestListIs200WithoutAllEntries(t *testing.T) {
 	a := newAzure(t, func(o *fakeazure.Options) { o.PageSize = 2 })
 	a.mustPut("gpu1", gpuPool(a100, 3))
 	all := a.names("gpu1")
@@ -52,7 +52,7 @@ func TestAListAnswers200WithoutAllItsEntries(t *testing.T) {
 	assert.Empty(t, pools)
 }
 
-func TestAListOfMachinesHasEntriesWithoutResourceID(t *testing.T) {
+func TestListOfMachinesWithoutResourceIDs(t *testing.T) {
 	a := newAzure(t, nil)
 	a.mustPut("gpu1", gpuPool(a100, 2))
 	a.server.AddFault(fakeazure.Fault{Verb: "listMachines", NoResourceID: 1})
@@ -63,7 +63,7 @@ func TestAListOfMachinesHasEntriesWithoutResourceID(t *testing.T) {
 	assert.NotNil(t, page.Value[1].Properties.ResourceID)
 }
 
-func TestAListOfMachinesIs404ThoughThePoolIsListed(t *testing.T) {
+func TestListOfMachinesIs404(t *testing.T) {
 	a := newAzure(t, nil)
 	a.mustPut("gpu1", gpuPool(a100, 1))
 	a.server.AddFault(fakeazure.Fault{Verb: "listMachines", Kind: "PoolNotFound"})
@@ -83,7 +83,7 @@ func TestTagsAreReplacedByAPerson(t *testing.T) {
 	assert.NotEqual(t, *before.Properties.ETag, *after.ETag)
 }
 
-func TestAnAutoscaledPoolRefusesAnotherCount(t *testing.T) {
+func TestAutoscaledPoolRejectsAnotherCount(t *testing.T) {
 	a := newAzure(t, nil)
 	a.mustPut("gpu1", gpuPool(a100, 1))
 	a.server.AutoscalePool("gpu1", 1, 5)
@@ -102,7 +102,7 @@ func TestAnAutoscaledPoolRefusesAnotherCount(t *testing.T) {
 	assert.Len(t, a.names("gpu1"), 2)
 }
 
-func TestTheStatusOfAnOperationVanishes(t *testing.T) {
+func TestStatusOfAnOperationIs404(t *testing.T) {
 	for kind, answer := range map[string]struct {
 		status int
 		code   string

@@ -23,11 +23,11 @@ const (
 	stateCanceled  = "Canceled"
 	stateSucceeded = "Succeeded"
 	stateFailed    = "Failed"
-	// stateUpgradingImage is that of a pool whose node image alone is upgraded.
+	// stateUpgradingImage is the state of a pool during an upgrade of only its node image.
 	stateUpgradingImage = "UpgradingNodeImageVersion"
 )
 
-// pool is an agent pool. Properties are kept as they came, so that what a client sends it gets back.
+// pool is an agent pool. It keeps properties as received, so that a client reads what it sent.
 type pool struct {
 	Name              string            `json:"name"`
 	Properties        map[string]any    `json:"properties"`
@@ -52,12 +52,12 @@ type machine struct {
 	NoGPU    bool      `json:"noGPU,omitempty"`
 	NotReady bool      `json:"notReady,omitempty"`
 	Zone     string    `json:"zone,omitempty"`
-	// Surge says that the machine is there for the time of an upgrade only.
+	// Surge is true for a machine that exists only during an upgrade.
 	Surge   bool     `json:"surge,omitempty"`
 	Reimage *reimage `json:"reimage,omitempty"`
 }
 
-// operation is what a write started.
+// operation is an operation that a write started.
 type operation struct {
 	ID     string    `json:"id"`
 	Pool   string    `json:"pool"`
@@ -67,14 +67,14 @@ type operation struct {
 	Hangs  bool      `json:"hangs,omitempty"`
 	Status string    `json:"status"`
 	Error  *apiError `json:"error,omitempty"`
-	// Fails is what the operation ends with when it is due.
+	// Fails is the error that the operation ends with.
 	Fails *apiError `json:"fails,omitempty"`
-	// Gone are the indexes that deleteMachines removes.
+	// Gone are the indexes of the machines that deleteMachines deletes.
 	Gone []int `json:"gone,omitempty"`
-	// Rollout is what an upgrade does.
+	// Rollout is the state of an upgrade.
 	Rollout *rollout `json:"rollout,omitempty"`
 
-	// missing says how many of the machines asked for do not come; nil: none.
+	// missing returns how many of the requested machines are not created. Nil: none.
 	missing func(wanted int) int
 }
 
@@ -126,10 +126,10 @@ func (p *pool) find(index int) *machine {
 	return nil
 }
 
-// scaleSet is the name that AKS gives to a pool's scale set; the number is the cluster's.
+// scaleSet returns the name that AKS gives to a pool's scale set. The number is the cluster's.
 func scaleSet(pool string) string { return "aks-" + pool + "-31415926-vmss" }
 
-// machineName is the scale set's name with the instance's number in six base-36 digits, as VMSS names its machines.
+// machineName returns the scale set's name and the instance's number in six base-36 digits, like VMSS.
 func machineName(pool string, index int) string {
 	digits := strconv.FormatInt(int64(index), 36)
 	return scaleSet(pool) + strings.Repeat("0", max(0, 6-len(digits))) + digits
@@ -143,7 +143,7 @@ func indexOf(name string) (int, bool) {
 	return int(n), err == nil
 }
 
-// resourceID is a machine's id as ARM answers it: the node resource group in its own letter case.
+// resourceID returns a machine's ID like ARM: with the node resource group in its original letter case.
 func (s *Server) resourceID(p *pool, m *machine) string {
 	return fmt.Sprintf(
 		"/subscriptions/%s/resourceGroups/%s/providers/Microsoft.Compute/virtualMachineScaleSets/%s/virtualMachines/%d",
@@ -176,33 +176,33 @@ func (s *Server) vm(p *pool, m *machine) VM {
 	}
 }
 
-// State is what a test looks at.
+// State is a snapshot for tests.
 type State struct {
 	Pools      []PoolState
 	PowerState string
-	// Calls by verb, Throttled by bucket.
+	// Calls are counted by verb, Throttled by bucket.
 	Calls     map[string]int
 	Throttled int
-	// Writes are all writes that were asked for, those that were refused among them, in order.
+	// Writes are all writes that were requested, including rejected ones, in order.
 	Writes []Write
 	// Running are the pools with a running operation.
 	Running []string
 }
 
-// PoolState is one agent pool.
+// PoolState is the state of one agent pool.
 type PoolState struct {
 	Name, Size, ProvisioningState string
 	Count                         int
 	Tags                          map[string]string
-	// Machines by provider id, as Nodes carry it: those that exist, whatever a list says.
+	// Machines are the existing machines by provider ID, independent of lists.
 	Machines []string
-	// Surge are those of them that an upgrade removes again.
+	// Surge are those machines that an upgrade will remove.
 	Surge []string
-	// Autoscaled says that the cluster autoscaler is on.
+	// Autoscaled is true when the cluster autoscaler is on.
 	Autoscaled bool
 }
 
-// State is a copy of what the cloud holds now.
+// State returns a snapshot of the cloud.
 func (s *Server) State() State {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()

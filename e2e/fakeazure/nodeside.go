@@ -13,26 +13,26 @@ import (
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 )
 
-// VM is a machine as the node side sees it.
+// VM is a machine for the node side.
 type VM struct {
-	// Name of the Node, ProviderID as the kubelet sets it.
+	// Name is the Node's name. ProviderID is the one that the kubelet sets.
 	Name, ProviderID string
 	Pool, Size       string
 	Location, Zone   string
 	Spot             bool
-	// Labels and Taints of the pool; a taint is key=value:Effect.
+	// Labels and Taints are those of the pool. A taint is key=value:Effect.
 	Labels map[string]string
 	Taints []string
-	// GPU is false when the pool installs no driver, or by a fault.
+	// GPU is false if the pool installs no driver, or because of a fault.
 	GPU bool
-	// NotReady is true by a fault.
+	// NotReady is true because of a fault.
 	NotReady bool
-	// ClusterID is the AKS cluster's name, ResourceGroup the node resource group's, lower case.
+	// ClusterID is the name of the AKS cluster. ResourceGroup is the node resource group in lower case.
 	ClusterID, ResourceGroup string
 }
 
-// NodeLabels are those that AKS puts on the machine's Node of its own accord, and the pool's; gpus is how many its size
-// has.
+// NodeLabels returns the labels that AKS puts on the machine's Node, and the pool's. gpus is the number of GPUs of its
+// size.
 func (vm VM) NodeLabels(gpus int) map[string]string {
 	out := map[string]string{
 		"agentpool": vm.Pool, "kubernetes.azure.com/agentpool": vm.Pool, "kubernetes.azure.com/cluster": vm.ResourceGroup,
@@ -44,7 +44,7 @@ func (vm VM) NodeLabels(gpus int) map[string]string {
 		out[corev1.LabelTopologyZone] = vm.Location + "-" + vm.Zone
 	}
 	if gpus > 0 {
-		// https://learn.microsoft.com/azure/aks/use-nvidia-gpu has workloads choose nodes by these.
+		// https://learn.microsoft.com/azure/aks/use-nvidia-gpu selects Nodes by these.
 		out["accelerator"], out["kubernetes.azure.com/accelerator"] = "nvidia", "nvidia"
 	}
 	if vm.Spot {
@@ -54,7 +54,7 @@ func (vm VM) NodeLabels(gpus int) map[string]string {
 	return out
 }
 
-// NodeTaints are the pool's, and the one that AKS puts on every spot node, whatever the pool's own taints are.
+// NodeTaints returns the pool's taints, and the taint that AKS puts on each spot Node.
 func (vm VM) NodeTaints() []corev1.Taint {
 	texts := vm.Taints
 	if vm.Spot {
@@ -79,9 +79,9 @@ func parseTaint(text string) (corev1.Taint, bool) {
 	return corev1.Taint{Key: key, Value: value, Effect: corev1.TaintEffect(effect)}, true
 }
 
-// NodeSide turns machines into Nodes. Both are called again after an error and must bear it.
+// NodeSide turns machines into Nodes. Both methods are called again after an error and must be idempotent.
 type NodeSide interface {
-	// Join is called when a machine has booted and its kubelet registers, and again when GPU or NotReady have changed.
+	// Join is called when a machine has booted and its kubelet registers, and again when GPU or NotReady change.
 	Join(ctx context.Context, vm VM) error
 	// Leave is called when a machine is gone.
 	Leave(ctx context.Context, vm VM) error

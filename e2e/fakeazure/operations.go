@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// pollEvery is what Retry-After tells clients of a running operation.
+// pollEvery is the Retry-After of a running operation.
 const pollEvery = 1
 
 // start starts an operation on a pool.
@@ -31,7 +31,7 @@ func (s *Server) start(p *pool, kind string, takes time.Duration) *operation {
 	return op
 }
 
-// begin starts an operation on a pool and tells the client where to look at it.
+// begin starts an operation on a pool and responds with the URL of its status.
 func (s *Server) begin(c *call, p *pool, kind string, takes time.Duration) *operation {
 	op := s.start(p, kind, takes)
 	op.Hangs = s.matchHang(c.Request, p) != nil
@@ -84,7 +84,7 @@ func (s *Server) getOperationResult(c *call) *apiError {
 	return nil
 }
 
-// advance lets everything happen whose time has come; the caller holds the mutex.
+// advance applies everything that is due. The caller holds the mutex.
 func (s *Server) advance() {
 	now := s.now()
 	s.happen(now)
@@ -106,7 +106,7 @@ func (s *Server) advance() {
 	}
 }
 
-// end gives an operation its result.
+// end sets the result of an operation.
 func (s *Server) end(p *pool, op *operation) {
 	p.Operation, s.dirty = "", true
 	p.ETag++
@@ -135,7 +135,7 @@ func (s *Server) end(p *pool, op *operation) {
 	}
 }
 
-// leave takes a machine away.
+// leave removes a machine.
 func (s *Server) leave(p *pool, m *machine) {
 	p.Machines = slices.DeleteFunc(p.Machines, func(other *machine) bool { return other == m })
 	p.haunt(m, s.now())
@@ -144,7 +144,7 @@ func (s *Server) leave(p *pool, m *machine) {
 	}
 }
 
-// nextDue is when something happens next; an hour from now when nothing is under way.
+// nextDue returns the time of the next change, or an hour from now.
 func (s *Server) nextDue() time.Time {
 	next := s.now().Add(time.Hour)
 	earlier := func(t time.Time) {

@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fakeazure is a stateful server that speaks Azure's protocol over TLS: Entra's token endpoint and the part of
-// ARM that an AKS node provisioner uses. Its clients are the real Azure SDKs. What takes time takes it on a clock that
-// tests hold, and faults come from a script.
 package fakeazure
 
 import (
@@ -12,27 +9,28 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// Durations say how long Azure takes.
+// Durations are the times that Azure takes.
 type Durations struct {
-	// CreatePool, Scale, DeletePool and DeleteMachines are the lengths of operations.
+	// CreatePool, Scale, DeletePool and DeleteMachines are the durations of operations.
 	CreatePool, Scale, DeletePool, DeleteMachines time.Duration
-	// VMBoot is how long after an operation's start a machine is listed, NodeJoin how long after that it is a Node.
+	// VMBoot is the time from an operation's start until a machine is listed. NodeJoin is the time from then until it is a
+	// Node.
 	VMBoot, NodeJoin time.Duration
 }
 
-// defaultDurations are about what AKS takes for GPU pools.
+// defaultDurations are typical for GPU pools of AKS.
 var defaultDurations = Durations{
 	CreatePool: 3 * time.Minute, Scale: 3 * time.Minute, DeletePool: 2 * time.Minute, DeleteMachines: 2 * time.Minute,
 	VMBoot: time.Minute, NodeJoin: 90 * time.Second,
 }
 
-// Limits are the token buckets of the documentation
+// Limits are the documented token buckets
 // (https://learn.microsoft.com/azure/aks/quotas-skus-regions#throttling-limits-on-aks-resource-provider-apis).
 type Limits struct {
 	// Off turns throttling off.
 	Off bool
-	// PutBurst and PutEvery are a pool's PUTs; OtherBurst and OtherEvery all other calls of the subscription;
-	// StatusBurst and StatusEvery looks at operations. Every is the time in which one token comes back.
+	// PutBurst and PutEvery apply to a pool's PUTs, StatusBurst and StatusEvery to reads of operations, OtherBurst and
+	// OtherEvery to all other calls of the subscription. Every is the time in which one token is added.
 	PutBurst, OtherBurst, StatusBurst int
 	PutEvery, OtherEvery, StatusEvery time.Duration
 }
@@ -46,88 +44,88 @@ var defaultLimits = Limits{
 	StatusEvery: 500 * time.Millisecond,
 }
 
-// maxPools and maxPoolNodes are AKS's (https://learn.microsoft.com/azure/aks/quotas-skus-regions).
+// maxPools and maxPoolNodes are limits of AKS (https://learn.microsoft.com/azure/aks/quotas-skus-regions).
 const (
 	maxPools     = 100
 	maxPoolNodes = 1000
 )
 
-// Quota is a limit of vCPUs; Used is what others use.
+// Quota is a limit of vCPUs. Used is the usage by others.
 type Quota struct {
 	Limit int64 `json:"limit"`
 	Used  int64 `json:"used,omitempty"`
 }
 
-// Options of a server; every field has a default.
+// Options of a server. Each field has a default.
 type Options struct {
 	SubscriptionID, TenantID, ClientID string
 	ResourceGroup, ClusterName         string
-	// Location is the region; NodeResourceGroup is answered in its own letter case, while Nodes carry it in lower case.
+	// Location is the region. Responses have NodeResourceGroup in its own letter case, Nodes in lower case.
 	Location, NodeResourceGroup string
-	// Subject is whose federated token is taken, Issuer whose cluster's; empty: anybody's. With Keys the token's signature
-	// is checked against them, as the cluster's /openid/v1/jwks answers them.
+	// Subject and Issuer are the accepted federated token's. Empty: any. If Keys is set, as the cluster's /openid/v1/jwks
+	// returns it, the token's signature is checked.
 	Subject, Issuer string
 	Keys            *jose.JSONWebKeySet
-	// Dir holds the certificate and the state; empty: a temporary one that goes with Stop. A server that starts on
-	// the folder of another goes on where that one stopped.
+	// Dir is the folder of the certificate and the state. Empty: a temporary folder that Stop deletes. A server that
+	// starts on the folder of an earlier one continues from its state.
 	Dir string
-	// ARMAddress, EntraAddress and AdminAddress are what to listen on, IP:port; empty: any free port of loopback.
+	// ARMAddress, EntraAddress and AdminAddress are addresses to listen on, IP:port. Empty: a free port of loopback.
 	ARMAddress, EntraAddress, AdminAddress string
 	Durations                              Durations
 	Limits                                 Limits
-	// PageSize of lists; 0: 50.
+	// PageSize is the number of entries on a page of a list. 0: 50.
 	PageSize int
-	// RegionalQuota, SpotQuota and FamilyQuota (by family) bound vCPUs; a zero Limit of the first two, and a family that
-	// is not named, mean plenty.
+	// RegionalQuota, SpotQuota and FamilyQuota (by family) limit vCPUs. A zero Limit, or a family that is not listed,
+	// means that there is enough.
 	RegionalQuota, SpotQuota Quota
 	FamilyQuota              map[string]Quota
-	// Nodes is told of machines that boot and go; nil: nobody is.
+	// Nodes is notified of machines that boot and are deleted. Nil: no Nodes.
 	Nodes NodeSide
-	// Clock; nil: the real one.
+	// Clock is the cloud's clock. Nil: the real one.
 	Clock clock.WithTicker
-	// OnRequest, when it is set, is asked before every ARM request; its verdict may cut the connection.
+	// OnRequest, if set, is called before each ARM request. Its verdict may cut the connection.
 	OnRequest func(Request) Verdict
-	// OnAnswer, when it is set, is told of every ARM call when it has been answered; of several at the same time, too.
+	// OnAnswer, if set, is called after each ARM call, also concurrently.
 	OnAnswer func(Answer)
 }
 
-// Request is one call as a hook sees it.
+// Request is one call, for hooks.
 type Request struct {
-	// Sequence counts ARM calls from 1.
+	// Sequence is the number of the ARM call, from 1.
 	Sequence int
-	// Verb names the call: getCluster, listPools, getPool, putPool, deletePool, deleteMachines, abort, listMachines,
-	// getMachine, operation, operationResult, listUsages, listSKUs.
+	// Verb is one of getCluster, listPools, getPool, putPool, deletePool, deleteMachines, abort, listMachines, getMachine,
+	// operation, operationResult, listUsages, listSKUs.
 	Verb string
 	Pool string
-	// Operation is the id that a look at an operation names.
+	// Operation is the ID of the operation that is polled.
 	Operation string
-	// Write is true for what changes something.
+	// Write is true for calls that change something.
 	Write bool
-	// Page of a list, from 1; Count that a PUT asks for.
+	// Page is the number of a list's page, from 1. Count is the count of a PUT.
 	Page, Count int
 }
 
-// Answer is one call and what became of it.
+// Answer is one call and its response.
 type Answer struct {
 	Request
-	// Status is HTTP's; 0: the connection was cut.
+	// Status is the HTTP status. 0: the connection was cut.
 	Status int
-	// RetryAfter is the header of that name, in seconds; 0: there was none.
+	// RetryAfter is the header of that name, in seconds. 0: absent.
 	RetryAfter int
-	// At is when it was answered, on the cloud's clock.
+	// At is the time of the response on the cloud's clock.
 	At time.Time
 }
 
-// Verdict says what becomes of a request.
+// Verdict is what happens to a request.
 type Verdict int
 
-// The verdicts.
+// Verdicts.
 const (
-	// Serve answers.
+	// Serve responds.
 	Serve Verdict = iota
-	// DropBefore cuts the connection before the request took effect.
+	// DropBefore cuts the connection before the request takes effect.
 	DropBefore
-	// DropAfter cuts it after the request took effect.
+	// DropAfter cuts it after the request takes effect.
 	DropAfter
 )
 

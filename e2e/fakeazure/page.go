@@ -8,16 +8,16 @@ import (
 	"strings"
 )
 
-// skipToken is the query parameter that says where a page begins.
+// skipToken is the query parameter with the position of a page.
 const skipToken = "$skiptoken"
 
-// item is one of a list, by a key that stays its own whatever else comes and goes.
+// item is one entry of a list, with a key that does not change.
 type item struct {
 	key   string
 	value any
 }
 
-// from is the number of the page that is asked for, from 1, and the key that it begins after.
+// from returns the number of the requested page, from 1, and the key before its first entry.
 func (c *call) from() (page int, after string) {
 	number, after, _ := strings.Cut(c.r.URL.Query().Get(skipToken), ".")
 	page, err := strconv.Atoi(number)
@@ -27,9 +27,9 @@ func (c *call) from() (page int, after string) {
 	return page, after
 }
 
-// page answers a part of a list, which is in the order of its keys, and where the rest is. The list may change between
-// two pages: what comes or goes shifts nothing else. A full page has a next one even when nothing is left, which is
-// then empty, as ARM allows (https://learn.microsoft.com/rest/api/azure/#async-operations-throttling-and-paging).
+// page returns a page of a list, in the order of keys, and the position of the next one. The list may change between
+// two pages: entries that are added or removed do not shift others. A full page has a next page, which may be empty, as
+// ARM allows (https://learn.microsoft.com/rest/api/azure/#async-operations-throttling-and-paging).
 func (s *Server) page(c *call, items []item) {
 	number, after := c.from()
 	start := 0

@@ -12,7 +12,7 @@ import (
 	"kaito.sh/e2e/fakeazure"
 )
 
-func TestAListThatChangesBetweenTwoPagesLosesAndRepeatsNothingElse(t *testing.T) {
+func TestListThatChangesBetweenTwoPages(t *testing.T) {
 	var between func()
 	a := newAzure(t, func(o *fakeazure.Options) {
 		o.PageSize = 2
@@ -30,7 +30,7 @@ func TestAListThatChangesBetweenTwoPagesLosesAndRepeatsNothingElse(t *testing.T)
 	got, err := a.listPools(t.Context())
 	require.NoError(t, err)
 	assert.Equal(
-		t, []string{"pool0", "pool1", "pool2", "pool3", "pool4"}, got, "the first page has told of what is gone since",
+		t, []string{"pool0", "pool1", "pool2", "pool3", "pool4"}, got, "the first page had entries that were deleted later",
 	)
 	between = func() { a.server.AddForeignPool("pool00", "Standard_D4s_v5", 0, nil) }
 	got, err = a.listPools(t.Context())
@@ -38,7 +38,7 @@ func TestAListThatChangesBetweenTwoPagesLosesAndRepeatsNothingElse(t *testing.T)
 	assert.Equal(t, []string{"pool1", "pool2", "pool3", "pool4"}, got, "what came behind the page is seen the next time")
 }
 
-func TestAFullPageHasANextOneThoughItIsEmpty(t *testing.T) {
+func TestFullPageHasANextOne(t *testing.T) {
 	a := newAzure(t, func(o *fakeazure.Options) { o.PageSize = 2 })
 	for i := range 4 {
 		a.server.AddForeignPool(fmt.Sprintf("pool%d", i), "Standard_D4s_v5", 0, nil)

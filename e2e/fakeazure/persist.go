@@ -17,9 +17,9 @@ const (
 	addressFile = "addresses.json"
 )
 
-// saved is what survives a restart: everything but the script of faults, the counters and the token buckets.
+// saved is the state that survives a restart: all but the script, the counters and the token buckets.
 type saved struct {
-	// Now is the cloud's time when this was written.
+	// Now is the cloud's time of the save.
 	Now        time.Time             `json:"now"`
 	Pools      map[string]*pool      `json:"pools"`
 	Operations map[string]*operation `json:"operations"`
@@ -50,8 +50,8 @@ func (s *Server) load() error {
 	return nil
 }
 
-// shift moves what is under way in time, when the cloud's clock is behind the one that the state was written by: an
-// accelerated clock starts anew with every process.
+// shift moves pending times if the cloud's clock is behind the saved time: an accelerated clock starts again in each
+// process.
 func (s *Server) shift(by time.Duration) {
 	for _, op := range s.operations {
 		op.Start, op.Due = op.Start.Add(by), op.Due.Add(by)
@@ -69,8 +69,7 @@ func (s *Server) shift(by time.Duration) {
 	}
 }
 
-// save writes state and addresses; a reader sees the old file or the new one, never half of one. The caller holds the
-// mutex.
+// save writes state and addresses atomically. The caller holds the mutex.
 func (s *Server) save() error {
 	var addresses [3]string
 	for i, listener := range s.listeners {

@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// poolName is AKS's rule for a Linux pool.
+// poolName is AKS's rule for the name of a Linux pool.
 var poolName = regexp.MustCompile(`^[a-z][a-z0-9]{0,11}$`)
 
-// immutable properties of a pool; AKS refuses to change them.
+// immutable are the properties that AKS does not allow to change.
 var immutable = []string{
 	"vmSize",
 	"osType",
@@ -33,7 +33,7 @@ var immutable = []string{
 	"capacityReservationGroupID",
 }
 
-// defaulted are those that AKS fills in by itself.
+// defaulted are the properties that AKS sets to a default.
 var defaulted = []string{
 	"osType",
 	"osSKU",
@@ -94,7 +94,7 @@ func (s *Server) pool(name string) (*pool, *apiError) {
 		Message: fmt.Sprintf("Could not find the agent pool %s in managed cluster %s.", name, s.options.ClusterName)}
 }
 
-// precondition holds a write to If-Match and If-None-Match.
+// precondition checks If-Match and If-None-Match of a write.
 func precondition(r *http.Request, p *pool) *apiError {
 	failed := &apiError{
 		HTTP:    http.StatusPreconditionFailed,
@@ -111,7 +111,7 @@ func precondition(r *http.Request, p *pool) *apiError {
 	return nil
 }
 
-// busy refuses a second operation on a pool.
+// busy rejects a second operation on a pool.
 func (s *Server) busy(p *pool) *apiError {
 	if p == nil || p.Operation == "" {
 		return nil
@@ -153,7 +153,7 @@ func (s *Server) putPool(c *call) *apiError {
 	return s.updatePool(c, p, body.Properties, count, tags)
 }
 
-// split takes out of the properties what is kept apart from them, and what only Azure writes.
+// split removes the properties that are stored separately, and read-only ones.
 func split(properties map[string]any) (int, map[string]string, *apiError) {
 	number, _ := properties["count"].(float64)
 	count := int(number)
@@ -226,17 +226,17 @@ func (s *Server) updatePool(c *call, p *pool, properties map[string]any, count i
 	for _, key := range immutable {
 		before, after := p.Properties[key], properties[key]
 		switch {
-		case after == nil && before != nil: // what a PUT leaves out stays
+		case after == nil && before != nil: // a PUT may omit it
 			properties[key] = before
 		case before == nil && slices.Contains(defaulted, key):
-			// AKS had chosen a value that the fake does not model.
+			// AKS chose a value that the fake does not model.
 		case after != nil && !reflect.DeepEqual(before, after):
 			return &apiError{HTTP: http.StatusBadRequest, Code: "PropertyChangeNotAllowed", AKS: true,
 				Message: fmt.Sprintf("Changing property 'properties.%s' is not allowed.", key)}
 		}
 	}
 	if p.autoscaled() && properties["enableAutoScaling"] == true && count != p.Count {
-		// The text is that of https://github.com/Azure/AKS/issues/1248, and the az CLI refuses the same before it asks
+		// The text is from https://github.com/Azure/AKS/issues/1248. The az CLI rejects the same change itself
 		// (https://github.com/Azure/azure-cli/pull/13996).
 		return &apiError{
 			HTTP: http.StatusBadRequest,
@@ -259,8 +259,8 @@ func (s *Server) updatePool(c *call, p *pool, properties map[string]any, count i
 	return nil
 }
 
-// grow starts the operation that brings a pool to a count. A count below what is there takes the newest machines, as
-// AKS does: which ones, the caller cannot say.
+// grow starts the operation that changes a pool's count. A lower count deletes the newest machines, as AKS does: the
+// client cannot choose.
 func (s *Server) grow(c *call, p *pool, count int, kind string, takes time.Duration) {
 	op := s.begin(c, p, kind, takes)
 	wanted := count - len(p.Machines)
@@ -293,7 +293,7 @@ func (s *Server) boot(p *pool) {
 func (s *Server) deletePool(c *call) *apiError {
 	p, err := s.pool(c.Pool)
 	if err != nil {
-		// ARM answers a delete of what is not there with 204.
+		// ARM answers 204 to the deletion of a resource that does not exist.
 		c.w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
@@ -358,7 +358,7 @@ func (s *Server) abort(c *call) *apiError {
 	}
 	running := s.operations[p.Operation]
 	for _, m := range p.Machines {
-		m.Surge = false // what an upgrade has added stays when it is aborted
+		m.Surge = false // surge machines remain after an abort
 	}
 	running.Status, running.Error = operationCanceled, &apiError{
 		Code:    "OperationPreempted",

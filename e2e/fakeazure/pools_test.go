@@ -17,7 +17,7 @@ import (
 	"kaito.sh/e2e/fakeazure"
 )
 
-func TestTheSDKMakesAPoolTakesOneMachineAwayAndDeletesIt(t *testing.T) {
+func TestPoolLifecycle(t *testing.T) {
 	a := newAzure(t, nil)
 	poller, err := a.beginPut("gpu1", gpuPool(a100, 2))
 	require.NoError(t, err)
@@ -71,7 +71,7 @@ func TestTheSDKMakesAPoolTakesOneMachineAwayAndDeletesIt(t *testing.T) {
 	assert.Equal(t, []string{"putPool", "deleteMachines", "deletePool"}, verbs)
 }
 
-func TestAWriteOnAnOldETagIsRefusedAndChangesNothing(t *testing.T) {
+func TestWriteWithAnOldETagIsRejected(t *testing.T) {
 	a := newAzure(t, nil)
 	old := *a.mustPut("gpu1", gpuPool(a100, 1)).Properties.ETag
 	a.mustPut("gpu1", gpuPool(a100, 2))
@@ -108,7 +108,7 @@ func TestOnePoolHasOneOperationAtATimeAndOthersGoOn(t *testing.T) {
 	assert.Equal(t, []string{"gpu1", "gpu2"}, a.server.State().Running)
 }
 
-func TestAnAbortedOperationEndsAndThePoolIsCanceled(t *testing.T) {
+func TestAbortedOperationEnds(t *testing.T) {
 	a := newAzure(t, nil)
 	put, err := a.beginPut("gpu1", gpuPool(a100, 1))
 	require.NoError(t, err)
@@ -124,7 +124,7 @@ func TestAnAbortedOperationEndsAndThePoolIsCanceled(t *testing.T) {
 	assert.Len(t, a.names("gpu1"), 2)
 }
 
-func TestARMRefusesAPoolThatIsNotOne(t *testing.T) {
+func TestInvalidPoolIsRejected(t *testing.T) {
 	cases := []struct {
 		name, pool string
 		change     func(*armcontainerservice.ManagedClusterAgentPoolProfileProperties)
@@ -180,7 +180,7 @@ func TestARMRefusesAPoolThatIsNotOne(t *testing.T) {
 	}
 }
 
-func TestAClusterHasAHundredPoolsAndTheyAreListedInPages(t *testing.T) {
+func TestClusterHasAHundredPoolsInPages(t *testing.T) {
 	a := newAzure(t, func(o *fakeazure.Options) { o.PageSize = 30; o.Limits.Off = true })
 	var want []string
 	for i := range 100 {
@@ -205,7 +205,7 @@ func TestMachinesThatAreNotThereCannotBeDeleted(t *testing.T) {
 	assert.Len(t, a.names("gpu1"), 1)
 }
 
-func TestWhatIsNotThereIsToldApart(t *testing.T) {
+func TestMissingResourcesHaveDistinctErrors(t *testing.T) {
 	a := newAzure(t, nil)
 	_, err := a.clusters.Get(t.Context(), "elsewhere", a.name(), nil)
 	refused(t, err, http.StatusNotFound, "ResourceGroupNotFound")

@@ -2,10 +2,10 @@
 
 package fakeazure
 
-// PowerState is what the cluster is at.
+// PowerState is the state of the cluster.
 type PowerState string
 
-// The states of a cluster.
+// States of the cluster.
 const (
 	PowerRunning  PowerState = "Running"
 	PowerStopping PowerState = "Stopping"
@@ -17,8 +17,7 @@ func (p PowerState) known() bool {
 	return p == PowerRunning || p == PowerStopping || p == PowerStopped || p == PowerStarting
 }
 
-// answers are powerState.code, which knows only Running and Stopped, and provisioningState: on the way, only the latter
-// tells.
+// answers returns powerState.code, which is Running or Stopped, and provisioningState, which shows transitions.
 func (p PowerState) answers() (code, provisioning string) {
 	switch p {
 	case PowerStopped:

@@ -11,16 +11,16 @@ import (
 	"strings"
 )
 
-// plenty is the limit of a quota that nobody set.
+// plenty is the limit of a quota that is not set.
 const plenty = 100_000
 
-// regional and low-priority quotas go by these names in the usages API.
+// Names of the regional and low-priority quotas in the usages API.
 const (
 	regionalCores = "cores"
 	spotCores     = "lowPriorityCores"
 )
 
-// quotas are what is used and allowed, by name.
+// quotas returns usage and limits by name.
 func (s *Server) quotas() map[string]Quota {
 	out := map[string]Quota{regionalCores: s.options.RegionalQuota, spotCores: s.options.SpotQuota}
 	for family, quota := range s.options.FamilyQuota {
@@ -37,16 +37,16 @@ func (s *Server) quotas() map[string]Quota {
 		}
 	}
 	for _, p := range s.pools {
-		s.use(out, p, len(p.Machines)) // of a count that was not filled nothing is used
+		s.use(out, p, len(p.Machines)) // only existing machines use quota
 	}
 	return out
 }
 
-// use counts machines of a pool against the quotas that they need, and names those.
+// use adds machines of a pool to the quotas that they need, and returns the quotas' names.
 func (s *Server) use(quotas map[string]Quota, p *pool, count int) []string {
 	size, err := s.catalog.Size(p.text("vmSize"))
 	if err != nil {
-		return nil // a size outside the catalogue is not counted
+		return nil // sizes outside the catalogue are not counted
 	}
 	names := []string{size.QuotaFamily, regionalCores}
 	if p.spot() {
@@ -60,7 +60,7 @@ func (s *Server) use(quotas map[string]Quota, p *pool, count int) []string {
 	return names
 }
 
-// quota refuses more machines than fit, as AKS does.
+// quota rejects machines beyond the quota, as AKS does.
 func (s *Server) quota(p *pool, more int) *apiError {
 	if more <= 0 {
 		return nil
@@ -133,13 +133,13 @@ func (s *Server) listSKUs(c *call) *apiError {
 	return nil
 }
 
-// offered says whether the subscription can have machines of a size: those of the catalogue, and common ones without
-// GPUs, whose name tells the family.
+// offered returns whether the subscription can use a size: those of the catalogue, and common ones without GPUs, which
+// are recognized by their names.
 func (s *Server) offered(size string) bool {
 	_, err := s.catalog.Size(size)
 	return err == nil || ordinarySize.MatchString(size)
 }
 
-// ordinarySize are the general, compute and memory sizes: A, B, D, E and F of
+// ordinarySize matches general, compute and memory sizes: A, B, D, E and F of
 // https://learn.microsoft.com/azure/virtual-machines/sizes.
 var ordinarySize = regexp.MustCompile(`^Standard_[ABDEF]S?[0-9]+[a-z]*(_v[0-9])?$`)

@@ -12,7 +12,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Scenario is a script as a file: what calls meet, and what happens by itself.
+// Scenario is a script: faults of calls, and events that happen without a call.
 type Scenario struct {
 	Faults []Fault `json:"faults,omitempty"`
 	Events []Event `json:"events,omitempty"`
@@ -20,36 +20,36 @@ type Scenario struct {
 
 // Event is something that happens without a call. Exactly one of its fields besides After is set.
 type Event struct {
-	// After is how long after the scenario is played it happens, on the cloud's clock.
+	// After is the time after the start of the scenario, on the cloud's clock.
 	After metav1.Duration `json:"after,omitempty"`
 
-	// Power has the cluster stop or start: Running, Stopping, Stopped, Starting.
+	// Power sets the cluster's state: Running, Stopping, Stopped, Starting.
 	Power PowerState `json:"power,omitempty"`
-	// Evict takes away a spot machine, or any other, by its provider id.
+	// Evict removes a machine, spot or not, by its provider ID.
 	Evict string `json:"evict,omitempty"`
-	// EvictSpot takes away the oldest so many spot machines.
+	// EvictSpot removes the oldest spot machines, as many as its value.
 	EvictSpot int `json:"evictSpot,omitempty"`
-	// RemovePool is somebody else who deletes a pool.
+	// RemovePool deletes a pool, like another client.
 	RemovePool string `json:"removePool,omitempty"`
-	// AddPool is a pool of somebody else's.
+	// AddPool adds a pool of another client.
 	AddPool *ForeignPool `json:"addPool,omitempty"`
-	// Node changes a Node that has joined.
+	// Node changes a registered Node.
 	Node *NodeChange `json:"node,omitempty"`
-	// Quota sets the limits of vCPUs: a family's, cores (the region's) or lowPriorityCores (spot's).
+	// Quota sets limits of vCPUs: of a family, cores (the region's) or lowPriorityCores (spot).
 	Quota map[string]Quota `json:"quota,omitempty"`
-	// ClearFaults empties the script of faults.
+	// ClearFaults removes all faults.
 	ClearFaults bool `json:"clearFaults,omitempty"`
-	// Upgrade starts an upgrade of a pool, with surge machines.
+	// Upgrade starts an upgrade of a pool.
 	Upgrade *Upgrade `json:"upgrade,omitempty"`
 	// Retag replaces a pool's tags.
 	Retag *Retag `json:"retag,omitempty"`
-	// Autoscale switches a pool's cluster autoscaler on or off.
+	// Autoscale turns a pool's cluster autoscaler on or off.
 	Autoscale *Autoscale `json:"autoscale,omitempty"`
-	// ListLag is how far lists of machines lag from now on; 0: not at all.
+	// ListLag sets the time by which lists of machines lag. 0: they do not.
 	ListLag *metav1.Duration `json:"listLag,omitempty"`
 }
 
-// ForeignPool is an agent pool that is not made by a PUT.
+// ForeignPool is an agent pool of another client.
 type ForeignPool struct {
 	Name  string            `json:"name"`
 	Size  string            `json:"size"`
@@ -57,10 +57,10 @@ type ForeignPool struct {
 	Tags  map[string]string `json:"tags,omitempty"`
 }
 
-// NodeChange is what becomes of a Node that has joined.
+// NodeChange is a change of a registered Node.
 type NodeChange struct {
 	ProviderID string `json:"providerID"`
-	// NotReady and NoGPU are what it is from now on.
+	// NotReady and NoGPU are the new state.
 	NotReady bool `json:"notReady,omitempty"`
 	NoGPU    bool `json:"noGPU,omitempty"`
 }
@@ -99,7 +99,7 @@ func (e Event) validate() error {
 	return nil
 }
 
-// ParseScenario reads a script, YAML or JSON. An unknown field is an error, so that a typo does not silently mean no
+// ParseScenario reads a script in YAML or JSON. An unknown field is an error, because a typo must not result in no
 // fault.
 func ParseScenario(text []byte) (Scenario, error) {
 	var scenario Scenario
@@ -132,7 +132,7 @@ func ReadScenario(file string) (Scenario, error) {
 	return ParseScenario(text)
 }
 
-// Play adds a script's faults, and has its events happen in their time.
+// Play adds a script's faults and schedules its events.
 func (s *Server) Play(scenario Scenario) {
 	for _, f := range scenario.Faults {
 		s.AddFault(f)
@@ -152,7 +152,7 @@ type scheduled struct {
 	at time.Time
 }
 
-// happen lets events happen whose time has come; the caller holds the mutex.
+// happen applies the events that are due. The caller holds the mutex.
 func (s *Server) happen(now time.Time) {
 	var later []scheduled
 	for _, e := range s.events {
@@ -195,7 +195,7 @@ func (s *Server) apply(e Event) {
 	}
 }
 
-// act lets an event happen now.
+// act applies an event.
 func (s *Server) act(e Event) {
 	s.mutex.Lock()
 	s.advance()
@@ -205,23 +205,23 @@ func (s *Server) act(e Event) {
 	s.poke()
 }
 
-// SetPower has the cluster stop or start. While it is not Running, writes to agent pools are refused and no machine
-// joins; the Nodes that are there stay, as objects do that nobody serves.
+// SetPower sets the cluster's state. While it is not Running, writes to agent pools are rejected and no machine
+// registers; existing Nodes remain as objects.
 func (s *Server) SetPower(state PowerState) { s.act(Event{Power: state}) }
 
-// RemovePool is somebody else who deletes a pool behind its owner's back.
+// RemovePool deletes a pool, like another client.
 func (s *Server) RemovePool(name string) { s.act(Event{RemovePool: name}) }
 
-// Evict takes a machine away as Azure does with spot machines, or as a failure of its host.
+// Evict removes a machine, like the eviction of a spot machine or a failure of its host.
 func (s *Server) Evict(providerID string) { s.act(Event{Evict: providerID}) }
 
-// AddForeignPool puts a pool into the cluster that is somebody else's, with Nodes of its own.
+// AddForeignPool adds a pool of another client, with Nodes.
 func (s *Server) AddForeignPool(name, size string, count int, tags map[string]string) {
 	s.act(Event{AddPool: &ForeignPool{Name: name, Size: size, Count: count, Tags: tags}})
 }
 
-// ChangeNode makes the Node of a machine that has joined NotReady, or takes its GPUs away, or makes it whole again.
+// ChangeNode sets whether the Node of a registered machine is NotReady and whether it has GPUs.
 func (s *Server) ChangeNode(change NodeChange) { s.act(Event{Node: &change}) }
 
-// SetQuota sets limits of vCPUs by name: a family's, cores (the region's) or lowPriorityCores (spot's).
+// SetQuota sets limits of vCPUs by name: of a family, cores (the region's) or lowPriorityCores (spot).
 func (s *Server) SetQuota(quota map[string]Quota) { s.act(Event{Quota: quota}) }

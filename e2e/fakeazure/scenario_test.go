@@ -20,7 +20,7 @@ import (
 	"kaito.sh/shared/test/eventually"
 )
 
-func TestAScenarioFileIsReadStrictly(t *testing.T) {
+func TestScenarioFileIsParsedStrictly(t *testing.T) {
 	cases := []struct{ name, text, says string }{
 		{"an unknown field", "faults: [{verb: putPool, knid: ServerError}]", "knid"},
 		{"an unknown verb", "faults: [{verb: patchPool, kind: ServerError}]", `faults[0]: verb "patchPool" is not one of`},
@@ -49,7 +49,7 @@ func TestAScenarioFileIsReadStrictly(t *testing.T) {
 	}
 }
 
-func TestAScenarioPlaysFromOutsideInItsTime(t *testing.T) {
+func TestScenarioPlaysItsEvents(t *testing.T) {
 	a := newAzure(t, nil)
 	a.mustPut("spot1", spotPool(a100, 3))
 	admin := func(method, path, body string) (int, []byte) {
@@ -131,13 +131,13 @@ events:
 	assert.False(t, there)
 }
 
-// register is a node side that remembers what it was told, and refuses joins while it is down.
+// register is a node side that records its calls, and rejects joins while it is down.
 type register struct {
-	mutex   sync.Mutex
-	down    bool
-	refused int
-	told    []string
-	nodes   map[string]fakeazure.VM
+	mutex     sync.Mutex
+	down      bool
+	refused   int
+	calls []string
+	nodes     map[string]fakeazure.VM
 }
 
 func (r *register) tell(what string, vm fakeazure.VM) error {
@@ -147,7 +147,7 @@ func (r *register) tell(what string, vm fakeazure.VM) error {
 		r.refused++
 		return errors.New("the API server is down")
 	}
-	r.told = append(r.told, what)
+	r.calls = append(r.calls, what)
 	if r.nodes == nil {
 		r.nodes = map[string]fakeazure.VM{}
 	}
@@ -176,7 +176,7 @@ func (r *register) Leave(_ context.Context, vm fakeazure.VM) error { return r.te
 func (r *register) log() []string {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
-	return append([]string(nil), r.told...)
+	return append([]string(nil), r.calls...)
 }
 
 func (r *register) all() []fakeazure.VM {
@@ -189,7 +189,7 @@ func (r *register) all() []fakeazure.VM {
 	return out
 }
 
-func TestANodeThatCouldNotBeMadeIsNotLeftBehindByItsMachine(t *testing.T) {
+func TestFailedNodeIsDeletedWithItsMachine(t *testing.T) {
 	nodes := &register{down: true}
 	a := newAzure(t, func(o *fakeazure.Options) { o.Nodes = nodes })
 	refused := func(times int) {
@@ -217,7 +217,7 @@ func TestMachinesJoinLateOrNeverAndWhatTheyLack(t *testing.T) {
 	require.NoError(t, err)
 	a.clock.Step(time.Minute)
 	assert.Len(t, a.names("gpu1"), 4)
-	assert.Empty(t, nodes.all(), "a VM that has just booted is no Node yet")
+	assert.Empty(t, nodes.all(), "a VM that has just booted is not a Node yet")
 	a.clock.Step(time.Hour)
 	_, err = finish(t, poller)
 	require.NoError(t, err, "AKS does not notice that a node never joined")
@@ -238,7 +238,7 @@ func TestMachinesJoinLateOrNeverAndWhatTheyLack(t *testing.T) {
 	assert.Equal(t, []int{1, 1, 1}, []int{noGPU, notReady, whole})
 }
 
-func TestARestartTellsTheNodeSideWhatItHadNotBeenTold(t *testing.T) {
+func TestRestartRepeatsMissedCallsOfTheNodeSide(t *testing.T) {
 	nodes := &register{down: true}
 	options := fakeazure.Options{Dir: t.TempDir(), Nodes: nodes}
 	before := restart(t, options, start)

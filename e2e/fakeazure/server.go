@@ -33,7 +33,7 @@ type Server struct {
 	pools      map[string]*pool
 	operations map[string]*operation
 	power      PowerState
-	lag        time.Duration // of lists of machines
+	lag        time.Duration // lag of lists of machines
 	tokens     map[string]time.Time
 	buckets    map[string]*bucket
 	faults     []*Fault
@@ -43,14 +43,14 @@ type Server struct {
 	calls      map[string]int
 	throttled  int
 	writes     []Write
-	// told is what the last GET of the cluster was answered, toldAt when.
-	told   PowerState
-	toldAt time.Time
-	// telling is held by who tells the node side.
+	// powerRead is the last response to a GET of the cluster, powerReadAt its time.
+	powerRead   PowerState
+	powerReadAt time.Time
+	// telling serializes calls of the node side.
 	telling sync.Mutex
-	// pending are what the node side has not been told yet, in order.
+	// pending are the calls of the node side that have not succeeded yet, in order.
 	pending []nodeEvent
-	// dirty says that something has changed since the state was saved.
+	// dirty is true when the state has changed since it was saved.
 	dirty bool
 
 	wake      chan struct{}
@@ -61,7 +61,7 @@ type Server struct {
 	stop      sync.Once
 }
 
-// New makes a server, with the state that an earlier one left in Options.Dir.
+// New returns a server with the state of an earlier one in Options.Dir.
 func New(options Options) (*Server, error) {
 	s := &Server{
 		options: options.withDefaults(), pools: map[string]*pool{}, operations: map[string]*operation{}, power: PowerRunning,
@@ -86,27 +86,27 @@ func New(options Options) (*Server, error) {
 	return s, s.load()
 }
 
-// Options are what the server runs with, defaults filled in.
+// Options returns the options with defaults.
 func (s *Server) Options() Options {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	return s.options
 }
 
-// CAFile is the certificate that clients must trust.
+// CAFile is the path of the certificate that clients must trust.
 func (s *Server) CAFile() string { return filepath.Join(s.options.Dir, authority.File) }
 
-// ARMEndpoint is the address of ARM, AuthorityHost of Entra, AdminEndpoint of the script of faults.
+// ARMEndpoint is the address of ARM.
 func (s *Server) ARMEndpoint() string { return "https://" + s.listeners[0].Addr().String() }
 
 // AuthorityHost is the address of Entra.
 func (s *Server) AuthorityHost() string { return "https://" + s.listeners[1].Addr().String() + "/" }
 
-// AdminEndpoint is the address that faults are set at and the state is read from, plain http.
+// AdminEndpoint is the address of the admin endpoint (plain HTTP).
 func (s *Server) AdminEndpoint() string { return "http://" + s.listeners[2].Addr().String() }
 
-// Start listens on the addresses of the options, or else on those that an earlier server had on the same folder,
-// or else on free ones of loopback.
+// Start listens on the addresses of the options, or on those of an earlier server on the same folder, or on free ports
+// of loopback.
 func (s *Server) Start() error {
 	addresses := s.addresses()
 	var hosts []net.IP
@@ -134,7 +134,7 @@ func (s *Server) Start() error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
-	// Handlers know the listeners' addresses, so that serving begins when there are all.
+	// Handlers need the addresses of all listeners, so serving starts when all exist.
 	for i, handler := range []http.Handler{s.arm(), s.entra(), s.admin()} {
 		listener := s.listeners[i]
 		if i < 2 {
@@ -144,17 +144,17 @@ func (s *Server) Start() error {
 		}
 		server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
 		s.servers = append(s.servers, server)
-		s.group.Go(func() { _ = server.Serve(listener) }) // ends when the server is closed
+		s.group.Go(func() { _ = server.Serve(listener) }) // returns when the server is closed
 	}
 	s.group.Go(func() { s.run(ctx) })
 	return nil
 }
 
-// addresses are ARM's, Entra's and the admin's.
+// addresses are those of ARM, Entra and the admin endpoint.
 func (s *Server) addresses() [3]string {
 	var known [3]string
 	if text, err := os.ReadFile(filepath.Join(s.options.Dir, addressFile)); err == nil {
-		_ = json.Unmarshal(text, &known) // none are known then
+		_ = json.Unmarshal(text, &known) // no addresses are known without the file
 	}
 	out := [3]string{s.options.ARMAddress, s.options.EntraAddress, s.options.AdminAddress}
 	for i := range out {
@@ -168,7 +168,7 @@ func (s *Server) addresses() [3]string {
 	return out
 }
 
-// Stop ends the server; a second time it does nothing. Its state stays in Options.Dir, unless that was temporary.
+// Stop stops the server. A second call does nothing. Its state remains in Options.Dir, unless that is temporary.
 func (s *Server) Stop() error {
 	var errs []error
 	s.stop.Do(func() {
@@ -197,7 +197,7 @@ func (s *Server) Stop() error {
 	return errors.Join(errs...)
 }
 
-// run lets time pass: operations end, machines boot and join, and the node side is told, until ctx ends.
+// run applies what is due and calls the node side, until ctx ends.
 func (s *Server) run(ctx context.Context) {
 	for {
 		var again <-chan time.Time
@@ -221,8 +221,8 @@ func (s *Server) run(ctx context.Context) {
 	}
 }
 
-// Settle returns when everything has happened whose time has come and the node side has been told of it: who holds the
-// clock then knows what the cloud and the cluster are. It fails when ctx ends before.
+// Settle returns when everything that is due has happened and the node side knows. It fails when ctx ends before. A
+// test that controls the clock then knows the state of the cloud and the cluster.
 func (s *Server) Settle(ctx context.Context) error {
 	for s.pass(ctx) {
 		select {
@@ -234,7 +234,7 @@ func (s *Server) Settle(ctx context.Context) error {
 	return nil
 }
 
-// pass lets everything happen whose time has come and tells the node side; true when that did not take all of it.
+// pass applies everything that is due and calls the node side. It returns true if a call has failed.
 func (s *Server) pass(ctx context.Context) (left bool) {
 	s.telling.Lock()
 	defer s.telling.Unlock()
@@ -249,22 +249,21 @@ func (s *Server) pass(ctx context.Context) (left bool) {
 	failed := s.tell(ctx, events)
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	// What was told is forgotten only now, so that a process that ends in between tells it again.
+	// Only now are the calls dropped, so that a restarted process repeats them.
 	s.pending = append(failed, s.pending[len(events):]...)
 	s.dirty = s.dirty || len(failed) < len(events)
 	s.keep()
 	return len(failed) > 0
 }
 
-// keep saves what has changed; the caller holds the mutex.
+// keep saves the state if it has changed. The caller holds the mutex.
 func (s *Server) keep() {
 	if s.dirty {
-		_ = s.save() // what cannot be kept is lost with a restart only
+		_ = s.save() // a failed save only matters for a restart
 	}
 }
 
-// tellAgain is how long after a failure the node side is told again. It lives in real time, whatever the cloud's clock
-// says.
+// tellAgain is the time after which a failed call of the node side is repeated, in real time.
 const tellAgain = 500 * time.Millisecond
 
 type nodeEvent struct {
@@ -272,7 +271,7 @@ type nodeEvent struct {
 	Leave bool `json:"leave,omitempty"`
 }
 
-// tell returns what has to be told again: what failed, and what comes after it about the same machine.
+// tell calls the node side, and returns the calls to repeat: failed ones, and later ones for the same machine.
 func (s *Server) tell(ctx context.Context, events []nodeEvent) (failed []nodeEvent) {
 	waits := map[string]bool{}
 	for _, event := range events {
@@ -294,7 +293,7 @@ func (s *Server) tell(ctx context.Context, events []nodeEvent) (failed []nodeEve
 
 func (s *Server) now() time.Time { return s.options.Clock.Now() }
 
-// poke has run look at the clock again.
+// poke makes run check the clock again.
 func (s *Server) poke() {
 	select {
 	case s.wake <- struct{}{}:

@@ -10,17 +10,17 @@ import (
 	"strings"
 )
 
-// kind is an error that Azure is known to answer.
+// kind is an error that Azure is known to return.
 type kind struct {
 	http          int
 	code, message string
 	retryAfter    int
-	// arm has ARM's envelope around it, async is told only by an operation that fails.
+	// arm errors have ARM's envelope. async errors are only returned by a failed operation.
 	arm, async bool
 }
 
-// taxonomy has the codes and texts that Azure's documentation and public reports of AKS show; {size}, {family},
-// {location}, {zone}, {pool}, {cluster}, {limit}, {usage}, {needed} and {minimum} are the call's own.
+// taxonomy has codes and texts from Azure's documentation and public reports about AKS. {size}, {family}, {location},
+// {zone}, {pool}, {cluster}, {limit}, {usage}, {needed} and {minimum} are replaced by those of the call.
 var taxonomy = map[string]kind{
 	"FamilyQuota": {http: http.StatusBadRequest, code: "ErrCode_InsufficientVCPUQuota",
 		message: quotaMessage("{family} Cores")},
@@ -80,8 +80,8 @@ var taxonomy = map[string]kind{
 		message: "AADSTS700213: No matching federated identity record found for presented assertion subject."},
 	"PoolNotFound": {http: http.StatusNotFound, code: "NotFound",
 		message: "Could not find the agent pool {pool} in managed cluster {cluster}."},
-	// What ARM answers of an operation that it has forgotten, or never knew: with a code, without a body, and for ever
-	// (https://learn.microsoft.com/azure/azure-resource-manager/management/async-operations).
+	// Responses of ARM about an operation that it no longer knows or never knew: with a code, without a body, and
+	// permanently (https://learn.microsoft.com/azure/azure-resource-manager/management/async-operations).
 	"OperationNotFound": {http: http.StatusNotFound, code: "OperationNotFound", arm: true,
 		message: "The operation '{operation}' could not be found."},
 	"OperationForgotten": {http: http.StatusNotFound},
@@ -103,16 +103,16 @@ var taxonomy = map[string]kind{
 		message: "The value of parameter agentPoolProfile is invalid."},
 }
 
-// quotaMessage is Compute's text about a quota that a request does not fit, as AKS passes it on.
+// quotaMessage is Compute's text about a request beyond a quota, as AKS returns it.
 func quotaMessage(what string) string {
 	return "Insufficient vcpu quota: operation could not be completed as it results in exceeding approved " + what +
 		" quota. Additional details - Deployment Model: Resource Manager, Location: {location}, Current Limit: {limit}, Current Usage: {usage}, Additional Required: {needed}, (Minimum) New Limit Required: {minimum}."
 }
 
-// Kinds are the errors that a Fault can name.
+// Kinds returns the names of errors that a Fault can use.
 func Kinds() []string { return slices.Sorted(maps.Keys(taxonomy)) }
 
-// failure is a named error with the call's own names and figures.
+// failure returns a named error with the names and figures of the call.
 func (s *Server) failure(name string, r Request, p *pool) *apiError {
 	k := taxonomy[name]
 	values := map[string]string{
@@ -137,7 +137,7 @@ func (s *Server) failure(name string, r Request, p *pool) *apiError {
 			p.texts("availabilityZones"), ",",
 		)
 		if size, err := s.catalog.Size(p.text("vmSize")); err == nil {
-			// The script says that nothing is left: what is used is the limit.
+			// The script says that the quota is used up.
 			needed := int64(max(r.Count-p.Count, 1) * size.VCPUs)
 			used := s.quotas()[quotaOf(name, size.QuotaFamily)].Used
 			values["limit"], values["usage"] = fmt.Sprint(used), fmt.Sprint(used)
@@ -153,7 +153,7 @@ func (s *Server) failure(name string, r Request, p *pool) *apiError {
 	}
 }
 
-// quotaOf is the quota that an error of the taxonomy is about.
+// quotaOf returns the quota that an error is about.
 func quotaOf(kind, family string) string {
 	switch kind {
 	case "RegionalQuota":
@@ -185,7 +185,7 @@ func fill(text string, values map[string]string) string {
 	return text
 }
 
-// family is the quota family of a pool's size; empty for a size outside the catalogue.
+// family returns the quota family of a pool's size, or "" for a size outside the catalogue.
 func (s *Server) family(p *pool) string {
 	size, err := s.catalog.Size(p.text("vmSize"))
 	if err != nil {

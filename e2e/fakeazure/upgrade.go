@@ -7,40 +7,38 @@ import (
 	"time"
 )
 
-// Upgrade is an upgrade of one agent pool, as a person or a maintenance window starts it.
-//
-// AKS adds surge machines, then cordons, drains and reimages the old ones, as many at a time as there are surge
-// machines, and removes the surge machines at the end
-// (https://learn.microsoft.com/azure/aks/upgrade-aks-node-pools-rolling). A reimaged machine keeps its name, its
-// resource id and its place in the list. The pool's count stays what it was.
+// Upgrade is an upgrade of one agent pool, by a user or a maintenance window.
+// AKS adds surge machines, then cordons, drains and reimages the old ones in batches of the number of surge machines,
+// and removes the surge machines at the end (https://learn.microsoft.com/azure/aks/upgrade-aks-node-pools-rolling). A
+// reimaged machine keeps its name, its resource ID and its place in the list. The pool's count does not change.
 type Upgrade struct {
 	Pool string `json:"pool"`
-	// NodeImage upgrades the node image only: the provisioning state is UpgradingNodeImageVersion instead of Upgrading.
+	// NodeImage upgrades only the node image: the provisioning state is UpgradingNodeImageVersion instead of Upgrading.
 	NodeImage bool `json:"nodeImage,omitempty"`
-	// MaxSurge is how many machines are added; 0: 1. A spot pool gets none: AKS has no surge machines for spot pools
-	// (https://learn.microsoft.com/azure/aks/spot-node-pool), and neither has a pool that has no machines.
+	// MaxSurge is the number of surge machines. 0: 1. Spot pools have none
+	// (https://learn.microsoft.com/azure/aks/spot-node-pool), and neither have empty pools.
 	MaxSurge int `json:"maxSurge,omitempty"`
-	// DeletesNodes has the Node object of a machine be deleted before it is reimaged, and come back with the same name
-	// afterwards. Otherwise the Node is NotReady meanwhile.
+	// DeletesNodes deletes the Node of a machine before the machine is reimaged, and creates it again with the same name.
+	// Otherwise the Node is NotReady meanwhile.
 	DeletesNodes bool `json:"deletesNodes,omitempty"`
-	// Undrainable is how many of the old machines cannot be drained. They are quarantined: they stay as they are, and a
-	// surge machine is kept for each. The upgrade fails, and the pool's count follows (UndrainableNodeBehavior Cordon of
+	// Undrainable is the number of old machines that cannot be drained. They are quarantined: they remain unchanged, and
+	// each keeps a surge machine. The upgrade fails, and the pool's count includes them (UndrainableNodeBehavior Cordon of
 	// https://learn.microsoft.com/rest/api/aks/agent-pools/get).
 	Undrainable int `json:"undrainable,omitempty"`
 }
 
-// rollout is an upgrade on its way.
+// rollout is an upgrade in progress.
 type rollout struct {
 	Upgrade
-	Surge []int `json:"surge,omitempty"` // the indexes of the surge machines
+	Surge []int `json:"surge,omitempty"` // indexes of the surge machines
 }
 
-// reimage is when a machine is reimaged.
+// reimage is the time at which a machine is reimaged.
 type reimage struct {
 	From        time.Time `json:"from"`
 	Until       time.Time `json:"until"`
 	DeletesNode bool      `json:"deletesNode,omitempty"`
-	Down        bool      `json:"down,omitempty"` // the node side was told
+	Down        bool      `json:"down,omitempty"` // the node side knows
 }
 
 func (u Upgrade) validate() error {
@@ -53,7 +51,7 @@ func (u Upgrade) validate() error {
 	return nil
 }
 
-// upgrade starts an upgrade. AKS refuses it while another operation runs on the pool, and while the cluster does not
+// upgrade starts an upgrade. AKS rejects it while another operation runs on the pool, and while the cluster does not
 // run.
 func (s *Server) upgrade(u Upgrade) {
 	p := s.pools[u.Pool]
@@ -79,7 +77,7 @@ func (s *Server) upgrade(u Upgrade) {
 		m.Surge = true
 		op.Rollout.Surge = append(op.Rollout.Surge, m.Index)
 	}
-	// The old machines follow in batches; each is away for as long as a machine takes to join.
+	// The old machines follow in batches. Each is unavailable for the time that a machine takes to register.
 	for i, m := range p.Machines[u.Undrainable:max(old, u.Undrainable)] {
 		from := op.Start.Add(d.VMBoot + d.NodeJoin + time.Duration(i/max(surge, 1))*d.NodeJoin)
 		m.Reimage = &reimage{From: from, Until: from.Add(d.NodeJoin), DeletesNode: u.DeletesNodes}
@@ -87,7 +85,7 @@ func (s *Server) upgrade(u Upgrade) {
 	}
 }
 
-// rolled ends an upgrade: surge machines go, but for one that replaces each quarantined machine.
+// rolled ends an upgrade: surge machines are removed, except for one that replaces each quarantined machine.
 func (s *Server) rolled(p *pool, op *operation) {
 	kept := op.Rollout.Undrainable
 	for i, index := range op.Rollout.Surge {
@@ -110,7 +108,7 @@ func (s *Server) rolled(p *pool, op *operation) {
 	}
 }
 
-// reimaging has the Node of a machine go and come back while the machine is reimaged.
+// reimaging removes and restores the Node of a machine while the machine is reimaged.
 func (s *Server) reimaging(p *pool, m *machine, now time.Time) {
 	r := m.Reimage
 	if r == nil || now.Before(r.From) {
@@ -132,7 +130,7 @@ func (s *Server) reimaging(p *pool, m *machine, now time.Time) {
 	}
 }
 
-// nextReimage is when something happens to the machine next; zero: never.
+// nextReimage returns the time of the machine's next change, or zero.
 func (m *machine) nextReimage() time.Time {
 	switch {
 	case m.Reimage == nil:

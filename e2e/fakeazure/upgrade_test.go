@@ -15,30 +15,30 @@ import (
 	"kaito.sh/e2e/fakeazure"
 )
 
-// told is a node side that remembers what it was told, in order.
-type told struct {
+// calls is a node side that records its calls in order.
+type calls struct {
 	mutex sync.Mutex
 	lines []string
 }
 
-func (n *told) note(line string) error {
+func (n *calls) note(line string) error {
 	n.mutex.Lock()
 	defer n.mutex.Unlock()
 	n.lines = append(n.lines, line)
 	return nil
 }
 
-func (n *told) Join(_ context.Context, vm fakeazure.VM) error {
+func (n *calls) Join(_ context.Context, vm fakeazure.VM) error {
 	if vm.NotReady {
 		return n.note("not ready " + vm.Name)
 	}
 	return n.note("ready " + vm.Name)
 }
 
-func (n *told) Leave(_ context.Context, vm fakeazure.VM) error { return n.note("leave " + vm.Name) }
+func (n *calls) Leave(_ context.Context, vm fakeazure.VM) error { return n.note("leave " + vm.Name) }
 
-// since settles the cloud, and returns what the node side was told after that many lines.
-func (n *told) since(t *testing.T, a *azure, from int) []string {
+// since settles the cloud, and returns the recorded calls after the first n.
+func (n *calls) since(t *testing.T, a *azure, from int) []string {
 	t.Helper()
 	require.NoError(t, a.server.Settle(t.Context()))
 	n.mutex.Lock()
@@ -64,10 +64,10 @@ func (a *azure) state(pool string) fakeazure.PoolState {
 	return state.Pools[i]
 }
 
-func TestAnUpgradeAddsSurgeMachinesAndRemovesThem(t *testing.T) {
+func TestUpgradeAddsAndRemovesSurgeMachines(t *testing.T) {
 	for state, nodeImage := range map[string]bool{"Upgrading": false, "UpgradingNodeImageVersion": true} {
 		t.Run(state, func(t *testing.T) {
-			nodes := &told{}
+			nodes := &calls{}
 			a := newAzure(t, func(o *fakeazure.Options) { o.Durations, o.Nodes = short, nodes })
 			a.mustPut("gpu1", gpuPool(a100, 2))
 			before, n := a.names("gpu1"), len(nodes.since(t, a, 0))
@@ -98,8 +98,8 @@ func TestAnUpgradeAddsSurgeMachinesAndRemovesThem(t *testing.T) {
 	}
 }
 
-func TestAnUpgradeMayDeleteTheNodesOfItsMachines(t *testing.T) {
-	nodes := &told{}
+func TestUpgradeThatDeletesNodes(t *testing.T) {
+	nodes := &calls{}
 	a := newAzure(t, func(o *fakeazure.Options) { o.Durations, o.Nodes = short, nodes })
 	a.mustPut("gpu1", gpuPool(a100, 1))
 	name, n := a.names("gpu1")[0], len(nodes.since(t, a, 0))
@@ -110,7 +110,7 @@ func TestAnUpgradeMayDeleteTheNodesOfItsMachines(t *testing.T) {
 	assert.Contains(t, nodes.since(t, a, n+2), "ready "+name, "it comes back under its name")
 }
 
-func TestAnUpgradeKeepsASurgeMachineForEachUndrainable(t *testing.T) {
+func TestUpgradeKeepsASurgeMachineForEachUndrainable(t *testing.T) {
 	a := newAzure(t, func(o *fakeazure.Options) { o.Durations = short })
 	a.mustPut("gpu1", gpuPool(a100, 2))
 	a.server.UpgradePool(fakeazure.Upgrade{Pool: "gpu1", MaxSurge: 2, Undrainable: 1})
@@ -121,7 +121,7 @@ func TestAnUpgradeKeepsASurgeMachineForEachUndrainable(t *testing.T) {
 	assert.Empty(t, a.state("gpu1").Surge, "what is kept is an ordinary machine")
 }
 
-func TestASpotPoolIsUpgradedWithoutSurge(t *testing.T) {
+func TestSpotPoolIsUpgradedWithoutSurge(t *testing.T) {
 	a := newAzure(t, func(o *fakeazure.Options) { o.Durations = short })
 	a.mustPut("gpu1", spotPool(a100, 1))
 	a.server.UpgradePool(fakeazure.Upgrade{Pool: "gpu1", MaxSurge: 3})
@@ -130,7 +130,7 @@ func TestASpotPoolIsUpgradedWithoutSurge(t *testing.T) {
 	assert.Len(t, a.names("gpu1"), 1)
 }
 
-func TestAnUpgradeGoesOnAfterARestart(t *testing.T) {
+func TestUpgradeContinuesAfterARestart(t *testing.T) {
 	a := newAzure(t, func(o *fakeazure.Options) { o.Durations = short })
 	a.mustPut("gpu1", gpuPool(a100, 1))
 	a.server.UpgradePool(fakeazure.Upgrade{Pool: "gpu1"})

@@ -17,7 +17,7 @@ import (
 	"kaito.sh/e2e/fakeazure"
 )
 
-// killer ends the operator at chosen moments and starts it again.
+// killer kills the operator at chosen moments and starts it again.
 type killer struct {
 	w       *world
 	mu      sync.Mutex
@@ -25,7 +25,7 @@ type killer struct {
 	restart sync.WaitGroup
 }
 
-// kill ends the operator now and starts it again beside.
+// kill kills the operator now and starts it again in the background.
 func (k *killer) kill() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -40,7 +40,7 @@ func (k *killer) kill() {
 	})
 }
 
-// journeyOf is what every owner does: ask, use, give some back, give all back.
+// journeyOf does what every owner does: create, use, delete some, delete all.
 func journeyOf(w *world) {
 	w.t.Helper()
 	w.ask("ws1", "ws2", "ws3")
@@ -52,7 +52,7 @@ func journeyOf(w *world) {
 	w.empty()
 }
 
-func TestTheProcessMayDieAtAnyWriteToAzureBeforeOrAfterItTookEffect(t *testing.T) {
+func TestProcessMayDieAtAnyWriteToAzure(t *testing.T) {
 	for name, verdict := range map[string]fakeazure.Verdict{"before": fakeazure.DropBefore, "after": fakeazure.DropAfter} {
 		t.Run(name, func(t *testing.T) {
 			k := &killer{}
@@ -66,7 +66,7 @@ func TestTheProcessMayDieAtAnyWriteToAzureBeforeOrAfterItTookEffect(t *testing.T
 						return fakeazure.Serve
 					}
 					seen[r.Verb] = true
-					go k.kill() // the answer is cut off in any case; that the process dies with it is only sooner or later
+					go k.kill() // the response is cut off in any case; the kill may come a moment later
 					return verdict
 				}
 			})
@@ -85,8 +85,8 @@ func TestTheProcessMayDieAtAnyWriteToAzureBeforeOrAfterItTookEffect(t *testing.T
 	}
 }
 
-// TestTheProcessMayDieAtAnyMoment kills at random; CHAOS_SEED replays a run.
-func TestTheProcessMayDieAtAnyMoment(t *testing.T) {
+// TestProcessMayDieAtAnyMoment kills at random moments. CHAOS_SEED repeats a run.
+func TestProcessMayDieAtAnyMoment(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv("CHAOS_SEED"); text != "" {
 		var err error

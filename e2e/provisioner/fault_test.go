@@ -20,7 +20,7 @@ var allocationFailed = &fakeazure.Failure{
 	Message: "Allocation failed. We do not have sufficient capacity for the requested VM size in this region.",
 }
 
-func TestAnAllocationThatFailsInPartLaunchesWhatArrivedAndTellsTheRestWhy(t *testing.T) {
+func TestPartialAllocationFailureLaunchesTheRest(t *testing.T) {
 	w := newWorld(t, nil, together)
 	w.azure.AddFault(fakeazure.Fault{Verb: "putPool", Times: 1, Async: true, Fails: 1, Error: allocationFailed})
 	w.ask("ws1", "ws2", "ws3")
@@ -60,7 +60,7 @@ func TestAnAllocationThatFailsInPartLaunchesWhatArrivedAndTellsTheRestWhy(t *tes
 	}
 }
 
-func TestAConnectionThatDropsAfterTheWriteTookEffectAsksForNothingTwice(t *testing.T) {
+func TestLostResponseOfAWriteIsNotRepeated(t *testing.T) {
 	w := newWorld(t, nil, together)
 	w.azure.AddFault(fakeazure.Fault{Verb: "putPool", Times: 1, Drop: fakeazure.DropAfter})
 	w.ask("ws1", "ws2")
@@ -95,7 +95,7 @@ func TestAzureThatFailsNowAndThenIsAskedAgain(t *testing.T) {
 	assert.Len(t, w.azure.State().Pools, 1)
 }
 
-func TestAnOperationThatHangsIsAbortedAndTheMachineSaysWhy(t *testing.T) {
+func TestHangingOperationIsAborted(t *testing.T) {
 	w := newWorld(t, nil, "--operation-timeout=4s")
 	w.azure.AddFault(fakeazure.Fault{Verb: "putPool", Times: 1, Hang: true})
 	w.ask("ws1")
@@ -108,7 +108,7 @@ func TestAnOperationThatHangsIsAbortedAndTheMachineSaysWhy(t *testing.T) {
 	w.ready("ws1")
 }
 
-func TestAStoppedClusterIsNeitherWrittenToNorBelieved(t *testing.T) {
+func TestStoppedClusterIsNotWrittenTo(t *testing.T) {
 	w := newWorld(t, nil)
 	w.ask("ws1")
 	w.ready("ws1")
@@ -129,7 +129,7 @@ func TestAStoppedClusterIsNeitherWrittenToNorBelieved(t *testing.T) {
 	w.away("ws1")
 }
 
-func TestWhatIsSomebodyElsesIsLeftAlone(t *testing.T) {
+func TestResourcesOfOthersAreKept(t *testing.T) {
 	w := newWorld(t, nil)
 	w.azure.AddForeignPool("nodepool1", "Standard_D4s_v5", 2, map[string]string{"team": "platform"})
 	w.ask("ws1")
@@ -147,7 +147,7 @@ func TestWhatIsSomebodyElsesIsLeftAlone(t *testing.T) {
 	w.azure.RemovePool("nodepool1")
 }
 
-func TestAnEvictedMachineIsToldToItsOwnerAndTheOtherOnesStay(t *testing.T) {
+func TestEvictedMachineIsReported(t *testing.T) {
 	w := newWorld(t, nil)
 	for _, name := range []string{"ws1", "ws2"} {
 		w.create(name, a100, "spot")
@@ -158,7 +158,7 @@ func TestAnEvictedMachineIsToldToItsOwnerAndTheOtherOnesStay(t *testing.T) {
 	assert.Equal(t, corev1.ConditionTrue, w.condition("ws2", karpenterv1alpha5.ConditionReady).Status)
 }
 
-func TestAPoolThatSomebodyDeletesIsToldToTheOwnersOfItsMachines(t *testing.T) {
+func TestDeletedPoolIsReported(t *testing.T) {
 	w := newWorld(t, nil)
 	w.ask("ws1")
 	w.ready("ws1")
@@ -166,7 +166,7 @@ func TestAPoolThatSomebodyDeletesIsToldToTheOwnersOfItsMachines(t *testing.T) {
 	w.fails("ws1", karpenterv1alpha5.ConditionMachineRegistered, "NodeGone")
 }
 
-func TestAnIdentityWithoutRightsIsNamedWithWhatToDo(t *testing.T) {
+func TestIdentityWithoutRightsIsReported(t *testing.T) {
 	w := newWorld(t, nil)
 	w.azure.AddFault(fakeazure.Fault{Verb: "putPool", Times: 1, Error: &fakeazure.Failure{
 		HTTP:    403,

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package provisioner_test runs the built gpu-provisioner as a process, with the rights that its RBAC file grants,
-// against a real API server and a fake Azure that speaks the real protocol. The promises of package invariant are
-// checked all along.
+// Package provisioner_test runs the built gpu-provisioner as a process, with the rights of its role, with a real API server
+// and a fake Azure that speaks the real protocol. It checks the invariants of package invariant all the time.
 package provisioner_test
 
 import (
@@ -25,7 +24,7 @@ const (
 	account   = installed.Account
 )
 
-// shared is what all tests run on; they run one after another.
+// shared is used by all tests, which run one after another.
 var shared struct {
 	cluster *cluster.Cluster
 	client  client.WithWatch
@@ -39,7 +38,7 @@ func run(m *testing.M) int {
 	if err != nil {
 		return failed(err)
 	}
-	defer func() { _ = os.RemoveAll(folder) }() // a leftover in the temporary folder is no failure
+	defer func() { _ = os.RemoveAll(folder) }() // the folder is temporary
 	shared.binary = filepath.Join(folder, "gpu-provisioner")
 	if out, err := exec.Command("go", "build", "-o", shared.binary, "kaito.sh/gpu-provisioner/cmd").
 		CombinedOutput(); err != nil {
@@ -50,7 +49,7 @@ func run(m *testing.M) int {
 	}, func(c *cluster.Cluster) {
 		shared.cluster = c
 		if shared.client, err = installed.Into(context.Background(), c, root); err != nil {
-			// Every test would fail for this reason: say it once.
+			// Every test would fail for this reason: report it once.
 			_ = failed(err)
 			_ = c.Stop()
 			os.Exit(1)

@@ -17,7 +17,7 @@ import (
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 )
 
-func TestAMachineBecomesANodeAndGoesAwayWithItsPool(t *testing.T) {
+func TestMachineBecomesANodeAndIsDeletedWithItsPool(t *testing.T) {
 	w := newWorld(t, nil)
 	w.ask("ws1")
 	w.ready("ws1")
@@ -37,7 +37,7 @@ func TestAMachineBecomesANodeAndGoesAwayWithItsPool(t *testing.T) {
 	w.release("ws1")
 	w.away("ws1")
 	w.empty()
-	assert.Zero(t, w.azure.State().Throttled, "the client keeps to the documented limits by itself")
+	assert.Zero(t, w.azure.State().Throttled, "the client obeys the documented limits")
 }
 
 func TestThreeMachinesShareAPoolAndOneOfThemGoes(t *testing.T) {
@@ -57,7 +57,7 @@ func TestThreeMachinesShareAPoolAndOneOfThemGoes(t *testing.T) {
 	}
 }
 
-func TestAQuotaThatIsTooSmallStandsOnTheMachineWithItsNumbersAndAzureIsNotAsked(t *testing.T) {
+func TestQuotaFailureHasFiguresAndCostsNoWrite(t *testing.T) {
 	w := newWorld(t, func(o *fakeazure.Options) {
 		o.FamilyQuota = map[string]fakeazure.Quota{"StandardNCADSA100v4Family": {Limit: 100, Used: 92}}
 	})
@@ -73,7 +73,7 @@ func TestAQuotaThatIsTooSmallStandsOnTheMachineWithItsNumbersAndAzureIsNotAsked(
 	assert.Empty(t, w.azure.State().Writes)
 }
 
-func TestAMachineThatNeverBecomesANodeIsGivenUpAndDeleted(t *testing.T) {
+func TestMachineThatNeverRegistersIsDeleted(t *testing.T) {
 	w := newWorld(t, nil, "--node-join-timeout=5s")
 	w.azure.AddFault(fakeazure.Fault{NeverJoins: true})
 	w.ask("ws1")
@@ -86,7 +86,7 @@ func TestAMachineThatNeverBecomesANodeIsGivenUpAndDeleted(t *testing.T) {
 	)
 }
 
-func TestANodeWithoutItsGPUsIsToldToItsOwner(t *testing.T) {
+func TestNodeWithoutGPUsIsReported(t *testing.T) {
 	w := newWorld(t, nil)
 	w.azure.AddFault(fakeazure.Fault{NoGPU: true})
 	w.ask("ws1")
@@ -96,7 +96,7 @@ func TestANodeWithoutItsGPUsIsToldToItsOwner(t *testing.T) {
 	w.away("ws1")
 }
 
-func TestAProcessThatDiesWhileAzureWorksTakesUpWhatRuns(t *testing.T) {
+func TestRestartedProcessResumesOperations(t *testing.T) {
 	w := newWorld(t, nil)
 	w.ask("ws1", "ws2")
 	w.eventually("Azure was asked", func() bool { return w.writes("putPool") == 1 })
@@ -112,7 +112,7 @@ func TestAProcessThatDiesWhileAzureWorksTakesUpWhatRuns(t *testing.T) {
 	w.empty()
 }
 
-func TestANodeClaimNeedsNoMachine(t *testing.T) {
+func TestNodeClaimWithoutAMachine(t *testing.T) {
 	w := newWorld(t, func(o *fakeazure.Options) {
 		o.FamilyQuota = map[string]fakeazure.Quota{"StandardNCADSA100v4Family": {Limit: 24}}
 	})

@@ -14,7 +14,7 @@ import (
 	"kaito.sh/e2e/provisioner/invariant"
 )
 
-// The tags that mark a pool as the provisioner's, as its README promises them.
+// Tags of the operator's pools, as its README documents them.
 const (
 	tagManagedBy = "kaito.sh_managed-by"
 	tagPoolKey   = "kaito.sh_pool-key"
@@ -24,7 +24,7 @@ func ours(tags map[string]string) bool {
 	return tags[tagManagedBy] == "gpu-provisioner" && tags[tagPoolKey] != ""
 }
 
-// watch checks the invariants four times a second, and remembers claims as they go.
+// watch checks the invariants four times a second and records claims.
 func (w *world) watch() {
 	ctx, cancel := context.WithCancel(context.Background())
 	w.t.Cleanup(cancel)
@@ -73,8 +73,8 @@ func (w *world) check() {
 	}
 }
 
-// picture is what the cloud and the cluster are now. The cloud is looked at before and after the claims: only what it
-// held both times is judged, since the two cannot be seen at one instant.
+// picture returns the state of the cloud and the cluster. It reads the cloud before and after the claims, and uses only
+// what both reads contain, because the two cannot be read at the same instant.
 func (w *world) picture() (invariant.Picture, bool) {
 	before := w.azure.State()
 	var list karpv1.NodeClaimList
@@ -100,13 +100,13 @@ func (w *world) picture() (invariant.Picture, bool) {
 	}
 	for _, write := range after.Writes {
 		p.Writes = append(p.Writes, invariant.Write{
-			What:    write.Verb,
-			Pool:    write.Pool,
-			Verdict: write.Refused,
-			Stopped: write.PowerState != "Running",
-			Told:    write.Told == "Running",
-			Ago:     write.Time.Sub(write.ToldAt),
-			Foreign: !ours(write.Tags) && (!write.Absent || write.Verb == "putPool"),
+			What:      write.Verb,
+			Pool:      write.Pool,
+			Verdict:   write.Refused,
+			Stopped:   write.PowerState != "Running",
+			PowerRead: write.PowerRead == "Running",
+			Ago:       write.Time.Sub(write.ReadAt),
+			Foreign:   !ours(write.Tags) && (!write.Absent || write.Verb == "putPool"),
 		})
 	}
 	return p, true

@@ -34,8 +34,8 @@ import (
 
 const (
 	a100 = installed.A100
-	// journey bounds what passes through Karpenter's core, which drains for five seconds and asks every five, and through
-	// Azure.
+	// journey limits the time of what passes through Azure and Karpenter, which drains for five seconds and polls every
+	// five.
 	journey = 2 * eventually.Long
 )
 
@@ -57,10 +57,10 @@ type world struct {
 	stop     context.CancelFunc
 }
 
-// together gives claims of one request time to arrive: on a busy machine a second is not enough.
+// together is the time in which claims of one request must arrive. On a busy machine a second is not enough.
 const together = "--gather=5s"
 
-// newWorld starts a fake Azure and the operator. What it leaves behind fails the test.
+// newWorld starts a fake Azure and the operator. Resources that it leaves behind fail the test.
 func newWorld(t *testing.T, change func(*fakeazure.Options), args ...string) *world {
 	t.Helper()
 	clientset, err := kubernetes.NewForConfig(shared.cluster.Config())
@@ -100,7 +100,7 @@ func newWorld(t *testing.T, change func(*fakeazure.Options), args ...string) *wo
 	return w
 }
 
-// configure writes the operator's config file, and the federated token that a pod would have mounted.
+// configure writes the operator's config file, and the federated token that a pod would mount.
 func (w *world) configure(clientset kubernetes.Interface) {
 	dir := w.t.TempDir()
 	token, err := clientset.CoreV1().
@@ -130,13 +130,13 @@ func (w *world) configure(clientset kubernetes.Interface) {
 	require.NoError(w.t, os.WriteFile(w.config, raw, 0o600))
 }
 
-// start runs the operator and waits until it says that it is ready.
+// start runs the operator and waits until it is ready.
 func (w *world) start() {
 	w.t.Helper()
 	require.NoError(w.t, w.run())
 }
 
-// run is start for goroutines that are not the test's own.
+// run is start for other goroutines than the test's.
 func (w *world) run() error {
 	kubeconfig, err := shared.cluster.ServiceAccountKubeconfig(context.Background(), namespace, account)
 	if err != nil {
@@ -179,13 +179,13 @@ func (w *world) run() error {
 			if err != nil {
 				return false, nil //nolint:nilerr // not listening yet
 			}
-			_ = response.Body.Close() // nothing is read from it
+			_ = response.Body.Close() // the body is not used
 			return response.StatusCode == http.StatusOK, nil
 		},
 	)
 }
 
-// crash kills the operator as the kernel would.
+// crash kills the operator with SIGKILL.
 func (w *world) crash() {
 	w.t.Helper()
 	require.NoError(w.t, w.process.Kill())
@@ -196,11 +196,11 @@ func freeAddress() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer func() { _ = listener.Close() }() // its address is all that was wanted
+	defer func() { _ = listener.Close() }() // only the address is needed
 	return listener.Addr().String(), nil
 }
 
-// ask creates Machines as the workspace-operator does.
+// ask creates Machines like the workspace-operator.
 func (w *world) ask(names ...string) {
 	w.t.Helper()
 	for _, name := range names {
@@ -213,7 +213,7 @@ func (w *world) create(name, size, capacityType string) {
 	require.NoError(w.t, w.client.Create(w.t.Context(), installed.Machine(name, size, capacityType)))
 }
 
-// release deletes Machines, as their owner does who needs the nodes no more.
+// release deletes Machines, like an owner that no longer needs the nodes.
 func (w *world) release(names ...string) {
 	w.t.Helper()
 	for _, name := range names {
@@ -289,7 +289,7 @@ func (w *world) claim(name string) *karpv1.NodeClaim {
 	return c
 }
 
-// writes counts the writes of a verb that Azure has let through so far.
+// writes returns the number of writes of a verb that Azure has accepted so far.
 func (w *world) writes(verb string) int {
 	n := 0
 	for _, write := range w.azure.State().Accepted() {
@@ -305,7 +305,7 @@ func (w *world) eventually(what string, condition func() bool) {
 	require.Eventually(w.t, condition, journey, eventually.Tick, what)
 }
 
-// cleanUp ends the operator in the end, when it has given back what the test left.
+// cleanUp stops the operator when it has deleted what the test left.
 func (w *world) cleanUp() {
 	ctx := context.Background()
 	var list karpenterv1alpha5.MachineList
@@ -335,7 +335,7 @@ func (w *world) cleanUp() {
 	}
 }
 
-// sweep removes what a failed test left, so that the next one has its own failures.
+// sweep deletes what a failed test left, so that it does not fail the next one.
 func (w *world) sweep(ctx context.Context) {
 	strip := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`))
 	var machines karpenterv1alpha5.MachineList

@@ -32,57 +32,57 @@ func parse(args []string, stderr io.Writer) (*flagValues, error) {
 	set.Usage = func() {
 		_, _ = fmt.Fprintf(
 			stderr, "fakeazure serves Entra and ARM of one AKS cluster over TLS on loopback until SIGTERM.\n\nFlags:\n",
-		) // nothing can be done about it
+		) // the write to stderr may fail
 		set.PrintDefaults()
 		_, _ = fmt.Fprintf(stderr, "\nError kinds of scenarios: %s\n", strings.Join(fakeazure.Kinds(), ", "))
 	}
 	set.StringVar(
 		&v.Dir, "dir", "",
-		"folder of the certificate, the state and the addresses; a start on the same folder goes on where the last one ended (default: a temporary one)",
+		"folder of the certificate, the state and the addresses; a start on the same folder continues from its state (default: a temporary folder)",
 	)
-	set.StringVar(&v.ARMAddress, "arm-address", "", "host:port of ARM (default: as last time, or any free port)")
-	set.StringVar(&v.EntraAddress, "entra-address", "", "host:port of Entra (default: as last time, or any free port)")
+	set.StringVar(&v.ARMAddress, "arm-address", "", "host:port of ARM (default: the last one, or any free port)")
+	set.StringVar(&v.EntraAddress, "entra-address", "", "host:port of Entra (default: the last one, or any free port)")
 	set.StringVar(
-		&v.AdminAddress, "admin-address", "", "host:port of the admin endpoint (default: as last time, or any free port)",
+		&v.AdminAddress, "admin-address", "", "host:port of the admin endpoint (default: the last one, or any free port)",
 	)
 	set.StringVar(
-		&v.kubeconfig, "kubeconfig", "", "cluster in which machines become Nodes that KWOK keeps (default: no Nodes)",
+		&v.kubeconfig, "kubeconfig", "", "kubeconfig of the cluster in which machines become Nodes that KWOK keeps alive (default: no Nodes)",
 	)
-	set.StringVar(&v.scenario, "scenario", "", "file of faults and events to play, - for the standard input")
-	set.Float64Var(&v.speed, "speed", 1, "how many seconds of the cloud pass in a real one")
+	set.StringVar(&v.scenario, "scenario", "", "file of faults and events to play; - for the standard input")
+	set.Float64Var(&v.speed, "speed", 1, "seconds of the cloud's clock per real second")
 	set.StringVar(&v.SubscriptionID, "subscription", "", "subscription id")
 	set.StringVar(&v.TenantID, "tenant", "", "tenant id")
-	set.StringVar(&v.ClientID, "client", "", "client id of the only identity")
+	set.StringVar(&v.ClientID, "client", "", "client ID of the only identity")
 	set.StringVar(&v.ResourceGroup, "resource-group", "", "resource group of the cluster (default kaito-rg)")
 	set.StringVar(&v.ClusterName, "cluster", "", "name of the cluster (default kaito)")
 	set.StringVar(&v.Location, "location", "", "region (default eastus)")
 	set.StringVar(
 		&v.Subject, "subject", "",
-		"only subject whose federated token is taken, system:serviceaccount:<namespace>:<name> (default: any)",
+		"only accepted subject of federated tokens, system:serviceaccount:<namespace>:<name> (default: any)",
 	)
-	set.StringVar(&v.Issuer, "issuer", "", "only issuer whose federated tokens are taken (default: any)")
+	set.StringVar(&v.Issuer, "issuer", "", "only accepted issuer of federated tokens (default: any)")
 	set.StringVar(
 		&v.jwks, "jwks", "",
-		"file of the keys that federated tokens must be signed with, as /openid/v1/jwks answers them (default: signatures are not checked)",
+		"file of the keys that sign federated tokens, as returned by /openid/v1/jwks (default: signatures are not checked)",
 	)
-	set.IntVar(&v.PageSize, "page-size", 0, "entries on a page of a list (default 50)")
-	set.BoolVar(&v.Limits.Off, "no-limits", false, "throttle nobody")
-	set.DurationVar(&v.Durations.CreatePool, "create-pool", 0, "how long a pool takes to be made (default 3m)")
-	set.DurationVar(&v.Durations.Scale, "scale", 0, "how long a pool takes to be scaled (default 3m)")
-	set.DurationVar(&v.Durations.DeletePool, "delete-pool", 0, "how long a pool takes to be deleted (default 2m)")
-	set.DurationVar(&v.Durations.DeleteMachines, "delete-machines", 0, "how long machines take to be deleted (default 2m)")
-	set.DurationVar(&v.Durations.VMBoot, "vm-boot", 0, "how long after a PUT a machine is listed (default 1m)")
-	set.DurationVar(&v.Durations.NodeJoin, "node-join", 0, "how long after that it is a Node (default 1m30s)")
+	set.IntVar(&v.PageSize, "page-size", 0, "number of entries on a page of a list (default 50)")
+	set.BoolVar(&v.Limits.Off, "no-limits", false, "turn throttling off")
+	set.DurationVar(&v.Durations.CreatePool, "create-pool", 0, "time to create a pool (default 3m)")
+	set.DurationVar(&v.Durations.Scale, "scale", 0, "time to scale a pool (default 3m)")
+	set.DurationVar(&v.Durations.DeletePool, "delete-pool", 0, "time to delete a pool (default 2m)")
+	set.DurationVar(&v.Durations.DeleteMachines, "delete-machines", 0, "time to delete machines (default 2m)")
+	set.DurationVar(&v.Durations.VMBoot, "vm-boot", 0, "time from a PUT until a machine is listed (default 1m)")
+	set.DurationVar(&v.Durations.NodeJoin, "node-join", 0, "time from then until it is a Node (default 1m30s)")
 	set.Func(
 		"quota",
-		"name=limit[:used] in vCPUs, repeated; name is a quota family, cores (the region's) or lowPriorityCores (spot's)",
+		"quota in vCPUs, name=limit[:used], repeatable; name is a quota family, cores (the region's) or lowPriorityCores (spot)",
 		v.quota,
 	)
 	if err := set.Parse(args); err != nil {
 		return nil, err
 	}
 	if set.NArg() > 0 {
-		return nil, fmt.Errorf("unexpected argument %q; there are only flags", set.Arg(0))
+		return nil, fmt.Errorf("unexpected argument %q; all settings are flags", set.Arg(0))
 	}
 	if v.speed < 1 {
 		return nil, fmt.Errorf("--speed is %g; it must be 1 or more", v.speed)
@@ -107,7 +107,7 @@ func (v *flagValues) quota(text string) error {
 	return nil
 }
 
-// options are the server's.
+// options returns the server's options.
 func (v *flagValues) options() (fakeazure.Options, error) {
 	o := v.Options
 	o.Clock = fakeazure.Accelerated(v.speed)

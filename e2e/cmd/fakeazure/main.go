@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command fakeazure is the fake Azure as a program: Entra and ARM over TLS on loopback, and an admin endpoint for
-// faults. See the README of kaito.sh/e2e/fakeazure.
+// Command fakeazure runs the fake Azure: Entra and ARM over TLS on loopback, and an admin endpoint for faults. See the
+// README of kaito.sh/e2e/fakeazure.
 package main
 
 import (
@@ -26,7 +26,7 @@ func main() {
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 	case err != nil:
-		_, _ = fmt.Fprintln(os.Stderr, "fakeazure:", err) // nowhere is left to say that this failed
+		_, _ = fmt.Fprintln(os.Stderr, "fakeazure:", err) // no other place to report it
 		os.Exit(1)
 	}
 }
@@ -54,8 +54,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	server.Play(scenario)
-	// What whoever started the program configures the client with, as a gpu-provisioner config file that lacks only
-	// tokenFile.
+	// The configuration for the client: a gpu-provisioner config file that only lacks tokenFile.
 	if err := describe(stdout, server); err != nil {
 		return errors.Join(err, server.Stop())
 	}

@@ -22,7 +22,7 @@ import (
 	"kaito.sh/e2e/fakeazure"
 )
 
-func TestTheProgramTellsHowToReachItPlaysItsScenarioAndStops(t *testing.T) {
+func TestProgramPrintsItsConfigAndPlaysAScenario(t *testing.T) {
 	scenario := filepath.Join(t.TempDir(), "scenario.yaml")
 	require.NoError(t, os.WriteFile(scenario, []byte("events:\n- power: Stopped\n"), 0o600))
 	ctx, stop := context.WithCancel(t.Context())
@@ -57,17 +57,17 @@ func TestTheProgramTellsHowToReachItPlaysItsScenarioAndStops(t *testing.T) {
 	require.NoError(t, <-done)
 }
 
-func TestTheProgramSaysWhatIsWrongWithItsFlags(t *testing.T) {
+func TestInvalidFlags(t *testing.T) {
 	cases := []struct {
 		name string
 		args []string
 		says string
 	}{
-		{"a quota without a limit", []string{"--quota", "cores"}, `"cores" is not name=limit[:used]`},
-		{"time that stands still", []string{"--speed", "0"}, "--speed is 0"},
-		{"an argument", []string{"serve"}, `unexpected argument "serve"`},
-		{"a scenario that is not there", []string{"--scenario", "none.yaml"}, "none.yaml"},
-		{"a kubeconfig that is not there", []string{"--kubeconfig", "none"}, "--kubeconfig"},
+		{"quota without a limit", []string{"--quota", "cores"}, `"cores" is not name=limit[:used]`},
+		{"speed of zero", []string{"--speed", "0"}, "--speed is 0"},
+		{"argument", []string{"serve"}, `unexpected argument "serve"`},
+		{"missing scenario", []string{"--scenario", "none.yaml"}, "none.yaml"},
+		{"missing kubeconfig", []string{"--kubeconfig", "none"}, "--kubeconfig"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -21,22 +21,22 @@ import (
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 )
 
-// storm is a world in which anything may happen.
+// storm is a world in which random actions happen.
 type storm struct {
 	*world
 	serial int
-	// tags are those that pools of ours had before a person replaced them.
+	// tags are the tags of pools before a user replaced them.
 	tags map[string]map[string]string
 }
 
-// actions are all that can happen between two rounds.
+// actions are the actions that can happen between two rounds.
 func (r *storm) actions() map[string]func(*rapid.T) {
 	out := r.hands()
 	maps.Copy(out, r.events())
 	return out
 }
 
-// events are what owners, Azure and the process do.
+// events are actions of owners, of Azure and of the process.
 func (r *storm) events() map[string]func(*rapid.T) {
 	return map[string]func(*rapid.T){
 		"Machines are asked for": func(t *rapid.T) {
@@ -47,7 +47,7 @@ func (r *storm) events() map[string]func(*rapid.T) {
 				require.NoError(t, shared.client.Create(ctx, installed.Machine(fmt.Sprintf("ws%d", r.serial), size, capacityType)))
 			}
 		},
-		"a NodeClaim is asked for": func(t *rapid.T) {
+		"a NodeClaim is created": func(t *rapid.T) {
 			r.serial++
 			require.NoError(t, shared.client.Create(ctx, installed.NodeClaim(fmt.Sprintf("nc%d", r.serial), installed.A100)))
 		},
@@ -71,17 +71,17 @@ func (r *storm) events() map[string]func(*rapid.T) {
 			r.unfair = true
 			r.azure.SetPower(state)
 		},
-		"somebody makes a pool": func(*rapid.T) {
+		"strangers make a pool": func(*rapid.T) {
 			r.serial++
 			r.addForeign(fmt.Sprintf("user%d", r.serial), 1)
 		},
-		"somebody deletes his pool": func(t *rapid.T) {
+		"strangers delete their pool": func(t *rapid.T) {
 			some(t, keys(r.foreign), func(name string) {
 				delete(r.foreign, name)
 				r.azure.RemovePool(name)
 			})
 		},
-		"somebody deletes a pool of ours": func(t *rapid.T) {
+		"strangers delete a pool of the operator": func(t *rapid.T) {
 			some(t, r.ours(), func(name string) {
 				r.harm(func(id string) bool { return slices.Contains(r.machinesOf(name), id) })
 				r.azure.RemovePool(name)
@@ -93,23 +93,23 @@ func (r *storm) events() map[string]func(*rapid.T) {
 				r.azure.Evict(id)
 			})
 		},
-		"a Node is deleted behind everybody's back": func(t *rapid.T) {
+		"a Node is deleted by force": func(t *rapid.T) {
 			some(t, r.nodes(), func(name string) { r.deleteNode(name, true) })
 		},
 		"a Node is deleted": func(t *rapid.T) { some(t, r.nodes(), func(name string) { r.deleteNode(name, false) }) },
 		"a Node is not Ready": func(t *rapid.T) {
 			some(t, keys(r.world.machines), func(id string) {
-				r.harm(func(other string) bool { return other == id }) // node repair replaces it some day
+				r.harm(func(other string) bool { return other == id }) // node repair may replace it
 				r.azure.ChangeNode(fakeazure.NodeChange{ProviderID: id, NotReady: true})
 			})
 		},
-		"time goes by": func(t *rapid.T) {
+		"time passes": func(t *rapid.T) {
 			r.step(time.Duration(rapid.IntRange(1, 180).Draw(t, "seconds"))*time.Second, command{})
 		},
 	}
 }
 
-// round lets every controller run once, in an order, and with caches as old, as may be.
+// round runs each controller once, in a random order and with caches of a random age.
 func (r *storm) round(t *rapid.T) {
 	c := command{Steps: order}
 	if rapid.IntRange(0, 3).Draw(t, "another order") == 0 {
@@ -124,7 +124,7 @@ func (r *storm) round(t *rapid.T) {
 	r.step(rapid.SampledFrom([]time.Duration{tick, tick, time.Second, tick / 2}).Draw(t, "time"), c)
 }
 
-// some does it with one of them, if there is one.
+// some calls a function with a random one of the elements, if there is one.
 func some(t *rapid.T, names []string, do func(string)) {
 	if len(names) > 0 {
 		do(rapid.SampledFrom(names).Draw(t, "which"))
@@ -140,7 +140,7 @@ func keys[V any](m map[string]V) []string {
 	return out
 }
 
-// machines and claims are the names of those that nobody has released.
+// machines and claims return the names of those that are not released.
 func (r *storm) machines() []string {
 	var out []string
 	for _, m := range r.listMachines() {
@@ -151,7 +151,7 @@ func (r *storm) machines() []string {
 	return out
 }
 
-// claims are those without a Machine.
+// claims returns the NodeClaims without a Machine.
 func (r *storm) claims() []string {
 	var out []string
 	for _, c := range r.listClaims() {
@@ -178,7 +178,7 @@ func (r *storm) machinesOf(pool string) []string {
 	return nil
 }
 
-// harm notes which claims may go, since the test takes their machines or Nodes away.
+// harm records which claims may be deleted, because the test removes their machines or Nodes.
 func (w *world) harm(hit func(providerID string) bool) {
 	for _, c := range w.listClaims() {
 		if hit(c.Status.ProviderID) || hit(c.Annotations["kaito.sh/provider-id"]) {
@@ -187,7 +187,7 @@ func (w *world) harm(hit func(providerID string) bool) {
 	}
 }
 
-// nodes are ours.
+// nodes returns the Nodes of this operator.
 func (r *storm) nodes() []string {
 	var out []string
 	for _, n := range r.listNodes() {
@@ -198,7 +198,7 @@ func (r *storm) nodes() []string {
 	return out
 }
 
-// deleteNode deletes a Node, by force or as core wants it, which takes the Node's machine along.
+// deleteNode deletes a Node, by force or like Karpenter, which deletes its machine, too.
 func (r *storm) deleteNode(name string, force bool) {
 	node := &corev1.Node{}
 	require.NoError(r.t, shared.client.Get(ctx, client.ObjectKey{Name: name}, node))
@@ -218,7 +218,7 @@ func (r *storm) deleteNode(name string, force bool) {
 	require.NoError(r.t, client.IgnoreNotFound(shared.client.Delete(ctx, node)))
 }
 
-// served says who has neither a machine nor a reason why not.
+// served returns the Machines and claims that have neither a machine nor a reason.
 func (r *storm) served() string {
 	if state := r.azure.State(); len(state.Running) > 0 {
 		return fmt.Sprintf("operations run on %v", state.Running)
@@ -238,7 +238,7 @@ func (r *storm) served() string {
 		delete(left, c.Status.ProviderID)
 	}
 	if len(left) > 0 {
-		return fmt.Sprintf("nobody names %v", keys(left))
+		return fmt.Sprintf("no claim names %v", keys(left))
 	}
 	for _, m := range r.listMachines() {
 		if c := m.GetCondition(karpenterv1alpha5.ConditionReady); c == nil ||

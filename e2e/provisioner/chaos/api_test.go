@@ -21,43 +21,43 @@ import (
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 )
 
-// verdict says what becomes of a call.
+// verdict is what happens to a call.
 type verdict int
 
 const (
 	serve     verdict = iota
-	dieBefore         // the process is killed, and the call has no effect
-	dieAfter          // the process is killed, and the call has taken effect
+	dieBefore         // the process is killed before the call takes effect
+	dieAfter          // the process is killed after the call has taken effect
 )
 
-// api stands between the operator and the API server. It tells of every write before it is made, hands out commands,
-// and has the API server's stamps say what the test's clock says: the server knows the real time only.
+// api is a proxy between the operator and the API server. It calls onWrite before each write, sends commands, and
+// replaces the API server's timestamps, which are in real time, by those of the test's clock.
 type api struct {
 	clock    *clocktesting.FakeClock
 	upstream *url.URL
 	through  http.RoundTripper
 	server   *http.Server
 	address  string
-	// onWrite decides about a write, by its verb and path.
+	// onWrite decides about a write by its verb and path.
 	onWrite func(what string) verdict
 
 	mu sync.Mutex
-	// lines are to each process that was ever started: one that was killed may still seem to be waiting for a command.
+	// lines are the connections to all processes that were started: a killed one may still seem to wait for a command.
 	lines  []*line
 	stamps map[string]*stamp
-	// claims are all NodeClaims ever seen, as they were last.
+	// claims are all NodeClaims so far, with their last state.
 	claims map[types.UID]karpv1.NodeClaim
 }
 
 type stamp struct{ created, deleted string }
 
-// line is how a process is talked to.
+// line is the connection to a process.
 type line struct {
 	commands chan command
 	results  chan result
 }
 
-// command and result are the stepper's.
+// command and result are those of the stepper.
 type command struct {
 	Now    time.Time `json:"now"`
 	Steps  []string  `json:"steps"`
@@ -87,13 +87,13 @@ func newAPI(clock *clocktesting.FakeClock, onWrite func(string) verdict) (*api, 
 		stamps: map[string]*stamp{}, claims: map[types.UID]karpv1.NodeClaim{},
 	}
 	a.server = &http.Server{Handler: a, ReadHeaderTimeout: 10 * time.Second}
-	go func() { _ = a.server.Serve(listener) }() // ends with Close
+	go func() { _ = a.server.Serve(listener) }() // returns after Close
 	return a, nil
 }
 
 const controlPath = "/-/control/"
 
-// line opens a line to a process that is about to start, and says at which URL.
+// line opens a connection for a process that is about to start, and returns its URL.
 func (a *api) line() (*line, string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -105,7 +105,7 @@ func (a *api) line() (*line, string) {
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		panic(http.ErrAbortHandler) // the process was killed while it spoke
+		panic(http.ErrAbortHandler) // the process was killed during the exchange
 	}
 	number, controlled := strings.CutPrefix(r.URL.Path, controlPath)
 	if !controlled {
@@ -122,13 +122,13 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodGet {
 		select {
 		case c := <-l.commands:
-			_ = json.NewEncoder(w).Encode(c) // a process that is gone is seen by who waits for its result
+			_ = json.NewEncoder(w).Encode(c) // the caller that waits for the result notices a killed process
 		case <-r.Context().Done():
 		}
 		return
 	}
 	var out result
-	_ = json.Unmarshal(body, &out) // the stepper wrote it
+	_ = json.Unmarshal(body, &out) // the stepper wrote valid JSON
 	l.results <- out
 }
 
@@ -143,7 +143,7 @@ func (a *api) forward(w http.ResponseWriter, r *http.Request, body []byte) {
 	}
 	to := *r.URL
 	to.Scheme, to.Host = a.upstream.Scheme, a.upstream.Host
-	// Whoever asked may be dead by now; the call goes on.
+	// The client may be dead, but the call continues.
 	request, err := http.NewRequestWithContext(
 		context.WithoutCancel(r.Context()), r.Method, to.String(), bytes.NewReader(body),
 	)
@@ -158,7 +158,7 @@ func (a *api) forward(w http.ResponseWriter, r *http.Request, body []byte) {
 		http.Error(w, err.Error(), http.StatusBadGateway)
 		return
 	}
-	defer func() { _ = response.Body.Close() }() // only read
+	defer func() { _ = response.Body.Close() }() // only for reading
 	answer, err := io.ReadAll(response.Body)
 	if err != nil || fate == dieAfter {
 		panic(http.ErrAbortHandler)
@@ -169,10 +169,10 @@ func (a *api) forward(w http.ResponseWriter, r *http.Request, body []byte) {
 		}
 	}
 	w.WriteHeader(response.StatusCode)
-	_, _ = w.Write(a.translate(answer)) // as above
+	_, _ = w.Write(a.translate(answer)) // the client may be dead
 }
 
-// epoch is when the test's clock begins; the real one is years ahead, so that a stamp tells whose it is.
+// epoch is the start of the test's clock. The real clock is years ahead, which distinguishes the two.
 var epoch = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func realStamp(text string) bool {
@@ -182,7 +182,7 @@ func realStamp(text string) bool {
 
 func (a *api) now() string { return a.clock.Now().UTC().Format(time.RFC3339) }
 
-// restamp has conditions that were stamped by the real clock say what the test's clock says.
+// restamp replaces timestamps of the real clock in conditions by the time of the test's clock.
 func (a *api) restamp(body []byte) []byte {
 	var value any
 	if json.Unmarshal(body, &value) != nil {
@@ -198,7 +198,8 @@ func (a *api) restamp(body []byte) []byte {
 	return encode(value)
 }
 
-// translate has objects say that they came and were deleted when the test's clock said so, and remembers NodeClaims.
+// translate replaces the creation and deletion timestamps of objects by those of the test's clock, and records
+// NodeClaims.
 func (a *api) translate(answer []byte) []byte {
 	var value any
 	if json.Unmarshal(answer, &value) != nil {
@@ -235,7 +236,7 @@ func (a *api) translate(answer []byte) []byte {
 	return encode(value)
 }
 
-// gone are the NodeClaims that are no more.
+// gone returns the NodeClaims that no longer exist.
 func (a *api) gone(left []karpv1.NodeClaim) []karpv1.NodeClaim {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -269,7 +270,7 @@ func walk(value any, visit func(map[string]any)) {
 func encode(value any) []byte {
 	raw, err := json.Marshal(value)
 	if err != nil {
-		panic(err) // it was JSON
+		panic(err) // it was valid JSON
 	}
 	return raw
 }

@@ -18,24 +18,24 @@ import (
 	"kaito.sh/e2e/fakeazure"
 )
 
-// flow is something that owners do, and how it ends whatever dies in between.
+// flow is an action of owners and its expected end, independent of crashes in between.
 type flow struct {
 	name string
-	// before is the fault that Azure has meanwhile.
+	// before is a fault of Azure during the flow.
 	fault *fakeazure.Fault
-	// begin does it; rounds follow.
+	// begin starts the flow; rounds follow.
 	begin func(*world, *scene)
-	// machines is how many machines Azure may make in all.
+	// machines is the maximum number of machines that Azure may create.
 	machines int
 }
 
-// scene is what there is between two flows.
+// scene is the state between two flows.
 type scene struct {
 	serial int
 	want   map[string]outcome
 }
 
-// ask creates so many Machines, which are to end as told.
+// ask creates Machines with an expected outcome.
 func (s *scene) ask(w *world, outcomes ...outcome) {
 	for _, o := range outcomes {
 		s.serial++
@@ -45,7 +45,7 @@ func (s *scene) ask(w *world, outcomes ...outcome) {
 	}
 }
 
-// release deletes so many of the Machines, the eldest first; refused ones as well.
+// release deletes the oldest Machines, also failed ones.
 func (s *scene) release(w *world, n int) {
 	names := slices.SortedFunc(
 		maps.Keys(s.want), func(a, b string) int { return len(a)*100 - len(b)*100 + strings.Compare(a, b) },
@@ -56,7 +56,7 @@ func (s *scene) release(w *world, n int) {
 	}
 }
 
-// chains begin and end with nothing, so that each flow finds what the one before it has left, exactly.
+// chains start and end without objects, so that each flow starts from the exact state after the flow before.
 var chains = [][]flow{
 	{
 		{name: "create 1", machines: 1, begin: func(w *world, s *scene) { s.ask(w, ready) }},
@@ -73,7 +73,7 @@ var chains = [][]flow{
 		{name: "delete after a partial failure", begin: func(w *world, s *scene) { s.release(w, 3) }},
 	},
 	{
-		// The claim goes while its machine is being made: it names none yet, so that core finalizes it at once.
+		// The claim is deleted while its machine is created. It names no machine yet, so Karpenter finalizes it at once.
 		{name: "garbage collection", machines: 1, begin: func(w *world, s *scene) {
 			s.ask(w, ready)
 			w.until("Azure is asked", func() bool { return len(w.azure.State().Running) > 0 })
@@ -82,13 +82,13 @@ var chains = [][]flow{
 	},
 }
 
-// forgotten is longer than any offering is remembered as unavailable, and than any bucket of calls takes to fill.
+// forgotten is longer than any offering is marked as unavailable, and than any bucket of calls takes to fill.
 const forgotten = 25 * time.Hour
 
-// play runs a flow to its end, the process dying at the point, if it is one; it returns the calls that were made.
+// play runs a flow to its end and kills the process at the point, if there is one. It returns the calls that were made.
 func (f flow) play(t *testing.T, w *world, s *scene, p point) []string {
 	t.Helper()
-	w.crash() // a process without memory, so that its calls are the same every time
+	w.crash() // a new process without memory makes the same calls every time
 	w.clock.Step(forgotten)
 	w.settle()
 	w.azure.ClearFaults()
@@ -103,7 +103,7 @@ func (f flow) play(t *testing.T, w *world, s *scene, p point) []string {
 	w.mu.Lock()
 	w.dieAt = 0
 	w.mu.Unlock()
-	// What is exact stays so: nothing is written any more.
+	// The state must stay exact, and nothing is written any more.
 	writes := len(w.azure.State().Writes)
 	for range 2 {
 		w.round()
@@ -117,7 +117,7 @@ func (f flow) play(t *testing.T, w *world, s *scene, p point) []string {
 	return calls
 }
 
-// point is where a process dies.
+// point is where the process is killed.
 type point struct {
 	call int // from 1
 	what string
@@ -129,9 +129,8 @@ func (p point) String() string {
 	return fmt.Sprintf("%s call %d, %s", when, p.call, p.what)
 }
 
-// points are all places between two calls: before and after every call that writes to Azure or to the API server, and
-// before every call that reads from Azure, since Azure goes on meanwhile. After a read there is nothing that there was
-// not before it.
+// points returns all places between two calls: before and after each write to Azure or to the API server, and before
+// each read from Azure, because Azure's state changes meanwhile. A read itself changes nothing.
 func points(calls []string) []point {
 	var out []point
 	for i, what := range calls {
@@ -143,7 +142,7 @@ func points(calls []string) []point {
 	return out
 }
 
-// nameless is a call without the Machine's name, which is another one every time.
+// nameless returns a call without the Machine's name, which differs every time.
 func nameless(what string) string { return machineName.ReplaceAllString(what, "ws") }
 
 var machineName = regexp.MustCompile(`ws[0-9]+`)
@@ -154,12 +153,12 @@ func reads(what string) bool {
 		(strings.HasPrefix(verb, "get") || strings.HasPrefix(verb, "list") || strings.HasPrefix(verb, "operation"))
 }
 
-// share is how many points there are to one that is tried without CHAOS.
+// share is the number of points for each one that is tested without CHAOS.
 const share = 16
 
-// TestTheProcessMayDieBetweenAnyTwoCalls kills it at every point of every flow with CHAOS in the environment, else at
-// some, which ones changes with the day.
-func TestTheProcessMayDieBetweenAnyTwoCalls(t *testing.T) {
+// TestProcessMayDieBetweenAnyTwoCalls kills the process at every point of every flow if CHAOS is set in the
+// environment, otherwise at some points, which change daily.
+func TestProcessMayDieBetweenAnyTwoCalls(t *testing.T) {
 	every, first := share, time.Now().YearDay()%share
 	if os.Getenv("CHAOS") != "" {
 		every, first = 1, 0
@@ -169,7 +168,7 @@ func TestTheProcessMayDieBetweenAnyTwoCalls(t *testing.T) {
 	}
 }
 
-// enough failures of a chain show what is wrong.
+// A few failures of a chain are enough to see the cause.
 const enough = 3
 
 func enumerate(t *testing.T, chain []flow, every, first int) {
@@ -177,7 +176,7 @@ func enumerate(t *testing.T, chain []flow, every, first int) {
 	defer func() { w.close() }()
 	w.t = t
 	for _, f := range chain {
-		f.play(t, w, s, point{}) // what is made once and stays is there from now on
+		f.play(t, w, s, point{}) // creates what is created once and remains
 	}
 	all := make([][]point, len(chain))
 	longest, other, start := 0, 0, time.Now()
@@ -200,7 +199,7 @@ func enumerate(t *testing.T, chain []flow, every, first int) {
 				switch {
 				case p.call == 0:
 				case p.call > len(calls) || nameless(calls[p.call-1]) != nameless(p.what):
-					other++ // it died all the same, if it came that far
+					other++ // the process was killed anyway, if it reached the point
 					t.Logf("%s: that was another call: %v", f.name, calls[:min(len(calls), p.call)])
 				default:
 					died++

@@ -17,7 +17,7 @@ import (
 	"kaito.sh/e2e/provisioner/weather"
 )
 
-// hands are what a person does to agent pools of ours, and AKS on a person's behalf.
+// hands are changes of agent pools by users, and by AKS on their behalf.
 func (r *storm) hands() map[string]func(*rapid.T) {
 	return map[string]func(*rapid.T){
 		"a pool of ours is upgraded": func(t *rapid.T) {
@@ -58,7 +58,7 @@ func (r *storm) hands() map[string]func(*rapid.T) {
 	}
 }
 
-// ours are the names of the pools with our tags.
+// ours returns the names of the pools with the operator's tags.
 func (w *world) ours() []string {
 	var out []string
 	for _, p := range w.azure.State().Pools {
@@ -69,7 +69,7 @@ func (w *world) ours() []string {
 	return out
 }
 
-// pool is an agent pool as it is now; without a name when there is none.
+// pool returns an agent pool; its name is empty if it does not exist.
 func (w *world) pool(name string) fakeazure.PoolState {
 	for _, p := range w.azure.State().Pools {
 		if p.Name == name {
@@ -79,14 +79,14 @@ func (w *world) pool(name string) fakeazure.PoolState {
 	return fakeazure.PoolState{}
 }
 
-// retag puts a pool's tags back, unless the pool is gone, or another one by now.
+// retag restores a pool's tags, unless the pool was deleted or replaced.
 func (w *world) retag(name string, tags map[string]string) {
 	if p := w.pool(name); p.Name != "" && !weather.Ours(p.Tags) && w.foreign[name] == 0 {
 		w.azure.RetagPool(name, tags)
 	}
 }
 
-// upgrade starts an upgrade, unless AKS refuses it.
+// upgrade starts an upgrade, unless AKS rejects it.
 func (w *world) upgrade(u fakeazure.Upgrade) {
 	before := w.pool(u.Pool).ProvisioningState
 	w.azure.UpgradePool(u)
@@ -95,8 +95,8 @@ func (w *world) upgrade(u fakeazure.Upgrade) {
 	}
 }
 
-// excuseUpgrades notes which claims an upgrade may end: core deletes the claim of a Node that AKS deletes; and a Node
-// that is not Ready and a list without its machine look as a machine does that has gone.
+// excuseUpgrades records which claims an upgrade may end: Karpenter deletes the claim of a Node that AKS deletes, and a
+// Node that is not Ready together with a list that lacks its machine looks like a deleted machine.
 func (w *world) excuseUpgrades() {
 	for _, p := range w.azure.State().Pools {
 		upgrading := strings.HasPrefix(p.ProvisioningState, "Upgrading")
@@ -109,8 +109,8 @@ func (w *world) excuseUpgrades() {
 	}
 }
 
-// excuseRepairs records that node repair may replace the machine of a Node that is not Ready, for instance one that a
-// fault of Azure has made so.
+// excuseRepairs records that node repair may replace the machine of a Node that is not Ready, for example because of a
+// fault of Azure.
 func (w *world) excuseRepairs() {
 	for _, n := range w.listNodes() {
 		for _, c := range n.Status.Conditions {
@@ -121,7 +121,7 @@ func (w *world) excuseRepairs() {
 	}
 }
 
-func TestAnUpgradeWithSurgeTakesNoClaimAlong(t *testing.T) {
+func TestUpgradeWithSurgeKeepsAllClaims(t *testing.T) {
 	for state, nodeImage := range map[string]bool{"Upgrading": false, "UpgradingNodeImageVersion": true} {
 		t.Run(state, func(t *testing.T) {
 			w, s := served(t, 2, nil)
@@ -152,7 +152,7 @@ func TestReplacedTagsKeepTheClaimUntilTheyAreBack(t *testing.T) {
 	require.Len(t, w.listClaims(), 2)
 	for _, m := range w.listMachines() {
 		c := m.GetCondition("AgentPoolManaged")
-		require.NotNil(t, c, "the owner is told")
+		require.NotNil(t, c, "the owner gets the condition")
 		assert.Equal(t, "AgentPoolTagsReplaced", c.Reason)
 		assert.Contains(t, c.Message, "kaito.sh_pool-key="+tags["kaito.sh_pool-key"])
 	}
@@ -165,7 +165,7 @@ func TestReplacedTagsKeepTheClaimUntilTheyAreBack(t *testing.T) {
 	w.until("what was released is given back", func() bool { return w.exactly(s.want) == "" })
 }
 
-func TestAnAutoscaledPoolGetsANeighbour(t *testing.T) {
+func TestAutoscaledPoolGetsASibling(t *testing.T) {
 	w, s := served(t, 1, nil)
 	name := w.ours()[0]
 	w.azure.AutoscalePool(name, 1, 5)

@@ -26,18 +26,17 @@ import (
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 )
 
-// ctx bounds nothing: the API server answers at once or is dead.
+// ctx has no deadline: the API server responds at once or is dead.
 var ctx = context.Background()
 
-// kubelets are Nodes that are Ready, or not, without a heartbeat, and with the taint that the control plane keeps in
-// step with that.
+// kubelets keeps Nodes Ready or not Ready without heartbeats, with the taint that the control plane would set.
 type kubelets struct {
 	fakeazure.NodeSide
 	nodes kubernetes.Interface
 	clock *clocktesting.FakeClock
 }
 
-// Join has the Node say how it is.
+// Join sets the Node's state.
 func (k *kubelets) Join(ctx context.Context, vm fakeazure.VM) error {
 	if err := k.NodeSide.Join(ctx, vm); err != nil {
 		return err
@@ -82,8 +81,7 @@ func (k *kubelets) Join(ctx context.Context, vm fakeazure.VM) error {
 	})
 }
 
-// Leave has a Node that stays for its finalizers say that no kubelet reports, as the control plane does after less than
-// a minute.
+// Leave marks a Node with finalizers as one whose kubelet does not report, as the control plane does within a minute.
 func (k *kubelets) Leave(ctx context.Context, vm fakeazure.VM) error {
 	if err := k.NodeSide.Leave(ctx, vm); err != nil {
 		return err
@@ -120,7 +118,7 @@ func (w *world) listMachines() []karpenterv1alpha5.Machine {
 func (w *world) listClaims() []karpv1.NodeClaim { return list(w, &karpv1.NodeClaimList{}).Items }
 func (w *world) listNodes() []corev1.Node       { return list(w, &corev1.NodeList{}).Items }
 
-// picture is what the cloud and the cluster are now; nothing moves meanwhile.
+// picture returns the state of the cloud and the cluster, which does not change meanwhile.
 func (w *world) picture() invariant.Picture {
 	w.t.Helper()
 	p := weather.Picture(w.azure.State(), w.listClaims(), w.fair)
@@ -140,8 +138,8 @@ func (w *world) picture() invariant.Picture {
 	return p
 }
 
-// check holds everything to the invariants, and what no invariant says: who worked and was left alone is there still,
-// and what is somebody else's is as it was.
+// check checks the invariants and two more promises: a working claim that nothing has disturbed still exists, and
+// resources of others are unchanged.
 func (w *world) check() {
 	w.t.Helper()
 	w.excuseUpgrades()
@@ -174,7 +172,7 @@ func (w *world) check() {
 	for name, machines := range w.foreign {
 		if n, ok := there[name]; !ok || n != machines {
 			broken = append(
-				broken, fmt.Sprintf("pool %s is somebody else's and has %d machines instead of %d", name, n, machines),
+				broken, fmt.Sprintf("pool %s of another owner has %d machines instead of %d", name, n, machines),
 			)
 		}
 	}
@@ -183,7 +181,7 @@ func (w *world) check() {
 	}
 }
 
-// outcome is how a Machine is to end.
+// outcome is the expected end of a Machine.
 type outcome string
 
 const (
@@ -191,8 +189,8 @@ const (
 	refused outcome = "CapacityUnavailable"
 )
 
-// exactly says what is not as it should be: one Machine to each name, one claim, one machine and one Node to each that
-// is to be Ready, and nothing else.
+// exactly returns deviations from the exact state: one Machine for each name; one claim, one machine and one Node for
+// each that must be Ready; and nothing more.
 func (w *world) exactly(want map[string]outcome) string {
 	w.t.Helper()
 	state := w.azure.State()
@@ -239,14 +237,14 @@ func (w *world) exactly(want map[string]outcome) string {
 	for i := range claims {
 		if !machines[claims[i].Status.ProviderID] {
 			return fmt.Sprintf(
-				"claim %s names %q, which is no machine that another claim does not name", claims[i].Name,
+				"claim %s names %q, which does not exist or which another claim names", claims[i].Name,
 				claims[i].Status.ProviderID,
 			)
 		}
 		delete(machines, claims[i].Status.ProviderID)
 	}
 	if len(machines) > 0 {
-		return fmt.Sprintf("nobody names %v", machines)
+		return fmt.Sprintf("no claim names %v", machines)
 	}
 	nodes := 0
 	for _, n := range w.listNodes() {
@@ -260,7 +258,7 @@ func (w *world) exactly(want map[string]outcome) string {
 	return ""
 }
 
-// ask creates Machines; release deletes them, as their owner does who needs the nodes no more.
+// ask creates Machines. release deletes them, like an owner that no longer needs the nodes.
 func (w *world) ask(names ...string) {
 	w.t.Helper()
 	for _, name := range names {
@@ -287,7 +285,7 @@ func (w *world) addForeign(name string, machines int) {
 	w.azure.AddForeignPool(name, "Standard_D4s_v5", machines, map[string]string{"team": "platform"})
 }
 
-// writes counts the writes of a verb that took effect.
+// writes returns the number of writes of a verb that took effect.
 func (w *world) writes(verb string) int {
 	n := 0
 	for _, write := range w.azure.State().Accepted() {
@@ -298,7 +296,7 @@ func (w *world) writes(verb string) int {
 	return n
 }
 
-// sweep removes what a world left in the cluster.
+// sweep deletes the objects that a world left in the cluster.
 func sweep(t tester) {
 	t.Helper()
 	strip := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`))

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package chaos_test holds the provisioner to its invariants between any two of its calls. Its controllers, engine and
-// SDK run as a process of their own (gpu-provisioner/cmd/stepper) against a real API server and a fake Azure that
-// speaks the real protocol, one step after another on a clock that the test holds: what happens in between, and where
-// the process is killed, is the test's to say, and the same seed does the same again. Package provisioner_test runs the
-// operator's own binary, in real time.
+// Package chaos_test checks the gpu-provisioner's invariants between any two of its calls. Its controllers, engine and SDK
+// run as a separate process (gpu-provisioner/cmd/stepper) with a real API server and a fake Azure that speaks the real
+// protocol, one step after another on a clock that the test controls. The test decides what happens in between and when
+// the process is killed, and the same seed repeats a run. Package provisioner_test runs the operator's binary in real
+// time.
 package chaos_test
 
 import (
@@ -25,11 +25,11 @@ import (
 
 const root = "../../.."
 
-// shared is what all tests run on; they run one after another.
+// shared is used by all tests, which run one after another.
 var shared struct {
 	client   client.WithWatch
 	nodes    kubernetes.Interface
-	operator *rest.Config // with the operator's own rights
+	operator *rest.Config // with the rights of the operator
 	binary   string
 }
 
@@ -40,21 +40,20 @@ func run(m *testing.M) int {
 	if err != nil {
 		return failed(err)
 	}
-	defer func() { _ = os.RemoveAll(folder) }() // a leftover in the temporary folder is no failure
+	defer func() { _ = os.RemoveAll(folder) }() // the folder is temporary
 	shared.binary = filepath.Join(folder, "stepper")
 	if out, err := exec.Command("go", "build", "-o", shared.binary, "kaito.sh/gpu-provisioner/cmd/stepper").
 		CombinedOutput(); err != nil {
 		return failed(fmt.Errorf("building the stepper: %w\n%s", err, out))
 	}
-	// Nodes are what the fake cloud makes of them: nobody keeps them Ready by the real clock.
+	// The fake cloud sets the state of Nodes. Nothing keeps them Ready by the real clock.
 	return cluster.Main(m, cluster.Options{
 		CRDPaths: installed.CRDPaths(root),
-		// There is one client, whose calls nobody counts: neither audit nor fairness is needed, and they cost a quarter of
-		// the time.
+		// There is only one client, so neither audit nor fairness is needed. Both cost a quarter of the time.
 		APIServerArgs: []string{"--audit-log-path=", "--audit-policy-file=", "--enable-priority-and-fairness=false"},
 	}, func(c *cluster.Cluster) {
 		if err := prepare(c); err != nil {
-			// Every test would fail for this reason: say it once.
+			// Every test would fail for this reason: report it once.
 			_ = failed(err)
 			_ = c.Stop()
 			os.Exit(1)

@@ -16,18 +16,17 @@ import (
 	"kaito.sh/e2e/fakeazure"
 )
 
-// A run is about a hundred steps on one world. What is in the environment is for `make chaos SEED=… STEPS=…`.
+// A run has about a hundred steps in one world. `make chaos SEED=… STEPS=…` sets other values.
 const (
 	stepsOfARun  = 100
 	stepsOfATest = 200
-	// seedOfATest is fixed: what is tested must not change from one run of make test to the next. New seeds are for make
-	// chaos. This one once found a claim that core deleted with its Node before it knew that the Node had registered.
+	// seedOfATest is fixed, because make test must run the same steps every time; make chaos uses new seeds. This seed
+	// once found a claim that Karpenter deleted with its Node before it knew that the Node had registered.
 	seedOfATest = 71209
 )
 
-// TestRandomStepsKeepTheInvariants has owners, Azure, the process and somebody else do what they like, in an order that
-// a seed chooses. After every step the invariants hold; when Azure works again, everybody has what he asked for, or a
-// reason.
+// TestRandomStepsKeepTheInvariants lets owners, Azure, the process and other clients act in an order that a seed
+// determines. The invariants hold after every step. When Azure works again, every request is served or has a reason.
 func TestRandomStepsKeepTheInvariants(t *testing.T) {
 	seed, steps := number(t, "SEED", seedOfATest), number(t, "STEPS", stepsOfATest)
 	for name, value := range map[string]string{"rapid.checks": "1", "rapid.steps": strconv.Itoa(stepsOfARun), "rapid.nofailfile": "true"} {
@@ -57,14 +56,14 @@ func number(t *testing.T, name string, otherwise uint64) uint64 {
 	return n
 }
 
-// random is one run; it returns the steps that it took.
+// random does one run and returns its steps.
 func random(t *rapid.T) uint64 {
 	w := newWorld(
 		t, func(o *fakeazure.Options) { o.PageSize = 2 },
 		"--max-nodes-per-pool="+strconv.Itoa(rapid.SampledFrom([]int{100, 2, 1}).Draw(t, "max nodes per pool")),
 	)
 	defer w.close()
-	w.checker.Grace = 20 * time.Minute // of time without faults: the longest backoff after one, and what follows
+	w.checker.Grace = 20 * time.Minute // time without faults: the longest backoff and what follows
 	r := &storm{world: w, tags: map[string]map[string]string{}}
 	steps := uint64(0)
 	actions := map[string]func(*rapid.T){}
@@ -85,7 +84,7 @@ func random(t *rapid.T) uint64 {
 	return steps
 }
 
-// end lets Azure work, and has everybody get what he asked for, or a reason; then everything is given back.
+// end ends the faults, and waits until every request is served or has a reason. Then it deletes everything.
 func (r *storm) end() {
 	r.recover()
 	r.patiently("everybody has what he asked for, or a reason", r.served)
@@ -98,7 +97,7 @@ func (r *storm) end() {
 	r.patiently("I3: everything is given back", func() string { return r.exactly(map[string]outcome{}) })
 }
 
-// patiently runs rounds, which take longer than usual, until nothing is said.
+// patiently runs rounds with a longer limit until the function returns no complaint.
 func (r *storm) patiently(what string, missing func() string) {
 	for range patience {
 		if missing() == "" {
@@ -109,7 +108,7 @@ func (r *storm) patiently(what string, missing func() string) {
 	require.FailNow(r.t, what+": "+missing(), r.describe())
 }
 
-// recover ends what is broken.
+// recover ends all faults.
 func (r *storm) recover() {
 	r.azure.ClearFaults()
 	r.azure.SetPower(fakeazure.PowerRunning)
@@ -120,6 +119,6 @@ func (r *storm) recover() {
 	}
 	r.unfair, r.garbled = false, false
 	for _, id := range keys(r.world.machines) {
-		r.azure.ChangeNode(fakeazure.NodeChange{ProviderID: id}) // also has a Node that was deleted come back
+		r.azure.ChangeNode(fakeazure.NodeChange{ProviderID: id}) // also restores a deleted Node
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"kaito.sh/e2e/provisioner/weather"
 )
 
-// served is a world in which so many Machines are Ready.
+// served returns a world with Ready Machines.
 func served(t *testing.T, machines int, change func(*fakeazure.Options), args ...string) (*world, *scene) {
 	t.Helper()
 	w, s := newWorld(t, change, args...), &scene{want: map[string]outcome{}}
@@ -26,7 +26,7 @@ func served(t *testing.T, machines int, change func(*fakeazure.Options), args ..
 	return w, s
 }
 
-// rounds runs so many, and has nothing be asked of Azure meanwhile but reads.
+// rounds runs rounds, in which Azure must get nothing but reads.
 func (w *world) rounds(n int) {
 	w.t.Helper()
 	writes := len(w.azure.State().Writes)
@@ -36,29 +36,28 @@ func (w *world) rounds(n int) {
 	require.Len(w.t, w.azure.State().Writes, writes, "nothing is written to Azure")
 }
 
-// givenBack is the end of every scenario.
+// givenBack ends each scenario: everything is deleted.
 func (w *world) givenBack(s *scene) {
 	w.t.Helper()
 	s.release(w, len(s.want))
 	w.until("I3: everything is given back", func() bool { return w.exactly(s.want) == "" })
 }
 
-// long is more rounds than any grace, refresh and timeout of the operator takes.
+// long is more rounds than any grace, interval and timeout of the operator takes.
 const long = 70
 
-func TestAListThatFailsOnItsSecondPageLosesNoClaimAndDeletesNothing(t *testing.T) {
+func TestListThatFailsOnItsSecondPageDeletesNothing(t *testing.T) {
 	for verb, perPool := range map[string]string{"listPools": "1", "listMachines": "100"} {
 		t.Run(verb, func(t *testing.T) {
 			w, s := served(t, 5, func(o *fakeazure.Options) { o.PageSize = 2 }, "--max-nodes-per-pool="+perPool)
-			// Core believes a Node that is Ready more than any list. When all of them are not, there is nothing else to believe,
-			// and node repair waits for a person.
+			// Karpenter trusts a Ready Node more than any list. If no Node is Ready, node repair waits for a user.
 			for id := range w.machines {
 				w.azure.ChangeNode(fakeazure.NodeChange{ProviderID: id, NotReady: true})
 			}
 			w.azure.AddFault(fakeazure.Fault{Verb: verb, Page: 2, Kind: "ServerError"})
 			w.rounds(long)
 			assert.Empty(t, w.exactly(s.want))
-			w.crash() // the next process has never seen the list whole
+			w.crash() // the new process never saw the whole list
 			w.rounds(long)
 			assert.Empty(t, w.exactly(s.want))
 			w.azure.ClearFaults()
@@ -69,7 +68,7 @@ func TestAListThatFailsOnItsSecondPageLosesNoClaimAndDeletesNothing(t *testing.T
 	}
 }
 
-func TestNodesThatAreDeletedBehindEverybodysBackTakeNoMachineAlong(t *testing.T) {
+func TestNodesDeletedByForceKeepTheirMachines(t *testing.T) {
 	w, s := served(t, 2, nil)
 	machines := keys(w.machines)
 	for _, node := range w.listNodes() {
@@ -89,7 +88,7 @@ func TestNodesThatAreDeletedBehindEverybodysBackTakeNoMachineAlong(t *testing.T)
 	require.Len(t, w.listClaims(), 2, "the truth is Azure, which has their machines")
 	assert.Equal(t, machines, keys(w.machines))
 	for _, id := range machines {
-		w.azure.ChangeNode(fakeazure.NodeChange{ProviderID: id}) // its kubelet registers again
+		w.azure.ChangeNode(fakeazure.NodeChange{ProviderID: id}) // the kubelet registers again
 	}
 	w.rounds(3)
 	assert.Empty(t, w.exactly(s.want))
@@ -104,7 +103,7 @@ func TestNodesThatAreDeletedBehindEverybodysBackTakeNoMachineAlong(t *testing.T)
 	w.givenBack(s)
 }
 
-func TestAPoolThatSomebodyDeletesIsMissedByItsOwnersAloneAndMadeAnewForOthers(t *testing.T) {
+func TestDeletedPoolIsReplacedForNewMachinesOnly(t *testing.T) {
 	w, s := served(t, 4, nil, "--max-nodes-per-pool=2")
 	var gone fakeazure.PoolState
 	for _, p := range w.azure.State().Pools {
@@ -121,13 +120,13 @@ func TestAPoolThatSomebodyDeletesIsMissedByItsOwnersAloneAndMadeAnewForOthers(t 
 	}
 	require.Len(t, w.checker.Taken, 2)
 	w.azure.RemovePool(gone.Name)
-	w.until("the owners are told, and nobody else", func() bool { return w.exactly(s.want) == "" })
+	w.until("only the owners see it", func() bool { return w.exactly(s.want) == "" })
 	s.ask(w, ready)
 	w.until("who comes later gets a machine", func() bool { return w.exactly(s.want) == "" })
 	w.givenBack(s)
 }
 
-func TestAClusterThatStopsAndStartsLosesNothingAndIsNotWrittenToMeanwhile(t *testing.T) {
+func TestStoppedClusterIsNotWrittenTo(t *testing.T) {
 	w, s := served(t, 3, nil)
 	for _, state := range []fakeazure.PowerState{fakeazure.PowerStopping, fakeazure.PowerStopped, fakeazure.PowerStarting} {
 		w.azure.SetPower(state)
@@ -150,7 +149,7 @@ func TestAClusterThatStopsAndStartsLosesNothingAndIsNotWrittenToMeanwhile(t *tes
 	w.givenBack(s)
 }
 
-func TestAClusterThatStopsBetweenTheLookAndTheWriteIsNotWrittenTo(t *testing.T) {
+func TestClusterThatStopsBeforeTheWriteIsNotWrittenTo(t *testing.T) {
 	w, s := newWorld(t, nil, "--refresh-active=60s", "--gather=5s"), &scene{want: map[string]outcome{}}
 	t.Cleanup(w.close)
 	s.ask(w, ready)
@@ -163,11 +162,11 @@ func TestAClusterThatStopsBetweenTheLookAndTheWriteIsNotWrittenTo(t *testing.T) 
 	}
 	require.Empty(t, w.azure.State().Writes)
 	w.azure.SetPower(fakeazure.PowerRunning)
-	w.until("it goes on", func() bool { return w.exactly(s.want) == "" })
+	w.until("it continues", func() bool { return w.exactly(s.want) == "" })
 	w.givenBack(s)
 }
 
-func TestAClusterThatStopsWhileAPoolIsMadeGoesOnWhereItWas(t *testing.T) {
+func TestClusterThatStopsDuringACreationContinues(t *testing.T) {
 	w, s := newWorld(t, nil), &scene{want: map[string]outcome{}}
 	t.Cleanup(w.close)
 	s.ask(w, ready, ready)
@@ -180,7 +179,7 @@ func TestAClusterThatStopsWhileAPoolIsMadeGoesOnWhereItWas(t *testing.T) {
 	w.givenBack(s)
 }
 
-func TestAPoolOfSomebodyElsesThatHasOurNameIsLeftAlone(t *testing.T) {
+func TestPoolOfAnotherOwnerWithOurNameIsKept(t *testing.T) {
 	w, s := served(t, 1, nil)
 	var name string
 	for _, p := range w.azure.State().Pools {

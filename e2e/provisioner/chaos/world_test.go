@@ -25,11 +25,10 @@ import (
 	"kaito.sh/shared/test/process"
 )
 
-// tick is how much time a round takes.
+// tick is the duration of a round.
 const tick = 10 * time.Second
 
-// What is short here is short on both sides: Azure takes half a minute where it takes minutes, and the operator's flags
-// follow.
+// Durations are shortened on both sides: Azure takes half a minute instead of minutes, and the operator's flags match.
 var (
 	durations = fakeazure.Durations{
 		CreatePool: 30 * time.Second, Scale: 30 * time.Second, DeletePool: 20 * time.Second, DeleteMachines: 20 * time.Second,
@@ -47,7 +46,7 @@ var (
 	}
 )
 
-// order is that of a quiet day: what a Machine sets going reaches Azure, and what Azure answers reaches the Machine.
+// order is the usual order: changes of a Machine reach Azure, and Azure's answers reach the Machine.
 var order = []string{
 	"classes",
 	"machines",
@@ -69,7 +68,7 @@ type tester interface {
 	Logf(format string, args ...any)
 }
 
-// world is a fake Azure and an operator that is killed and started, on the shared cluster.
+// world is a fake Azure, and an operator that is killed and started, on the shared cluster.
 type world struct {
 	t        tester
 	dir      string
@@ -81,20 +80,20 @@ type world struct {
 	line     *line
 	args     []string
 	starts   int
-	errors   []string // of the last round
+	errors   []string // errors of the last round
 
 	checker  invariant.Checker
-	fair     time.Time // goes on while nothing is broken, so that a promise with a time has it
+	fair     time.Time // time without faults, for promises with a deadline
 	unfair   bool
-	foreign  map[string]int  // pools of somebody else's, and their machines
-	machines map[string]bool // of ours, at the last look
-	booted   int             // machines of ours that ever came
+	foreign  map[string]int  // machines of other owners, by pool
+	machines map[string]bool // the operator's machines, at the last check
+	booted   int             // the operator's machines so far
 	rolling  map[string]bool // pools whose upgrade deletes Nodes
-	garbled  bool            // lists of machines may lack some
+	garbled  bool            // lists of machines may be incomplete
 
 	mu    sync.Mutex
 	calls []string
-	dieAt int // the number of the call, from 1; 0: never
+	dieAt int // number of the call, from 1; 0: never
 	die   verdict
 }
 
@@ -129,7 +128,7 @@ func newWorld(t tester, change func(*fakeazure.Options), args ...string) *world 
 	return w
 }
 
-// close ends everything and leaves the cluster empty for the next one.
+// close ends everything and empties the cluster for the next world.
 func (w *world) close() {
 	if w.process != nil {
 		_ = w.process.Kill() // it may have been killed already
@@ -141,7 +140,7 @@ func (w *world) close() {
 	sweep(w.t)
 }
 
-// configure writes the operator's config file, and the federated token that a pod would have mounted.
+// configure writes the operator's config file, and the federated token that a pod would mount.
 func (w *world) configure() {
 	token, err := shared.nodes.CoreV1().
 		ServiceAccounts(installed.Namespace).
@@ -178,7 +177,7 @@ func (w *world) fate(what string) verdict {
 	}
 	w.dieAt = 0
 	if err := w.process.Kill(); err != nil {
-		panic(err) // the kernel does not end a process
+		panic(err) // the kernel could not kill the process
 	}
 	return w.die
 }
@@ -191,21 +190,21 @@ func (w *world) crash() {
 	}
 }
 
-// dieAtCall has the process die at its nth call from now.
+// dieAtCall kills the process at its nth call from now.
 func (w *world) dieAtCall(n int, how verdict) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.calls, w.dieAt, w.die = nil, n, how
 }
 
-// made are the calls since dieAtCall.
+// made returns the calls since dieAtCall.
 func (w *world) made() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.calls)
 }
 
-// round lets time go by, and has every controller run once. It says whether the process survived.
+// round moves the clock and runs each controller once. It returns whether the process survived.
 func (w *world) round() bool { return w.step(tick, command{Steps: order}) }
 
 func (w *world) step(d time.Duration, c command) bool {
@@ -241,7 +240,7 @@ func (w *world) start() {
 	w.process = p
 }
 
-// carryOut has the process carry out a command; false when it was killed over it.
+// carryOut makes the process run a command. It returns false if the process was killed.
 func (w *world) carryOut(c command) bool {
 	w.t.Helper()
 	timeout := time.NewTimer(eventually.Long)
@@ -259,7 +258,7 @@ func (w *world) carryOut(c command) bool {
 			expected := w.dieAt == 0 && w.die != serve
 			w.die = serve
 			w.mu.Unlock()
-			require.True(w.t, expected, "the process ended by itself: %v", w.process.Died())
+			require.True(w.t, expected, "the process ended unexpectedly: %v", w.process.Died())
 			w.process = nil
 			return false
 		case <-timeout.C:
@@ -275,7 +274,7 @@ func (w *world) settle() {
 	require.NoError(w.t, w.azure.Settle(ctx))
 }
 
-// until runs rounds until the condition holds.
+// until runs rounds until the condition is true.
 func (w *world) until(what string, condition func() bool) {
 	w.t.Helper()
 	for range patience {
@@ -287,10 +286,11 @@ func (w *world) until(what string, condition func() bool) {
 	require.FailNow(w.t, "it does not come true: "+what, w.describe())
 }
 
-// patience bounds the rounds in which something must come true: longer than every backoff and timeout of the operator.
+// patience limits the rounds in which a condition must become true. It is longer than every backoff and timeout of the
+// operator.
 const patience = 200
 
-// describe is what a failure shows.
+// describe returns the state, for a failure's message.
 func (w *world) describe() string {
 	out := fmt.Sprintf("at %s, %d starts, errors of the last round: %q\n", w.clock.Now().Sub(epoch), w.starts, w.errors)
 	for _, p := range w.azure.State().Pools {

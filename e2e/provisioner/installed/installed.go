@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package installed puts what the gpu-provisioner needs into a cluster of a test: CRDs, namespace, account, the rights
-// that are generated from its markers, and the default node class.
+// Package installed installs what the gpu-provisioner needs in a test's cluster: CRDs, namespace, account, the generated
+// roles, and the default node class.
 package installed
 
 import (
@@ -27,13 +27,13 @@ import (
 	"kaito.sh/shared/test/cluster"
 )
 
-// Namespace and Account are the operator's.
+// Namespace and Account are those of the operator.
 const (
 	Namespace = "gpu-provisioner-system"
 	Account   = "controller-manager"
 )
 
-// CRDPaths are the definitions to install, below the repository's root; no NodePool.
+// CRDPaths returns the CRDs to install. NodePool is not needed.
 func CRDPaths(root string) []string {
 	return []string{
 		filepath.Join(root, "shared/api/crds/karpenter.sh_machines.yaml"),
@@ -42,7 +42,7 @@ func CRDPaths(root string) []string {
 	}
 }
 
-// Into installs the rest, and returns a client that has every right and no cache.
+// Into installs everything, and returns a client with all rights and without a cache.
 func Into(ctx context.Context, c *cluster.Cluster, root string) (client.WithWatch, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, karpenterv1alpha5.AddToScheme, nodeclassv1alpha1.AddToScheme} {
@@ -50,7 +50,7 @@ func Into(ctx context.Context, c *cluster.Cluster, root string) (client.WithWatc
 			return nil, fmt.Errorf("making a scheme: %w", err)
 		}
 	}
-	// Karpenter adds its types to client-go's global scheme alone.
+	// Karpenter adds its types to client-go's global scheme only.
 	v1 := schema.GroupVersion{Group: "karpenter.sh", Version: "v1"}
 	scheme.AddKnownTypes(v1, &karpv1.NodeClaim{}, &karpv1.NodeClaimList{})
 	metav1.AddToGroupVersion(scheme, v1)
@@ -75,13 +75,13 @@ func Into(ctx context.Context, c *cluster.Cluster, root string) (client.WithWatc
 	return direct, nil
 }
 
-// rights are the roles that are generated from the operator's markers, bound to its account.
+// rights returns the roles that are generated from the operator's markers, bound to its account.
 func rights(root string) ([]client.Object, error) {
 	file, err := os.Open(filepath.Join(root, "gpu-provisioner/config/rbac/role.yaml"))
 	if err != nil {
 		return nil, fmt.Errorf("reading the operator's role (is it generated?): %w", err)
 	}
-	defer func() { _ = file.Close() }() // only read
+	defer func() { _ = file.Close() }() // only for reading
 	subjects := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: Namespace, Name: Account}}
 	decoder := utilyaml.NewYAMLOrJSONDecoder(file, 4096)
 	var out []client.Object

@@ -14,7 +14,7 @@ import (
 // A100 is a size with one GPU and 24 vCPUs.
 const A100 = "Standard_NC24ads_A100_v4"
 
-// Machine is one as the workspace-operator makes it.
+// Machine returns a Machine like those of the workspace-operator.
 func Machine(name, size, capacityType string) *karpenterv1alpha5.Machine {
 	in := func(key string, values ...string) corev1.NodeSelectorRequirement {
 		return corev1.NodeSelectorRequirement{Key: key, Operator: corev1.NodeSelectorOpIn, Values: values}
@@ -40,7 +40,7 @@ func Machine(name, size, capacityType string) *karpenterv1alpha5.Machine {
 	}
 }
 
-// NodeClaim is one without a Machine, as KAITO makes them for any Karpenter.
+// NodeClaim returns a NodeClaim without a Machine, like KAITO's.
 func NodeClaim(name, size string) *karpv1.NodeClaim {
 	in := func(key string, values ...string) karpv1.NodeSelectorRequirementWithMinValues {
 		return karpv1.NodeSelectorRequirementWithMinValues{Key: key, Operator: corev1.NodeSelectorOpIn, Values: values}

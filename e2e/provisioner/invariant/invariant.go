@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package invariant holds the promises of the provisioner's design that must be true after every step of every
-// scenario, with the process killed between any two calls. It judges what it is shown; it asks nobody.
 package invariant
 
 import (
@@ -13,69 +11,69 @@ import (
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 )
 
-// AnnotationProviderID is where a claim names its machine before core writes the status.
+// AnnotationProviderID is the machine of a claim before Karpenter writes the status.
 const AnnotationProviderID = "kaito.sh/provider-id"
 
 // Machine is a VM of an agent pool.
 type Machine struct {
 	ProviderID string
-	// Leaving says that the cloud was asked to delete it.
+	// Leaving is true when the cloud was asked to delete it.
 	Leaving bool
-	// Surge says that an upgrade made it, and removes it again.
+	// Surge is true when an upgrade created it and will delete it.
 	Surge bool
 }
 
-// Pool is an agent pool as the cloud itself has it.
+// Pool is an agent pool in the cloud.
 type Pool struct {
 	Name     string
-	Ours     bool // tagged as the provisioner's
+	Ours     bool // has the operator's tags
 	Busy     bool // an operation runs
 	Count    int
 	Machines []Machine
 }
 
-// Write is a write that the cloud was asked for.
+// Write is a write that the cloud received.
 type Write struct {
-	What string // for the message
+	What string // for messages
 	Pool string
-	// Foreign says that the pool was there without our tags when the write came.
+	// Foreign is true when the pool existed without the operator's tags.
 	Foreign bool
-	// Stopped says that the cluster was stopping, stopped or starting then.
+	// Stopped is true when the cluster was stopping, stopped or starting.
 	Stopped bool
-	// Told says that the last look at the cluster was answered with Running, Ago how long before the write that was.
-	Told bool
-	Ago  time.Duration
-	// Verdict is why the cloud refused it; empty: it took effect.
+	// PowerRead is true when the last read of the cluster returned Running, Ago before the write.
+	PowerRead bool
+	Ago       time.Duration
+	// Verdict is why the cloud rejected it. Empty: it took effect.
 	Verdict string
 }
 
-// Picture is the cloud and the cluster at one moment.
+// Picture is the state of the cloud and the cluster at one time.
 type Picture struct {
 	At     time.Time
 	Pools  []Pool
-	Claims []karpv1.NodeClaim // of our node class
-	Writes []Write            // all since the start
-	// Gone are claims that are no more, as they were last seen.
+	Claims []karpv1.NodeClaim // of the operator's node class
+	Writes []Write            // since the start
+	// Gone are deleted claims, in their last state.
 	Gone []karpv1.NodeClaim
 }
 
-// Checker remembers what it must between two pictures.
+// Checker keeps what it needs between two pictures.
 type Checker struct {
-	// Grace is how long a machine may be named by nobody: the provisioner's own grace, two looks at the cloud, and an
+	// Grace is the time that a machine may have no claim: the operator's own grace, two reads of the cloud, and an
 	// operation.
 	Grace time.Duration
-	// Look is how long before a write the cluster may have been looked at: it may stop in between, which nobody can know.
+	// Look is the time that may pass between a read of the cluster and a write. The cluster can stop in between.
 	Look time.Duration
-	// Released are names of claims whose owner deleted them: these may go without a reason.
+	// Released are the names of claims that their owner deleted. They may be deleted without a reason.
 	Released map[string]bool
-	// Taken are names of claims whose machine or Node somebody else deleted. Core deletes the claim of a Node that is
-	// deleted, and says nothing on it; the Machine, where there is one, must say why. Nobody need fill it.
+	// Taken are the names of claims whose machine or Node another client deleted. Karpenter deletes the claim of a deleted
+	// Node without a reason; the Machine, if there is one, must have one. The map is optional.
 	Taken map[string]bool
 
 	unnamed map[string]time.Time
 }
 
-// Check returns what is broken, each line beginning with the invariant's number.
+// Check returns the violations. Each line starts with the number of the invariant.
 func (c *Checker) Check(p Picture) []string {
 	var broken []string
 	broken = append(broken, c.i1(p)...)
@@ -87,8 +85,8 @@ func (c *Checker) Check(p Picture) []string {
 	return broken
 }
 
-// Empty is I3: with no claims left, no pool of ours is left. It becomes true within a bounded number of steps, so it is
-// asked by itself.
+// Empty is I3: without claims, the operator has no pools. It becomes true within a bounded number of steps, so it has a
+// function of its own.
 func Empty(p Picture) []string {
 	var broken []string
 	if len(p.Claims) > 0 {
@@ -104,7 +102,7 @@ func Empty(p Picture) []string {
 	return broken
 }
 
-// ProviderIDs are the machines that a claim names: more than one is what I2 forbids.
+// ProviderIDs returns the machines that a claim names. I2 forbids more than one.
 func ProviderIDs(claim *karpv1.NodeClaim) []string {
 	var out []string
 	for _, id := range []string{claim.Status.ProviderID, claim.Annotations[AnnotationProviderID]} {
@@ -115,8 +113,8 @@ func ProviderIDs(claim *karpv1.NodeClaim) []string {
 	return out
 }
 
-// i1: every machine in a pool of ours is named by one live claim, or awaited, or being deleted, or younger than the
-// grace.
+// i1: every machine in a pool of the operator is named by one live claim, or a claim waits for it, or it is being
+// deleted, or it is younger than the grace.
 func (c *Checker) i1(p Picture) []string {
 	named := map[string]bool{}
 	awaited := 0
@@ -147,7 +145,7 @@ func (c *Checker) i1(p Picture) []string {
 			if age := p.At.Sub(since); age > c.Grace {
 				broken = append(
 					broken,
-					fmt.Sprintf("I1: nobody names machine %s of pool %s for %s", m.ProviderID, pool.Name, age.Round(time.Second)),
+					fmt.Sprintf("I1: no claim names machine %s of pool %s for %s", m.ProviderID, pool.Name, age.Round(time.Second)),
 				)
 			}
 		}
@@ -156,7 +154,7 @@ func (c *Checker) i1(p Picture) []string {
 	return broken
 }
 
-// i2: no claim names two machines; no machine is named by two claims.
+// i2: no claim names two machines, and no machine is named by two claims.
 func i2(p Picture) []string {
 	var broken []string
 	owner := map[string]string{}
@@ -176,7 +174,7 @@ func i2(p Picture) []string {
 	return broken
 }
 
-// i4: nothing that is not tagged ours is ever written to or deleted.
+// i4: nothing without the operator's tags is ever changed or deleted.
 func i4(p Picture) []string {
 	var broken []string
 	for _, w := range p.Writes {
@@ -187,13 +185,13 @@ func i4(p Picture) []string {
 	return broken
 }
 
-// i5: no write is asked for while the cluster is stopping, stopped or starting, whether the cloud would take it or not.
-// A write right after a look that said Running is excused: the cluster stopped in between. One without such a look is
-// not, even if the cluster ran.
+// i5: no write is requested while the cluster is stopping, stopped or starting, even if the cloud would accept it. A
+// write right after a read that returned Running is excused, because the cluster stopped in between. A write without
+// such a read is a violation, even if the cluster ran.
 func (c *Checker) i5(p Picture) []string {
 	var broken []string
 	for _, w := range p.Writes {
-		switch looked := w.Told && w.Ago <= c.Look; {
+		switch looked := w.PowerRead && w.Ago <= c.Look; {
 		case w.Stopped && !looked:
 			broken = append(
 				broken,
@@ -212,10 +210,10 @@ func (c *Checker) i5(p Picture) []string {
 	return broken
 }
 
-// pendingReasons say that a claim is on its way: they are no reason for it to go.
+// pendingReasons are reasons of claims that are still launching. They do not explain a deletion.
 var pendingReasons = []string{"", "AwaitingReconciliation", "Launching", "LaunchFailed"}
 
-// i6: every failed claim carries a typed reason before it goes.
+// i6: every failed claim has a typed reason before it is deleted.
 func (c *Checker) i6(p Picture) []string {
 	var broken []string
 	for i := range p.Gone {
@@ -235,8 +233,8 @@ func (c *Checker) i6(p Picture) []string {
 	return broken
 }
 
-// explained: it never launched and says why, or its Node never joined and it says why, or it had worked: then it was
-// deleted, and did not fail.
+// explained returns whether a claim has a reason why it did not launch or why its Node did not register, or whether it
+// worked and was deleted later.
 func explained(claim *karpv1.NodeClaim) bool {
 	conditions := claim.StatusConditions()
 	launched, registered := conditions.Get(karpv1.ConditionTypeLaunched), conditions.Get(karpv1.ConditionTypeRegistered)
@@ -252,7 +250,7 @@ func explained(claim *karpv1.NodeClaim) bool {
 	}
 }
 
-// i7: no claim names a machine that an upgrade will remove again.
+// i7: no claim names a machine that an upgrade will delete.
 func i7(p Picture) []string {
 	surge := map[string]string{}
 	for _, pool := range p.Pools {

@@ -31,7 +31,7 @@ func pool(machines ...string) Pool {
 	return p
 }
 
-// numbers are the invariants that the lines name.
+// numbers returns the invariants that the lines name.
 func numbers(lines []string) string {
 	var out []string
 	for _, l := range lines {
@@ -64,21 +64,21 @@ func TestEachInvariantIsSeenToBeBrokenAndNoOtherWithIt(t *testing.T) {
 		want    string
 	}{
 		"all is well":                     {Picture{Pools: []Pool{pool("m1")}, Claims: []karpv1.NodeClaim{claim("a", "m1", "m1")}}, ""},
-		"a machine that nobody names":     {Picture{Pools: []Pool{pool("m1", "m2")}, Claims: []karpv1.NodeClaim{claim("a", "m1", "")}}, "I1"},
+		"machine without a claim":         {Picture{Pools: []Pool{pool("m1", "m2")}, Claims: []karpv1.NodeClaim{claim("a", "m1", "")}}, "I1"},
 		"one that is awaited":             {Picture{Pools: []Pool{pool("m1")}, Claims: []karpv1.NodeClaim{claim("a", "", "")}}, ""},
 		"one of a busy pool":              {Picture{Pools: []Pool{busy}}, ""},
 		"one that is being deleted":       {Picture{Pools: []Pool{leaving}}, ""},
-		"one of somebody else":            {Picture{Pools: []Pool{foreign}}, ""},
+		"pool of another owner":           {Picture{Pools: []Pool{foreign}}, ""},
 		"a claim with two machines":       {Picture{Claims: []karpv1.NodeClaim{claim("a", "m1", "m2")}}, "I2"},
 		"a machine of two claims":         {Picture{Claims: []karpv1.NodeClaim{claim("a", "m1", ""), claim("b", "", "m1")}}, "I2"},
 		"a claim on a surge machine":      {Picture{Pools: []Pool{upgraded}, Claims: []karpv1.NodeClaim{claim("a", "m2", "")}}, "I7"},
 		"one beside a surge machine":      {Picture{Pools: []Pool{upgraded}, Claims: []karpv1.NodeClaim{claim("a", "m1", "")}}, ""},
-		"a write to a foreign pool":       {Picture{Writes: []Write{{What: "PUT", Pool: "user", Foreign: true, Told: true}}}, "I4"},
-		"one that was refused":            {Picture{Writes: []Write{{What: "PUT", Pool: "user", Foreign: true, Told: true, Verdict: "412"}}}, "I4"},
+		"a write to a foreign pool":       {Picture{Writes: []Write{{What: "PUT", Pool: "user", Foreign: true, PowerRead: true}}}, "I4"},
+		"one that was refused":            {Picture{Writes: []Write{{What: "PUT", Pool: "user", Foreign: true, PowerRead: true, Verdict: "412"}}}, "I4"},
 		"a write while stopped":           {Picture{Writes: []Write{{What: "PUT", Pool: "g0", Stopped: true}}}, "I5"},
 		"one that was refused then":       {Picture{Writes: []Write{{What: "PUT", Pool: "g0", Stopped: true, Verdict: "409"}}}, "I5"},
-		"one that the stop overtook":      {Picture{Writes: []Write{{What: "PUT", Pool: "g0", Stopped: true, Told: true, Ago: time.Second}}}, ""},
-		"a write upon an old look":        {Picture{Writes: []Write{{What: "PUT", Pool: "g0", Told: true, Ago: time.Minute}}}, "I5"},
+		"one that the stop overtook":      {Picture{Writes: []Write{{What: "PUT", Pool: "g0", Stopped: true, PowerRead: true, Ago: time.Second}}}, ""},
+		"a write upon an old look":        {Picture{Writes: []Write{{What: "PUT", Pool: "g0", PowerRead: true, Ago: time.Minute}}}, "I5"},
 		"a claim that went with a reason": {Picture{Gone: []karpv1.NodeClaim{failed, told}}, ""},
 		"a claim that went without one":   {Picture{Gone: []karpv1.NodeClaim{silent}}, "I6"},
 		"a launched one without one":      {Picture{Gone: []karpv1.NodeClaim{lost}}, "I6"},
@@ -103,7 +103,7 @@ func TestEachInvariantIsSeenToBeBrokenAndNoOtherWithIt(t *testing.T) {
 	}
 }
 
-func TestTheGraceBeginsAnewWhenAMachineWasNamedInBetween(t *testing.T) {
+func TestGraceStartsAgainAfterABinding(t *testing.T) {
 	c := &Checker{Grace: time.Minute}
 	lonely := Picture{At: noon, Pools: []Pool{pool("m1")}}
 	c.Check(lonely)
@@ -112,7 +112,7 @@ func TestTheGraceBeginsAnewWhenAMachineWasNamedInBetween(t *testing.T) {
 	assert.Empty(t, c.Check(lonely))
 }
 
-func TestAPoolOfOursThatOutlivesTheClaimsIsSeen(t *testing.T) {
+func TestPoolThatOutlivesTheClaimsIsReported(t *testing.T) {
 	assert.Equal(t, "I3", numbers(Empty(Picture{Pools: []Pool{pool("m1")}})))
 	assert.Empty(t, Empty(Picture{Pools: []Pool{pool("m1")}, Claims: []karpv1.NodeClaim{claim("a", "m1", "")}}))
 	assert.Empty(t, Empty(Picture{Pools: []Pool{{Name: "user"}}}))

@@ -12,13 +12,13 @@ import (
 	"kaito.sh/e2e/provisioner/invariant"
 )
 
-// Ours says whether tags are the provisioner's, as its README promises them.
+// Ours returns whether tags are the operator's, as its README documents them.
 func Ours(tags map[string]string) bool {
 	return tags["kaito.sh_managed-by"] == "gpu-provisioner" && tags["kaito.sh_pool-key"] != ""
 }
 
-// Picture is what the invariants are asked about: the cloud's state, and the claims that there are. Claims that are
-// gone are the caller's to add.
+// Picture returns the state for the invariants, from the cloud's state and the existing claims. The caller adds deleted
+// claims.
 func Picture(state fakeazure.State, claims []karpv1.NodeClaim, at time.Time) invariant.Picture {
 	p := invariant.Picture{At: at, Claims: claims}
 	for _, pool := range state.Pools {
@@ -36,17 +36,17 @@ func Picture(state fakeazure.State, claims []karpv1.NodeClaim, at time.Time) inv
 	for _, write := range state.Writes {
 		p.Writes = append(p.Writes, invariant.Write{
 			What: write.Verb, Pool: write.Pool, Verdict: write.Refused, Stopped: write.PowerState != "Running",
-			Told: write.Told == "Running", Ago: write.Time.Sub(write.ToldAt), Foreign: foreign(write),
+			PowerRead: write.PowerRead == "Running", Ago: write.Time.Sub(write.ReadAt), Foreign: foreign(write),
 		})
 	}
 	return p
 }
 
-// unseen is how long ago a person may have replaced a pool's tags without the provisioner knowing: no list of pools
-// that it writes upon is older.
+// unseen is the maximum age of the list of pools on which the operator bases a write. It may not know of tags that a
+// user replaced since.
 const unseen = 30 * time.Second
 
-// foreign says whether a write was to a pool that is not the provisioner's.
+// foreign returns whether a write was to a pool that is not the operator's.
 func foreign(w fakeazure.Write) bool {
 	if Ours(w.Tags) || w.Absent && w.Verb != "putPool" {
 		return false

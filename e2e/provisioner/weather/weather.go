@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package weather is what may befall an Azure that suites of random trouble run on, and how it looks from above.
 package weather
 
 import "kaito.sh/e2e/fakeazure"
 
-// Faults are what Azure may do wrong. Lists have pages of two.
+// Faults are faults of Azure. Lists have pages of two entries.
 var Faults = []fakeazure.Fault{
 	{
 		Verb: "putPool",
@@ -63,7 +62,7 @@ var Faults = []fakeazure.Fault{
 	{Verb: "listUsages", Kind: "ServerError"},
 	{Kind: "Throttled"},
 	{Kind: "Unauthorized"},
-	// Lists that are wrong though they are answered well, and operations whose status has vanished.
+	// Wrong lists with a status of 200, and operations whose status Azure no longer knows.
 	{
 		Verb: "listMachines",
 		Kind: "PoolNotFound",
