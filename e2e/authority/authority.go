@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package authority is a certificate authority for the servers of tests: real TLS, trusted by who is told to.
 package authority
 
 import (
@@ -29,7 +28,7 @@ const (
 	life = 30 * 24 * time.Hour
 )
 
-// Authority signs servers' certificates; it outlives a restart, so that clients go on trusting it.
+// Authority signs servers' certificates; it outlives a restart, so that clients still trust it.
 type Authority struct {
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
@@ -113,7 +112,7 @@ func Encode(server tls.Certificate) (certificate, key []byte, err error) {
 	), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
-// template is valid by the real clock, whatever clock a fake runs on.
+// template is valid by the real clock, also if a fake uses another clock.
 func template(name string) *x509.Certificate {
 	return &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package chaos_test runs the whole house in trouble: many Workspaces at once, all three operators killed at random, an
-// API server that crashes, an Azure that fails as a seed says, and somebody else who writes to the same objects. It
-// shows that all that leaves nothing behind that isn't true: every Workspace ends Ready, or with a reason that Azure
-// really gave; no node is bought twice, and none is left.
+// Package chaos_test runs the whole stack with injected failures: many Workspaces at once, operators that are killed at
+// random, an API server that crashes, an Azure that fails as the seed says, and another client that writes to the same
+// objects. It checks that every Workspace becomes Ready, or has a reason that Azure really gave, that no node is
+// rented twice, and that none is left.
 //
 // Package e2e/provisioner/chaos goes deeper into one operator: there a step is a call. Here processes and clocks are
 // real, so that a seed decides what happens in which order, and not to the millisecond when.
@@ -29,7 +29,7 @@ import (
 	"kaito.sh/shared/test/eventually"
 )
 
-// What make test runs; `make chaos-house N=… SEED=…` has them in the environment.
+// What make test runs; `make chaos-fleet N=… SEED=…` has them in the environment.
 const (
 	workspacesOfATest = 10
 	seedOfATest       = 1
@@ -55,7 +55,7 @@ func TestTheWholeHouseInTroubleEndsInTruth(t *testing.T) {
 	seed, n := number(t, "SEED", seedOfATest), int(
 		number(t, "N", workspacesOfATest),
 	) //nolint:gosec // a number of Workspaces
-	replay := fmt.Sprintf("make chaos-house N=%d SEED=%d", n, seed)
+	replay := fmt.Sprintf("make chaos-fleet N=%d SEED=%d", n, seed)
 	t.Logf("seed %d, %d Workspaces: %s", seed, n, replay)
 	w := newWorld(t, seed, n)
 	start := time.Now()
@@ -84,7 +84,7 @@ func number(t *testing.T, name string, otherwise uint64) uint64 {
 	return value
 }
 
-// world is a house in trouble.
+// world is a stack with injected failures.
 type world struct {
 	*testing.T
 	*stack.Stack
@@ -121,8 +121,8 @@ func newWorld(t *testing.T, seed uint64, n int) *world {
 		done:     map[string]int{},
 		befallen: map[string]map[string]bool{},
 		patience: 3*eventually.Long + time.Duration(n)*5*time.Second,
-		// The provisioner's grace, two looks, an operation, and operators that are dead meanwhile. Nobody stops the cluster
-		// here.
+		// The provisioner's grace, two observations, an operation, and the downtime of killed operators. The cluster is not
+		// stopped here.
 		checker: invariant.Checker{
 			Grace:    3 * time.Minute,
 			Look:     time.Hour,

@@ -30,7 +30,7 @@ const pace = 400 * time.Millisecond
 // steps of trouble for so many Workspaces.
 func steps(n int) int { return 40 + n }
 
-// action is something that befalls the house, and how many cards it has in the deck.
+// action is a failure or a change of the stack. cards is its frequency.
 type action struct {
 	name  string
 	cards int
@@ -42,14 +42,14 @@ var actions = []action{
 	{"the API server crashes", 1, (*world).crashAPIServer},
 	{"Azure does something wrong", 5, (*world).worsen},
 	{"a machine is taken away", 1, (*world).evict},
-	{"somebody writes to a Workspace", 6, (*world).annotate},
-	{"somebody writes to a workload", 6, (*world).meddle},
-	{"somebody deletes a workload", 2, (*world).destroy},
+	{"another client writes to a Workspace", 6, (*world).annotate},
+	{"another client writes to a workload", 6, (*world).meddle},
+	{"another client deletes a workload", 2, (*world).destroy},
 	{"a pod is deleted", 3, (*world).deletePod},
 	{"nothing", 4, func(*world) {}},
 }
 
-// trouble has the guests come, and everything befall the house meanwhile. Invariants are looked at after every step.
+// trouble creates the guests and runs the actions. It checks the invariants after every step.
 func (w *world) trouble() {
 	w.Helper()
 	var deck []action
@@ -71,7 +71,7 @@ func (w *world) trouble() {
 				w.start(o)
 			}
 		}
-		require.NoError(w, w.Health(), "an operator has ended by itself")
+		require.NoError(w, w.Health(), "an operator exited unexpectedly")
 		w.look()
 		select {
 		case <-ticker.C:

@@ -127,7 +127,7 @@ func (w *world) settle() {
 			}
 		}
 	}, w.patience, eventually.Look)
-	require.Positive(w, ready, "a house in which nothing works shows nothing")
+	require.Positive(w, ready, "at least one Workspace must become Ready")
 	w.Logf(
 		"%d Workspaces are Ready and %d are not, with true reasons, %s after the trouble", ready, not,
 		time.Since(start).Round(time.Second),
@@ -184,8 +184,8 @@ func (w *world) insist() {
 	)
 }
 
-// claims are all NodeClaims, and per Workspace's ordinal those of its own claims, Machines or NodeClaims, that nobody
-// has given back.
+// claims returns all NodeClaims, and for each ordinal of a Workspace its own claims, Machines or NodeClaims, that are not
+// being deleted.
 func (w *world) claims() (all []karpv1.NodeClaim, asked map[string][]string) {
 	w.Helper()
 	list := &karpv1.NodeClaimList{}
@@ -232,8 +232,8 @@ func (w *world) look() {
 	require.Empty(w, broken, "at step %d", w.step)
 }
 
-// everythingIsAsItShould: what is Ready uses nodes that nobody else uses, as many as planned; and Azure has a machine
-// for each that is used or asked for, and no other.
+// everythingIsAsItShould checks that each Ready Workspace uses the planned number of nodes, that Workspaces do not share
+// nodes, and that Azure has exactly the machines that are used or requested.
 func (w *world) everythingIsAsItShould() {
 	w.Helper()
 	require.EventuallyWithT(w, func(c *assert.CollectT) {
@@ -256,7 +256,7 @@ func (w *world) everythingIsAsItShould() {
 		}
 		machines := w.machines()
 		for _, id := range machines {
-			assert.True(c, named[id], "nobody names machine %s", id)
+			assert.True(c, named[id], "machine %s has no claim", id)
 		}
 		assert.Len(c, machines, len(user), "machines in Azure, and nodes in use")
 	}, w.patience, eventually.Look)

@@ -51,11 +51,10 @@ var azCommands = map[string][]string{
 	"vm list-usage":          {"--location"},
 }
 
-// azAnswer stands for an id, a name or an address that Azure would print.
+// azAnswer replaces an id, a name or an address that Azure would print.
 const azAnswer = "00000000-0000-0000-0000-000000000000"
 
-// az looks at a command's name and flags, and answers with a text of the form that was asked for. What the page makes
-// of it goes on from there.
+// az checks a command's name and flags, and prints a text in the requested format, which the page's next commands use.
 func az(ctx context.Context, w *walk, _ interp.ExecHandlerFunc, args []string) error {
 	first := slices.IndexFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "-") })
 	if first < 0 {

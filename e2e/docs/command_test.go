@@ -16,8 +16,7 @@ import (
 // handler runs a program for a page, or says why not. args[0] is the program's name.
 type handler func(ctx context.Context, w *walk, next interp.ExecHandlerFunc, args []string) error
 
-// handlers are the programs that pages may use. One that is not among them fails the test: whoever writes it into a
-// page says here how it is checked.
+// handlers are the programs that pages may use. Another program fails the test: add a handler that checks it.
 var handlers = map[string]handler{
 	"kubectl": kubectl,
 	"az":      az,
@@ -47,7 +46,7 @@ func known(name string) (handler, error) {
 	if strings.Contains(name, "/") {
 		return script, nil
 	}
-	return nil, fmt.Errorf("nobody knows how to check %q: say so in handlers, in e2e/docs/command_test.go", name)
+	return nil, fmt.Errorf("no handler checks %q: add one to handlers in e2e/docs/command_test.go", name)
 }
 
 // run runs the program as it is.
@@ -84,7 +83,7 @@ func makeDry(ctx context.Context, w *walk, next interp.ExecHandlerFunc, args []s
 	return w.notRun("make, dry: other suites run its targets")
 }
 
-// release writes dist/install*.yaml of images that nobody has pushed.
+// release writes dist/install*.yaml for images that are not pushed.
 func release(ctx context.Context, w *walk, next interp.ExecHandlerFunc, args []string) error {
 	registry := "registry.example.com"
 	for _, arg := range args {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package docs_test does what the pages say: every manifest in them is shown to a real API server, and every command
-// that can run without a cloud is run, in the order of the page, on the whole house or on a bare control plane. `go
+// that can run without a cloud is run, in the order of the page, on the whole stack or on a bare control plane. `go
 // test -v` prints what was not run, and why.
 package docs_test
 
@@ -27,7 +27,7 @@ import (
 )
 
 // installing are the pages that install the operators themselves; they begin on a cluster that has none, in this order.
-// All others have the whole house.
+// All others use the whole stack.
 var installing = []string{
 	"docs/install-aks.md",
 	"README.md",
@@ -46,11 +46,11 @@ func TestWhatThePagesSayWorks(t *testing.T) {
 	root := stacktest.Root(t)
 	pages, err := documents(root)
 	require.NoError(t, err)
-	house := stacktest.Start(t, stack.Options{ServedModels: []string{servedModel}})
+	full := stacktest.Start(t, stack.Options{ServedModels: []string{servedModel}})
 	bare := cluster.ForTest(t, cluster.Options{ControllerManager: true, Scheduler: true, KWOK: true})
-	join(t, house.Cluster.Config(), "my-gpu-node", "Standard_NC24ads_A100_v4")
+	join(t, full.Cluster.Config(), "my-gpu-node", "Standard_NC24ads_A100_v4")
 	join(t, bare.Config(), "system-node", "Standard_D8s_v5")
-	strict := client.WithFieldValidation(house.Client, metav1.FieldValidationStrict)
+	strict := client.WithFieldValidation(full.Client, metav1.FieldValidationStrict)
 	table := newReport()
 	read := func(t *testing.T, d document, c *cluster.Cluster, fill ...string) {
 		w := &walk{
@@ -59,12 +59,12 @@ func TestWhatThePagesSayWorks(t *testing.T) {
 			folder:    clone(t, root),
 			strict:    strict,
 			namespace: name(d.path),
-			guest:     c == house.Cluster,
+			guest:     c == full.Cluster,
 			fill:      strings.NewReplacer(fill...),
 			forwards:  map[string]string{},
 		}
 		w.kubeconfig = reader(t, c, w.namespace, w.folder.home)
-		createNamespace(t, house.Cluster.Config(), w.namespace)
+		createNamespace(t, full.Cluster.Config(), w.namespace)
 		for _, problem := range w.run(t.Context()) {
 			t.Error(problem)
 		}
@@ -84,7 +84,7 @@ func TestWhatThePagesSayWorks(t *testing.T) {
 			}
 			t.Run(d.path, func(t *testing.T) {
 				t.Parallel()
-				read(t, d, house.Cluster, "registry.example.com", house.RegistryHost())
+				read(t, d, full.Cluster, "registry.example.com", full.RegistryHost())
 			})
 		}
 	})

@@ -56,7 +56,7 @@ func (w *walk) build(ctx context.Context, next interp.ExecHandlerFunc, folder []
 // watched is how long a page's watch is looked at.
 const watched = time.Second
 
-// watch lets a watch go on for a moment: it ends by being left, and has said something by then.
+// watch runs a watch for a short time and stops it. It must print output until then.
 func (w *walk) watch(ctx context.Context, next interp.ExecHandlerFunc, args []string) error {
 	limited, cancel := context.WithTimeout(ctx, watched)
 	defer cancel()
@@ -71,7 +71,7 @@ func (w *walk) watch(ctx context.Context, next interp.ExecHandlerFunc, args []st
 
 var forwarding = regexp.MustCompile(`Forwarding from (127\.0\.0\.1:\d+) -> `)
 
-// forward begins a port-forward, which goes on until the page ends, on a port that is free here. curl knows which.
+// forward starts a port-forward on a free local port, until the page ends. curl uses that port.
 func (w *walk) forward(args []string) error {
 	var local string
 	args = slices.Clone(args)

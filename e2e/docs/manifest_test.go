@@ -29,7 +29,7 @@ func (w *walk) manifests(ctx context.Context, b block) error {
 		if err := decoder.Decode(&content); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
-			return fmt.Errorf("this is no YAML: %w", err)
+			return fmt.Errorf("this is not YAML: %w", err)
 		}
 		if err := w.manifest(ctx, content, folder); err != nil {
 			return err

@@ -17,11 +17,11 @@ func TestWrongPagesAreFound(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ name, page, want string }{
 		{"a fence without a language", "```\nkubectl get nodes\n```\n", "p.md:2: the fence says no language"},
-		{"a program that nobody knows", "```sh\nmkdir a\n\nterraform apply\n```\n", `p.md:4: terraform apply
-nobody knows how to check "terraform"`},
-		{"a program in a pipe", "    cat go.work | jq .\n", `nobody knows how to check "jq"`},
+		{"an unknown program", "```sh\nmkdir a\n\nterraform apply\n```\n", `p.md:4: terraform apply
+no handler checks "terraform"`},
+		{"a program in a pipe", "    cat go.work | jq .\n", `no handler checks "jq"`},
 		{"a file that is not there", "    cat examples/nothing.yaml\n", "p.md:1: cat examples/nothing.yaml\nexit status 1"},
-		{"a variable that nobody has set", "    mkdir $NAME\n", "NAME: unbound variable"},
+		{"an unset variable", "    mkdir $NAME\n", "NAME: unbound variable"},
 		{"a command of az with a typing mistake", "    az group craete --name a\n", "az group craete is not among"},
 		{"a flag that az does not have", "    az group create --named a\n", "az group create has no flag --named"},
 		{"an empty argument for az", "```sh\nA=\"\"\naz group create --name \"$A\"\n```\n", "p.md:3: az group create --name \"$A\"\naz group create: an argument is empty"},
@@ -30,9 +30,9 @@ nobody knows how to check "terraform"`},
 		{"a package that is not there", "    go test ./nowhere\n", "there is no Go in ./nowhere"},
 		{"a curl without a port-forward", "    curl http://localhost:8080/chat\n", "no port-forward leads to port 8080"},
 		{"a script that is not there", "    hack/nothing\n", "no such file"},
-		{"a manifest that is no YAML", "```yaml\na: [\n```\n", "p.md:2: this is no YAML"},
+		{"a manifest that is not YAML", "```yaml\na: [\n```\n", "p.md:2: this is not YAML"},
 		{"a kustomization without a name", "```yaml\napiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n```\n", "a kustomization needs a name"},
-		{"JSON that is none", "```json\n{,}\n```\n", "p.md:2: this is no JSON"},
+		{"invalid JSON", "```json\n{,}\n```\n", "p.md:2: this is not JSON"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -49,7 +49,7 @@ func TestRightPagesPass(t *testing.T) {
 	problems, table := readAlone(t, `# Page
 
 - a list
-    that goes on
+    of two lines
 
 Four spaces:
 

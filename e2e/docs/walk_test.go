@@ -90,7 +90,7 @@ func (w *walk) block(ctx context.Context, b block) error {
 		return w.manifests(ctx, b)
 	case "json":
 		if !json.Valid([]byte(b.text)) {
-			return errors.New("this is no JSON")
+			return errors.New("this is not JSON")
 		}
 		w.report.ran(w.document.path)
 	case "text", "mermaid", "jsonc":
@@ -98,13 +98,13 @@ func (w *walk) block(ctx context.Context, b block) error {
 	case "":
 		return errors.New("the fence says no language: sh, yaml, json, jsonc, mermaid, or text for what is neither")
 	default:
-		return fmt.Errorf("the fence says %q: nobody here knows what to do with it", b.language)
+		return fmt.Errorf("the fence has the unknown language %q", b.language)
 	}
 	return nil
 }
 
-// openShell opens a shell in the folder that the page is about: a module's own where it is in one, else the repository.
-// A name that nobody has set is an error, as is a part of a pipe that fails.
+// openShell opens a shell in the folder of the page: that of its module, or the repository's root. An unset variable is
+// an error, and so is a failed part of a pipe.
 func (w *walk) openShell() (err error) {
 	dir := w.folder.root
 	for below := filepath.Dir(w.document.path); below != "."; below = filepath.Dir(below) {
@@ -154,7 +154,7 @@ func (w *walk) commands(ctx context.Context, b block) error {
 
 func (w *walk) statement(ctx context.Context, s *syntax.Stmt) error {
 	if s.Background {
-		return w.shell.Run(w.until, s) // it goes on
+		return w.shell.Run(w.until, s) // in the background
 	}
 	ctx, cancel := context.WithTimeout(ctx, stacktest.Journey)
 	defer cancel()
@@ -173,7 +173,7 @@ func source(node syntax.Node) string {
 	return out.String()
 }
 
-// exec stands in front of every program that the page's shell starts.
+// exec is called for each program that the page's shell starts.
 func (w *walk) exec(next interp.ExecHandlerFunc) interp.ExecHandlerFunc {
 	return func(ctx context.Context, args []string) error {
 		handle, err := known(args[0])

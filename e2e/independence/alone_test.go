@@ -61,7 +61,7 @@ spec:
 
 func TestTheGPUProvisionerAloneMakesNodes(t *testing.T) {
 	t.Parallel()
-	s := house(t, stack.Options{Operators: []stack.Operator{stack.GPUProvisioner}})
+	s := startStack(t, stack.Options{Operators: []stack.Operator{stack.GPUProvisioner}})
 	for _, text := range []string{machineAlone, nodeClaimAlone} {
 		claim := &unstructured.Unstructured{}
 		require.NoError(t, yaml.Unmarshal([]byte(text), &claim.Object))
@@ -93,8 +93,8 @@ func TestTheGPUProvisionerAloneMakesNodes(t *testing.T) {
 	stacktest.NothingLeft(t, s)
 }
 
-// drains deletes a Machine on whose Node somebody's pod runs under a disruption budget: the pod keeps the Node,
-// somebody is told why, and without the budget it is evicted and everything goes.
+// drains deletes a Machine whose Node has a pod with a disruption budget. The pod blocks the drain, and an event says so.
+// Without the budget the pod is evicted, and the Node is deleted.
 func drains(t *testing.T, s *stack.Stack, machine *karpenterv1alpha5.Machine) {
 	t.Helper()
 	mine := map[string]string{"app": "somebodys"}
@@ -144,7 +144,7 @@ func drains(t *testing.T, s *stack.Stack, machine *karpenterv1alpha5.Machine) {
 
 func TestTheTuningOperatorAloneTunesOnANodeThatIsThere(t *testing.T) {
 	t.Parallel()
-	s := house(t, stack.Options{Operators: []stack.Operator{stack.TuningOperator}, WithoutKarpenterCRDs: true})
+	s := startStack(t, stack.Options{Operators: []stack.Operator{stack.TuningOperator}, WithoutKarpenterCRDs: true})
 	bringNode(t, s, "mine", "Standard_NC6s_v3", 1, map[string]string{"team": "blue"})
 	stacktest.CreatePushSecret(t, s)
 	job := tuningJob(s)
@@ -165,7 +165,7 @@ func TestTheTuningOperatorAloneTunesOnANodeThatIsThere(t *testing.T) {
 
 func TestTheWorkspaceOperatorAloneServesOnNodesThatAreThere(t *testing.T) {
 	t.Parallel()
-	s := house(t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator}, WithoutKarpenterCRDs: true})
+	s := startStack(t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator}, WithoutKarpenterCRDs: true})
 	bringNode(t, s, "labelled", "Standard_NC24ads_A100_v4", 1, map[string]string{"app": "by-label"})
 	bringNode(t, s, "named", "Standard_NC24ads_A100_v4", 1, nil)
 

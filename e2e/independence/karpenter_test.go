@@ -34,7 +34,7 @@ const kwokClass = kwokapis.Group + "/KWOKNodeClass/default"
 func TestKarpentersOwnProviderTakesThePlaceOfTheGPUProvisioner(t *testing.T) {
 	t.Parallel()
 	args := map[stack.Operator][]string{stack.WorkspaceOperator: {"--node-class=" + kwokClass}} // read at each Run
-	s := house(t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator, stack.TuningOperator}, Args: args})
+	s := startStack(t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator, stack.TuningOperator}, Args: args})
 	startKarpenter(t, s)
 
 	t.Run("chosen by --node-class alone", func(t *testing.T) { servedByKarpenter(t, s) })

@@ -40,7 +40,7 @@ func TestTheThreeAreInstalledInAnyOrder(t *testing.T) {
 	t.Parallel()
 	for _, order := range orders() {
 		t.Run(fmt.Sprint(order), func(t *testing.T) {
-			s := house(t, stack.Options{Operators: []stack.Operator{}, WithoutKarpenterCRDs: true})
+			s := startStack(t, stack.Options{Operators: []stack.Operator{}, WithoutKarpenterCRDs: true})
 			for _, o := range order {
 				folder := string(o) + "/config/default"
 				if o == stack.GPUProvisioner {

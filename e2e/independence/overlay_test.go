@@ -35,7 +35,7 @@ func install(t *testing.T, s *stack.Stack, folders map[stack.Operator]string) {
 // their own namespace, touch nothing in another, and ask for nothing that they may not have.
 func TestInNamespacedModeTheOperatorsServeTheirNamespaceAndNoOther(t *testing.T) {
 	t.Parallel()
-	s := house(t, stack.Options{Operators: []stack.Operator{}})
+	s := startStack(t, stack.Options{Operators: []stack.Operator{}})
 	const ours = "kaito" // as the overlays have it
 	install(t, s, map[stack.Operator]string{
 		stack.WorkspaceOperator: "workspace-operator/config/overlays/namespaced",
@@ -49,7 +49,7 @@ func TestInNamespacedModeTheOperatorsServeTheirNamespaceAndNoOther(t *testing.T)
 		StringData: map[string]string{corev1.DockerConfigJsonKey: `{"auths":{}}`},
 	}))
 	ignored := []client.Object{inference("served"), tuningJob(s)}
-	for _, o := range ignored { // first, so that they would have been looked at before what is waited for
+	for _, o := range ignored { // created first, so that they would be reconciled before the others
 		require.NoError(t, s.Client.Create(t.Context(), o))
 	}
 	for _, o := range []client.Object{served, job} {
@@ -74,7 +74,7 @@ func TestInNamespacedModeTheOperatorsServeTheirNamespaceAndNoOther(t *testing.T)
 // TestWhoBringsNodesNeedsNoRightToAskForThem: Machines and NodeClaims are served here, and never even looked at.
 func TestWhoBringsNodesNeedsNoRightToAskForThem(t *testing.T) {
 	t.Parallel()
-	s := house(t, stack.Options{Operators: []stack.Operator{}})
+	s := startStack(t, stack.Options{Operators: []stack.Operator{}})
 	require.NoError(t, s.InstallCRDs(t.Context(), stack.GPUProvisioner))
 	install(t, s, map[stack.Operator]string{stack.WorkspaceOperator: "workspace-operator/config/overlays/byo"})
 	bringNode(t, s, "mine", "Standard_NC24ads_A100_v4", 1, map[string]string{"app": "served"})
@@ -97,7 +97,7 @@ func TestWhoBringsNodesNeedsNoRightToAskForThem(t *testing.T) {
 // TestUnderKAITOsNamesAWorkspaceGetsANodeByANodeClaim runs the operators as one who comes from KAITO knows them.
 func TestUnderKAITOsNamesAWorkspaceGetsANodeByANodeClaim(t *testing.T) {
 	t.Parallel()
-	s := house(t, stack.Options{Operators: []stack.Operator{}})
+	s := startStack(t, stack.Options{Operators: []stack.Operator{}})
 	const folder = "config/overlays/kaito-compat/"
 	install(t, s, map[stack.Operator]string{
 		stack.WorkspaceOperator: folder + "workspace-operator",

@@ -53,7 +53,7 @@ func (p *provisioner) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Res
 	if size := requirement(machine, corev1.LabelInstanceTypeStable); size == p.soldOut { // [6]
 		set(
 			machine, karpenterv1alpha5.ConditionMachineLaunched, corev1.ConditionFalse, "SoldOut",
-			"there is no "+size+" to be had: take another size",
+			"size "+size+" is not available: use another size",
 		)
 		return ctrl.Result{}, p.client.Status().Update(ctx, machine)
 	}

@@ -28,12 +28,13 @@ import (
 )
 
 // TestAnOperatorIsRemovedWhileItWorksAndPutBack takes each operator away in the middle of its work, its namespace and
-// everything in there with it, lets the world go on, and puts it back: nothing is lost, and nothing is done twice.
+// everything in it, while the other operators continue, and installs it again: nothing is lost, and nothing is done
+// twice.
 func TestAnOperatorIsRemovedWhileItWorksAndPutBack(t *testing.T) {
 	t.Parallel()
 	goOn := make(chan struct{})
 	var s *stack.Stack
-	s = house(t, stack.Options{Play: func(ctx context.Context, pod *corev1.Pod) (cluster.Outcome, error) {
+	s = startStack(t, stack.Options{Play: func(ctx context.Context, pod *corev1.Pod) (cluster.Outcome, error) {
 		select {
 		case <-goOn:
 		case <-ctx.Done():
@@ -59,7 +60,8 @@ func TestAnOperatorIsRemovedWhileItWorksAndPutBack(t *testing.T) {
 		assert.Len(t, pools[0].Machines, 1, "no second machine is bought")
 	}
 
-	// The tuning-operator goes while its Job runs, which ends with nobody there; then the workspace-operator goes, too.
+	// The tuning-operator is removed while its Job runs. The Job ends without it, and then the workspace-operator is
+	// removed, too.
 	tuning := &tuningv1alpha1.TuningJob{ObjectMeta: key}
 	eventuallyGet(t, s, tuning, func(c *assert.CollectT) {
 		assert.True(c, meta.IsStatusConditionTrue(tuning.Status.Conditions, tuningv1alpha1.ConditionRunning))
@@ -69,7 +71,7 @@ func TestAnOperatorIsRemovedWhileItWorksAndPutBack(t *testing.T) {
 	job := &batchv1.Job{ObjectMeta: key}
 	eventuallyGet(t, s, job, func(c *assert.CollectT) { assert.EqualValues(c, 1, job.Status.Succeeded) })
 	require.NoError(t, s.Uninstall(t.Context(), stack.WorkspaceOperator))
-	// Whatever its pod has said of the adapter goes with it; the registry still knows.
+	// The pod's termination message is deleted with it; the registry still has the adapter.
 	require.NoError(
 		t,
 		s.Client.DeleteAllOf(
@@ -96,7 +98,7 @@ func TestAnOperatorIsRemovedWhileItWorksAndPutBack(t *testing.T) {
 	require.NoError(t, s.Client.Get(t.Context(), client.ObjectKeyFromObject(job), job))
 	assert.Equal(t, uid, job.UID)
 	err := s.Client.Get(t.Context(), client.ObjectKeyFromObject(workspace), &appsv1.Deployment{})
-	assert.True(t, apierrors.IsNotFound(err), "nobody is there who would serve: %v", err)
+	assert.True(t, apierrors.IsNotFound(err), "no operator runs that would serve: %v", err)
 	putBack(t, s, stack.WorkspaceOperator)
 	stacktest.EventuallyWorkspace(t, s, workspace.Name, stacktest.Ready)
 

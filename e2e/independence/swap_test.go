@@ -22,7 +22,7 @@ import (
 
 func TestAProvisionerMadeByHandTakesThePlaceOfTheGPUProvisioner(t *testing.T) {
 	t.Parallel()
-	s := house(
+	s := startStack(
 		t,
 		stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator, stack.TuningOperator}, WithoutKarpenterCRDs: true},
 	)
@@ -57,7 +57,7 @@ func TestAProvisionerMadeByHandTakesThePlaceOfTheGPUProvisioner(t *testing.T) {
 
 func TestATunerMadeByHandTakesThePlaceOfTheTuningOperator(t *testing.T) {
 	t.Parallel()
-	s := house(t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator, stack.GPUProvisioner}})
+	s := startStack(t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator, stack.GPUProvisioner}})
 	require.NoError(t, s.InstallCRDs(t.Context(), stack.TuningOperator))
 	runHandMade(t, s, (&tuner{}).setup)
 
@@ -89,7 +89,7 @@ func TestATunerMadeByHandTakesThePlaceOfTheTuningOperator(t *testing.T) {
 			if assert.NotNil(c, stalled) {
 				assert.Equal(c, metav1.ConditionTrue, stalled.Status)
 				assert.Equal(c, "OutOfChalk", stalled.Reason)
-				assert.Equal(c, "the tuner made by hand was told to fail", stalled.Message)
+				assert.Equal(c, "the test's tuner was configured to fail", stalled.Message)
 			}
 		})
 		stacktest.Delete(t, s, workspace)

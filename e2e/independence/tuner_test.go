@@ -48,7 +48,7 @@ func (u *tuner) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, e
 		} // [4]
 	default:
 		say(job, tuningv1alpha1.ConditionRunning, metav1.ConditionFalse, end, "")
-		say(job, tuningv1alpha1.ConditionFailed, metav1.ConditionTrue, end, "the tuner made by hand was told to fail") // [3]
+		say(job, tuningv1alpha1.ConditionFailed, metav1.ConditionTrue, end, "the test's tuner was configured to fail") // [3]
 	}
 	return ctrl.Result{}, u.client.Status().Patch(ctx, job, client.MergeFrom(before))
 }

@@ -32,7 +32,7 @@ func inference(name, preset string, nodes int32) *kaitov1alpha1.Workspace {
 	}
 }
 
-// The stories go on from one another, for making a cluster takes longer than any of them.
+// Each story continues with the state of the previous one, because creating a cluster takes longer than a story.
 func TestOnKind(t *testing.T) {
 	if !*wanted {
 		t.Skip("needs Docker and takes minutes: make e2e-kind")
@@ -75,7 +75,7 @@ func TestOnKind(t *testing.T) {
 		w.gone(t)
 	})
 
-	t.Run("a TuningJob needs no Workspace, and goes on after an eviction", w.alone)
+	t.Run("a TuningJob needs no Workspace, and resumes after an eviction", w.alone)
 
 	t.Run(
 		"the provisioner is killed while two machines are on their way, and a model of two nodes serves",
@@ -101,7 +101,7 @@ func TestOnKind(t *testing.T) {
 	)
 
 	// The last one: what has no quota is not asked for again soon.
-	t.Run("a quota that is too small is told with its numbers", func(t *testing.T) {
+	t.Run("an exceeded quota is reported with its numbers", func(t *testing.T) {
 		const poor = "poor"
 		w.azure.SetQuota(map[string]fakeazure.Quota{"StandardNCADSA100v4Family": {Limit: 10}})
 		require.NoError(t, w.client.Create(t.Context(), inference(poor, "phi-4-mini-instruct", 1)))

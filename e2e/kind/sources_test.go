@@ -29,7 +29,7 @@ const (
 	registryName = "registry.example.com"
 	registryPort = "30543"
 	sourcesSpace = "sources"
-	// authorities is the ConfigMap that the tuning-operator is told of.
+	// authorities is the ConfigMap of the tuning-operator's flag.
 	authorities = "authorities"
 	pushSecret  = "registry-login"
 )

@@ -112,7 +112,7 @@ func start(t *testing.T) *world {
 	return w
 }
 
-// endOnInterrupt deletes the cluster with the test, or at once where somebody interrupts it: go would end the test, and
+// endOnInterrupt deletes the cluster with the test, or immediately on an interrupt: go would end the test, and
 // leave the cluster.
 func (w *world) endOnInterrupt(t *testing.T, ctx context.Context) {
 	t.Helper()

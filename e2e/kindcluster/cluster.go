@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kindcluster makes kind clusters with machines to spare: containers that run a kubelet but have not joined.
-// They are what a fake cloud boots.
 package kindcluster
 
 import (
@@ -44,7 +42,7 @@ type Cluster struct {
 	spares   []nodes.Node
 }
 
-// ExistsError says that a cluster of the name is there, of a process that was killed or of somebody else.
+// ExistsError means that a cluster of the name exists, from a killed process or another user.
 type ExistsError struct{ Name string }
 
 func (e *ExistsError) Error() string {
@@ -57,8 +55,8 @@ func (e *ExistsError) Error() string {
 const (
 	// readyWithin bounds the wait for the nodes to be Ready.
 	readyWithin = 3 * time.Minute
-	// told is how often a long start says that it goes on.
-	told = 10 * time.Second
+	// reportEvery is the period of progress messages during a long start.
+	reportEvery = 10 * time.Second
 )
 
 // Start makes a cluster. When it fails, or when ctx ends, what was made is deleted before it returns.
@@ -107,12 +105,12 @@ func (c *Cluster) create(ctx context.Context, options Options) error {
 	}
 	say := func(format string, args ...any) {
 		if options.Log != nil {
-			_, _ = fmt.Fprintf(options.Log, format+"\n", args...) // a closed terminal is no reason to fail
+			_, _ = fmt.Fprintf(options.Log, format+"\n", args...) // a closed terminal is not an error
 		}
 	}
 	done := make(chan error, 1)
 	go func() { done <- c.provider.Create(c.name, create...) }()
-	started, tick := time.Now(), time.NewTicker(told)
+	started, tick := time.Now(), time.NewTicker(reportEvery)
 	defer tick.Stop()
 	for {
 		select {

@@ -31,7 +31,7 @@ import (
 // TestEveryKustomizationAppliesStrictlyAndTwice catches fields that no API has, objects that an API server refuses, two
 // overlays of one operator that can't follow one another, and a second `kubectl apply` that would change something. The
 // API server validates strictly, by the schemas that it serves and its own rules beyond them; kubeconform would know
-// less, and its schemas can't be had without the network.
+// less, and its schemas need the network.
 func TestEveryKustomizationAppliesStrictlyAndTwice(t *testing.T) {
 	root := stacktest.Root(t)
 	c := cluster.ForTest(t, cluster.Options{CRDPaths: []string{monitoringDefinitions(t, root)}})

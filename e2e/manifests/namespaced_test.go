@@ -29,7 +29,7 @@ func rightsOf(t *testing.T, objects []*unstructured.Unstructured, kind string) m
 }
 
 // TestNamespacedModeHasTheRightsOfTheWholeClusterInOneNamespace catches a rule that was added to an operator's markers
-// and not to its Role, one that the Role has and nobody needs, and one in a ClusterRole that a Role could have.
+// and not to its Role, one that the Role has and no code needs, and one in a ClusterRole that a Role could have.
 func TestNamespacedModeHasTheRightsOfTheWholeClusterInOneNamespace(t *testing.T) {
 	root := stacktest.Root(t)
 	c := cluster.ForTest(

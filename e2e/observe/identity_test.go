@@ -25,7 +25,7 @@ import (
 	"kaito.sh/shared/test/process"
 )
 
-// own is a gpu-provisioner that a test starts by itself, with an identity that the test may spoil.
+// own is a gpu-provisioner that a test starts, with an identity that the test may break.
 type own struct {
 	t         *testing.T
 	tokenFile string
@@ -33,15 +33,15 @@ type own struct {
 	process   *process.Process
 }
 
-// startOwn stops the house's operator, and has it run again in the end.
+// startOwn stops the stack's operator, and starts it again at the end.
 func startOwn(t *testing.T, token string) *own {
 	t.Helper()
-	require.NoError(t, house.StopOperator(stack.GPUProvisioner))
-	t.Cleanup(func() { require.NoError(t, house.Run(context.WithoutCancel(t.Context()), stack.GPUProvisioner)) })
+	require.NoError(t, shared.StopOperator(stack.GPUProvisioner))
+	t.Cleanup(func() { require.NoError(t, shared.Run(context.WithoutCancel(t.Context()), stack.GPUProvisioner)) })
 	dir := t.TempDir()
 	o := &own{t: t, tokenFile: filepath.Join(dir, "token"), probes: freeAddress(t)}
 	o.federated(token)
-	raw, err := os.ReadFile(filepath.Join(house.Dir(), "azure.yaml"))
+	raw, err := os.ReadFile(filepath.Join(shared.Dir(), "azure.yaml"))
 	require.NoError(t, err)
 	var config map[string]any
 	require.NoError(t, yaml.Unmarshal(raw, &config))
@@ -49,7 +49,7 @@ func startOwn(t *testing.T, token string) *own {
 	raw, err = yaml.Marshal(config)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "azure.yaml"), raw, 0o600))
-	kubeconfig, err := house.Cluster.ServiceAccountKubeconfig(
+	kubeconfig, err := shared.Cluster.ServiceAccountKubeconfig(
 		t.Context(), stack.GPUProvisioner.Namespace(), stack.GPUProvisioner.ServiceAccount(),
 	)
 	require.NoError(t, err)
@@ -123,7 +123,7 @@ func (o *own) log() string {
 }
 
 func TestAnIdentityThatEntraRefusesIsToldByReadinessUntilItIsMended(t *testing.T) {
-	raw, err := os.ReadFile(filepath.Join(house.Dir(), "azure-identity-token"))
+	raw, err := os.ReadFile(filepath.Join(shared.Dir(), "azure-identity-token"))
 	require.NoError(t, err)
 	good := string(raw)
 	const garbage = "bm90LWEtdG9rZW4.c2VjcmV0.c2lnbmF0dXJl"
@@ -134,7 +134,7 @@ func TestAnIdentityThatEntraRefusesIsToldByReadinessUntilItIsMended(t *testing.T
 		{"the federated token is malformed", garbage, "AADSTS50027", func(*own) {}, func(o *own) { o.federated(good) }},
 		{
 			"no federated identity fits", good, "AADSTS700213",
-			func(*own) { house.Azure.AddFault(fakeazure.Fault{Verb: "token", Kind: "FederationBroken"}) }, func(*own) { house.Azure.ClearFaults() },
+			func(*own) { shared.Azure.AddFault(fakeazure.Fault{Verb: "token", Kind: "FederationBroken"}) }, func(*own) { shared.Azure.ClearFaults() },
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -35,8 +35,8 @@ const (
 	journey = 2 * eventually.Long
 )
 
-// house is what all tests run on, one after another; each leaves it empty.
-var house struct {
+// shared is the stack of all tests, which run one after another; each leaves it empty.
+var shared struct {
 	*stack.Stack
 	lived bool // see live
 }
@@ -58,7 +58,7 @@ func TestMain(m *testing.M) {
 		Operators: []stack.Operator{stack.GPUProvisioner},
 		Args:      map[stack.Operator][]string{stack.GPUProvisioner: append([]string{"--leader-elect=false"}, flags...)},
 		Azure:     func(o *fakeazure.Options) { o.Limits.Off = true },
-	}, func(s *stack.Stack) { house.Stack = s }))
+	}, func(s *stack.Stack) { shared.Stack = s }))
 }
 
 // machine asks for a node as the workspace-operator does.
@@ -91,7 +91,7 @@ func machine(name, size string, change ...func(*karpenterv1alpha5.Machine)) *kar
 func ask(t *testing.T, machines ...*karpenterv1alpha5.Machine) {
 	t.Helper()
 	for _, m := range machines {
-		require.NoError(t, house.Client.Create(t.Context(), m))
+		require.NoError(t, shared.Client.Create(t.Context(), m))
 	}
 }
 
@@ -100,7 +100,7 @@ func condition(t *testing.T, name, conditionType string, status corev1.Condition
 	t.Helper()
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		m := &karpenterv1alpha5.Machine{}
-		require.NoError(c, house.Client.Get(t.Context(), client.ObjectKey{Name: name}, m))
+		require.NoError(c, shared.Client.Get(t.Context(), client.ObjectKey{Name: name}, m))
 		got := m.GetCondition(conditionType)
 		require.NotNil(c, got)
 		assert.Equal(c, status, got.Status, got.Message)
@@ -120,12 +120,12 @@ func ready(t *testing.T, names ...string) {
 // empty gives everything back and waits until it is gone.
 func empty(t *testing.T) {
 	t.Helper()
-	require.NoError(t, house.Client.DeleteAllOf(t.Context(), &karpenterv1alpha5.Machine{}))
+	require.NoError(t, shared.Client.DeleteAllOf(t.Context(), &karpenterv1alpha5.Machine{}))
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		var machines karpenterv1alpha5.MachineList
-		require.NoError(c, house.Client.List(t.Context(), &machines))
+		require.NoError(c, shared.Client.List(t.Context(), &machines))
 		assert.Empty(c, machines.Items)
-		assert.Empty(c, house.Azure.State().Pools)
+		assert.Empty(c, shared.Azure.State().Pools)
 	}, journey, eventually.Tick)
 }
 
@@ -144,7 +144,7 @@ type cloud struct {
 
 func kept(t *testing.T) cloud {
 	t.Helper()
-	raw, err := os.ReadFile(filepath.Join(house.Azure.Options().Dir, "state.json"))
+	raw, err := os.ReadFile(filepath.Join(shared.Azure.Options().Dir, "state.json"))
 	require.NoError(t, err)
 	var c cloud
 	require.NoError(t, json.Unmarshal(raw, &c))
@@ -155,6 +155,6 @@ func kept(t *testing.T) cloud {
 func clusterUID(t *testing.T) string {
 	t.Helper()
 	namespace := &corev1.Namespace{}
-	require.NoError(t, house.Client.Get(t.Context(), client.ObjectKey{Name: metav1.NamespaceSystem}, namespace))
+	require.NoError(t, shared.Client.Get(t.Context(), client.ObjectKey{Name: metav1.NamespaceSystem}, namespace))
 	return string(namespace.UID)
 }

@@ -31,7 +31,7 @@ type sample struct {
 }
 
 // scrape reads the gpu-provisioner's /metrics.
-func scrape(t require.TestingT) []sample { return scrapeFrom(t, house.Metrics[stack.GPUProvisioner]) }
+func scrape(t require.TestingT) []sample { return scrapeFrom(t, shared.Metrics[stack.GPUProvisioner]) }
 
 // scrapeFrom reads /metrics as Prometheus does. Histograms have the names that PromQL knows them by.
 func scrapeFrom(t require.TestingT, address string) []sample {
@@ -92,7 +92,7 @@ func eventuallyMetrics(t *testing.T, check func(*assert.CollectT, []sample)) {
 // might leave.
 func orphans(t *testing.T, count int) {
 	t.Helper()
-	house.Azure.AddForeignPool("gorphaned0", t4, count, map[string]string{
+	shared.Azure.AddForeignPool("gorphaned0", t4, count, map[string]string{
 		"kaito.sh_managed-by": "gpu-provisioner", "kaito.sh_pool-key": "orphaned", "kaito.sh_cluster-uid": clusterUID(t),
 	})
 }
@@ -105,7 +105,7 @@ func TestOrphanedMachinesAreCountedUntilTheyAreGone(t *testing.T) {
 		"kaito.sh_pool-key":    "elsewhere",
 		"kaito.sh_cluster-uid": "another cluster's",
 	}
-	house.Azure.AddForeignPool("gelsewhere0", t4, 3, others)
+	shared.Azure.AddForeignPool("gelsewhere0", t4, 3, others)
 	orphans(t, 2)
 	eventuallyMetrics(t, func(c *assert.CollectT, s []sample) {
 		assert.InDelta(c, 2, value(s, "kaito_provisioner_orphaned_nodes"), 0)
@@ -116,26 +116,26 @@ func TestOrphanedMachinesAreCountedUntilTheyAreGone(t *testing.T) {
 	// Two machines for the grace of three seconds at least.
 	assert.Greater(t, value(scrape(t), "kaito_provisioner_orphaned_node_seconds_total")-before, 6.0)
 	assert.InDelta(t, 2, value(scrape(t), "kaito_provisioner_surplus_machines_deleted_total")-deleted, 0)
-	pools := house.Azure.State().Pools
+	pools := shared.Azure.State().Pools
 	require.Len(t, pools, 1)
 	assert.Equal(
 		t, "gelsewhere0", pools[0].Name, "what an operator of another cluster made is neither counted nor touched",
 	)
 	assert.Len(t, pools[0].Machines, 3)
-	house.Azure.RemovePool("gelsewhere0")
+	shared.Azure.RemovePool("gelsewhere0")
 }
 
 // live lets everything happen that a metric tells, once for all tests.
 func live(t *testing.T) {
 	t.Helper()
-	if house.lived {
+	if shared.lived {
 		return
 	}
-	house.lived = true
-	house.Azure.SetQuota(map[string]fakeazure.Quota{"StandardNCADSA100v4Family": {Limit: 10}})
-	house.Azure.AddFault(fakeazure.Fault{Verb: "listUsages", Times: 1, Kind: "ServerError"})
-	house.Azure.AddFault(fakeazure.Fault{Verb: "putPool", Size: "Standard_NC6s_v3", Times: 1, Kind: "AllocationFailed"})
-	house.Azure.AddFault(fakeazure.Fault{Size: "Standard_NC8as_T4_v3", Times: 1, NoGPU: true})
+	shared.lived = true
+	shared.Azure.SetQuota(map[string]fakeazure.Quota{"StandardNCADSA100v4Family": {Limit: 10}})
+	shared.Azure.AddFault(fakeazure.Fault{Verb: "listUsages", Times: 1, Kind: "ServerError"})
+	shared.Azure.AddFault(fakeazure.Fault{Verb: "putPool", Size: "Standard_NC6s_v3", Times: 1, Kind: "AllocationFailed"})
+	shared.Azure.AddFault(fakeazure.Fault{Size: "Standard_NC8as_T4_v3", Times: 1, NoGPU: true})
 	ask(
 		t, machine("good", t4), machine("poor", a100), machine("scarce", "Standard_NC6s_v3"),
 		machine("blind", "Standard_NC8as_T4_v3"),
@@ -149,8 +149,8 @@ func live(t *testing.T) {
 		t, func(c *assert.CollectT, s []sample) { assert.Positive(c, value(s, "kaito_provisioner_orphaned_nodes")) },
 	)
 	empty(t)
-	house.Azure.ClearFaults()
-	house.Azure.SetQuota(map[string]fakeazure.Quota{"StandardNCADSA100v4Family": {Limit: 100_000}})
+	shared.Azure.ClearFaults()
+	shared.Azure.SetQuota(map[string]fakeazure.Quota{"StandardNCADSA100v4Family": {Limit: 100_000}})
 }
 
 var ownMetric = regexp.MustCompile(`kaito_provisioner_[a-z_]+`)

@@ -139,7 +139,7 @@ func TestWhatAClassAndAMachineSayReachesTheAgentPool(t *testing.T) {
 		spec.Tags = map[string]string{"row": row.name} // users' tags, by which the pool is found
 		require.NoError(
 			t,
-			house.Client.Create(
+			shared.Client.Create(
 				t.Context(), &nodeclassv1alpha1.KaitoNodeClass{ObjectMeta: metav1.ObjectMeta{Name: row.name}, Spec: spec},
 			),
 		)
@@ -175,9 +175,9 @@ func TestWhatAClassAndAMachineSayReachesTheAgentPool(t *testing.T) {
 		}
 	}
 	empty(t)
-	require.NoError(t, house.Client.DeleteAllOf(t.Context(), &nodeclassv1alpha1.KaitoNodeClass{}))
+	require.NoError(t, shared.Client.DeleteAllOf(t.Context(), &nodeclassv1alpha1.KaitoNodeClass{}))
 	require.NoError(
 		t,
-		house.Client.Create(t.Context(), &nodeclassv1alpha1.KaitoNodeClass{ObjectMeta: metav1.ObjectMeta{Name: "default"}}),
+		shared.Client.Create(t.Context(), &nodeclassv1alpha1.KaitoNodeClass{ObjectMeta: metav1.ObjectMeta{Name: "default"}}),
 	)
 }

@@ -77,7 +77,7 @@ func alertsAreOf(t *testing.T, o stack.Operator, served map[string]bool) {
 			assert.False(t, seen[r.Alert], "%s twice", r.Alert)
 			seen[r.Alert] = true
 			for _, metric := range metricsOf(t, r.Expr) {
-				assert.True(t, served[metric], "%s: nobody serves %s", r.Alert, metric)
+				assert.True(t, served[metric], "%s: no operator serves %s", r.Alert, metric)
 			}
 			assert.Contains(t, []string{"info", "warning", "critical"}, r.Labels["severity"], r.Alert)
 			for _, annotation := range []string{"summary", "description"} {
@@ -123,7 +123,7 @@ func panelsAreOf(t *testing.T, o stack.Operator, own *regexp.Regexp, served map[
 		for _, target := range p.Targets {
 			for _, metric := range metricsOf(t, target.Expr) {
 				shown[metric] = true
-				assert.True(t, served[metric], "%s: nobody serves %s", p.Title, metric)
+				assert.True(t, served[metric], "%s: no operator serves %s", p.Title, metric)
 			}
 		}
 	}

@@ -12,9 +12,9 @@ type Keep struct {
 // Reasons that several have.
 const (
 	blockOwnerDeletion = "no call: the admission plugin OwnerReferencesPermissionEnforcement asks for it, where a cluster has it on, when a child's owner reference blocks its owner's deletion"
-	repeatedEvent      = "an event that is told again within minutes is counted up by a patch, which depends on time"
+	repeatedEvent      = "an event that is repeated within minutes is counted by a patch, which depends on time"
 	volumes            = "the drain of a Node whose pods have volumes; simulated nodes attach none"
-	nodePools          = "only claims that carry a NodePool's label are counted into it, and ours carry none; somebody's who makes NodeClaims by Karpenter's own provisioning do"
+	nodePools          = "only claims that carry a NodePool's label are counted into it, and ours carry none; NodeClaims of Karpenter's own provisioning do"
 )
 
 // Kept are the rights that stay though no call of the suites may have needed them. Everything else that no call needs
@@ -83,7 +83,7 @@ var Kept = []Keep{
 		"",
 		"pods",
 		[]string{"delete"},
-		"the drain deletes pods that outlive a claim's terminationGracePeriod, which ours do not set and somebody's NodeClaim may",
+		"the drain deletes pods that outlive a claim's terminationGracePeriod, which ours do not set, and other NodeClaims may",
 	},
 	{"gpu-provisioner", "karpenter.sh", "nodepools", []string{"list", "watch"}, nodePools},
 	{"gpu-provisioner", "karpenter.sh", "nodepools/status", []string{"patch"}, nodePools},

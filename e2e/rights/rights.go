@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package rights compares what the operators' roles allow with what the operators have asked the API server for.
 package rights
 
 import (
@@ -35,8 +34,8 @@ func (r Right) Kind() string {
 	return r.Group + "/" + resource
 }
 
-// Of are the rights that roles of those kinds (Role, ClusterRole) give to somebody by a binding that is among the
-// objects. What users gain by the cluster's own roles is bound by nobody here.
+// Of returns the rights that roles of those kinds (Role, ClusterRole) grant through a binding among the objects. Roles
+// for users have no binding here.
 func Of(objects []*unstructured.Unstructured, kinds ...string) (map[Right]bool, error) {
 	out := map[Right]bool{}
 	for _, u := range objects {
@@ -81,8 +80,8 @@ func Sorted[V any](set map[Right]V) []Right {
 	return out
 }
 
-// Unused are the rights that no call needed, and that nobody has a reason to keep all the same; stale are kept rights
-// that no role has.
+// Unused returns the rights that no call needed and that are not in the list of kept rights; stale are kept rights that
+// no role has.
 func Unused(operator string, allowed map[Right]bool, used map[Right]int) (unused, stale []Right) {
 	kept := map[Right]bool{}
 	for _, k := range Kept {

@@ -29,7 +29,7 @@ func TestWhatNoCallNeedsIsUnused(t *testing.T) {
 	}
 	allowed, err := rights.Of(objects, "ClusterRole")
 	require.NoError(t, err)
-	assert.Len(t, allowed, 6, "what nobody is bound to is nobody's right")
+	assert.Len(t, allowed, 6, "a role without a binding grants nothing")
 
 	folder := t.TempDir()
 	require.NoError(t, rights.Save(folder, "an-operator", rights.Used([]audit.Request{

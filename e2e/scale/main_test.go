@@ -37,26 +37,26 @@ var durations = fakeazure.Durations{
 	VMBoot: time.Minute, NodeJoin: 90 * time.Second,
 }
 
-// house is what all tests run on, one after another.
-var house struct {
+// shared is the stack of all tests, which run one after another.
+var shared struct {
 	*stack.Stack
 	record *record
 }
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	house.record = &record{}
+	shared.record = &record{}
 	os.Exit(stacktest.Main(m, stack.Options{
 		Operators: []stack.Operator{stack.GPUProvisioner},
 		Args:      map[stack.Operator][]string{stack.GPUProvisioner: arguments()},
 		Azure:     setUp,
-	}, func(s *stack.Stack) { house.Stack = s }))
+	}, func(s *stack.Stack) { shared.Stack = s }))
 }
 
 func setUp(o *fakeazure.Options) {
 	o.Clock, o.Durations = fakeazure.Accelerated(*speed), durations
-	o.OnRequest, o.OnAnswer = house.record.asked, house.record.answered
-	house.record.refuse = func(f fakeazure.Fault) { house.Azure.AddFault(f) }
+	o.OnRequest, o.OnAnswer = shared.record.asked, shared.record.answered
+	shared.record.refuse = func(f fakeazure.Fault) { shared.Azure.AddFault(f) }
 }
 
 // arguments are the operator's defaults on the fast clock.

@@ -46,7 +46,7 @@ func bucket(r fakeazure.Request) string {
 	return "other"
 }
 
-// retryAfter is what refused calls are told, in seconds.
+// retryAfter is the Retry-After of refused calls, in seconds.
 const retryAfter = 2
 
 // phase begins to count anew; the calls of those numbers, by verb, will be refused once with 429 and Retry-After.

@@ -58,14 +58,14 @@ func TestManyMachinesOfOneKindAndOfFive(t *testing.T) {
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
-			// One call of each kind is refused, so that patience is seen even where the client keeps to every limit by itself.
+			// One call of each kind is refused, to test the retry even if the client never exceeds a limit.
 			made := measure(t, tc.name+", made", map[string]int{"putPool": 2, "operation": 5, "listMachines": 4}, func() {
 				create(t, tc.sizes)
 				wait(t, "every Machine is Ready", func() bool { return ready(t) == *number })
 			})
 			phases = append(phases, made)
 			machines := 0
-			for _, pool := range house.Azure.State().Pools {
+			for _, pool := range shared.Azure.State().Pools {
 				machines += len(pool.Machines)
 			}
 			assert.Equal(t, *number, machines, "a machine for each, and no more")
@@ -78,7 +78,7 @@ func TestManyMachinesOfOneKindAndOfFive(t *testing.T) {
 			gone := measure(t, tc.name+", deleted", map[string]int{"deletePool": 1, "operation": 5, "getCluster": 7}, func() {
 				remove(t)
 				wait(t, "every Machine and every agent pool is gone", func() bool {
-					return count(t) == 0 && len(house.Azure.State().Pools) == 0
+					return count(t) == 0 && len(shared.Azure.State().Pools) == 0
 				})
 			})
 			phases = append(phases, gone)
@@ -89,18 +89,18 @@ func TestManyMachinesOfOneKindAndOfFive(t *testing.T) {
 // measure runs a phase and holds it to the bars.
 func measure(t *testing.T, name string, refusals map[string]int, phase func()) measured {
 	t.Helper()
-	house.record.phase(refusals)
+	shared.record.phase(refusals)
 	start := time.Now()
 	phase()
 	m := measured{
 		name:      name,
 		wall:      time.Since(start),
-		calls:     house.record.calls(),
-		throttled: house.record.throttled(),
-		pools:     len(house.Azure.State().Pools),
+		calls:     shared.record.calls(),
+		throttled: shared.record.throttled(),
+		pools:     len(shared.Azure.State().Pools),
 	}
 	assert.GreaterOrEqual(t, m.throttled, len(refusals), "every refusal was met")
-	assert.Empty(t, house.record.impatient(), "a 429 is answered by waiting")
+	assert.Empty(t, shared.record.impatient(), "a 429 is answered by waiting")
 	t.Log("\n" + report([]measured{m})) // a run of an hour shows what it has so far
 	if *number >= barsFrom {
 		assert.LessOrEqual(t, m.perNode(), maxCallsPerNode, "ARM calls a node")
@@ -114,7 +114,7 @@ func create(t *testing.T, sizes []string) {
 	group, ctx := errgroup.WithContext(t.Context())
 	group.SetLimit(16)
 	for i := range *number {
-		group.Go(func() error { return house.Client.Create(ctx, machine(i, sizes[i%len(sizes)])) })
+		group.Go(func() error { return shared.Client.Create(ctx, machine(i, sizes[i%len(sizes)])) })
 	}
 	require.NoError(t, group.Wait())
 }
@@ -150,7 +150,7 @@ func remove(t *testing.T) {
 	group, ctx := errgroup.WithContext(t.Context())
 	group.SetLimit(16)
 	for i := range *number {
-		group.Go(func() error { return house.Client.Delete(ctx, machine(i, "")) })
+		group.Go(func() error { return shared.Client.Delete(ctx, machine(i, "")) })
 	}
 	require.NoError(t, group.Wait())
 }
@@ -158,7 +158,7 @@ func remove(t *testing.T) {
 func list(t *testing.T) []karpenterv1alpha5.Machine {
 	var machines karpenterv1alpha5.MachineList
 	// Of the API server's cache: what is asked for often may be a moment old.
-	err := house.Client.List(
+	err := shared.Client.List(
 		context.WithoutCancel(t.Context()), &machines, &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: "0"}},
 	)
 	if err != nil {
@@ -184,7 +184,7 @@ func count(t *testing.T) int { return len(list(t)) }
 func wait(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
-		require.NoError(c, house.Health())
+		require.NoError(c, shared.Health())
 		assert.True(c, condition())
 	}, journey, eventually.Look, "%s\n%s", what, tail{})
 }
@@ -192,4 +192,4 @@ func wait(t *testing.T, what string, condition func() bool) {
 // tail is the operator's log, read only when a wait has failed.
 type tail struct{}
 
-func (tail) String() string { return house.OperatorLog(stack.GPUProvisioner) }
+func (tail) String() string { return shared.OperatorLog(stack.GPUProvisioner) }

@@ -192,7 +192,7 @@ func adapters(values []string) ([]Adapter, error) {
 		if strings.HasPrefix(value, "{") {
 			var module struct{ Name, Path string }
 			if err := json.Unmarshal([]byte(value), &module); err != nil || module.Name == "" || module.Path == "" {
-				return nil, fmt.Errorf("--lora-modules: %q is no JSON object with a name and a path", value)
+				return nil, fmt.Errorf("--lora-modules: %q is not a JSON object with a name and a path", value)
 			}
 			all = append(all, Adapter{Name: module.Name, Path: module.Path})
 			continue
@@ -244,7 +244,7 @@ func duration(name string, values []string, into *time.Duration) error {
 		return err
 	}
 	if *into, err = time.ParseDuration(value); err != nil {
-		return fmt.Errorf("argument --%s: %q is no duration such as 30s", name, value)
+		return fmt.Errorf("argument --%s: %q is not a duration such as 30s", name, value)
 	}
 	return nil
 }

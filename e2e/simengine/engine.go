@@ -75,7 +75,7 @@ type Engine struct {
 	calls    []string
 	serial   int
 	weights  int
-	// resumed is closed when generation goes on; nil means that it is not held.
+	// resumed is closed when generation continues; nil means that it is not paused.
 	resumed chan struct{}
 	asleep  bool
 	server  *http.Server
@@ -191,8 +191,8 @@ func (e *Engine) Start(ctx context.Context, addr string) (string, error) {
 	return "http://" + ln.Addr().String(), nil
 }
 
-// Stop ends serving: running requests are waited for until ctx ends, and then cut off. An engine that does not serve is
-// no error.
+// Stop stops serving. It waits for running requests until ctx ends, and then aborts them. It returns no error if the
+// engine does not serve.
 func (e *Engine) Stop(ctx context.Context) error {
 	e.mu.Lock()
 	server, serving := e.server, e.serving

@@ -164,7 +164,7 @@ func TestStartServesUntilStop(t *testing.T) {
 	assert.Equal(t, http.StatusOK, res.StatusCode)
 	http.DefaultClient.CloseIdleConnections()
 	require.NoError(t, e.Stop(t.Context()))
-	require.NoError(t, e.Stop(t.Context()), "stopping twice is no error")
+	require.NoError(t, e.Stop(t.Context()), "a second stop returns no error")
 	_, err = (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(url, "http://"))
 	require.Error(t, err)
 }

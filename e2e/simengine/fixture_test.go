@@ -26,7 +26,7 @@ import (
 
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// simulated is an engine behind HTTP on a clock that stands still.
+// simulated is an engine behind HTTP with a stopped clock.
 type simulated struct {
 	*Engine
 	server *httptest.Server

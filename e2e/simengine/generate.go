@@ -130,7 +130,7 @@ func (e *Engine) who(j *job) (label string, ok bool) {
 		j.model = *j.req.Model
 	}
 	label = own
-	if e.weights > 0 { // somebody was let through to /update_weights
+	if e.weights > 0 { // a request reached /update_weights
 		label = fmt.Sprintf("%s with weights %d", own, e.weights)
 	}
 	for _, name := range e.opts.ServedNames {

@@ -70,7 +70,7 @@ func TestMetricsFollowTheRequests(t *testing.T) {
 
 	leave()
 	assert.Equal(t, 0, <-done)
-	until(t, "nobody waits", func() bool { return s.metric(t, "vllm:num_requests_waiting", own...) == 0 })
+	until(t, "the queue is empty", func() bool { return s.metric(t, "vllm:num_requests_waiting", own...) == 0 })
 	_, _ = s.text(t, http.MethodPost, "/resume", "")
 	assert.Equal(t, http.StatusOK, <-done)
 	until(t, "nothing runs", func() bool { return s.metric(t, "vllm:num_requests_running", own...) == 0 })

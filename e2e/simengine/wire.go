@@ -117,7 +117,7 @@ func readRequest[T any](w http.ResponseWriter, r *http.Request) *T {
 	}
 	if err := json.Unmarshal(body, into); err != nil {
 		writeError(
-			w, http.StatusBadRequest, "BadRequestError", "", "The request is no JSON of the expected kind: "+err.Error(),
+			w, http.StatusBadRequest, "BadRequestError", "", "The request is not JSON of the expected kind: "+err.Error(),
 		)
 		return nil
 	}

@@ -30,7 +30,7 @@ func permanent(reason, format string, args ...any) error {
 
 var errPreempted = errors.New("stopped from outside")
 
-// Figures are where the training stands.
+// Figures are the state of the training.
 type Figures struct {
 	FromStep       int     `json:"fromStep"`
 	Step           int     `json:"step"`

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// Train runs to the end, or until ctx ends, which is how the outside stops it. It returns the exit code of the
-// contract; an error says that not even that could be told.
+// Train runs to the end, or until ctx ends. It returns the exit code of the contract, or an error if it could not write
+// its result.
 func Train(ctx context.Context, getenv func(string) string, out io.Writer, stepTime time.Duration) (int, error) {
 	s, err := Read(getenv)
 	r := &run{Settings: s, out: out, stepTime: stepTime, started: time.Now()}
@@ -72,7 +72,7 @@ func (r *run) train(ctx context.Context) error {
 	return WriteAdapter(r.Adapter, r.BaseModel, r.LoRA)
 }
 
-// loss falls as such curves do, and depends on nothing but the step, so that a resumed run goes on where it was.
+// loss falls as such curves do, and depends on nothing but the step, so that a resumed run continues the curve.
 func loss(step, steps int) float64 {
 	return math.Round((0.8+1.6*math.Exp(-4*float64(step)/float64(steps)))*1000) / 1000
 }
@@ -99,7 +99,7 @@ func (r *run) update(change func(*Figures)) {
 	change(&r.figures)
 	r.figures.Elapsed = time.Since(r.started).Seconds()
 	r.mutex.Unlock()
-	_, _ = fmt.Fprintf(r.out, "%s\n", r.line()) // a closed pipe is no reason to stop
+	_, _ = fmt.Fprintf(r.out, "%s\n", r.line()) // a closed pipe is not an error
 }
 
 func (r *run) line() []byte {

@@ -19,7 +19,7 @@ import (
 // Hub answers for every model with a tiny one, and for every dataset with the same few conversations, in the routes
 // that downloads use: https://huggingface.co/docs/hub/api, and /resolve/.
 type Hub struct {
-	// Token opens everything; empty: nobody is asked for one.
+	// Token grants access to everything; if it is empty, no token is required.
 	Token string
 
 	mux   *http.ServeMux
@@ -56,7 +56,7 @@ func (h *Hub) Taken(path string) int {
 
 var fullCommit = regexp.MustCompile(`^[0-9a-f]{40}$`)
 
-// commit is the one that a revision means: whatever commit a catalogue pins is there.
+// commit returns the commit of a revision. Every commit that a catalogue pins exists.
 func commit(repository, revision string) string {
 	if fullCommit.MatchString(revision) {
 		return revision

@@ -24,7 +24,7 @@ import (
 func Files(ctx context.Context, reference string, authority []byte, login Login) ([]string, error) {
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(authority) {
-		return nil, errors.New("the authority is no PEM")
+		return nil, errors.New("the authority is not PEM")
 	}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}}
 	defer transport.CloseIdleConnections()

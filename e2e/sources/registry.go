@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 )
 
-// Login opens the registry; the zero value asks nobody.
+// Login is required by the registry; the zero value disables authentication.
 type Login struct{ User, Password string }
 
 // DockerConfig is the content of a pull or push Secret for a host.

@@ -32,7 +32,7 @@ func Serve(ctx context.Context, address string, certificate tls.Certificate, han
 		http: &http.Server{
 			Handler: handler, ReadHeaderTimeout: 10 * time.Second,
 			TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12},
-			ErrorLog:  log.New(io.Discard, "", 0), // clients that trust nobody are expected
+			ErrorLog:  log.New(io.Discard, "", 0), // clients without the authority are expected
 		},
 	}
 	go func() { s.serving <- s.http.ServeTLS(listener, "", "") }()

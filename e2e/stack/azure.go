@@ -22,7 +22,7 @@ import (
 // (https://learn.microsoft.com/entra/workload-id/workload-identity-federation).
 const exchangeAudience = "api://AzureADTokenExchange"
 
-// cloud is the fake Azure and how the gpu-provisioner is told of it.
+// cloud is the fake Azure with its configuration for the gpu-provisioner.
 type cloud struct{ server *fakeazure.Server }
 
 func (c *cloud) stop() error { return c.server.Stop() }

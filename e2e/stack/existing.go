@@ -116,8 +116,8 @@ func (s *Stack) drain(ctx context.Context) error {
 	return nil
 }
 
-// uninstall removes what claim has marked, once nobody works on it any more. Objects that wait for an operator are let
-// go: the cloud that they stand for is gone with the stack.
+// uninstall removes the objects that claim marked, after the operators stopped. It removes the finalizers of objects that
+// wait for an operator, because their cloud is deleted with the stack.
 func (s *Stack) uninstall(ctx context.Context) error {
 	if s.options.Existing == nil || s.Client == nil || len(s.claimed) == 0 {
 		return nil
@@ -139,7 +139,7 @@ func (s *Stack) uninstall(ctx context.Context) error {
 	}
 	errs := []error{s.Client.DeleteAllOf(ctx, &corev1.Secret{}, secrets...)}
 	for _, u := range slices.Backward(s.claimed) {
-		if u.GetKind() == "CustomResourceDefinition" { // which is kept until nobody says so any more
+		if u.GetKind() == "CustomResourceDefinition" { // the policy protects CRDs with the label
 			unmark := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"labels":{"`+labelUninstall+`":null}}}`))
 			errs = append(errs, client.IgnoreNotFound(s.Client.Patch(ctx, u.DeepCopy(), unmark)))
 		}

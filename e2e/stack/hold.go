@@ -11,6 +11,6 @@ import (
 // labelJob is on every pod of a batch Job.
 const labelJob = "batch.kubernetes.io/job-name"
 
-// held keeps a simulated job's first step running until somebody says how the job goes on: no race between the
-// simulated kubelet and who decides the outcome.
+// held keeps a simulated job's first step running until its outcome is decided, to avoid a race with the simulated
+// kubelet.
 var held = cluster.Outcome{"fetch": {After: time.Hour}}

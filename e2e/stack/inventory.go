@@ -32,8 +32,8 @@ var kinds = []schema.GroupVersionKind{
 }
 
 // Left lists what exists in the user's namespaces, among cluster-scoped kinds, and in the cloud; empty when nothing is
-// left. What was there before the stack, and what the cluster brings by itself, is not counted. In an existing cluster
-// only the namespace default and simulated Nodes are looked at: the others are other people's.
+// left. It ignores objects that existed before the stack, and those that the cluster creates. In an existing cluster it
+// lists only the namespace default and simulated Nodes, because the others belong to other users.
 func (s *Stack) Left(ctx context.Context) ([]string, error) {
 	var left []string
 	err := s.inventory(ctx, func(u *unstructured.Unstructured) {

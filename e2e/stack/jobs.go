@@ -78,7 +78,7 @@ func (s *Stack) play(ctx context.Context, pod *corev1.Pod) error {
 	}
 	before := pod.DeepCopy()
 	metav1.SetMetaDataAnnotation(&pod.ObjectMeta, cluster.OutcomeAnnotation, outcome.Annotation())
-	// A pod that is not told would run for ever: an API server that is away for a moment is waited for.
+	// A pod without an outcome would run forever, so retry while the API server is unavailable.
 	var failed error
 	err = wait.PollUntilContextTimeout(
 		ctx,
@@ -93,7 +93,7 @@ func (s *Stack) play(ctx context.Context, pod *corev1.Pod) error {
 	return errors.Join(err, failed)
 }
 
-// simulates says whether KWOK plays the pod: it is on a simulated node, and nobody has said yet how it fares.
+// simulates reports whether KWOK runs the pod: it is on a simulated node, and has no outcome yet.
 func (s *Stack) simulates(ctx context.Context, pod *corev1.Pod) bool {
 	if _, decided := pod.Annotations[cluster.OutcomeAnnotation]; decided || pod.Spec.NodeName == "" {
 		return false

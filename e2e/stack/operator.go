@@ -92,7 +92,7 @@ func (s *Stack) Run(ctx context.Context, o Operator) error {
 		args = append(args, "--allow-private-sources") // the hub and the registry are on loopback
 	}
 	if o == TuningOperator && s.options.Existing != nil {
-		// A cluster's own provisioner would wait for pods that nobody runs, or make a disk that costs money.
+		// A cluster's own provisioner would wait for pods that do not run, or create a disk that costs money.
 		args = append(args, "--checkpoint-storage-class=none")
 	}
 	args = append(args, s.options.Args[o]...)
@@ -156,7 +156,7 @@ func (s *Stack) KillOperator(o Operator) error {
 	return nil
 }
 
-// Health says which operator has ended by itself, and why.
+// Health returns an error for each operator that exited unexpectedly.
 func (s *Stack) Health() error {
 	for o, r := range s.operators {
 		if err := r.Died(); err != nil {

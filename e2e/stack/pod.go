@@ -144,7 +144,7 @@ func (p *localPod) environment(ctx context.Context, c corev1.Container, places *
 		}
 		out = append(out, e.Name+"="+value)
 	}
-	// Pods have a network each, the processes of this machine one together: nobody would know whom to ask for progress.
+	// Each pod has its own network, but the processes share one: the progress ports would collide.
 	return append(out, "KAITO_PROGRESS_PORT=0"), nil
 }
 

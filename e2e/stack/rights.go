@@ -15,10 +15,9 @@ import (
 	"kaito.sh/shared/test/audit"
 )
 
-// rights names what the operators have asked for and their roles do not allow: rules that are missing. And it leaves
-// what they have asked for and were allowed where the environment says, for the report of rules that nobody needs. It
-// is looked at whenever a stack ends, so that every story tells of it. Nil where the cluster's audit log is not ours to
-// read.
+// rights returns an error with the requests that the operators' roles do not allow. It writes the allowed requests to the
+// folder that the environment names, for the report of unused rules. It runs at the end of every stack. It returns nil
+// if the cluster's audit log is not readable.
 func (s *Stack) rights() error {
 	if s.Cluster == nil {
 		return nil

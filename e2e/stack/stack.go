@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package stack runs the whole house on one machine: a real control plane with simulated nodes, the fake Azure, an OCI
-// registry, a simulated engine behind the real gateway, and the three operators, each a process with a token of its own
-// service account, so that its RBAC is enforced. The demo and the end-to-end suites stand on it.
 package stack
 
 import (
@@ -54,7 +51,7 @@ type Options struct {
 	Log io.Writer
 }
 
-// Stack is a running house.
+// Stack is a running stack.
 type Stack struct {
 	// Cluster is the real control plane.
 	Cluster *cluster.Cluster
@@ -251,11 +248,11 @@ func (s *Stack) Stop() error {
 }
 
 func (s *Stack) say(format string, args ...any) {
-	// A closed terminal is no reason to fail.
+	// A closed terminal is not an error.
 	_, _ = fmt.Fprintf(s.options.Log, format+"\n", args...)
 }
 
-// freeAddress is a loopback address that nobody listens on now.
+// freeAddress returns a loopback address without a listener.
 func freeAddress() (string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

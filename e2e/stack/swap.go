@@ -17,8 +17,8 @@ import (
 	"kaito.sh/shared/test/eventually"
 )
 
-// InstallFrom is Install from another kustomization than the operator's config/default: one that stands on it, by its
-// folder below the repository's root.
+// InstallFrom is Install with another kustomization than the operator's config/default: an overlay of it, in a folder
+// below the repository's root.
 func (s *Stack) InstallFrom(ctx context.Context, o Operator, folder string) error {
 	m, err := s.applyFolder(ctx, folder)
 	if err != nil {

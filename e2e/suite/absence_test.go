@@ -35,7 +35,7 @@ func TestWithoutAProvisionerTheWorkspaceSaysSoAndGoesOnWhenOneComes(t *testing.T
 	stacktest.QuickStart(t, s)
 	stacktest.EventuallyWorkspace(t, s, stacktest.QuickStartName, stacktest.Says(kaitov1alpha1.ReasonNodeAPIMissing))
 
-	// Somebody installs the CRDs and forgets the operator.
+	// The CRDs are installed without the operator.
 	require.NoError(t, s.InstallKarpenterCRDs(t.Context()))
 	require.NoError(t, s.Install(t.Context(), stack.GPUProvisioner))
 	stacktest.EventuallyWorkspace(t, s, stacktest.QuickStartName, stacktest.Says(kaitov1alpha1.ReasonNoProvisioner))

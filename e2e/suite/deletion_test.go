@@ -40,7 +40,7 @@ func namespaceOf(list client.ObjectList) string {
 
 func TestDeletingAWorkspaceAtAnyStageLeavesNothing(t *testing.T) {
 	stacktest.Parallel(t)
-	// What nobody asks for any more is otherwise given a minute, in which nothing happens.
+	// Without a claim, a machine is otherwise kept for a minute.
 	s := stacktest.Start(t, stack.Options{Args: map[stack.Operator][]string{stack.GPUProvisioner: {"--surplus-grace=5s"}}})
 	for _, stage := range []struct {
 		name  string

@@ -25,10 +25,9 @@ import (
 	"kaito.sh/shared/test/eventually"
 )
 
-// Guards against a demo that takes away what it did not bring, or leaves behind what it did, on a cluster that somebody
-// needs.
+// Guards against a demo that removes objects that it did not create, or that leaves its own, on an existing cluster.
 func TestAnExistingClusterIsLeftAsItWas(t *testing.T) {
-	stacktest.OwnCluster(t, "it compares everything in a cluster that nobody else changes")
+	stacktest.OwnCluster(t, "it compares all objects of a cluster without other clients")
 	stacktest.Parallel(t)
 	c, err := cluster.Start(t.Context(), cluster.Options{ControllerManager: true, Scheduler: true})
 	require.NoError(t, err)
@@ -44,7 +43,7 @@ func TestAnExistingClusterIsLeftAsItWas(t *testing.T) {
 	}
 
 	t.Run("by a demo that is interrupted while its Workspace is Ready", func(t *testing.T) {
-		t.Cleanup(func() { asBefore(t) }) // once the house is gone
+		t.Cleanup(func() { asBefore(t) }) // after the stack is stopped
 		s := stacktest.Start(t, stack.Options{Existing: existing})
 		stacktest.QuickStart(t, s)
 		stacktest.EventuallyWorkspace(t, s, stacktest.QuickStartName, stacktest.Ready)
@@ -70,8 +69,8 @@ func difference(a, b []string) []string {
 	return slices.DeleteFunc(slices.Clone(a), func(one string) bool { return slices.Contains(b, one) })
 }
 
-// everything lists all objects of the cluster by kind and name, apart from what Kubernetes makes by itself as time goes
-// by: events, leases, and what each namespace begins with.
+// everything lists all objects of the cluster by kind and name, except those that Kubernetes creates: events, leases, and
+// the initial objects of each namespace.
 func everything(t *testing.T, config *rest.Config) []string {
 	t.Helper()
 	config.WarningHandler = rest.NoWarnings{}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package suite_test tells, as stories of users, what the three operators do together: the whole house on one machine,
+// Package suite_test tells, as stories of users, what the three operators do together: the whole stack on one machine,
 // each operator a process with the rights of its own service account.
 package suite_test
 

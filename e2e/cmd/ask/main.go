@@ -62,8 +62,8 @@ func ask(ctx context.Context, url, prompt string, out io.Writer) error {
 	return err
 }
 
-// post tries again where nobody listens, as curl --retry-connrefused does: each node's kube-proxy hears of a Service's
-// endpoints in its own time.
+// post retries refused connections, as curl --retry-connrefused does, because the kube-proxies update a Service's
+// endpoints at different times.
 func post(ctx context.Context, url string, body []byte) (*http.Response, error) {
 	ticker := time.NewTicker(pause)
 	defer ticker.Stop()

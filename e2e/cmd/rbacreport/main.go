@@ -32,7 +32,7 @@ func main() {
 	os.Exit(code)
 }
 
-// report returns the exit code: 1 when somebody has something to do.
+// report returns the exit code: 1 if a role needs a change.
 func report(ctx context.Context, out io.Writer, root, calls string, rare int) (code int, err error) {
 	if calls == "" {
 		return 1, fmt.Errorf("--calls is empty: name the folder that $%s named when the suites ran", rights.CallsFolder)

@@ -16,7 +16,7 @@ import (
 	"kaito.sh/e2e/simengine"
 )
 
-// stopTimeout is how long running answers may go on after SIGTERM.
+// stopTimeout is the maximum time of running answers after SIGTERM.
 const stopTimeout = 5 * time.Second
 
 func main() {
@@ -41,7 +41,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	// The line that whoever started the program reads the address from.
+	// The caller reads the address from this line.
 	_, _ = fmt.Println("serving", opts.ServedNames[0], "on", url)
 	<-ctx.Done()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)

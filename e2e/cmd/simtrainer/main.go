@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command simtrainer is the simulated trainer as a program. Its arguments, which name a script for Python, mean nothing
-// to it: everything it is told comes from the environment (KAITO_*).
+// to it: its configuration is in the environment (KAITO_*).
 package main
 
 import (

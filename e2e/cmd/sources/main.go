@@ -34,7 +34,7 @@ func run(ctx context.Context, args []string) error {
 	certificate := flags.String("certificate", "/etc/tls/tls.crt", "file of the certificate (PEM)")
 	key := flags.String("key", "/etc/tls/tls.key", "file of its key (PEM)")
 	var login sources.Login
-	flags.StringVar(&login.User, "user", "", "user of the registry; empty: nobody is asked")
+	flags.StringVar(&login.User, "user", "", "user of the registry; empty disables authentication")
 	flags.StringVar(&login.Password, "password", "", "the user's password")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -53,7 +53,7 @@ func run(ctx context.Context, args []string) error {
 			return err
 		}
 		stops = append(stops, server.Stop)
-		_, _ = fmt.Println("serving the", s.name, "on", server.Address()) // nobody need read it
+		_, _ = fmt.Println("serving the", s.name, "on", server.Address()) // a write error is ignored
 	}
 	<-ctx.Done()
 	var errs []error

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package stacktest is what the end-to-end suites share: a stack that ends with its test, the quick start's Workspace,
-// and waits that show what they have waited for.
 package stacktest
 
 import (
@@ -64,7 +62,7 @@ func Parallel(t *testing.T) {
 }
 
 // Start starts a stack whose engine serves the quick start's Workspace where the options name no other; what it runs
-// ends with the test, and an operator that has ended by itself fails it.
+// ends with the test, and an operator that exits unexpectedly fails it.
 func Start(t *testing.T, options stack.Options) *stack.Stack {
 	t.Helper()
 	options.Root, options.Log = Root(t), log{t}
@@ -157,7 +155,7 @@ func QuickStart(t *testing.T, s *stack.Stack) *kaitov1alpha1.Workspace {
 	return workspace
 }
 
-// Example is the quick start's Workspace by another name, with an image of its own; nobody has created it yet.
+// Example is the quick start's Workspace by another name, with an image of its own. It is not created yet.
 func Example(t *testing.T, s *stack.Stack, name string) *kaitov1alpha1.Workspace {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(Root(t), quickStartFile))

@@ -23,7 +23,7 @@ import (
 )
 
 // TestTheOtherOperatorsAlertsAndDashboardsAreOfMetricsThatAreThere has Workspaces live through what there is to tell: a
-// node that can't be had, an attempt to tune that is lost, a model that is tuned and served.
+// node that is not available, an attempt to tune that is lost, a model that is tuned and served.
 func TestTheOtherOperatorsAlertsAndDashboardsAreOfMetricsThatAreThere(t *testing.T) {
 	plain := []string{"--leader-elect=false", "--metrics-secure=false"}
 	args := map[stack.Operator][]string{}

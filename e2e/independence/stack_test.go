@@ -32,8 +32,8 @@ import (
 // other tests a lease that could not be renewed for ten seconds would end it, with no kubelet there to start it again.
 var withoutLease = []string{"--leader-elect=false"}
 
-// house is a stack whose operators work without leases.
-func house(t *testing.T, options stack.Options) *stack.Stack {
+// startStack starts a stack whose operators work without leases.
+func startStack(t *testing.T, options stack.Options) *stack.Stack {
 	t.Helper()
 	if options.Args == nil {
 		options.Args = map[stack.Operator][]string{}
@@ -91,7 +91,7 @@ func runHandMade(t *testing.T, s *stack.Stack, setups ...func(ctrl.Manager) erro
 	return stop
 }
 
-// bringNode makes a GPU node by hand, as somebody does who brings their own.
+// bringNode creates a GPU node, as a user of own nodes does.
 func bringNode(t *testing.T, s *stack.Stack, name, size string, gpus int64, labels map[string]string) {
 	t.Helper()
 	node := &corev1.Node{
@@ -152,7 +152,7 @@ func tuningJob(s *stack.Stack) *tuningv1alpha1.TuningJob {
 	}
 }
 
-// eventuallyGone waits until an object is no more.
+// eventuallyGone waits until an object is deleted.
 func eventuallyGone(t *testing.T, s *stack.Stack, obj client.Object) {
 	t.Helper()
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
