@@ -17,6 +17,7 @@ import (
 
 	"kaito.sh/shared/catalog"
 	"kaito.sh/shared/manager"
+	"kaito.sh/workspace-operator/internal/watch"
 	"kaito.sh/workspace-operator/internal/workspace"
 )
 
@@ -34,16 +35,14 @@ func run() int {
 	var overrides files
 	return manager.Main(manager.Options{
 		Name:       "workspace-operator",
-		Short:      "workspace-operator plans, places, tunes and serves the models of Workspaces.",
+		Short:      "Plans, places, tunes and serves the models of Workspaces.",
 		Scheme:     scheme,
-		Cache:      workspace.CacheOptions(),
+		Cache:      watch.CacheOptions(),
 		Namespaced: true,
 		Flags: func(fs *flag.FlagSet) {
-			options.Register(fs)
-			fs.Var(
-				&overrides, "catalog",
-				"file of models, sizes, prices or engines that are laid over the built-in catalogue, for instance a mounted ConfigMap's key (repeatable)",
-			)
+			options.AddFlags(fs)
+			fs.Var(&overrides, "catalog", "file of models, sizes, prices or engines that override the built-in catalogue, "+
+				"for instance a mounted ConfigMap's key (repeatable)")
 		},
 		Setup: func(ctx context.Context, mgr ctrl.Manager) error {
 			if err := options.Validate(); err != nil {
@@ -53,19 +52,8 @@ func run() int {
 			if err != nil {
 				return err
 			}
-			return workspace.Setup(
-				ctx,
-				mgr,
-				metrics.Registry,
-				options,
-				workspace.CatalogPlanner{
-					Catalog:         c,
-					Region:          options.Region,
-					EngineRegistry:  options.EngineRegistry,
-					WeightsRegistry: options.WeightsRegistry,
-				},
-				clock.RealClock{},
-			)
+			operator := workspace.Operator{Options: options, Catalog: c, Registry: metrics.Registry, Clock: clock.RealClock{}}
+			return operator.SetupWithManager(ctx, mgr)
 		},
 	})
 }

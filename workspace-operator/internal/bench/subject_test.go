@@ -25,6 +25,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"kaito.sh/shared/catalog"
+	"kaito.sh/workspace-operator/internal/watch"
 	"kaito.sh/workspace-operator/internal/workspace"
 )
 
@@ -69,7 +70,7 @@ func runSubject(role string) error {
 	}
 	mgr, err := ctrl.NewManager(
 		config,
-		ctrl.Options{Scheme: scheme, Cache: workspace.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"}},
+		ctrl.Options{Scheme: scheme, Cache: watch.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"}},
 	)
 	if err != nil {
 		return err
@@ -85,9 +86,10 @@ func runSubject(role string) error {
 		if options.StatusHold, err = time.ParseDuration(os.Getenv(envHold)); err != nil {
 			return err
 		}
-		err = workspace.Setup(
-			ctx, mgr, prometheus.NewRegistry(), options, workspace.CatalogPlanner{Catalog: c}, clock.RealClock{},
-		)
+		operator := workspace.Operator{
+			Options: options, Catalog: c, Registry: prometheus.NewRegistry(), Clock: clock.RealClock{},
+		}
+		err = operator.SetupWithManager(ctx, mgr)
 	}
 	if err != nil {
 		return err

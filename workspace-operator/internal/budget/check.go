@@ -36,8 +36,8 @@ func (e *Excess) String() string {
 	)
 }
 
-// Check says which of the budgets does not allow a Wish on top of what is used; nil: all do. The first budget that does
-// not speaks, with all of its limits that the Wish would exceed.
+// Check returns the first budget that does not allow a Wish on top of what is used, with all of its limits that the Wish
+// would exceed; nil: all budgets allow it.
 func Check(budgets []kaitov1alpha1.GPUBudget, used Use, shares []Share, w Wish) *Excess {
 	for i := range budgets {
 		b := &budgets[i]
@@ -57,7 +57,7 @@ func Check(budgets []kaitov1alpha1.GPUBudget, used Use, shares []Share, w Wish) 
 	return nil
 }
 
-// Forbids says why none of the budgets' limits could ever allow so many nodes, whatever else is used; empty: they
+// Forbids returns why the limits of the budgets could never allow so many nodes, even if nothing is in use; empty: they
 // could.
 func Forbids(budgets []kaitov1alpha1.GPUBudget, w Wish) string {
 	for i := range budgets {

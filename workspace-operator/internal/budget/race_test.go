@@ -135,9 +135,9 @@ func operator(t *testing.T, live client.WithWatch, g *gate) *workspace.Reconcile
 	r, err := workspace.New(workspace.Config{
 		Client:  blind(live, g),
 		Live:    live,
-		Foreign: served{},
+		Kinds:   served{},
 		Secrets: present{},
-		Planner: workspace.CatalogPlanner{Catalog: c},
+		Catalog: c,
 		Events:  events.NewFakeRecorder(1000),
 		Clock:   clock.RealClock{},
 		Options: workspace.DefaultOptions(),

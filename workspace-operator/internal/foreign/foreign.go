@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package foreign knows which kinds of other operators the cluster serves, and watches each from the moment that it is
-// served until it is not. An absent kind is a state: nothing fails, hangs or has to be restarted, whether it comes late
-// or goes again.
+// Package foreign tells which kinds of other operators the cluster serves, and watches each kind while it is served. An
+// absent kind is a state: nothing fails or has to be restarted when a definition is installed later or deleted.
 //
 // What is served is read from the cached CustomResourceDefinitions, so asking costs no request.
 package foreign
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -18,12 +18,15 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 )
 
@@ -31,7 +34,7 @@ import (
 // a hang.
 const syncLimit = 20 * time.Second
 
-// Kind is a kind that somebody else's CustomResourceDefinition may bring.
+// Kind is a kind whose CustomResourceDefinition another operator installs.
 type Kind struct {
 	// Object of the kind; its group, version and kind come from the scheme.
 	Object client.Object
@@ -42,7 +45,7 @@ type Kind struct {
 	Predicates []predicate.Predicate
 	// Indexes of the cache, by field.
 	Indexes map[string]client.IndexerFunc
-	// Gone is told when the kind is no longer served; nil: nobody is.
+	// Gone is called when the kind is no longer served. Optional.
 	Gone func(client.Object)
 }
 
@@ -57,7 +60,7 @@ type Kinds struct {
 	scheme     *runtime.Scheme
 	kinds      map[schema.GroupVersionKind]Kind
 	controller Controller
-	// states are one a kind, each with its own lock: the first list of one kind keeps nobody waiting who asks for another.
+	// states has one entry a kind, each with its own lock: the first list of one kind does not delay another kind.
 	states map[schema.GroupVersionKind]*state
 }
 
@@ -86,6 +89,37 @@ func New(c cache.Cache, scheme *runtime.Scheme, kinds ...Kind) (*Kinds, error) {
 
 // Start names the controller that watches are added to, before it runs.
 func (k *Kinds) Start(c Controller) { k.controller = c }
+
+// SetupWithManager adds a controller that watches each kind as soon as its definition is served: without an object that
+// asks for the kind, its existing objects must be seen too.
+func (k *Kinds) SetupWithManager(mgr ctrl.Manager) error {
+	all := func(context.Context, client.Object) []reconcile.Request { return []reconcile.Request{{}} }
+	err := ctrl.NewControllerManagedBy(mgr).Named("foreign-kinds").
+		Watches(
+			&apiextensionsv1.CustomResourceDefinition{}, handler.EnqueueRequestsFromMapFunc(all),
+			builder.WithPredicates(k.Predicate()),
+		).
+		Complete(k)
+	if err != nil {
+		return fmt.Errorf("building the controller of foreign kinds: %w", err)
+	}
+	return nil
+}
+
+// Reconcile watches every kind that is served, and ends the watch of every kind that is not. The request has no meaning.
+func (k *Kinds) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
+	var failed error
+	for _, kind := range k.kinds {
+		_, err := k.Served(ctx, kind.Object)
+		failed = errors.Join(failed, err)
+	}
+	return reconcile.Result{}, failed
+}
+
+// Predicate passes the definitions of the kinds.
+func (k *Kinds) Predicate() predicate.Predicate {
+	return predicate.NewPredicateFuncs(func(o client.Object) bool { return k.Concerns(o.GetName()) })
+}
 
 // Concerns says whether a CustomResourceDefinition brings one of the kinds.
 func (k *Kinds) Concerns(crd string) bool {
@@ -134,7 +168,7 @@ func (k *Kinds) watch(ctx context.Context, gvk schema.GroupVersionKind, kind Kin
 	log.FromContext(ctx).Info("Watching a kind that is served now", "kind", gvk.String())
 	bounded, cancel := context.WithTimeout(ctx, syncLimit)
 	defer cancel()
-	// First the informer: when it cannot be had, the error is returned and the next pass tries again.
+	// First the informer: if it fails, the error is returned and the next pass tries again.
 	if err := k.inform(bounded, kind); err != nil {
 		// Without this the next reader would wait for the same informer without a bound.
 		if removeErr := k.cache.RemoveInformer(ctx, kind.Object); removeErr != nil {

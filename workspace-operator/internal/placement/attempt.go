@@ -10,13 +10,8 @@ import (
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/excerpt"
 	"kaito.sh/shared/redact"
+	"kaito.sh/workspace-operator/internal/plan"
 )
-
-// Choice is one kind of node that may be asked for.
-type Choice struct {
-	InstanceType string
-	CapacityType kaitov1alpha1.CapacityType
-}
 
 const (
 	// maxAttempts is how many failed attempts the status keeps; the schema refuses more.
@@ -29,17 +24,17 @@ const (
 	memory = 6 * time.Hour
 	// Budget is how many nodes of a choice are replaced at once because they never had their GPUs; then the choice rests
 	// until the user acts. Lost nodes are replaced at once as often within replacementWindow; then the choice rests like
-	// one that could not be had.
+	// one that was not available.
 	Budget            = 3
 	replacementWindow = time.Hour
-	// Forever is longer than anything that is waited for.
+	// Forever is longer than any wait.
 	Forever = 10 * 365 * 24 * time.Hour
 )
 
 // Record appends a failed attempt and keeps the last ten. What happened is cut to a size that a status can hold ten
 // times.
 func Record(
-	attempts []kaitov1alpha1.Attempt, choice Choice, reason, message, next string, now time.Time,
+	attempts []kaitov1alpha1.Attempt, choice plan.Choice, reason, message string, now time.Time,
 ) []kaitov1alpha1.Attempt {
 	const limit = 1024
 	out := append(append([]kaitov1alpha1.Attempt(nil), attempts...), kaitov1alpha1.Attempt{
@@ -48,7 +43,6 @@ func Record(
 		Reason:       reason,
 		Message:      excerpt.Head(redact.Text(message), limit),
 		Time:         metav1.NewTime(now.Truncate(time.Second)),
-		Next:         next,
 	})
 	if len(out) > maxAttempts {
 		out = out[len(out)-maxAttempts:]
@@ -57,14 +51,14 @@ func Record(
 }
 
 // Resting says until when each choice that failed lately is not asked for again.
-func Resting(attempts []kaitov1alpha1.Attempt, now time.Time) map[Choice]time.Time {
+func Resting(attempts []kaitov1alpha1.Attempt, now time.Time) map[plan.Choice]time.Time {
 	type tally struct {
 		failures, replaced, dark int
 		last                     time.Time
 	}
-	tallies := map[Choice]*tally{}
+	tallies := map[plan.Choice]*tally{}
 	for _, a := range attempts {
-		choice := Choice{InstanceType: a.InstanceType, CapacityType: a.CapacityType}
+		choice := plan.Choice{InstanceType: a.InstanceType, CapacityType: a.CapacityType}
 		age := now.Sub(a.Time.Time)
 		if tallies[choice] == nil {
 			tallies[choice] = &tally{}
@@ -83,7 +77,7 @@ func Resting(attempts []kaitov1alpha1.Attempt, now time.Time) map[Choice]time.Ti
 			t.last = a.Time.Time
 		}
 	}
-	out := map[Choice]time.Time{}
+	out := map[plan.Choice]time.Time{}
 	for choice, t := range tallies {
 		if t.dark > Budget {
 			out[choice] = now.Add(Forever)

@@ -92,7 +92,7 @@ type Claim struct {
 
 	// Conditions in the order in which they become True: launched, registered, initialized; then the verdict.
 	Launched, Registered, Initialized, Ready Condition
-	// Acknowledged: there is a condition, so somebody looks at the claim.
+	// Acknowledged: the claim has a condition, so a provisioner watches it.
 	Acknowledged bool
 }
 
@@ -128,7 +128,7 @@ func gpus(requests corev1.ResourceList) int64 {
 	return q.Value()
 }
 
-// number reads what Build wrote; what somebody else wrote there counts as 0.
+// number reads what Build wrote; any other text counts as 0.
 func number(s string) int {
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 0 {

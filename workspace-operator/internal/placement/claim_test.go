@@ -20,7 +20,7 @@ import (
 var request = placement.Request{
 	Name: "phi", Namespace: "ns", UID: "6b1f", Ordinal: 1, Attempt: 2,
 	InstanceType: "Standard_NC6s_v3", CapacityType: kaitov1alpha1.CapacitySpot, GPUs: 1, DiskGiB: 75,
-	Labels: map[string]string{"app": "phi", kaitov1alpha1.LabelWorkspaceUID: "somebody else's"},
+	Labels: map[string]string{"app": "phi", kaitov1alpha1.LabelWorkspaceUID: "another"},
 }
 
 func TestNamesAreDeterministicDistinctAndValidForTheStrictestProvider(t *testing.T) {

@@ -41,7 +41,7 @@ func TestReservedLabelsAreRefusedForNewNodes(t *testing.T) {
 		"app.kubernetes.io/name",
 		"k8s.io/x",
 	}
-	// Whatever the next versions of these lists have is refused, too.
+	// Entries that later versions of these lists add are refused, too.
 	keys = append(append(keys, kubeletapis.KubeletLabels()...), karpv1.WellKnownLabels.UnsortedList()...)
 	for _, key := range keys {
 		err := placement.CheckLabels(requestWith(key, "evil"))

@@ -193,7 +193,7 @@ func (c *inference) take(file, key string, value any) error {
 		return nil
 	}
 	if _, twice := c.passed[flag]; twice {
-		return invalidConfig(file, "vllm."+key, "stands there twice, once with _ and once with -; remove one")
+		return invalidConfig(file, "vllm."+key, "is there twice, once with _ and once with -; remove one")
 	}
 	on, isSwitch := value.(bool)
 	switchFlag(c.passed, flag, text, isSwitch, on)
@@ -216,7 +216,7 @@ func tokens(text string) (int, error) {
 	n, err := strconv.ParseFloat(text, 64)
 	n *= unit
 	if err != nil || n != math.Trunc(n) || n < 1 || n > maxTokens {
-		return 0, fmt.Errorf("%q is no number of tokens", text)
+		return 0, fmt.Errorf("%q is not a number of tokens", text)
 	}
 	return int(n), nil
 }

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/catalog"
 )
@@ -34,6 +36,12 @@ const (
 	MaxNodes = 8
 )
 
+// Choice is a size and a way to rent it.
+type Choice struct {
+	InstanceType string
+	CapacityType kaitov1alpha1.CapacityType
+}
+
 // Request is everything that a plan depends on.
 type Request struct {
 	Mode Mode
@@ -54,19 +62,24 @@ type Request struct {
 	Slices     int
 	// Region that prices are looked up in; empty: the cheapest region's.
 	Region string
-	// Sizes overrides the catalogue's: nodes that are there, by their labels. Not empty: nothing else is considered.
+	// Sizes replaces the catalogue's sizes and InstanceTypes. Empty: the catalogue is used.
 	Sizes []catalog.Size
-	// Unavailable says until when a choice is not to be asked for; nil: everything may be.
-	Unavailable func(instanceType, capacityType string) (time.Time, bool)
-	// Forbidden says why a plan may not be rented, for instance by a GPUBudget, in words; empty: it may. nil: everything
-	// may.
+	// Existing are nodes of the cluster that may be used at no cost. A plan for them is preferred to one for new nodes.
+	Existing []corev1.Node
+	// OnlyExisting forbids new nodes (resource.provisioning is Never).
+	OnlyExisting bool
+	// Keep is the choice of the nodes that were rented before. A plan that fits it is preferred to all others. Optional.
+	Keep *Choice
+	// Resting maps each choice that failed lately to the time at which it may be tried again.
+	Resting map[Choice]time.Time
+	// Forbidden returns why a plan may not be rented, for instance because of a GPUBudget; empty: it may. Optional.
 	Forbidden func(*Plan) string
 	// InferenceConfig is the text of inference_config.yaml, TrainingConfig that of training_config.yaml.
 	InferenceConfig, TrainingConfig string
 	// Adapters is the number of LoRA adapters served, AdapterRank the highest rank among them (0: 16).
 	Adapters    int
 	AdapterRank int
-	// Method of tuning: lora or qlora, whatever the case; empty: lora.
+	// Method of tuning: lora or qlora, in any case; empty: lora.
 	Method string
 }
 
@@ -149,7 +162,7 @@ const (
 	CausePartition  Cause = "InvalidPartition"
 	CauseAdapters   Cause = "AdaptersUnsupported"
 	CauseResting    Cause = "OfferingUnavailable" // failed lately
-	CauseBudget     Cause = "BudgetExceeded"      // a GPUBudget does not allow it, whatever else is in use
+	CauseBudget     Cause = "BudgetExceeded"      // a GPUBudget does not allow it, even if nothing is in use
 )
 
 // fall is a verdict against a candidate; nil is one in its favour.

@@ -13,8 +13,25 @@ import (
 	"kaito.sh/shared/catalog"
 )
 
-// Make decides. The same request and catalogue give the same plan; the error is a *Refusal.
+// Make decides. The same request and catalogue give the same plan; the error is a *Refusal. Nodes that were rented
+// before, and existing nodes, are preferred to new ones.
 func Make(r Request, c *catalog.Catalog) (*Plan, error) {
+	if r.OnlyExisting {
+		var err error
+		if r, err = onlyExisting(r, c); err != nil {
+			return nil, err
+		}
+	}
+	for _, narrowed := range withoutNewNodes(r, c) {
+		if p, err := decide(narrowed, c); err == nil {
+			return p, nil
+		}
+	}
+	return decide(r, c)
+}
+
+// decide evaluates every allowed choice and takes the best one.
+func decide(r Request, c *catalog.Catalog) (*Plan, error) {
 	q, err := ask(r, c)
 	if err != nil {
 		return nil, err
@@ -35,13 +52,11 @@ func Make(r Request, c *catalog.Catalog) (*Plan, error) {
 				barred = append(barred, p.candidate(why))
 			}
 		}
-		if why == nil && r.Unavailable != nil {
-			if free, yes := r.Unavailable(o.size.Name, o.capacity); yes {
-				why = fell(CauseResting, "failed lately: it is asked for again after %s", free.UTC().Format(time.RFC3339))
-				resting++
-				if until.IsZero() || free.Before(until) {
-					until = free
-				}
+		if free, rests := r.Resting[o.choice()]; rests && why == nil {
+			why = fell(CauseResting, "failed lately: it is asked for again after %s", free.UTC().Format(time.RFC3339))
+			resting++
+			if until.IsZero() || free.Before(until) {
+				until = free
 			}
 		}
 		candidates = append(candidates, p.candidate(why))
@@ -86,7 +101,7 @@ func rank(c Candidate, best *Plan) int {
 }
 
 // preferred is a total order: price, then nodes, then name; plans of one size keep the order of their capacity types.
-// Where one node is enough somewhere, no pipeline over the network is taken for being cheaper: it is the last resort.
+// A pipeline over the network is the last resort: where one node is enough, it is preferred even if it costs more.
 func preferred(a, b *Plan) int {
 	switch {
 	case (a.Nodes > 1) != (b.Nodes > 1):
@@ -206,7 +221,11 @@ type option struct {
 	capacity string
 }
 
-// options in the order in which the user, or nobody, prefers them.
+func (o option) choice() Choice {
+	return Choice{InstanceType: o.size.Name, CapacityType: kaitov1alpha1.CapacityType(o.capacity)}
+}
+
+// options returns the choices in the order of the user's preference, or of the catalogue.
 func (q *question) options() ([]option, error) {
 	sizes, err := q.sizes()
 	if err != nil {

@@ -29,7 +29,7 @@ func bytesOf(dtype string) float64 {
 
 // cache is what the KV cache of one GPU costs.
 type cache struct {
-	// perToken grows with the context without end, perWindowToken until window, fixed is there whatever the length; bytes.
+	// perToken grows with the context, perWindowToken with it up to window, fixed does not depend on it; bytes.
 	perToken, perWindowToken, fixed float64
 	window                          int
 }

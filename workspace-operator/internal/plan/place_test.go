@@ -96,7 +96,7 @@ func TestCountIsAnUpperBoundThatIsKeptOrRefusedWithTheArithmetic(t *testing.T) {
 	assert.Equal(t, 2, mustPlan(t, c, request).Nodes, "641 GiB need two nodes of 8 × 79 GiB")
 
 	request.Count = count(4)
-	assert.Equal(t, 2, mustPlan(t, c, request).Nodes, "two are enough, whatever is allowed")
+	assert.Equal(t, 2, mustPlan(t, c, request).Nodes, "two are enough, though more are allowed")
 
 	request.Count = count(1)
 	r := refusal(t, c, request)
@@ -300,7 +300,7 @@ func TestTuningMemoryFollowsMethodSequenceAndCheckpointing(t *testing.T) {
 	endless := base
 	endless.TrainingConfig = "TrainingArguments: {max_seq_length: 16000000, per_device_train_batch_size: 16000000}"
 	assert.Equal(
-		t, plan.CauseMemory, refusal(t, c, endless).Candidates[0].Cause, "a product that overflows an int32 is no small one",
+		t, plan.CauseMemory, refusal(t, c, endless).Candidates[0].Cause, "a product that overflows an int32 is not small",
 	)
 }
 

@@ -74,7 +74,7 @@ func TestKnownMistakesAreNotMade(t *testing.T) {
 		require.NoError(t, err)
 		perToken := p.Memory.KVCache / float64(p.MaxModelLen)
 		assert.InDelta(
-			t, 61*(512+64)*2, perToken, 1, "61 layers, rank 512 and 64 rotary, 16 bits, whatever the tensor parallelism of %d",
+			t, 61*(512+64)*2, perToken, 1, "61 layers, rank 512 and 64 rotary, 16 bits, for a tensor parallelism of %d, too",
 			p.TensorParallel,
 		)
 	})
@@ -130,7 +130,7 @@ func TestRefusalsNameTheFieldTheValueAndTheRemedy(t *testing.T) {
 		{"a length that does not fit", with(inference("phi-4", "Standard_NC24ads_A100_v4"), func(r *plan.Request) { r.InferenceConfig = "vllm: {max-model-len: 999999}" }), kaitov1alpha1.ReasonInvalidConfig, []string{"999999", "16384"}},
 		{"a template without a size", plan.Request{Mode: plan.ModeTemplate}, kaitov1alpha1.ReasonInvalidSpec, []string{"resource.instanceType"}},
 		{"a profile that the GPU has not", with(inference("phi-4", "Standard_NC6s_v3"), func(r *plan.Request) { r.MIGProfile = "1g.10gb" }), kaitov1alpha1.ReasonInvalidSpec, []string{"resource.partition.profile"}},
-		{"a batch that is no number", plan.Request{Mode: plan.ModeTuning, Preset: "phi-4", TrainingConfig: "TrainingArguments: {per_device_train_batch_size: many}"}, kaitov1alpha1.ReasonInvalidConfig, []string{"per_device_train_batch_size", "many"}},
+		{"a batch that is not a number", plan.Request{Mode: plan.ModeTuning, Preset: "phi-4", TrainingConfig: "TrainingArguments: {per_device_train_batch_size: many}"}, kaitov1alpha1.ReasonInvalidConfig, []string{"per_device_train_batch_size", "many"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -154,12 +154,14 @@ func TestAChoiceThatRestsIsPassedOverAndTheRefusalSaysUntilWhen(t *testing.T) {
 	c := load(t)
 	until := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	request := inference("phi-4", "Standard_NC24ads_A100_v4", "Standard_NC40ads_H100_v5")
-	request.Unavailable = func(size, _ string) (time.Time, bool) { return until, size == "Standard_NC24ads_A100_v4" }
+	a100 := plan.Choice{InstanceType: "Standard_NC24ads_A100_v4", CapacityType: kaitov1alpha1.CapacityOnDemand}
+	h100 := plan.Choice{InstanceType: "Standard_NC40ads_H100_v5", CapacityType: kaitov1alpha1.CapacityOnDemand}
+	request.Resting = map[plan.Choice]time.Time{a100: until}
 	p, err := plan.Make(request, c)
 	require.NoError(t, err)
 	assert.Equal(t, "Standard_NC40ads_H100_v5", p.InstanceType)
 
-	request.Unavailable = func(string, string) (time.Time, bool) { return until, true }
+	request.Resting[h100] = until
 	_, err = plan.Make(request, c)
 	var refusal *plan.Refusal
 	require.ErrorAs(t, err, &refusal)

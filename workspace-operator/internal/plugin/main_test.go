@@ -33,6 +33,7 @@ import (
 	"kaito.sh/shared/test/eventually"
 	"kaito.sh/shared/test/printed"
 	"kaito.sh/workspace-operator/internal/plugin"
+	"kaito.sh/workspace-operator/internal/watch"
 	"kaito.sh/workspace-operator/internal/workspace"
 )
 
@@ -113,7 +114,7 @@ func operate(c *cluster.Cluster) error {
 	}
 	mgr, err := ctrl.NewManager(
 		c.Config(),
-		ctrl.Options{Scheme: scheme, Cache: workspace.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"}},
+		ctrl.Options{Scheme: scheme, Cache: watch.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"}},
 	)
 	if err != nil {
 		return err
@@ -121,9 +122,10 @@ func operate(c *cluster.Cluster) error {
 	options := workspace.DefaultOptions()
 	options.Images.Gateway, options.Images.Runner = "example.com/gateway:1", "example.com/runner:1"
 	ctx, cancel := context.WithCancel(context.Background())
-	if err := workspace.Setup(
-		ctx, mgr, prometheus.NewRegistry(), options, workspace.CatalogPlanner{Catalog: known}, clock.RealClock{},
-	); err != nil {
+	operator := workspace.Operator{
+		Options: options, Catalog: known, Registry: prometheus.NewRegistry(), Clock: clock.RealClock{},
+	}
+	if err := operator.SetupWithManager(ctx, mgr); err != nil {
 		cancel()
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/catalog"
-	"kaito.sh/workspace-operator/internal/workspace"
+	"kaito.sh/workspace-operator/internal/plan"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -88,7 +88,6 @@ func TestWhatPlanPrintsIsWhatTheControllerPlans(t *testing.T) {
 	t.Parallel()
 	c, err := catalog.Load()
 	require.NoError(t, err)
-	planner := workspace.CatalogPlanner{Catalog: c}
 	files, err := filepath.Glob(filepath.Join(corpus, "*.yaml"))
 	require.NoError(t, err)
 	examples, err := filepath.Glob("../../../examples/*/*.yaml")
@@ -113,7 +112,7 @@ func TestWhatPlanPrintsIsWhatTheControllerPlans(t *testing.T) {
 			require.NotEqual(t, 2, r.code, "%s, document %d: %s", file, i, r.errOut)
 			for _, got := range answers(t, r) {
 				planned++
-				want, err := planner.Plan(workspace.Question{Workspace: w, Stage: workspace.Stage(got.Stage)})
+				want, err := plan.Make(plan.ForWorkspace(w, got.Stage == "tune", "", "", ""), c)
 				if err != nil {
 					assert.False(t, got.Feasible, file)
 					assert.Equal(t, err.Error(), got.Reason+": "+got.Message, file)
@@ -122,7 +121,7 @@ func TestWhatPlanPrintsIsWhatTheControllerPlans(t *testing.T) {
 				if !assert.NotNil(t, got.Chosen, "%s: %s", file, got.Message) {
 					continue
 				}
-				s := want.Status
+				s := want.Status()
 				assert.Equal(
 					t,
 					[]any{

@@ -134,9 +134,6 @@ func attemptLines(w *kaitov1alpha1.Workspace) []string {
 		text := fmt.Sprintf(
 			"attempt %s: %s %s: %s: %s", clockTime(a.Time.Time), a.InstanceType, a.CapacityType, a.Reason, a.Message,
 		)
-		if a.Next != "" {
-			text += " → " + a.Next
-		}
 		out = append(out, text)
 	}
 	return out

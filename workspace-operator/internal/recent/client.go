@@ -65,8 +65,8 @@ func (c *Client) Get(ctx context.Context, name client.ObjectKey, obj client.Obje
 			err = m.lay(k, e, obj, err)
 		}
 		m.mu.Unlock()
-		// What was known and is no more has reached the cache, or has gone, since the cache was read: that reading may be
-		// older.
+		// A write that was known and is forgotten now has reached the cache, or its object has been deleted, since the cache
+		// was read: that reading may be older.
 		if ok || !known {
 			return err
 		}

@@ -14,9 +14,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// Horizon is how long a write is remembered that no watch has shown. A watch brings a write back within milliseconds;
-// after this the cache is believed whatever it says, for instance that somebody deleted the object while the watch was
-// broken, so that no event has told. Who has written should look again after it, once.
+// Horizon is how long a write is remembered that no watch has shown. A watch shows a write within milliseconds. After
+// this time the cache is preferred: for instance, the object was deleted while the watch was broken, so that no event
+// showed it. The writer should read again once after it.
 const Horizon = time.Minute
 
 // memory is what was written and no watch has shown yet.
@@ -25,7 +25,7 @@ type memory struct {
 
 	mu      sync.Mutex
 	written map[schema.GroupVersionKind]map[types.NamespacedName]entry
-	// ended are objects that a watch has told to be gone: the answer to the request that made one may come after that.
+	// ended are objects that a watch has shown to be gone. The answer to the request that created one may come later.
 	ended map[types.UID]time.Time
 	// writers are the keys of what each has written.
 	writers map[types.NamespacedName]map[key]struct{}
@@ -44,7 +44,7 @@ type entry struct {
 	object  client.Object // nil: only the deletion is known
 	deleted types.UID     // the UID that was asked to go
 	gone    bool          // it has gone: the last finalizer was taken from it
-	// knowing: the writer knew all that the object holds now. Otherwise it may also hold what somebody else wrote just
+	// knowing: the writer knew all of the object. Otherwise the object may also have what another client wrote just
 	// before.
 	knowing bool
 	writer  types.NamespacedName
@@ -95,7 +95,7 @@ func (m *memory) drop(k key) {
 	}
 }
 
-// keep remembers a write, unless a watch has already told that its object is gone.
+// keep remembers a write, unless a watch has already shown that its object is gone.
 func (m *memory) keep(ctx context.Context, k key, uid types.UID, e entry) {
 	e.writer = writerOf(ctx)
 	m.mu.Lock()
@@ -137,8 +137,8 @@ func (m *memory) sweep() {
 	}
 }
 
-// Shown is told of every object that a watch brings, and says whether it tells nothing new to the pass that has written
-// it: it is just what that pass wrote, and knew. What the watch has caught up with is forgotten.
+// Shown records an object that a watch has shown. It returns whether the object is exactly what a pass wrote and knew,
+// so that the event has no news for that pass. What the watch has caught up with is forgotten.
 func (c *Client) Shown(obj client.Object) (nothingNew bool) {
 	k, ok := c.key(obj)
 	if !ok {
@@ -163,7 +163,7 @@ func (c *Client) Shown(obj client.Object) (nothingNew bool) {
 	return e.knowing && e.object.GetUID() == obj.GetUID() && e.object.GetResourceVersion() == obj.GetResourceVersion()
 }
 
-// Forget drops what was written to an object, when a watch has told that it is gone.
+// Forget drops what was written to an object that a watch has shown to be gone.
 func (c *Client) Forget(obj client.Object) {
 	k, ok := c.key(obj)
 	if !ok {
@@ -180,7 +180,7 @@ func (c *Client) Forget(obj client.Object) {
 	m.drop(k)
 }
 
-// ForgetKind drops what was written to objects of a kind, when it is no longer watched: no watch will tell that they
+// ForgetKind drops what was written to objects of a kind, when it is no longer watched: no watch will show that they
 // are gone.
 func (c *Client) ForgetKind(of client.Object) {
 	k, ok := c.key(of)

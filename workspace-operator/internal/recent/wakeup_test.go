@@ -29,7 +29,7 @@ var (
 	writer   = types.NamespacedName{Namespace: "ns", Name: "parent"}
 )
 
-// cluster is an API server with one object, a watch that lags behind it, breaks and lists anew, and somebody else who
+// cluster is an API server with one object, a watch that lags behind it, breaks and lists anew, and another client that
 // edits and deletes. What may happen while a request is on its way happens then.
 type cluster struct {
 	client.Client
@@ -103,7 +103,7 @@ func data(cm *corev1.ConfigMap) string {
 	return cm.Data["k"]
 }
 
-// Whatever the order of writes, answers, events, breaks of the watch and other people's writes: in the end the object
+// In any order of writes, answers, events, broken watches and other clients' writes: in the end the object
 // is what is wanted. A lost wake-up leaves it otherwise for good.
 func TestNoWakeUpIsLost(t *testing.T) {
 	t.Parallel()
@@ -208,7 +208,7 @@ func TestNoWakeUpIsLost(t *testing.T) {
 			case queued:
 				pass()
 			case server.cached != nil && data(server.cached) != wanted:
-				t.Fatalf("the cache shows what is not wanted, and nobody was woken: %+v", server.cached)
+				t.Fatalf("the cache shows what is not wanted, and no event was passed: %+v", server.cached)
 			case !due.IsZero():
 				clk.SetTime(due)
 				pass()

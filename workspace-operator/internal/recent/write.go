@@ -101,7 +101,7 @@ func (c *Client) Apply(ctx context.Context, config runtime.ApplyConfiguration, o
 	return nil
 }
 
-// solelyBy says whether nobody else has ever written an object. An apply carries no resource version: where others
+// solelyBy returns whether no other client has ever written an object. An apply carries no resource version: where others
 // write too, its answer may show what they wrote after the pass had read the object.
 func solelyBy(obj client.Object, manager string) bool {
 	managed := obj.GetManagedFields()
@@ -148,7 +148,7 @@ func (p *seen) Data(obj client.Object) ([]byte, error) {
 	return data, err
 }
 
-// locks says whether the patch was for the very version that it was made from: it then fails where somebody has written
+// locks says whether the patch was for the very version that it was made from: it then fails where another client has written
 // meanwhile.
 func (p *seen) locks() bool {
 	var sent struct {
@@ -164,7 +164,7 @@ type locked struct{ client.Patch }
 
 // Locked is a patch that sets the value at the path to what the object that it is sent with holds there, and fails with
 // a conflict where the object is not of the version any more. Nothing is rendered or compared but the value, and the
-// API server is asked for no more than the metadata, since all else is known: a whole object takes both sides several
+// API server is asked for no more than the metadata, since the rest is known: a whole object takes both sides several
 // times as long.
 func Locked(version, path string, value any) (client.Patch, error) {
 	rendered, err := json.Marshal(value)

@@ -25,6 +25,7 @@ const (
 	adaptersDir = "/adapters"
 	mountsDir   = "/adapter-volumes"
 	weightsDir  = "/weights"
+	weightsPath = weightsDir + "/data"
 	trustedDir  = "/trusted"
 	trustedFile = trustedDir + "/authorities.pem"
 	keysDir     = "/keys"
@@ -218,12 +219,10 @@ func startupFailures(weights int64) int32 {
 
 func modelArgument(e Engine) string {
 	if e.WeightsImage != "" {
-		return weightsPath(e)
+		return weightsPath
 	}
 	return e.Model
 }
-
-func weightsPath(Engine) string { return weightsDir + "/data" }
 
 func environment(in Input) []corev1.EnvVar {
 	e := in.Engine
@@ -279,9 +278,6 @@ func gatewayContainer(in Input) corev1.Container {
 		"--listen=:" + strconv.Itoa(kaitov1alpha1.PortGateway),
 		"--model=" + in.ServedName(),
 		"--status-listen=:" + strconv.Itoa(portOfStatus),
-	}
-	if in.Engine.PromptAPI != "" {
-		args = append(args, "--prompt-api="+in.Engine.PromptAPI)
 	}
 	c := corev1.Container{
 		Name:            ContainerGateway,

@@ -75,8 +75,8 @@ func StatefulSet(in Input) *appsv1.StatefulSet {
 	}
 }
 
-// ranked turns the pod of one node into one of several. vLLM's multi-node flags: each rank is told how many there are,
-// which it is, and where rank 0 listens for the rendezvous.
+// ranked turns the pod of one node into one of several. vLLM's multi-node flags: each rank gets the number of ranks,
+// its own rank, and the address on which rank 0 listens for the rendezvous.
 func ranked(in Input, spec *corev1.PodSpec) {
 	engine := &spec.Containers[0]
 	model := engine.Command[len(engine.Command)-1]

@@ -69,7 +69,7 @@ type Input struct {
 
 // Images are our own.
 type Images struct {
-	// Gateway stands in front of the engine, Runner fetches adapters and weights.
+	// Gateway is the HTTP server in front of the engine; Runner fetches adapters and weights.
 	Gateway, Runner string
 }
 
@@ -81,38 +81,6 @@ type Placement struct {
 	Selector map[string]string
 	// Names are the nodes' names, where labels can't tell them apart; empty: any with Selector.
 	Names []string
-}
-
-// Engine is how the model is served, from the plan.
-type Engine struct {
-	Image string
-	// Model is a HuggingFace id; Revision its commit.
-	Model, Revision string
-	// Names that the base model is served under besides the Workspace's.
-	Names []string
-	// Args are flags without their dashes; an empty value is a bare flag.
-	Args map[string]string
-	Env  map[string]string
-	// GPUResource is nvidia.com/gpu, or a MIG slice's name; GPUs how many of it each pod takes.
-	GPUResource corev1.ResourceName
-	GPUs        int64
-	// Parallel: more than one process serves, so they need shared memory.
-	Parallel bool
-	// CPUs and MemoryGiB are requested; 0: nothing is.
-	CPUs, MemoryGiB int64
-	// WeightsBytes is what is loaded before the engine answers.
-	WeightsBytes int64
-	// AccessSecret holds HF_TOKEN; empty: none.
-	AccessSecret string
-	// WeightsImage holds the weights instead of HuggingFace; PullSecrets open it.
-	WeightsImage string
-	// WeightsArtifact: the image is an artifact, a file a layer, which container runtimes do not mount.
-	WeightsArtifact bool
-	PullSecrets     []string
-	// MaxLoraRank of the adapters.
-	MaxLoraRank int
-	// PromptAPI is the gateway's: chat, or completions for a base model without a chat template.
-	PromptAPI string
 }
 
 // Adapter is a LoRA adapter.

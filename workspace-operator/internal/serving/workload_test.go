@@ -220,7 +220,7 @@ func TestUsersTextIsNotExpandedByTheKubelet(t *testing.T) {
 		in.Engine.Names = []string{evil}
 		in.Engine.Args = map[string]string{"chat-template": evil, "swap-space": "$$(HF_TOKEN)"}
 		in.Engine.Env = map[string]string{"X": evil}
-		in.ModelHub, in.Engine.PromptAPI = "https://hub.example.com/"+evil, evil
+		in.ModelHub = "https://hub.example.com/" + evil
 		in.Adapters = []serving.Adapter{{Name: evil, Image: "registry.example.com/" + evil}}
 		in.Tuned = evil
 		pod := serving.Deployment(in).Spec.Template.Spec
@@ -241,7 +241,7 @@ func TestUsersTextIsNotExpandedByTheKubelet(t *testing.T) {
 				assert.NotContains(t, strings.ReplaceAll(text, "$$", ""), "$(", c.Name)
 			}
 		}
-		assert.Equal(t, 12, found, "each text of the user's is there, escaped")
+		assert.Equal(t, 11, found, "each text of the user's is there, escaped")
 		assert.Contains(t, pod.Containers[0].Args, "--swap-space=$$$$(HF_TOKEN)")
 	}
 }

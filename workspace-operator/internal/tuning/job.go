@@ -30,8 +30,8 @@ type Input struct {
 	NodeSelector map[string]string
 }
 
-// Job renders the TuningJob: the Workspace's name and namespace, owned by it. suspend is never set, since whoever
-// suspends a job after its creation must win.
+// Job renders the TuningJob: the Workspace's name and namespace, owned by it. suspend is never set, so that a
+// controller that suspends the job after its creation is not overruled.
 func Job(in Input) *tuningv1alpha1.TuningJob {
 	w, t := in.Workspace, in.Workspace.Tuning
 	labels := maps.Clone(in.Labels)

@@ -12,13 +12,13 @@ import (
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 )
 
-// Phase is where a TuningJob stands.
+// Phase is the state of a TuningJob.
 type Phase int
 
 const (
 	// Waiting: it has not started.
 	Waiting Phase = iota
-	// Ignored: nobody has looked at it in time.
+	// Ignored: no operator has acknowledged it in time.
 	Ignored
 	// Running: its pods run.
 	Running
@@ -33,7 +33,7 @@ type Result struct {
 	Phase Phase
 	// Reason and Message are the TuningJob's, unchanged.
 	Reason, Message string
-	// Stalled: a person must act; the job goes on by itself then.
+	// Stalled: a person must act. The job then continues.
 	Stalled bool
 	// Progress for people: "45% (450/1000)".
 	Progress string
@@ -53,7 +53,7 @@ func Read(job *tuningv1alpha1.TuningJob, acknowledge time.Duration, now time.Tim
 		}
 		r.Phase, r.Reason, r.Stalled = Ignored, kaitov1alpha1.ReasonTuningOperatorMissing, true
 		r.Message = fmt.Sprintf(
-			"TuningJob %s/%s has no condition after %s, so nobody looks at it: install the tuning-operator, or see why its pod does not run",
+			"TuningJob %s/%s has no condition after %s, so no operator watches it: install the tuning-operator, or find out why its pod does not run",
 			job.Namespace, job.Name, acknowledge,
 		)
 		return r

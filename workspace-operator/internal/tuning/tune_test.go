@@ -57,7 +57,7 @@ func TestTheJobSaysWhatTheWorkspaceSays(t *testing.T) {
 	assert.EqualValues(t, 4, *job.Spec.Resources.GPUsPerNode)
 	assert.EqualValues(t, 2, *job.Spec.Resources.Nodes)
 	assert.Equal(t, map[string]string{"n": "s"}, job.Spec.Resources.NodeSelector)
-	assert.Nil(t, job.Spec.Suspend, "whoever suspends the job after its creation must win")
+	assert.Nil(t, job.Spec.Suspend, "a controller may suspend the job after its creation")
 }
 
 func TestTheModelIsNamedAsTheUserNamedIt(t *testing.T) {
@@ -115,7 +115,7 @@ func TestRead(t *testing.T) {
 		status tuningv1alpha1.TuningJobStatus
 		want   tuning.Result
 	}{
-		{"one that nobody has looked at yet is waited for", time.Minute, tuningv1alpha1.TuningJobStatus{}, tuning.Result{Recheck: time.Minute}},
+		{"one without a condition waits", time.Minute, tuningv1alpha1.TuningJobStatus{}, tuning.Result{Recheck: time.Minute}},
 		{"one that runs", time.Hour, tuningv1alpha1.TuningJobStatus{
 			Conditions: []metav1.Condition{condition("Running", "True", "Training", ""), condition("Stalled", "False", "", "")},
 			Progress:   &tuningv1alpha1.Progress{Step: 450, TotalSteps: 1000},

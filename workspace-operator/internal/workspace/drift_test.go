@@ -47,7 +47,7 @@ func TestWhatSomebodyChangesIsPutBackByOneWrite(t *testing.T) {
 		{"an image is set", func() error {
 			d := deployment(t)
 			before := d.DeepCopy()
-			d.Spec.Template.Spec.Containers[0].Image = "example.com/else:1"
+			d.Spec.Template.Spec.Containers[0].Image = "example.com/other:1"
 			return shared.client.Patch(t.Context(), d, client.MergeFrom(before))
 		}},
 		{"a whole Deployment is replaced", func() error {
@@ -162,7 +162,7 @@ func TestWhatSomebodyChangesOfAnEngineOverSeveralNodesIsPutBack(t *testing.T) {
 	wanted, mark := set(t).Spec, mark(t)
 	edited := set(t)
 	edited.Spec.Replicas = ptr.To[int32](5)
-	edited.Spec.Template.Spec.Containers[0].Image = "example.com/else:1"
+	edited.Spec.Template.Spec.Containers[0].Image = "example.com/other:1"
 	require.NoError(t, shared.client.Update(t.Context(), edited))
 	require.EventuallyWithT(
 		t, func(c *assert.CollectT) { assert.Equal(c, wanted, set(c).Spec) }, eventually.Long, eventually.Tick,

@@ -14,14 +14,14 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/test/eventually"
-	"kaito.sh/workspace-operator/internal/workspace"
+	"kaito.sh/workspace-operator/internal/serving"
 )
 
 func TestALongMessageStillBecomesAnEvent(t *testing.T) {
 	start(t, options())
 	namespace := newNamespace(t)
 	w := inferenceWorkspace(namespace, "long")
-	w.Annotations = map[string]string{workspace.AnnotationInferencePool: strings.Repeat("é", 1500)}
+	w.Annotations = map[string]string{serving.AnnotationInferencePool: strings.Repeat("é", 1500)}
 	create(t, w)
 	note := ""
 	require.EventuallyWithT(t, func(c *assert.CollectT) {

@@ -10,14 +10,15 @@ import (
 
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 	"kaito.sh/workspace-operator/internal/placement"
+	"kaito.sh/workspace-operator/internal/watch"
 )
 
 // Indexed gives a fake client the indexes that Setup gives the caches.
 func Indexed(b *fake.ClientBuilder) *fake.ClientBuilder {
-	if err := index(context.Background(), builderIndexer{b}); err != nil {
+	if err := watch.Index(context.Background(), builderIndexer{b}); err != nil {
 		panic(err)
 	}
-	for field, values := range claimIndexes() {
+	for field, values := range watch.ClaimIndexes() {
 		for _, obj := range []client.Object{&karpenterv1alpha5.Machine{}, placement.NodeClaims{}.Object()} {
 			b.WithIndex(obj, field, values)
 		}

@@ -22,6 +22,7 @@ import (
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/shared/catalog"
+	"kaito.sh/workspace-operator/internal/serving"
 )
 
 type allServed struct{}
@@ -42,7 +43,7 @@ var (
 			"llama-3.3-70b-instruct",
 			"gpt-oss-20b",
 			"deepseek-r1-0528",
-			"nobody/nothing",
+			"unknown/model",
 			"phi-4@main",
 			"@",
 			"a/b/c",
@@ -93,8 +94,8 @@ func genWorkspace() *rapid.Generator[*kaitov1alpha1.Workspace] {
 			UID:        "6b1f",
 			Generation: 1,
 			Annotations: map[string]string{
-				AnnotationLoadBalancer: names.Draw(t, "lb"),
-				AnnotationAPIKeys:      names.Draw(t, "keys"),
+				serving.AnnotationLoadBalancer: names.Draw(t, "lb"),
+				serving.AnnotationAPIKeys:      names.Draw(t, "keys"),
 			},
 		}}
 		w.Resource = kaitov1alpha1.ResourceSpec{
@@ -194,7 +195,7 @@ func TestNoWorkspacePanicsTheReconciler(t *testing.T) {
 		options := DefaultOptions()
 		options.StatusHold = 0 // every pass is to write what it has come to
 		r, err := New(Config{
-			Client: store, Live: store, Foreign: allServed{}, Secrets: allThere{}, Planner: CatalogPlanner{Catalog: c},
+			Client: store, Live: store, Kinds: allServed{}, Secrets: allThere{}, Catalog: c,
 			Events: events.NewFakeRecorder(1000), Clock: clock.RealClock{}, Options: options,
 		})
 		require.NoError(t, err)

@@ -11,18 +11,18 @@ import (
 	"kaito.sh/shared/conditions"
 	"kaito.sh/shared/flow"
 	"kaito.sh/workspace-operator/internal/placement"
+	"kaito.sh/workspace-operator/internal/plan"
 )
 
-// judge takes what has failed into the status, before anything is planned: the plan depends on it, and the claim that
-// tells it may be gone by the next pass.
-func (r *Reconciler) judge(_ context.Context, s *scope) (flow.Result, error) {
+// judge records failures in the status before anything is planned: the plan depends on them, and the claim that reports
+// one may be gone by the next pass.
+func judge(_ context.Context, s *scope) (flow.Result, error) {
 	for _, state := range s.states {
 		reason, message := state.Reason, state.Message
 		switch state.Phase {
 		case placement.Failed, placement.Lost:
 		case placement.Deleting:
-			// Deleted by us after a pass whose status was not written, or by a provider that gives up: the reason is still
-			// there.
+			// The operator deleted it in a pass whose status was not written, or its provider gives it up: the reason remains.
 			var failed bool
 			if reason, message, failed = state.Claim.LastWords(); !failed {
 				continue
@@ -30,21 +30,18 @@ func (r *Reconciler) judge(_ context.Context, s *scope) (flow.Result, error) {
 		default:
 			continue
 		}
-		if !s.recorded(state.Claim) {
-			s.record(
-				placement.Choice{InstanceType: state.Claim.InstanceType, CapacityType: state.Claim.CapacityType}, reason,
-				claimID(state.Claim)+message,
-			)
+		if !recorded(s, state.Claim) {
+			record(s, state.Claim.Choice(), reason, claimID(state.Claim)+message)
 		}
 	}
-	s.recordGone()
+	recordDeleted(s)
 	return flow.Continue(), nil
 }
 
-// claimID begins an attempt's message, and so tells whether a claim's failure has been recorded.
+// claimID begins the message of a claim's attempt, and so says whether the claim's failure has been recorded.
 func claimID(c placement.Claim) string { return fmt.Sprintf("%s %s: ", c.Kind, c.Name) }
 
-func (s *scope) recorded(c placement.Claim) bool {
+func recorded(s *scope, c placement.Claim) bool {
 	for _, a := range s.workspace.Status.Attempts {
 		if strings.HasPrefix(a.Message, claimID(c)) && !a.Time.Time.Before(c.Created) {
 			return true
@@ -53,16 +50,17 @@ func (s *scope) recorded(c placement.Claim) bool {
 	return false
 }
 
-func (s *scope) record(choice placement.Choice, reason, message string) {
-	s.workspace.Status.Attempts = placement.Record(s.workspace.Status.Attempts, choice, reason, message, "", s.now)
+func record(s *scope, choice plan.Choice, reason, message string) {
+	s.workspace.Status.Attempts = placement.Record(s.workspace.Status.Attempts, choice, reason, message, s.now)
 	s.warn(reason, fmt.Sprintf("%s (%s): %s", choice.InstanceType, choice.CapacityType, message))
 }
 
-// recordGone counts a claim that is no longer there as one failed attempt: a provider may delete a claim that it can't
+// recordDeleted counts a claim that no longer exists as one failed attempt: a provider may delete a claim that it cannot
 // launch.
-func (s *scope) recordGone() {
+func recordDeleted(s *scope) {
 	past := s.before.Status
-	if !asked(past.State) || past.Plan == nil || s.workspace.Resource.Provisioning == kaitov1alpha1.ProvisioningNever {
+	if !hadClaims(past.State) || past.Plan == nil ||
+		s.workspace.Resource.Provisioning == kaitov1alpha1.ProvisioningNever {
 		return
 	}
 	present := map[int]bool{}
@@ -76,49 +74,35 @@ func (s *scope) recordGone() {
 		if names[name] {
 			continue
 		}
-		if s.held[name] {
-			return // nodes that were there: which ordinals had claims can't be told
+		if s.existing.Held[name] {
+			return // existing nodes: which ordinals had claims is unknown
 		}
 		lost = name
 	}
-	choice := placement.Choice{InstanceType: past.Plan.InstanceType, CapacityType: past.Plan.CapacityType}
+	choice := plan.Choice{InstanceType: past.Plan.InstanceType, CapacityType: past.Plan.CapacityType}
 	for ordinal := range int(past.TargetNodeCount) {
 		if present[ordinal] {
 			continue
 		}
 		if lost != "" {
-			s.record(
-				choice,
-				kaitov1alpha1.ReasonNodeLost,
-				fmt.Sprintf(
-					"the claim of node %s has been deleted, by a person, by node repair, or since its machine has gone", lost,
-				),
-			)
+			record(s, choice, kaitov1alpha1.ReasonNodeLost, fmt.Sprintf(
+				"the claim of node %s has been deleted, by a person, by node repair, or because its machine is gone", lost))
 			continue
 		}
 		reason, message := kaitov1alpha1.ReasonLaunchFailed, "it left no reason"
-		if c := conditions.Get(s.before, kaitov1alpha1.ConditionResourceReady); c != nil &&
-			c.Reason != kaitov1alpha1.ReasonProvisioning {
+		c := conditions.Get(s.before, kaitov1alpha1.ConditionResourceReady)
+		if c != nil && c.Reason != kaitov1alpha1.ReasonProvisioning {
 			reason, message = c.Reason, c.Message
 		}
-		s.record(
-			choice,
-			reason,
-			fmt.Sprintf(
-				"the claim of node %d has been deleted before its node was ready; the last that was seen of it: %s", ordinal,
-				message,
-			),
-		)
+		record(s, choice, reason, fmt.Sprintf(
+			"the claim of node %d was deleted before its node was ready; its last message: %s", ordinal, message))
 	}
 }
 
-// asked says whether a Workspace in this state has claims for all its nodes.
-func asked(state kaitov1alpha1.State) bool {
+// hadClaims returns whether a Workspace in this state has claims for all its nodes.
+func hadClaims(state kaitov1alpha1.State) bool {
 	switch state {
-	case kaitov1alpha1.StateProvisioning,
-		kaitov1alpha1.StateTuning,
-		kaitov1alpha1.StateStarting,
-		kaitov1alpha1.StateRunning:
+	case kaitov1alpha1.StateProvisioning, kaitov1alpha1.StateTuning, kaitov1alpha1.StateStarting, kaitov1alpha1.StateRunning:
 		return true
 	}
 	return false

@@ -18,6 +18,7 @@ import (
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/conditions"
 	"kaito.sh/workspace-operator/internal/placement"
+	"kaito.sh/workspace-operator/internal/plan"
 )
 
 func at(seconds int64) *metav1.Time {
@@ -79,7 +80,7 @@ func TestPhasesAreObservedOnceAndAttemptsEachOnce(t *testing.T) {
 	step(func(s *kaitov1alpha1.WorkspaceStatus) { s.Milestones.NodesRequested = at(10) })
 	step(func(s *kaitov1alpha1.WorkspaceStatus) {
 		s.Attempts = placement.Record(
-			s.Attempts, placement.Choice{InstanceType: "A", CapacityType: "spot"}, "QuotaExceeded", "", "", clk.Now(),
+			s.Attempts, plan.Choice{InstanceType: "A", CapacityType: "spot"}, "QuotaExceeded", "", clk.Now(),
 		)
 	})
 	step(func(s *kaitov1alpha1.WorkspaceStatus) { s.Milestones.NodesReady = at(110) })

@@ -102,7 +102,7 @@ func TestAnUnreachableHubIsSaidAndGoesOn(t *testing.T) {
 	server := httptest.NewTLSServer(http.NotFoundHandler())
 	o := options()
 	o.ModelHub, o.ModelHubHTTP = server.URL, server.Client()
-	server.Close() // nobody listens there
+	server.Close() // the port is closed
 	start(t, o)
 	w := inferenceWorkspace(newNamespace(t), "offline")
 	w.Inference.Preset.Name = "acme/tiny"

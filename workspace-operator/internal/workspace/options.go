@@ -10,8 +10,8 @@ import (
 	"os"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/clock"
-
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"kaito.sh/shared/catalog"
@@ -43,10 +43,7 @@ type Options struct {
 	NodeClass    string
 	ImageVolumes string
 	Images       serving.Images
-	// EngineRegistry has engines' images; empty: where the catalogue says.
-	EngineRegistry string
-	// WeightsRegistry has the catalogue's weight images; empty: weights come from the model hub.
-	WeightsRegistry string
+	Registries   serving.Registries
 	// Authorities is a ConfigMap with certificate authorities for what pods fetch; empty: the public ones alone.
 	Authorities string
 	Limits      placement.Limits
@@ -67,7 +64,7 @@ type Options struct {
 	MaxNodes int
 	// RefusalRecheck is how long a Workspace whose pods are refused waits at first before it asks again.
 	RefusalRecheck time.Duration
-	// StatusHold is how long a status may be kept back that says only that work goes on; 0: it is written at once.
+	// StatusHold is how long a status that reports only progress may be held back; 0: it is written at once.
 	StatusHold time.Duration
 }
 
@@ -89,11 +86,11 @@ func DefaultOptions() Options {
 	}
 }
 
-// Register adds the flags.
-func (o *Options) Register(fs *flag.FlagSet) {
+// AddFlags adds the flags.
+func (o *Options) AddFlags(fs *flag.FlagSet) {
 	fs.StringVar(
 		&o.NodeAPI, "node-api", o.NodeAPI,
-		"how nodes are asked for: auto (Machine where its CRD is served, else NodeClaim), machine, nodeclaim, or none (only nodes that are there are used, and neither kind is ever read)",
+		"how nodes are asked for: auto (Machine where its CRD is served, otherwise NodeClaim), machine, nodeclaim, or none (only existing nodes are used, and neither kind is read)",
 	)
 	fs.StringVar(
 		&o.NodeClass, "node-class", o.NodeClass,
@@ -106,17 +103,17 @@ func (o *Options) Register(fs *flag.FlagSet) {
 	fs.StringVar(&o.Images.Gateway, "gateway-image", o.Images.Gateway, "image of the gateway beside the engine")
 	fs.StringVar(&o.Images.Runner, "runner-image", o.Images.Runner, "image that fetches adapters and weights")
 	fs.StringVar(
-		&o.EngineRegistry, "engine-registry", o.EngineRegistry,
+		&o.Registries.Engine, "engine-registry", o.Registries.Engine,
 		"registry that the images of engines are pulled from in the place of docker.io, a mirror of it, with a path if need be; empty: docker.io",
 	)
 	fs.StringVar(
-		&o.WeightsRegistry, "weights-registry", o.WeightsRegistry,
+		&o.Registries.Weights, "weights-registry", o.Registries.Weights,
 		"registry that the weight images of the catalogue are pulled from: mcr.microsoft.com, where they are public, or a mirror of it, with a path if need be; empty: weights come from the model hub, at the catalogue's commit",
 	)
 	fs.StringVar(&o.Authorities, "ca-config-map", o.Authorities, trust.Usage)
 	fs.DurationVar(
 		&o.Limits.Acknowledge, "claim-ack-timeout", o.Limits.Acknowledge,
-		"how long a Machine, NodeClaim or TuningJob may stay without any condition before nobody is taken to look at it",
+		"time a Machine, NodeClaim or TuningJob may stay without any condition before its controller is considered absent",
 	)
 	fs.DurationVar(
 		&o.Limits.GPUReady, "gpu-ready-timeout", o.Limits.GPUReady,
@@ -146,7 +143,7 @@ func (o *Options) Register(fs *flag.FlagSet) {
 	)
 	fs.DurationVar(
 		&o.StatusHold, "status-hold", o.StatusHold,
-		"how long a status that says only that work goes on may wait for the next news, to save a write; at most 10s, 0: it does not. Verdicts and failures never wait",
+		"time a status that reports only progress is held back so that the next change shares its write; at most 10s, 0: it is written at once. Verdicts and failures are never held back",
 	)
 }
 
@@ -216,4 +213,36 @@ func (o *Options) class() (karpv1.NodeClassReference, error) {
 		return class, fmt.Errorf("--node-class: %w", err)
 	}
 	return class, nil
+}
+
+// canMountImages returns whether all the nodes can mount images, as --image-volumes says.
+func (o *Options) canMountImages(nodes []corev1.Node) bool {
+	switch o.ImageVolumes {
+	case ImageVolumesAlways:
+		return true
+	case ImageVolumesNever:
+		return false
+	}
+	return serving.CanMountImages(nodes)
+}
+
+// claimAPIs returns the kinds that a Workspace may have claims of. Claims of a kind that --node-api no longer allows are
+// still released. With none the operator has no right to read claims.
+func (o *Options) claimAPIs() ([]placement.API, error) {
+	class, err := o.class()
+	if err != nil || o.NodeAPI == NodeAPINone {
+		return nil, err
+	}
+	return []placement.API{placement.Machines{}, placement.NodeClaims{Class: class}}, nil
+}
+
+// allowsNew returns whether --node-api allows new claims of a kind.
+func (o *Options) allowsNew(api placement.API) bool {
+	switch o.NodeAPI {
+	case NodeAPIMachine:
+		return api.Kind() == (placement.Machines{}).Kind()
+	case NodeAPINodeClaim:
+		return api.Kind() == (placement.NodeClaims{}).Kind()
+	}
+	return true
 }

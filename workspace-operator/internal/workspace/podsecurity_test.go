@@ -14,7 +14,7 @@ import (
 
 // What README.md lists as the exception is all that the strictest standard has against serving pods.
 func TestServingPodsBreakTheRestrictedStandardByTheEnginesUserOnly(t *testing.T) {
-	refusals, err := podsecurity.Refusals(t.Context(), shared.client, "../workload/testdata")
+	refusals, err := podsecurity.Refusals(t.Context(), shared.client, "../serving/testdata")
 	require.NoError(t, err)
 	require.Greater(t, len(refusals), 5)
 	for file, refusal := range refusals {

@@ -19,7 +19,6 @@ import (
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/test/eventually"
 	"kaito.sh/workspace-operator/internal/serving"
-	"kaito.sh/workspace-operator/internal/workspace"
 )
 
 func TestAnInferencePoolComesWithItsKindAndGoesWithTheAnnotation(t *testing.T) {
@@ -32,7 +31,7 @@ func TestAnInferencePoolComesWithItsKindAndGoesWithTheAnnotation(t *testing.T) {
 	start(t, options())
 
 	w := inferenceWorkspace(newNamespace(t), "model")
-	w.Annotations = map[string]string{workspace.AnnotationInferencePool: "picker:9002"}
+	w.Annotations = map[string]string{serving.AnnotationInferencePool: "picker:9002"}
 	w = ready(t, w)
 	serve()
 	pool := &unstructured.Unstructured{}
@@ -49,7 +48,7 @@ func TestAnInferencePoolComesWithItsKindAndGoesWithTheAnnotation(t *testing.T) {
 	assert.Equal(t, "picker", spec["endpointPickerRef"].(map[string]any)["name"])
 	assert.True(t, metav1.IsControlledBy(pool, w))
 
-	patchWorkspace(t, w, func(w *kaitov1alpha1.Workspace) { delete(w.Annotations, workspace.AnnotationInferencePool) })
+	patchWorkspace(t, w, func(w *kaitov1alpha1.Workspace) { delete(w.Annotations, serving.AnnotationInferencePool) })
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		assert.True(c, apierrors.IsNotFound(shared.client.Get(t.Context(), client.ObjectKeyFromObject(w), pool)))
 	}, eventually.Long, eventually.Tick)
@@ -58,7 +57,7 @@ func TestAnInferencePoolComesWithItsKindAndGoesWithTheAnnotation(t *testing.T) {
 func TestAnEndpointPickerIsAServiceWithAPort(t *testing.T) {
 	start(t, options())
 	w := inferenceWorkspace(newNamespace(t), "model")
-	w.Annotations = map[string]string{workspace.AnnotationInferencePool: "picker"}
+	w.Annotations = map[string]string{serving.AnnotationInferencePool: "picker"}
 	create(t, w)
 	eventuallyWorkspace(t, w, func(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
 		hasCondition(c, w, kaitov1alpha1.ConditionStalled, metav1.ConditionTrue, kaitov1alpha1.ReasonInvalidSpec)

@@ -21,29 +21,36 @@ import (
 	"kaito.sh/shared/api/embedded"
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/conditions"
-	"kaito.sh/workspace-operator/internal/observe"
+	"kaito.sh/shared/patch"
 	"kaito.sh/workspace-operator/internal/serving"
 	"kaito.sh/workspace-operator/internal/tuning"
 )
 
-// Whether a pod would be admitted is asked by a create with dryRun=All, before a node is rented for it; an admission
-// policy that is installed with the operator refuses its creates without dryRun. The policy knows the operator by the
-// verb dryrun, which is in the same rule. See docs/adr/0012-dry-run-before-the-bill.md.
+// A create with dryRun=All shows whether a pod would be admitted, before a node is rented for it. An admission policy that
+// is installed with the operator refuses its other creates of pods; it identifies the operator by the verb dryrun, which
+// the same rule grants. See docs/adr/0012-dry-run-before-the-bill.md.
 // +kubebuilder:rbac:groups="",resources=pods,verbs=create;dryrun
 
-// preflight asks the API server whether it would admit what is to run on the nodes, once, before the first node of a
-// Workspace is rented: a quota of the namespace, Pod Security and admission policies answer then, and not after the
-// bill has started. Nothing is stored.
-func (r *Reconciler) preflight(ctx context.Context, s *scope) error {
+// preflight asks the API server whether it would admit what is to run on the nodes, before the first node is rented.
+type preflight struct {
+	client client.Client
+	inputs inputBuilder
+	// recheck is how long a refused Workspace waits at first.
+	recheck time.Duration
+}
+
+// check asks once for each Workspace: a quota of the namespace, Pod Security and admission policies answer before the
+// bill starts. Nothing is stored. It sets s.refused where the API server refuses.
+func (p preflight) check(ctx context.Context, s *scope) error {
 	if s.requested() || s.plan == nil {
 		return nil
 	}
-	objects, err := r.toRun(s)
-	var wrong *specError
+	objects, err := p.toRun(s)
+	var wrong *serving.SpecError
 	var invalid *embedded.InvalidError
 	switch {
 	case errors.As(err, &wrong), errors.As(err, &invalid):
-		o := stuck(kaitov1alpha1.ReasonInvalidSpec, err.Error())
+		o := stalled(kaitov1alpha1.ReasonInvalidSpec, err.Error())
 		s.refused = &o
 		return nil
 	case err != nil:
@@ -52,7 +59,7 @@ func (r *Reconciler) preflight(ctx context.Context, s *scope) error {
 	answers := make([]error, len(objects))
 	var asked sync.WaitGroup
 	for i, obj := range objects {
-		asked.Go(func() { answers[i] = r.client.Create(ctx, obj, client.DryRunAll) })
+		asked.Go(func() { answers[i] = p.client.Create(ctx, obj, client.DryRunAll) })
 	}
 	asked.Wait()
 	var failed error
@@ -60,90 +67,74 @@ func (r *Reconciler) preflight(ctx context.Context, s *scope) error {
 		o, err := refusal(objects[i], answer)
 		failed = errors.Join(failed, err)
 		if o != nil && s.refused == nil {
-			s.refused, s.recheck = o, r.recheckAfter(s)
+			s.refused, s.recheck = o, recheckAfter(s, p.recheck)
 		}
 	}
 	if s.refused != nil {
-		return nil // a person must act, whatever else has failed
+		return nil // a person must act, even if another request has failed
 	}
 	return failed
 }
 
-// toRun are the objects that would be created on the nodes: the first pod, which a quota and Pod Security speak about,
-// and what makes it. The pods of a TuningJob are made by the tuning-operator from settings of its own: of them only the
+// toRun returns the objects that would be created on the nodes: the first pod, which a quota and Pod Security check, and
+// the object that creates it. The tuning-operator creates the pods of a TuningJob from its own settings, so only the
 // TuningJob is known here.
-func (r *Reconciler) toRun(s *scope) ([]client.Object, error) {
-	if s.stage == StageTune {
-		if s.job != nil && metav1.IsControlledBy(s.job, s.workspace) {
+func (p preflight) toRun(s *scope) ([]client.Object, error) {
+	if s.stage == stageTune {
+		if s.job.object != nil && s.job.ours {
 			return nil, nil // it has been admitted
 		}
-		return []client.Object{tuning.Job(s.tuningInput())}, nil
+		return []client.Object{tuning.Job(tuningInput(s))}, nil
 	}
-	in, err := r.workloadInput(s)
+	in, err := p.inputs.build(s)
 	if err != nil {
 		return nil, err
 	}
-	var server client.Object
-	var template corev1.PodTemplateSpec
-	if in.Several() {
-		set := serving.StatefulSet(in)
-		server, template = set, set.Spec.Template
-	} else {
-		deployment := serving.Deployment(in)
-		server, template = deployment, deployment.Spec.Template
-	}
+	server := serving.Render(in)
+	template, controller := podOf(server)
 	pod := &corev1.Pod{ObjectMeta: *template.ObjectMeta.DeepCopy(), Spec: *template.Spec.DeepCopy()}
-	// A name that no other pod has, and a controller, as the real pod will have: policies may refuse pods without one.
+	// A name that no other pod has, and a controller, as the real pod will have: policies may refuse pods without one. The
+	// controller does not exist yet, so its UID is the Workspace's.
 	pod.Namespace, pod.Name, pod.GenerateName = s.workspace.Namespace, "", s.workspace.Name+"-"
-	pod.OwnerReferences = []metav1.OwnerReference{controllerOf(server, s.workspace)}
+	pod.OwnerReferences = []metav1.OwnerReference{{
+		APIVersion: appsv1.SchemeGroupVersion.String(), Kind: controller, Name: server.GetName(), UID: s.workspace.UID,
+		Controller: ptr.To(true),
+	}}
 	return []client.Object{pod, server}, nil
 }
 
-// controllerOf is who will control the pod: the StatefulSet, or a ReplicaSet of the Deployment. It does not exist yet,
-// so its UID is the Workspace's.
-func controllerOf(server client.Object, w *kaitov1alpha1.Workspace) metav1.OwnerReference {
-	owner := metav1.OwnerReference{
-		APIVersion: appsv1.SchemeGroupVersion.String(),
-		Kind:       "ReplicaSet",
-		Name:       server.GetName(),
-		UID:        w.UID,
-		Controller: ptr.To(true),
+// podOf returns the pod template of a server and the kind that creates its pods.
+func podOf(server client.Object) (corev1.PodTemplateSpec, string) {
+	switch o := server.(type) {
+	case *appsv1.StatefulSet:
+		return o.Spec.Template, "StatefulSet"
+	case *appsv1.Deployment:
+		return o.Spec.Template, "ReplicaSet"
 	}
-	if _, set := server.(*appsv1.StatefulSet); set {
-		owner.Kind = "StatefulSet"
-	}
-	return owner
+	return corev1.PodTemplateSpec{}, ""
 }
 
-// refusal says what an answer to a dry run means; nil and no error: the object may be created, or that is not known. An
-// answer that says nothing about the object keeps no Workspace from its nodes: what is refused after all shows when the
-// object is created.
+// refusal returns what an answer to a dry run means; nil and no error: the object may be created, or that is unknown. An
+// answer that does not concern the object keeps no Workspace from its nodes: a refusal then shows when it is created.
 func refusal(obj client.Object, answer error) (*outcome, error) {
-	kind := wordFor(obj)
+	kind := kindOf(obj)
 	say := func(reason, message string) (*outcome, error) {
-		o := stuck(reason, message+". No node has been rented. The Workspace asks again after a while")
+		o := stalled(reason, message+". No node has been rented. The Workspace asks again after a while")
 		return &o, nil
 	}
 	switch {
-	case answer == nil, unasked(answer):
+	case answer == nil, unanswered(answer):
 		return nil, nil
 	case apierrors.IsForbidden(answer) && strings.Contains(answer.Error(), `serviceaccount "default" not found`):
-		// The namespace is so new that its default service account is not there yet: the error has the pass repeated.
+		// The namespace is new and its default service account does not exist yet: the error repeats the pass.
 	case apierrors.IsAlreadyExists(answer):
-		return say(
-			kaitov1alpha1.ReasonNameTaken,
-			fmt.Sprintf(
-				"%s %s/%s exists already and is not this Workspace's: delete or rename it, or give the Workspace another name",
-				kind, obj.GetNamespace(), obj.GetName(),
-			),
-		)
+		return say(kaitov1alpha1.ReasonNameTaken,
+			(&patch.TakenError{Kind: kind, Key: client.ObjectKeyFromObject(obj)}).Error())
 	case apierrors.IsInvalid(answer):
-		return say(
-			kaitov1alpha1.ReasonInvalidSpec,
-			fmt.Sprintf("the API server refuses the %s: %v: correct what it names", kind, answer),
-		)
+		return say(kaitov1alpha1.ReasonInvalidSpec,
+			fmt.Sprintf("the API server refuses the %s: %v: correct what it names", kind, answer))
 	case apierrors.IsForbidden(answer):
-		f := observe.Refused(fmt.Sprintf("the API server refuses the %s: %v", kind, answer))
+		f := serving.Refused(fmt.Sprintf("the API server refuses the %s: %v", kind, answer))
 		reason := f.Reason
 		if reason == kaitov1alpha1.ReasonUnschedulable {
 			reason = kaitov1alpha1.ReasonPodRefused
@@ -153,16 +144,15 @@ func refusal(obj client.Object, answer error) (*outcome, error) {
 	return nil, fmt.Errorf("asking whether the %s would be admitted: %w", kind, answer)
 }
 
-// unasked says whether the question has not reached what decides: the operator may not ask it (an older role), a
+// unanswered returns whether the request did not reach what decides: the operator may not make it (an older role), a
 // webhook refuses dry runs, or the kind is not served.
-func unasked(answer error) bool {
+func unanswered(answer error) bool {
 	return apierrors.IsForbidden(answer) && strings.Contains(answer.Error(), " cannot create resource ") ||
-		meta.IsNoMatchError(
-			answer,
-		) || apierrors.IsBadRequest(answer) || apierrors.IsMethodNotSupported(answer) || apierrors.IsNotFound(answer)
+		meta.IsNoMatchError(answer) || apierrors.IsBadRequest(answer) || apierrors.IsMethodNotSupported(answer) ||
+		apierrors.IsNotFound(answer)
 }
 
-func wordFor(obj client.Object) string {
+func kindOf(obj client.Object) string {
 	switch obj.(type) {
 	case *corev1.Pod:
 		return "pod"
@@ -174,14 +164,13 @@ func wordFor(obj client.Object) string {
 	return "TuningJob"
 }
 
-// recheckGrowth is how many times its first interval the interval between two questions becomes at most.
+// recheckGrowth is how many times its first value the time between two checks becomes at most.
 const recheckGrowth = 10
 
-// recheckAfter is when to ask again. No event tells that a policy has changed, and watching quotas would wake
-// Workspaces with each pod of the namespace. The interval is half of the time for which the Workspace has been refused,
-// within bounds.
-func (r *Reconciler) recheckAfter(s *scope) time.Duration {
-	least := r.options.RefusalRecheck
+// recheckAfter returns when to check again. No event reports a changed policy, and a watch of quotas would enqueue
+// Workspaces with each pod of the namespace. The time is half of that for which the Workspace has been refused, within
+// bounds.
+func recheckAfter(s *scope, least time.Duration) time.Duration {
 	c := conditions.Get(s.before, conditions.Stalled)
 	if c == nil || c.Status != metav1.ConditionTrue {
 		return least

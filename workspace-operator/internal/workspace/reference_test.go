@@ -35,7 +35,7 @@ func TestWhatIsWrongStallsWithAReasonCreatesNothingAndGoesOnWhenMended(t *testin
 		mend   func(t *testing.T, w *kaitov1alpha1.Workspace)
 	}{
 		{
-			name:   "a preset that the catalogue does not have, mended by another Workspace of the name",
+			name:   "a preset that the catalogue does not have, repaired by another Workspace of the name",
 			edit:   func(w *kaitov1alpha1.Workspace) { w.Inference.Preset.Name = "phi-4-mini-instruckt" },
 			reason: kaitov1alpha1.ReasonUnknownPreset, says: []string{"phi-4-mini-instruckt", "did you mean"},
 			mend: func(t *testing.T, w *kaitov1alpha1.Workspace) {
@@ -105,7 +105,7 @@ func TestWhatIsWrongStallsWithAReasonCreatesNothingAndGoesOnWhenMended(t *testin
 			},
 		},
 		{
-			name:   "a name that no Service can have, mended by nothing but another name",
+			name:   "a name that no Service can have, repaired only by another name",
 			edit:   func(w *kaitov1alpha1.Workspace) { w.Name = "1-model" },
 			reason: kaitov1alpha1.ReasonInvalidSpec, says: []string{"1-model", "another name"},
 		},

@@ -8,9 +8,8 @@ import (
 	"slices"
 	"strings"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -21,20 +20,39 @@ import (
 	"kaito.sh/shared/flow"
 	"kaito.sh/shared/patch"
 	"kaito.sh/workspace-operator/internal/placement"
+	"kaito.sh/workspace-operator/internal/serving"
+	"kaito.sh/workspace-operator/internal/statushold"
+	"kaito.sh/workspace-operator/internal/watch"
 )
 
-// release ends what runs, gives the nodes back, and lets the Workspace go when they are gone.
-func (r *Reconciler) release(ctx context.Context, s *scope) (flow.Result, error) {
+// The finalizer keeps a Workspace until its nodes are released.
+// +kubebuilder:rbac:groups=kaito.sh,resources=workspaces,verbs=patch
+// Owner references with blockOwnerDeletion need this where OwnerReferencesPermissionEnforcement is on.
+// +kubebuilder:rbac:groups=kaito.sh,resources=workspaces/finalizers,verbs=update
+
+// releaser deletes what a deleted Workspace has.
+type releaser struct {
+	client client.Client
+	// live reads the API server itself.
+	live   client.Reader
+	kinds  placement.Kinds
+	claims placement.Claims
+	holds  *statushold.Holds[*kaitov1alpha1.WorkspaceStatus]
+	// forget drops what the process remembers of a Workspace.
+	forget func(*kaitov1alpha1.Workspace)
+}
+
+// release deletes the server, releases the nodes, and removes the finalizer when they are gone.
+func (r releaser) release(ctx context.Context, s *scope) (flow.Result, error) {
 	w := s.workspace
 	if !controllerutil.ContainsFinalizer(w, kaitov1alpha1.Finalizer) {
 		return flow.Stop(), nil
 	}
-	// First what runs on the nodes, so that nothing is drained that would be made again. The rest is owned, and collected
-	// afterwards.
-	if err := r.endWork(ctx, s); err != nil {
+	// What runs on the nodes goes first, so that no drained pod is created again. Owned objects are garbage collected.
+	if err := r.deleteWork(ctx, s); err != nil {
 		return flow.Stop(), err
 	}
-	claims, err := r.listClaims(ctx, s)
+	claims, err := r.claims.List(ctx, r.client, client.MatchingFields{watch.ByOwnerUID: string(w.UID)})
 	if err != nil {
 		return flow.Stop(), err
 	}
@@ -43,31 +61,39 @@ func (r *Reconciler) release(ctx context.Context, s *scope) (flow.Result, error)
 			continue
 		}
 		log.FromContext(ctx).Info("Releasing a node", "claim", c.Name, "kind", c.Kind)
-		if err := r.deleteClaim(ctx, c); err != nil {
+		if err := placement.Delete(ctx, r.client, c); err != nil {
 			return flow.Stop(), err
 		}
 	}
 	if len(claims) > 0 {
-		w.Status.State = kaitov1alpha1.StateDeleting
-		conditions.MarkReconciling(w, kaitov1alpha1.ReasonDeleting, waitsFor(claims))
-		_, err := patch.Status(ctx, r.client, s.before, w)
+		return r.reportWaiting(ctx, s, claims)
+	}
+	// Nothing releases a node once the finalizer is gone: the API server itself must say that there is no claim.
+	if exists, err := r.claims.Exists(ctx, r.live, w); err != nil || exists {
 		return flow.Stop(), err
 	}
-	// Once the finalizer has gone nobody releases a node any more: the API server itself must say that there is none.
-	if left, err := r.leftClaims(ctx, s); err != nil || left > 0 {
-		return flow.Stop(), err
-	}
-	r.plans.forget(w.UID)
-	r.holds.forget(w.UID)
-	r.reservations.keep(w.UID, nil)
-	r.drift.forget(w.UID)
-	r.forgetRoom(ctx, client.ObjectKeyFromObject(w))
+	r.forget(w)
 	_, err = patch.Finalizer(ctx, r.client, w, kaitov1alpha1.Finalizer, false)
 	return flow.Stop(), client.IgnoreNotFound(err)
 }
 
-// waitsFor names what a deletion waits for, so that somebody can look at it, in an order that does not change by
-// itself.
+// reportWaiting writes which claims the deletion waits for. The write is held back for a moment, since a claim without a
+// machine goes at once.
+func (r releaser) reportWaiting(ctx context.Context, s *scope, claims []placement.Claim) (flow.Result, error) {
+	w := s.workspace
+	w.Status.State = kaitov1alpha1.StateDeleting
+	conditions.MarkReconciling(w, kaitov1alpha1.ReasonDeleting, waitsFor(claims))
+	if equality.Semantic.DeepEqual(s.stored, w.Status) {
+		return flow.Stop(), nil
+	}
+	if wait := r.holds.Hold(w.UID, w.Status.DeepCopy(), true); wait > 0 {
+		return flow.StopUntil(wait), nil
+	}
+	_, err := patch.Status(ctx, r.client, s.before, w)
+	return flow.Stop(), err
+}
+
+// waitsFor names the claims that a deletion waits for, in an order that does not change.
 func waitsFor(claims []placement.Claim) string {
 	const shown = 3
 	names := make([]string, len(claims))
@@ -81,91 +107,24 @@ func waitsFor(claims []placement.Claim) string {
 	return "waits until its nodes are released: " + strings.Join(names, ", ")
 }
 
-// endWork deletes the workload and the TuningJob.
-func (r *Reconciler) endWork(ctx context.Context, s *scope) error {
-	if err := r.findServer(ctx, s); err != nil {
+// deleteWork deletes the server and the TuningJob.
+func (r releaser) deleteWork(ctx context.Context, s *scope) error {
+	var err error
+	if s.found, err = serving.Find(ctx, r.client, s.workspace); err != nil {
 		return err
 	}
-	if err := r.stopServing(ctx, s); err != nil {
+	if err := stopServing(ctx, r.client, s); err != nil {
 		return err
 	}
-	served, err := r.foreign.Served(ctx, &tuningv1alpha1.TuningJob{})
+	served, err := r.kinds.Served(ctx, &tuningv1alpha1.TuningJob{})
 	if err != nil || !served {
 		return err
 	}
-	job, err := get(ctx, r.client, s.workspace, &tuningv1alpha1.TuningJob{})
+	job, err := serving.Get(ctx, r.client, s.key(), &tuningv1alpha1.TuningJob{})
 	if err != nil || job == nil || job.DeletionTimestamp != nil || !metav1.IsControlledBy(job, s.workspace) {
 		return err
 	}
 	log.FromContext(ctx).Info("Deleting the TuningJob")
-	return client.IgnoreNotFound(
-		r.client.Delete(
-			ctx, job, client.Preconditions{UID: &job.UID}, client.PropagationPolicy(metav1.DeletePropagationBackground),
-		),
-	)
-}
-
-// leftClaims counts the claims that the API server still has, when the caches have none.
-func (r *Reconciler) leftClaims(ctx context.Context, s *scope) (int, error) {
-	n := 0
-	for _, api := range r.claimAPIs() {
-		served, err := r.foreign.Served(ctx, api.Object())
-		if err != nil {
-			return 0, err
-		}
-		if !served {
-			continue
-		}
-		claims, err := claimsOf(
-			ctx, r.live, api, client.MatchingLabels{kaitov1alpha1.LabelWorkspaceUID: string(s.workspace.UID)},
-		)
-		if err != nil {
-			return 0, err
-		}
-		n += len(claims)
-	}
-	return n, nil
-}
-
-// collect deletes claims whose Workspace is no more: a finalizer that somebody removed by force leaves such behind. The
-// API server is asked first, since what is deleted here is a machine.
-func (r *Reconciler) collect(ctx context.Context, name types.NamespacedName) error {
-	var orphans []placement.Claim
-	for _, api := range r.claimAPIs() {
-		served, err := r.foreign.Served(ctx, api.Object())
-		if err != nil {
-			return err
-		}
-		if !served {
-			continue
-		}
-		claims, err := claimsOf(ctx, r.client, api, client.MatchingFields{indexOwner: name.String()})
-		if err != nil {
-			return err
-		}
-		for _, c := range claims {
-			if !c.Deleting {
-				orphans = append(orphans, c)
-			}
-		}
-	}
-	if len(orphans) == 0 {
-		return nil
-	}
-	live := &kaitov1alpha1.Workspace{}
-	if err := r.live.Get(ctx, name, live); client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("looking for the Workspace of a claim: %w", err)
-	} else if apierrors.IsNotFound(err) {
-		live.UID = ""
-	}
-	for _, c := range orphans {
-		if live.UID != "" && c.Object.GetLabels()[kaitov1alpha1.LabelWorkspaceUID] == string(live.UID) {
-			continue
-		}
-		log.FromContext(ctx).Info("Releasing a node whose Workspace is no more", "claim", c.Name, "kind", c.Kind)
-		if err := r.deleteClaim(ctx, c); err != nil {
-			return err
-		}
-	}
-	return nil
+	return client.IgnoreNotFound(r.client.Delete(ctx, job,
+		client.Preconditions{UID: &job.UID}, client.PropagationPolicy(metav1.DeletePropagationBackground)))
 }

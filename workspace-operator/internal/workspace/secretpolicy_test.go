@@ -39,7 +39,7 @@ func TestNoNodeIsAskedForWithoutThePolicy(t *testing.T) {
 	c, err := catalog.Load()
 	require.NoError(t, err)
 	r, err := New(Config{
-		Client: store, Live: store, Foreign: allServed{}, Secrets: unguarded{}, Planner: CatalogPlanner{Catalog: c},
+		Client: store, Live: store, Kinds: allServed{}, Secrets: unguarded{}, Catalog: c,
 		Events: events.NewFakeRecorder(10), Clock: upgradeClock(), Options: DefaultOptions(),
 	})
 	require.NoError(t, err)

@@ -18,6 +18,7 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+	"kaito.sh/shared/catalog"
 	"kaito.sh/workspace-operator/internal/workspace"
 )
 
@@ -60,13 +61,15 @@ func TestThreeReconcilesFromAStaleCacheCreateOneMachine(t *testing.T) {
 			return snapshot.List(ctx, list, opts...)
 		},
 	})
+	known, err := catalog.Load()
+	require.NoError(t, err)
 	o := options()
 	o.StatusHold = 0 // each pass writes
 	conflicts := 0
 	for range 3 {
 		r, err := workspace.New(workspace.Config{
-			Client: stale, Live: live, Foreign: machinesServed{}, Secrets: workspace.DryRunSecrets{Client: live},
-			Planner: planner(t), Events: events.NewFakeRecorder(10), Clock: clock.RealClock{}, Options: o,
+			Client: stale, Live: live, Kinds: machinesServed{}, Secrets: workspace.DryRunSecrets{Client: live},
+			Catalog: known, Events: events.NewFakeRecorder(10), Clock: clock.RealClock{}, Options: o,
 		})
 		require.NoError(t, err)
 		_, err = r.Reconcile(t.Context(), reconcile.Request{NamespacedName: client.ObjectKeyFromObject(w)})

@@ -27,8 +27,10 @@ import (
 	karpapis "sigs.k8s.io/karpenter/pkg/apis"
 	"sigs.k8s.io/yaml"
 
+	"kaito.sh/shared/catalog"
 	"kaito.sh/shared/test/audit"
 	"kaito.sh/shared/test/cluster"
+	"kaito.sh/workspace-operator/internal/watch"
 	"kaito.sh/workspace-operator/internal/workspace"
 )
 
@@ -158,11 +160,17 @@ func start(t *testing.T, options workspace.Options) *operator {
 	config.QPS, config.Burst = 200, 400
 	ctx, cancel := context.WithCancel(context.Background())
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
-		Scheme: scheme, Cache: workspace.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"},
+		Scheme: scheme, Cache: watch.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"},
 		Controller: ctrlConfig(),
 	})
 	if err == nil {
-		err = workspace.Setup(ctx, mgr, prometheus.NewRegistry(), options, planner(t), clock.RealClock{})
+		var c *catalog.Catalog
+		if c, err = catalog.Load(); err == nil {
+			operator := workspace.Operator{
+				Options: options, Catalog: c, Registry: prometheus.NewRegistry(), Clock: clock.RealClock{},
+			}
+			err = operator.SetupWithManager(ctx, mgr)
+		}
 	}
 	if err != nil {
 		cancel()

@@ -109,7 +109,7 @@ func reconcilerAt(t *testing.T, store client.Client, options Options, now clock.
 	c, err := catalog.Load()
 	require.NoError(t, err)
 	r, err := New(Config{
-		Client: store, Live: store, Foreign: allServed{}, Secrets: allThere{}, Planner: CatalogPlanner{Catalog: c},
+		Client: store, Live: store, Kinds: allServed{}, Secrets: allThere{}, Catalog: c,
 		Events: events.NewFakeRecorder(1000), Clock: now, Options: options,
 	})
 	require.NoError(t, err)
@@ -143,7 +143,7 @@ func TestWhatTheReleasedBuildWroteIsNeitherRolledNorWrittenAgain(t *testing.T) {
 			}
 			objects := readObjects(t, path)
 			var writes []string
-			note := func(verb string, obj any) { writes = append(writes, verb+" "+kindOf(obj)) }
+			note := func(verb string, obj any) { writes = append(writes, verb+" "+writtenKind(obj)) }
 			counted := interceptor.NewClient(upgradeStore(t, append(objects, upgradeConfig())...), interceptor.Funcs{
 				Create: func(_ context.Context, _ client.WithWatch, o client.Object, _ ...client.CreateOption) error {
 					note("create", o)
@@ -182,7 +182,7 @@ func TestWhatTheReleasedBuildWroteIsNeitherRolledNorWrittenAgain(t *testing.T) {
 	}
 }
 
-func kindOf(obj any) string {
+func writtenKind(obj any) string {
 	if u, ok := obj.(interface{ GetKind() string }); ok {
 		return u.GetKind()
 	}
@@ -197,7 +197,7 @@ func leaveBehind(t *testing.T, w *kaitov1alpha1.Workspace, path string) {
 	t.Helper()
 	store := interceptor.NewClient(upgradeStore(t, w, upgradeConfig()), interceptor.Funcs{
 		Apply: func(ctx context.Context, c client.WithWatch, o runtime.ApplyConfiguration, opts ...client.ApplyOption) error {
-			if kindOf(o) == "NetworkPolicy" {
+			if writtenKind(o) == "NetworkPolicy" {
 				return nil // the fake client can't apply this kind; nothing reads it
 			}
 			return c.Apply(ctx, o, opts...)

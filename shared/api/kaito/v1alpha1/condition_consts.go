@@ -6,7 +6,7 @@ package v1alpha1
 const (
 	// ConditionReady is the verdict.
 	ConditionReady = "Ready"
-	// ConditionReconciling is True while work goes on.
+	// ConditionReconciling is True while the operator is working on it.
 	ConditionReconciling = "Reconciling"
 	// ConditionStalled is True when a person must act.
 	ConditionStalled = "Stalled"
@@ -76,7 +76,7 @@ const (
 	ReasonBudgetExceeded = "BudgetExceeded"
 	// ReasonTooManyNodes: the plan has more nodes than --max-nodes-per-workspace allows.
 	ReasonTooManyNodes = "TooManyNodes"
-	// ReasonNoProvisioner: nobody looks at the claim.
+	// ReasonNoProvisioner: no provisioner watches the claim.
 	ReasonNoProvisioner = "NoProvisioner"
 	// ReasonNodeAPIMissing: neither Machine nor NodeClaim is served.
 	ReasonNodeAPIMissing = "NodeAPIMissing"
@@ -91,7 +91,7 @@ const (
 	// ReasonAttemptsExhausted: every allowed size and capacity type has failed.
 	ReasonAttemptsExhausted = "AttemptsExhausted"
 
-	// ReasonTuningOperatorMissing: TuningJob is not served, or nobody looks at it.
+	// ReasonTuningOperatorMissing: TuningJob is not served, or no operator watches it.
 	ReasonTuningOperatorMissing = "TuningOperatorMissing"
 	// ReasonTuningFailed: the TuningJob failed and gave no reason of its own.
 	ReasonTuningFailed = "TuningFailed"
@@ -100,7 +100,7 @@ const (
 	ReasonNameTaken = "NameTaken"
 	// ReasonImagePullFailed: an image cannot be pulled.
 	ReasonImagePullFailed = "ImagePullFailed"
-	// ReasonEngineCrashing: the engine ends again and again.
+	// ReasonEngineCrashing: the engine exits repeatedly.
 	ReasonEngineCrashing = "EngineCrashing"
 	// ReasonOutOfMemory: a container was killed for its memory.
 	ReasonOutOfMemory = "OutOfMemory"

@@ -6,7 +6,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// State is where a Workspace stands, in one word.
+// State is the state of a Workspace, in one word.
 type State string
 
 const (
@@ -48,7 +48,7 @@ type WorkspaceStatus struct {
 	// targetNodeCount is the number of nodes that the plan asks for.
 	// +optional
 	TargetNodeCount int32 `json:"targetNodeCount,omitempty"`
-	// state is where the Workspace stands, in one word.
+	// state is the state of the Workspace, in one word.
 	// +optional
 	State State `json:"state,omitempty"`
 	// plan is what was decided, with the arithmetic.
@@ -149,9 +149,6 @@ type Attempt struct {
 	Message string `json:"message,omitempty"`
 	// time of the failure.
 	Time metav1.Time `json:"time"`
-	// next says what was done about it.
-	// +optional
-	Next string `json:"next,omitempty"`
 }
 
 // Milestones are when each stage was first reached.

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package serving
+
+import (
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/workspace-operator/internal/plan"
+)
+
+// Engine is how the engine serves the model.
+type Engine struct {
+	Image string
+	// Model is a HuggingFace id; Revision its commit.
+	Model, Revision string
+	// Names under which the base model is served besides the Workspace's name.
+	Names []string
+	// Args are flags without their dashes; an empty value is a flag without a value.
+	Args map[string]string
+	Env  map[string]string
+	// GPUResource is the extended resource of the GPUs, GPUs how many of them each pod takes.
+	GPUResource corev1.ResourceName
+	GPUs        int64
+	// Parallel: several processes serve, so they need shared memory.
+	Parallel bool
+	// CPUs and MemoryGiB are requested; 0: no request.
+	CPUs, MemoryGiB int64
+	// WeightsBytes is what is loaded before the engine answers.
+	WeightsBytes int64
+	// AccessSecret is the name of the Secret with the key HF_TOKEN. Optional.
+	AccessSecret string
+	// WeightsImage has the weights instead of HuggingFace; PullSecrets are used to pull it.
+	WeightsImage string
+	// WeightsArtifact: the image is an OCI artifact with one file a layer, which container runtimes do not mount.
+	WeightsArtifact bool
+	PullSecrets     []string
+	// MaxLoraRank is the highest rank of the adapters.
+	MaxLoraRank int
+}
+
+// Registries replace the registries that the catalogue names.
+type Registries struct {
+	// Engine has the images of engines; empty: the catalogue's registry.
+	Engine string
+	// Weights has the public weight images; empty: weights are downloaded from the model hub.
+	Weights string
+}
+
+// NewEngine returns how the engine serves a plan. trainingConfig is the text of training_config.yaml, or empty.
+func NewEngine(p *plan.Plan, w *kaitov1alpha1.Workspace, trainingConfig string, registries Registries) Engine {
+	e := Engine{
+		Image: inRegistry(p.Engine.Image, registries.Engine), Model: p.Model.ID, Revision: p.Model.Revision,
+		Args: p.Args, Env: p.Engine.Env,
+		GPUResource: kaitov1alpha1.ResourceNvidiaGPU, GPUs: int64(p.GPUsPerNode), Parallel: p.GPUsPerNode > 1,
+		WeightsBytes: p.Model.WeightsBytes, MaxLoraRank: plan.AdapterRank(w, trainingConfig),
+	}
+	// Loading and tokenizing need CPU and memory in proportion to the GPUs. Half of the node's share leaves room for
+	// system pods.
+	if gpus := int64(p.Size.GPUs); gpus > 0 {
+		e.CPUs = max(1, int64(p.Size.VCPUs)*e.GPUs/gpus/2)
+		e.MemoryGiB = int64(p.Size.RAMGiB) * e.GPUs / gpus / 2
+	}
+	preset := plan.ServedPreset(w)
+	if preset == nil {
+		return e
+	}
+	name, _, pinned := strings.Cut(preset.Name, "@")
+	e.Names = []string{name, p.Model.ID}
+	if o := preset.PresetOptions; o != nil {
+		e.AccessSecret, e.WeightsImage, e.PullSecrets = o.ModelAccessSecret, o.Image, o.ImagePullSecrets
+	}
+	if e.WeightsImage == "" && !pinned && registries.Weights != "" {
+		e.WeightsImage = inRegistry(p.Model.Image, registries.Weights)
+		e.WeightsArtifact = e.WeightsImage != ""
+	}
+	return e
+}
+
+// inRegistry returns an image's name in another registry, which may have a path. An empty registry changes nothing.
+func inRegistry(image, registry string) string {
+	_, path, found := strings.Cut(image, "/")
+	if !found || registry == "" {
+		return image
+	}
+	return strings.TrimSuffix(registry, "/") + "/" + path
+}
