@@ -8,12 +8,12 @@ import (
 	"strings"
 )
 
-// ComputeCapability is NVIDIA's version of a GPU's instruction set, for example 7.0 for a V100.
+// ComputeCapability is the version of a GPU's instruction set by NVIDIA, for example 7.0 for a V100.
 type ComputeCapability struct {
 	Major, Minor int
 }
 
-// ParseComputeCapability reads "8.0". It is exact: neither "8" nor "8.0+PTX" is one.
+// ParseComputeCapability parses a text such as "8.0". "8" and "8.0+PTX" are errors.
 func ParseComputeCapability(s string) (ComputeCapability, error) {
 	major, minor, found := strings.Cut(s, ".")
 	if found {
@@ -23,15 +23,15 @@ func ParseComputeCapability(s string) (ComputeCapability, error) {
 			return ComputeCapability{Major: a, Minor: b}, nil
 		}
 	}
-	return ComputeCapability{}, fmt.Errorf("compute capability %q: want MAJOR.MINOR, for example 8.0", s)
+	return ComputeCapability{}, fmt.Errorf("invalid compute capability %q: use MAJOR.MINOR, for example 8.0", s)
 }
 
-// Less orders capabilities.
+// Less returns whether c is lower than other.
 func (c ComputeCapability) Less(o ComputeCapability) bool {
 	return c.Major < o.Major || c.Major == o.Major && c.Minor < o.Minor
 }
 
-// IsZero is true where the capability is not known.
+// IsZero returns whether the capability is unknown.
 func (c ComputeCapability) IsZero() bool { return c == ComputeCapability{} }
 
 func (c ComputeCapability) String() string { return fmt.Sprintf("%d.%d", c.Major, c.Minor) }

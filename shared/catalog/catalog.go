@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package catalog holds, as data, what is known about models, GPU sizes, prices and engines. The data is embedded and
-// can be overridden; what Load returns never changes and may be shared between goroutines.
 package catalog
 
 import (
@@ -9,27 +7,27 @@ import (
 	"strings"
 )
 
-// CapacityOnDemand and CapacitySpot are Karpenter's names of the two ways to rent a node.
+// CapacityOnDemand and CapacitySpot are Karpenter's names for the types of capacity.
 const (
 	CapacityOnDemand = "on-demand"
 	CapacitySpot     = "spot"
 )
 
-// Catalog answers questions about the data. Use Load to make one.
+// Catalog holds the data. Load creates it.
 type Catalog struct {
-	models        map[string]Model // by lower-case id
+	models        map[string]Model // by lower-case ID
 	names         map[string]string
 	sizes         map[string]Size // by lower-case name
 	mig           []migTable
-	prices        map[string]map[string]float64 // lower-case size, region
+	prices        map[string]map[string]float64 // by lower-case size and region
 	regions       map[string]bool
 	priceDate     string
 	engines       []Engine
 	quantizations map[string]Quantization
 }
 
-// Model finds a model by its id, its last part, or an alias, whatever the case; "@revision" pins another commit than
-// the catalogue's. The error is an *UnknownModelError or a *ReferenceError.
+// Model returns a model by its ID, the last part of its ID, or an alias. Letter case does not matter. "@revision"
+// selects another commit than the catalogue's. The error is an *UnknownModelError or a *ReferenceError.
 func (c *Catalog) Model(name string) (Model, error) {
 	ref, err := ParseReference(name)
 	if err != nil {
@@ -46,7 +44,7 @@ func (c *Catalog) Model(name string) (Model, error) {
 	return m, nil
 }
 
-// Models lists all models by id.
+// Models returns all models, sorted by ID.
 func (c *Catalog) Models() []Model {
 	out := make([]Model, 0, len(c.models))
 	for _, m := range c.models {
@@ -56,7 +54,7 @@ func (c *Catalog) Models() []Model {
 	return out
 }
 
-// Size finds a GPU size, whatever the case of its name. The error is an *UnknownSizeError.
+// Size returns a GPU size by its name. Letter case does not matter. The error is an *UnknownSizeError.
 func (c *Catalog) Size(name string) (Size, error) {
 	s, found := c.sizes[strings.ToLower(strings.TrimSpace(name))]
 	if !found {
@@ -69,7 +67,7 @@ func (c *Catalog) Size(name string) (Size, error) {
 	return s, nil
 }
 
-// Sizes lists all sizes by name.
+// Sizes returns all sizes, sorted by name.
 func (c *Catalog) Sizes() []Size {
 	out := make([]Size, 0, len(c.sizes))
 	for _, s := range c.sizes {
@@ -79,8 +77,8 @@ func (c *Catalog) Sizes() []Size {
 	return out
 }
 
-// Partition cuts every GPU of a size by a MIG profile: what comes back has the instances as its GPUs. The error is a
-// *PartitionError.
+// Partition returns the size with each of its GPUs partitioned by a MIG profile: its GPUs are the MIG instances. The
+// error is a *PartitionError.
 func (c *Catalog) Partition(s Size, profile string) (Size, error) {
 	profile = strings.TrimPrefix(strings.ToLower(strings.TrimSpace(profile)), "mig-")
 	profiles := c.MIGProfiles(s)
@@ -94,7 +92,7 @@ func (c *Catalog) Partition(s Size, profile string) (Size, error) {
 	return Size{}, &PartitionError{Size: s.Name, Profile: profile, Allowed: allowed}
 }
 
-// MIGProfiles lists how the GPUs of a size can be cut, smallest first; none where they cannot be.
+// MIGProfiles returns the MIG profiles of the GPUs of a size, smallest first. It returns none if the GPUs have no MIG.
 func (c *Catalog) MIGProfiles(s Size) []MIGProfile {
 	for _, t := range c.mig {
 		if t.gpuModel == s.GPUModel && t.memoryGiB == s.MemoryGiB {
@@ -106,12 +104,12 @@ func (c *Catalog) MIGProfiles(s Size) []MIGProfile {
 
 // Price is a list price.
 type Price struct {
-	USDPerHour float64 // one node
-	Date       string  // YYYY-MM-DD on which it was the list price
-	Ceiling    bool    // spot: the on-demand price, which Azure never charges more than
+	USDPerHour float64 // of one node
+	Date       string  // date of the list price, YYYY-MM-DD
+	Ceiling    bool    // the on-demand price, which Azure never exceeds for spot
 }
 
-// Price finds the list price of a node; false where none is known, which for a region that others have prices in means
+// Price returns the list price of a node, or false if it is unknown. If KnowsRegion is true for the region, that means
 // that the size is not offered there.
 func (c *Catalog) Price(size, region, capacityType string) (Price, bool) {
 	usd, found := c.prices[strings.ToLower(size)][normalizeRegion(region)]
@@ -121,7 +119,7 @@ func (c *Catalog) Price(size, region, capacityType string) (Price, bool) {
 	return Price{USDPerHour: usd, Date: c.priceDate, Ceiling: capacityType == CapacitySpot}, true
 }
 
-// LowestPrice is the list price in the cheapest region: what sizes are ordered by where the region is not known.
+// LowestPrice returns the list price in the cheapest region. Sizes are sorted by it if the region is unknown.
 func (c *Catalog) LowestPrice(size string) (Price, bool) {
 	lowest, found := 0.0, false
 	for _, usd := range c.prices[strings.ToLower(size)] {
@@ -132,13 +130,13 @@ func (c *Catalog) LowestPrice(size string) (Price, bool) {
 	return Price{USDPerHour: lowest, Date: c.priceDate}, found
 }
 
-// KnowsRegion says whether any size has a price there.
+// KnowsRegion returns whether any size has a price in a region.
 func (c *Catalog) KnowsRegion(region string) bool { return c.regions[normalizeRegion(region)] }
 
-// PriceDate is the day of all prices, YYYY-MM-DD.
+// PriceDate returns the date of all prices, YYYY-MM-DD.
 func (c *Catalog) PriceDate() string { return c.priceDate }
 
-// Engine finds the newest engine that serves a GPU. The error is an *UnsupportedCapabilityError.
+// Engine returns the newest engine that supports a GPU. The error is an *UnsupportedCapabilityError.
 func (c *Catalog) Engine(cc ComputeCapability) (Engine, error) {
 	var lowest ComputeCapability
 	for _, e := range c.engines {
@@ -152,7 +150,7 @@ func (c *Catalog) Engine(cc ComputeCapability) (Engine, error) {
 	return Engine{}, &UnsupportedCapabilityError{Capability: cc, Minimum: lowest}
 }
 
-// Engines lists the engines, newest first.
+// Engines returns the engines, newest first.
 func (c *Catalog) Engines() []Engine {
 	out := make([]Engine, 0, len(c.engines))
 	for _, e := range c.engines {
@@ -161,13 +159,13 @@ func (c *Catalog) Engines() []Engine {
 	return out
 }
 
-// Quantization finds a method by the engine's name of it.
+// Quantization returns a method by its name in the engine.
 func (c *Catalog) Quantization(method string) (Quantization, bool) {
 	q, found := c.quantizations[strings.ToLower(method)]
 	return q, found
 }
 
-// InFlightQuantizations lists the methods that can be applied to 16-bit weights, by name.
+// InFlightQuantizations returns the methods that can be applied to 16-bit weights, sorted by name.
 func (c *Catalog) InFlightQuantizations() []string {
 	var out []string
 	for _, q := range c.quantizations {
@@ -190,7 +188,7 @@ func (c *Catalog) modelNames() []string {
 	return out
 }
 
-// normalizeRegion makes "East US" and "eastus" one region, as Azure does.
+// normalizeRegion returns the same region for "East US" and "eastus", as Azure does.
 func normalizeRegion(region string) string {
 	return strings.ReplaceAll(strings.ToLower(region), " ", "")
 }

@@ -20,7 +20,7 @@ var (
 	nameText  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 )
 
-// maxWidth bounds every dimension of a model, so that arithmetic on a typing mistake does not overflow.
+// maxWidth limits each dimension of a model, so that arithmetic does not overflow because of a typing error.
 const maxWidth = 1 << 20
 
 func decodeModel(d decoder, path string, n *yaml.Node) (Model, error) {
@@ -30,7 +30,7 @@ func decodeModel(d decoder, path string, n *yaml.Node) (Model, error) {
 	err := d.object(
 		path,
 		n,
-		required("id", text(&m.ID, idText, "a HuggingFace id, org/model")),
+		required("id", text(&m.ID, idText, "a HuggingFace ID, org/model")),
 		optional("aliases", texts(&m.Aliases, aliasText, "lower-case letters, digits, dots and dashes")),
 		optional("deprecated", flag(&m.Deprecated)),
 		optional("revision", text(&m.Revision, hashText, "a commit, 40 hex digits")),
@@ -112,7 +112,7 @@ func decodeModelEngine(d decoder, path string, n *yaml.Node, e *ModelEngine) err
 	)
 }
 
-// checkModel holds what no single field can be checked for.
+// checkModel checks the constraints between fields.
 func checkModel(d decoder, path string, n *yaml.Node, m Model) error {
 	a := m.Attention
 	refuse := func(field, value, allowed string) error {
@@ -126,7 +126,7 @@ func checkModel(d decoder, path string, n *yaml.Node, m Model) error {
 	case a.Kind == AttentionMLA && (a.LoraRank == 0 || a.RopeDim == 0):
 		return refuse("attention", AttentionMLA, "mla with loraRank and ropeDim")
 	case a.SlidingLayers > 0 && a.Window == 0:
-		return refuse("attention.window", "missing", "a window where there are sliding layers")
+		return refuse("attention.window", "missing", "a value, because the model has sliding layers")
 	case a.FullLayers+a.SlidingLayers > m.Layers || a.FullLayers < 0:
 		return refuse(
 			"attention", fmt.Sprint(a.FullLayers+a.SlidingLayers), fmt.Sprintf("at most %d layers with a cache", m.Layers),
@@ -156,7 +156,7 @@ func decodeSize(d decoder, path string, n *yaml.Node) (Size, error) {
 	return s, err
 }
 
-// DefaultUtilization is the fraction of a GPU's memory that an engine may take: vLLM's own default.
+// DefaultUtilization is the fraction of a GPU's memory that an engine may use: the default of vLLM.
 const DefaultUtilization = 0.90
 
 func decodeMIG(d decoder, path string, n *yaml.Node) (migTable, error) {

@@ -7,28 +7,28 @@ import (
 	"strings"
 )
 
-// Engine is an inference engine's image and the GPUs that it serves.
+// Engine describes an image of an inference engine and the GPUs that it supports.
 type Engine struct {
 	Name           string
 	Version        string
 	Image          string
 	MinCapability  ComputeCapability // inclusive
-	MaxCapability  ComputeCapability // exclusive; zero: no upper bound
-	Dtypes         []string          // 16-bit types the GPUs of this range compute in
+	MaxCapability  ComputeCapability // exclusive; zero: no upper limit
+	Dtypes         []string          // 16-bit types of the GPUs in this range
 	Env            map[string]string
-	TokenizerModes []string // those it knows besides its own choice; empty: all that models ask for
-	TemplateDir    string   // directory of the chat templates inside the image
+	TokenizerModes []string // supported modes besides the default; empty: all
+	TemplateDir    string   // folder of the chat templates in the image
 	DataParallel   bool     // several copies of a model behind one server
 	MultiNode      bool     // pipelines across nodes
-	HybridCache    bool     // layers with a sliding window take no more cache than the window
+	HybridCache    bool     // layers with a sliding window need cache for the window only
 }
 
-// Serves says whether a GPU is in the engine's range.
+// Serves returns whether the engine supports a GPU.
 func (e Engine) Serves(c ComputeCapability) bool {
 	return !c.Less(e.MinCapability) && (e.MaxCapability.IsZero() || c.Less(e.MaxCapability))
 }
 
-// AtLeast compares the engine's version with one of the same engine.
+// AtLeast returns whether the engine's version is at least the given one.
 func (e Engine) AtLeast(version string) bool { return !versionLess(e.Version, version) }
 
 func (e Engine) clone() Engine {
@@ -42,15 +42,15 @@ func (e Engine) clone() Engine {
 	return e
 }
 
-// Quantization is a way to store weights, and the GPUs that can compute with it.
+// Quantization describes a quantization method and the GPUs that support it.
 type Quantization struct {
 	Method        string
 	Bits          int
 	MinCapability ComputeCapability
-	InFlight      bool // an engine can apply it to 16-bit weights while loading them
+	InFlight      bool // engines can apply it to 16-bit weights during loading
 }
 
-// versionLess orders dotted versions numerically; what is no number counts as 0.
+// versionLess compares dotted versions numerically. A part that is not a number counts as 0.
 func versionLess(a, b string) bool {
 	as, bs := strings.Split(a, "."), strings.Split(b, ".")
 	for i := 0; i < len(as) || i < len(bs); i++ {

@@ -7,20 +7,20 @@ import (
 	"strings"
 )
 
-// SchemaError is what Load answers to a document that does not fit the schema.
+// SchemaError is the error of Load for a document that does not match the schema.
 type SchemaError struct {
 	File    string // the embedded file, or "override N"
-	Line    int    // 1-based; 0 where the document could not be parsed at all
+	Line    int    // counts from 1; 0 if the document is invalid YAML
 	Field   string // path, for example models[3].layers
-	Value   string // what stands there
-	Allowed string // what may stand there
+	Value   string // the invalid value
+	Allowed string // the allowed values
 }
 
 func (e *SchemaError) Error() string {
-	return fmt.Sprintf("catalogue %s, line %d: %s is %q, allowed: %s", e.File, e.Line, e.Field, e.Value, e.Allowed)
+	return fmt.Sprintf("catalogue %s, line %d: %s: invalid value %q, allowed: %s", e.File, e.Line, e.Field, e.Value, e.Allowed)
 }
 
-// UnknownModelError names the nearest names that are known, best first.
+// UnknownModelError suggests the closest known names, best first.
 type UnknownModelError struct {
 	Name        string
 	Suggestions []string
@@ -30,7 +30,7 @@ func (e *UnknownModelError) Error() string {
 	return fmt.Sprintf("model %q is not in the catalogue%s", e.Name, didYouMean(e.Suggestions))
 }
 
-// UnknownSizeError names the nearest sizes that are known, best first.
+// UnknownSizeError suggests the closest known sizes, best first.
 type UnknownSizeError struct {
 	Name        string
 	Suggestions []string
@@ -40,40 +40,40 @@ func (e *UnknownSizeError) Error() string {
 	return fmt.Sprintf("instance type %q is not in the catalogue%s", e.Name, didYouMean(e.Suggestions))
 }
 
-// UnsupportedCapabilityError says that no engine serves a compute capability.
+// UnsupportedCapabilityError says that no engine supports a compute capability.
 type UnsupportedCapabilityError struct {
 	Capability ComputeCapability
-	Minimum    ComputeCapability // the lowest that any engine of the catalogue serves
+	Minimum    ComputeCapability // the lowest that an engine of the catalogue supports
 }
 
 func (e *UnsupportedCapabilityError) Error() string {
-	return fmt.Sprintf("no engine serves compute capability %s: the lowest served is %s", e.Capability, e.Minimum)
+	return fmt.Sprintf("no engine supports compute capability %s: the lowest supported one is %s", e.Capability, e.Minimum)
 }
 
-// PartitionError says why a MIG profile does not fit a size.
+// PartitionError says that a size does not support a MIG profile.
 type PartitionError struct {
 	Size, Profile string
-	Allowed       []string // empty where the size's GPU cannot be partitioned
+	Allowed       []string // empty if the GPU of the size has no MIG
 }
 
 func (e *PartitionError) Error() string {
 	if len(e.Allowed) == 0 {
 		return fmt.Sprintf(
-			"the GPU of %s has no MIG profiles, so %q cannot be used on it: leave resource.partition out or choose an A100, H100 or H200 size",
+			"the GPU of %s has no MIG profiles, so that %q cannot be used: remove resource.partition, or choose an A100, H100 or H200 size",
 			e.Size, e.Profile,
 		)
 	}
-	return fmt.Sprintf("MIG profile %q is none of %s, allowed: %s", e.Profile, e.Size, strings.Join(e.Allowed, ", "))
+	return fmt.Sprintf("MIG profile %q is not supported by %s, allowed: %s", e.Profile, e.Size, strings.Join(e.Allowed, ", "))
 }
 
-// ReferenceError is answered to org/model@revision where the revision cannot be one.
+// ReferenceError says that a model reference is invalid.
 type ReferenceError struct {
 	Reference string
 }
 
 func (e *ReferenceError) Error() string {
 	return fmt.Sprintf(
-		"model reference %q: want NAME, org/model or org/model@revision, where the revision is a commit, a branch or a tag",
+		"invalid model reference %q: use NAME, org/model or org/model@revision, where the revision is a commit, a branch or a tag",
 		e.Reference,
 	)
 }

@@ -9,20 +9,20 @@ import (
 	"strings"
 )
 
-// ConfigError is what ModelFromConfig answers to a config.json that a plan cannot be made from.
+// ConfigError says that a config.json is not sufficient for a plan.
 type ConfigError struct {
 	ID, Field, Value, Allowed string
 }
 
 func (e *ConfigError) Error() string {
 	return fmt.Sprintf(
-		"config.json of %s: %s is %q, allowed: %s; serve the model by inference.template, or add it to the catalogue", e.ID,
+		"config.json of %s: %s: invalid value %q, allowed: %s; serve the model with inference.template, or add it to the catalogue", e.ID,
 		e.Field, e.Value, e.Allowed,
 	)
 }
 
-// hubConfig has the fields of config.json that memory and parallelism depend on. Models that see or hear keep those of
-// the language model one level down.
+// hubConfig has the fields of config.json that memory and parallelism depend on. Multimodal models have the fields of
+// their language model in text_config or llm_config.
 type hubConfig struct {
 	Architectures []string   `json:"architectures"`
 	TextConfig    *hubConfig `json:"text_config"`
@@ -68,9 +68,9 @@ type hubQuantization struct {
 	Algo   string `json:"quant_algo"` // of modelopt
 }
 
-// ModelFromConfig describes a model that the catalogue does not have, by its config.json at a commit and the bytes of
-// its safetensors. What only experience tells (whether it overflows in float16, which engine knows it) is taken from
-// catalogue models of the same architecture. The error is a *ConfigError.
+// ModelFromConfig returns a model that the catalogue does not have, from its config.json at a commit and the size of
+// its safetensors in bytes. Facts that are not published (whether it overflows in float16, which engine supports it)
+// are those of catalogue models of the same architecture. The error is a *ConfigError.
 func (c *Catalog) ModelFromConfig(id, revision string, config []byte, weightsBytes int64) (Model, error) {
 	var top hubConfig
 	if err := json.Unmarshal(config, &top); err != nil {
@@ -128,14 +128,14 @@ func (c *Catalog) ModelFromConfig(id, revision string, config []byte, weightsByt
 	return m, nil
 }
 
-// attention counts the layers by what they keep.
+// attention counts the layers by the kind of their cache.
 func (t hubConfig) attention() Attention {
 	a := Attention{Kind: AttentionHeads, FullLayers: t.Layers}
 	if t.LoraRank > 0 {
 		a.Kind, a.LoraRank, a.RopeDim = AttentionMLA, t.LoraRank, t.RopeDim
 	}
 	if t.IndexHeadDim > 0 {
-		a.IndexerBytes = t.IndexHeadDim + 4 // eight bits an element, and a scale
+		a.IndexerBytes = t.IndexHeadDim + 4 // eight bits per element, and a scale
 	}
 	linear, mamba := 0, 0
 	switch {
@@ -162,7 +162,7 @@ func (t hubConfig) attention() Attention {
 	if a.SlidingLayers > 0 {
 		a.Window = t.Window
 	}
-	// Both kinds of state are kept in 32 bits.
+	// Both kinds of state have 32 bits.
 	a.StateBytes = 4 * (int64(linear)*int64(t.LinearValueHeads)*int64(t.LinearKeyDim)*int64(t.LinearValueDim) +
 		int64(mamba)*int64(t.MambaHeads)*int64(t.MambaHeadDim)*int64(t.SSMState))
 	return a
@@ -198,12 +198,12 @@ func (m Model) checkFigures() error {
 	case a.Kind == AttentionMLA && (a.LoraRank > maxWidth || a.RopeDim < 1 || a.RopeDim > maxWidth):
 		return refuse("qk_rope_head_dim", a.RopeDim, "a whole number, at least 1")
 	case a.IndexerBytes > maxWidth || a.Window > 1<<24 || a.StateBytes < 0 || a.StateBytes > 1<<40:
-		return refuse("layer_types", a.StateBytes, "states and windows of a size that a GPU has")
+		return refuse("layer_types", a.StateBytes, "states and windows that fit a GPU")
 	}
 	return nil
 }
 
-// quantize finds the catalogue's name of the way the weights are stored.
+// quantize sets the quantization method, with its name in the catalogue.
 func (c *Catalog) quantize(m *Model, q *hubQuantization) error {
 	if q == nil || q.Method == "" {
 		return nil
@@ -238,11 +238,11 @@ func (c *Catalog) quantize(m *Model, q *hubQuantization) error {
 	return nil
 }
 
-// firstUnified is the first release with one engine only: an architecture that no catalogue model has is taken to need
-// it.
+// firstUnified is the first release with a single engine. It is the minimum for an architecture that no model of the
+// catalogue has.
 const firstUnified = "0.11.0"
 
-// inherit takes from a catalogue model of the same architecture what holds for the architecture.
+// inherit copies the facts about the architecture from a catalogue model of the same architecture.
 func (c *Catalog) inherit(m *Model) {
 	m.MinEngine = firstUnified
 	for _, known := range c.Models() {

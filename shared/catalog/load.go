@@ -15,9 +15,9 @@ import (
 //go:embed data/*.yaml
 var embedded embed.FS
 
-// Load reads the embedded data and lays the overrides over it, in order. An override is a document with any of the keys
-// that the embedded files have: a model or a size of the same name is replaced whole, prices one by one, engines,
-// quantizations and MIG tables as a list. The error is a *SchemaError.
+// Load reads the embedded data and applies the overrides in order. An override is a document with any of the keys of
+// the embedded files. It replaces models, sizes and quantizations of the same name, single prices, and the whole lists
+// of engines and MIG tables. The error is a *SchemaError.
 func Load(overrides ...[]byte) (*Catalog, error) {
 	c := &Catalog{
 		models: map[string]Model{}, names: map[string]string{}, sizes: map[string]Size{},
@@ -100,7 +100,7 @@ func (c *Catalog) add(file string, document []byte) error {
 	return c.index(d, root)
 }
 
-// index maps every accepted name to its model, and refuses a name that two models claim.
+// index maps each accepted name to its model, and refuses a name of two models.
 func (c *Catalog) index(d decoder, root *yaml.Node) error {
 	names := map[string]string{}
 	for _, m := range c.Models() {
@@ -109,7 +109,7 @@ func (c *Catalog) index(d decoder, root *yaml.Node) error {
 		for _, name := range accepted {
 			if other, taken := names[name]; taken && other != id {
 				return d.errorf("models.aliases", &yaml.Node{Kind: yaml.ScalarNode, Line: lineOf(root, name), Value: name},
-					fmt.Sprintf("a name of one model only, it is %s's and %s's", c.models[other].ID, m.ID))
+					fmt.Sprintf("a name of one model only: %s and %s have it", c.models[other].ID, m.ID))
 			}
 			names[name] = id
 		}
@@ -118,7 +118,7 @@ func (c *Catalog) index(d decoder, root *yaml.Node) error {
 	return nil
 }
 
-// lineOf finds the line on which a name stands, whatever its case.
+// lineOf returns the line of a name. Letter case does not matter.
 func lineOf(n *yaml.Node, name string) int {
 	if n.Kind == yaml.ScalarNode && strings.EqualFold(n.Value, name) {
 		return n.Line

@@ -85,7 +85,7 @@ func TestADocumentThatDoesNotFitIsRefusedWithItsLine(t *testing.T) {
 		},
 		"a value that is required": {
 			"sizes:\n- name: Standard_X\n",
-			catalog.SchemaError{Line: 2, Field: "sizes[0].gpus", Value: "missing", Allowed: "a value, it is required"},
+			catalog.SchemaError{Line: 2, Field: "sizes[0].gpus", Value: "missing", Allowed: "any value: the field is required"},
 		},
 		"a field given twice": {
 			"models:\n- id: a/b\n  layers: 3\n  layers: 4\n",

@@ -4,85 +4,85 @@ package catalog
 
 import "strings"
 
-// Attention kinds that differ in what one token costs in the cache.
+// Attention kinds, which differ in the cache that a token needs.
 const (
 	// AttentionHeads keeps a key and a value for every KV head: multi-head, grouped-query, multi-query.
 	AttentionHeads = "heads"
-	// AttentionMLA keeps one latent vector a token and layer (multi-head latent attention), whatever the heads.
+	// AttentionMLA keeps one latent vector per token and layer, for any number of heads (multi-head latent attention).
 	AttentionMLA = "mla"
 )
 
-// Model holds the facts about one model that a plan needs. It is a value: changing one changes no catalogue.
+// Model holds the facts about a model that a plan needs. Changes of the value do not change the catalogue.
 type Model struct {
-	ID         string   // HuggingFace id, org/model, in its own spelling
+	ID         string   // HuggingFace ID, org/model
 	Aliases    []string // short names, lower case
 	Deprecated bool     // accepted, but no longer curated
-	Revision   string   // commit the figures were read at; empty: not pinned
+	Revision   string   // commit of the figures; empty: not pinned
 	License    string
-	Gated      bool   // the download needs a token of someone who accepted the licence
-	Image      string // public OCI image that carries the weights; empty: there is none
+	Gated      bool   // the download needs a token of an account that has accepted the licence
+	Image      string // public OCI image with the weights; empty: none
 
 	Architecture string
 	WeightsBytes int64 // sum of the safetensors files
-	Context      int   // longest context, tokens
+	Context      int   // longest context in tokens
 	Hidden       int   // hidden size
-	Layers       int   // all layers; a pipeline is cut between them
+	Layers       int   // all layers; pipeline stages are groups of layers
 	Heads        int   // attention heads
 	KVHeads      int
 	HeadDim      int
 	MoE          bool
-	Dtype        string // 16-bit type the weights were published in: bfloat16 or float16
-	NoFloat16    bool   // overflows in float16, so it needs a GPU with bfloat16
+	Dtype        string // published 16-bit type: bfloat16 or float16
+	NoFloat16    bool   // overflows in float16 and needs a GPU with bfloat16
 	NoLoRA       bool   // the engine cannot serve adapters on it
-	MultiNode    bool   // the engine can cut it into a pipeline across nodes
-	MinEngine    string // first engine version that knows the architecture; empty: all of the catalogue's
+	MultiNode    bool   // the engine supports a pipeline across nodes
+	MinEngine    string // first engine version with the architecture; empty: all
 
 	Attention Attention
 	Quant     Quant
-	Tuning    *Tuning // nil: no figures, so fine-tuning it cannot be planned
+	Tuning    *Tuning // nil: no figures, so that fine-tuning cannot be planned
 	Engine    ModelEngine
 }
 
-// Attention says what the cache holds.
+// Attention describes the cache.
 type Attention struct {
 	Kind          string // AttentionHeads or AttentionMLA
 	FullLayers    int    // layers whose cache grows with the context
 	SlidingLayers int    // layers whose cache stops growing at Window
 	Window        int    // tokens
 	LoraRank      int    // MLA: rank of the latent
-	RopeDim       int    // MLA: rotary part that is kept beside the latent
-	IndexerBytes  int    // sparse attention: bytes a token and layer for the index, not divided by anything but the pipeline
-	StateBytes    int64  // recurrent layers (Mamba, gated delta net): bytes for one sequence, over all of them, whatever its length
-	KVDtype       string // what the engine must keep the cache in; empty: as Dtype
+	RopeDim       int    // MLA: rotary part that is cached with the latent
+	IndexerBytes  int    // sparse attention: bytes per token and layer of the index, which only a pipeline divides
+	StateBytes    int64  // recurrent layers (Mamba, gated delta net): total bytes per sequence of any length
+	KVDtype       string // type of the cache; empty: Dtype
 }
 
-// Quant says how the published weights are stored.
+// Quant describes the published weights.
 type Quant struct {
-	Method string // engine's name of the method; empty: not quantized
-	Bits   int    // of most weights; 16 where not quantized
+	Method string // name of the method in the engine; empty: not quantized
+	Bits   int    // of most weights; 16 if not quantized
 }
 
-// Tuning has what LoRA arithmetic needs besides the shape of the model.
+// Tuning holds figures that the memory of LoRA depends on.
 type Tuning struct {
 	Intermediate   int // width of the feed-forward part
 	Vocab          int
 	GatedMLP       bool // three matrices (gate, up, down) instead of two
-	TiedEmbeddings bool // the output head is the embedding: counted once
+	TiedEmbeddings bool // the output head shares the weights of the embedding
 }
 
-// ModelEngine is what the engine must be told about a model, besides what a plan decides.
+// ModelEngine holds the engine's settings for a model, besides those of a plan.
 type ModelEngine struct {
 	ToolCallParser  string
 	ReasoningParser string
-	ChatTemplate    string // name of a template that the engine's image brings
-	LoadFormat      string // mistral: the publisher's own files instead of HuggingFace's
+	ChatTemplate    string // name of a template in the engine's image
+	LoadFormat      string // mistral: the publisher's format instead of HuggingFace's
 	TokenizerMode   string
-	TrustRemoteCode bool // runs Python from the model's repository: only where it cannot be loaded otherwise
-	ExpertParallel  bool // experts are spread whole, because their width does not divide
+	TrustRemoteCode bool // runs Python of the model's repository; set only if the model needs it
+	ExpertParallel  bool // distributes whole experts, because their width is not divisible
 	Extra           map[string]string
 }
 
-// ShortName is the first alias, or the id's last part in lower case.
+// ShortName returns the first alias, or the last part of the ID in lower case.
 func (m Model) ShortName() string {
 	if len(m.Aliases) > 0 {
 		return m.Aliases[0]
@@ -90,7 +90,7 @@ func (m Model) ShortName() string {
 	return strings.ToLower(m.ID[strings.LastIndex(m.ID, "/")+1:])
 }
 
-// Params is the number of parameters, from the size and the bits of the weights.
+// Params returns the number of parameters, from the size and the bits of the weights.
 func (m Model) Params() int64 {
 	if m.Quant.Bits <= 0 {
 		return m.WeightsBytes / 2

@@ -7,18 +7,19 @@ import (
 	"strings"
 )
 
-// Reference is what a user writes as a model's name.
+// Reference is a parsed model reference.
 type Reference struct {
 	Name     string // a catalogue name, an alias or org/model, without the revision
 	Revision string // empty: the catalogue's, or the repository's default branch
 }
 
-// revisions are commits, branches and tags; `..` and a leading dash never reach a command line or a URL.
+// revisions matches commits, branches and tags. It excludes `..` and a leading dash, which are unsafe in URLs and
+// command lines.
 var revisionPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$`)
 
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?$`)
 
-// ParseReference reads NAME, org/model or org/model@revision. The error is a *ReferenceError.
+// ParseReference parses NAME, org/model or org/model@revision. The error is a *ReferenceError.
 func ParseReference(s string) (Reference, error) {
 	s = strings.TrimSpace(s)
 	name, revision, pinned := strings.Cut(s, "@")
@@ -29,5 +30,5 @@ func ParseReference(s string) (Reference, error) {
 	return Reference{Name: name, Revision: revision}, nil
 }
 
-// IsRepository says whether the name is org/model rather than a short name.
+// IsRepository returns whether the name is org/model and not a short name.
 func (r Reference) IsRepository() bool { return strings.Contains(r.Name, "/") }

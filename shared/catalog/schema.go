@@ -12,15 +12,13 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// The schema is code: every field of a document names the setter that checks it, so that a wrong value is answered with
-// its line, and a field that nobody reads is an error instead of a wish that is silently ignored.
-
-// decoder carries the name of the document through to its errors.
+// decoder decodes a document by a schema in code: each field has a setter that checks and stores its value. An invalid
+// value and an unknown field are errors with their line.
 type decoder struct {
 	file string
 }
 
-// setter checks a value and stores it.
+// setter checks and stores a value.
 type setter func(d decoder, path string, n *yaml.Node) error
 
 type field struct {
@@ -46,13 +44,13 @@ func (d decoder) errorf(path string, n *yaml.Node, allowed string) error {
 
 var yamlLine = regexp.MustCompile(`line (\d+)`)
 
-// root parses a document. An empty one has no root: it overrides nothing.
+// root parses a document. The root of an empty document is nil.
 func (d decoder) root(document []byte) (*yaml.Node, error) {
 	var n yaml.Node
 	if err := yaml.Unmarshal(document, &n); err != nil {
 		line := 0
 		if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
-			line, _ = strconv.Atoi(m[1]) // digits by the pattern
+			line, _ = strconv.Atoi(m[1]) // the pattern matches digits only
 		}
 		return nil, &SchemaError{File: d.file, Line: line, Field: "document", Value: err.Error(), Allowed: "YAML"}
 	}
@@ -62,7 +60,7 @@ func (d decoder) root(document []byte) (*yaml.Node, error) {
 	return n.Content[0], nil
 }
 
-// object checks a mapping against its fields.
+// object decodes a mapping with the given fields.
 func (d decoder) object(path string, n *yaml.Node, fields ...field) error {
 	if n.Kind != yaml.MappingNode {
 		return d.errorf(path, n, "a mapping")
@@ -72,7 +70,7 @@ func (d decoder) object(path string, n *yaml.Node, fields ...field) error {
 		key, value := n.Content[i], n.Content[i+1]
 		f, known := findField(fields, key.Value)
 		if !known || seen[key.Value] {
-			return d.errorf(join(path, key.Value), key, "once each: "+fieldNames(fields))
+			return d.errorf(join(path, key.Value), key, "each of these once: "+fieldNames(fields))
 		}
 		seen[key.Value] = true
 		if err := f.set(d, join(path, key.Value), value); err != nil {
@@ -82,7 +80,7 @@ func (d decoder) object(path string, n *yaml.Node, fields ...field) error {
 	for _, f := range fields {
 		if f.required && !seen[f.name] {
 			return d.errorf(
-				join(path, f.name), &yaml.Node{Kind: yaml.ScalarNode, Line: n.Line, Value: "missing"}, "a value, it is required",
+				join(path, f.name), &yaml.Node{Kind: yaml.ScalarNode, Line: n.Line, Value: "missing"}, "any value: the field is required",
 			)
 		}
 	}
@@ -114,7 +112,7 @@ func join(path, name string) string {
 	return path + "." + name
 }
 
-// list hands every item to set.
+// list calls set for each item.
 func list(set func(d decoder, path string, n *yaml.Node) error) setter {
 	return func(d decoder, path string, n *yaml.Node) error {
 		if n.Kind != yaml.SequenceNode {
@@ -129,7 +127,7 @@ func list(set func(d decoder, path string, n *yaml.Node) error) setter {
 	}
 }
 
-// entries hands every key and value of a mapping with free keys to set.
+// entries calls set for each key and value of a mapping with any keys.
 func entries(set func(d decoder, path, key string, n *yaml.Node) error) setter {
 	return func(d decoder, path string, n *yaml.Node) error {
 		if n.Kind != yaml.MappingNode {
@@ -195,7 +193,7 @@ func flag(to *bool) setter {
 	}
 }
 
-// count takes whole numbers from least to most.
+// count accepts whole numbers from least to most.
 func count[T int | int64](to *T, least, most T) setter {
 	return func(d decoder, path string, n *yaml.Node) error {
 		v, err := strconv.ParseInt(n.Value, 10, 64)
@@ -207,7 +205,7 @@ func count[T int | int64](to *T, least, most T) setter {
 	}
 }
 
-// measure takes numbers above zero, up to most.
+// measure accepts numbers above 0 and at most most.
 func measure(to *float64, most float64) setter {
 	return func(d decoder, path string, n *yaml.Node) error {
 		v, err := strconv.ParseFloat(n.Value, 64)

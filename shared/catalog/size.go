@@ -2,31 +2,31 @@
 
 package catalog
 
-// Size is one kind of GPU node. A MIG profile of a size is a Size too: its GPUs are then the instances.
+// Size describes a VM size with GPUs. A partitioned size is a Size too: its GPUs are the MIG instances.
 type Size struct {
 	Name         string
 	GPUs         int
 	GPUModel     string
-	MemoryGiB    float64 // as the vendor sells it, per GPU; 0 where not known
-	DeviceGiB    float64 // as CUDA reports it, per GPU or MIG instance: what an engine's utilization is a fraction of
+	MemoryGiB    float64 // nominal, per GPU; 0: unknown
+	DeviceGiB    float64 // as CUDA reports it, per GPU or MIG instance; the engine's utilization is a fraction of it
 	Capability   ComputeCapability
 	VCPUs        int
 	RAMGiB       int
 	LocalNVMe    bool
-	QuotaFamily  string  // Azure's name of the vCPU quota that a node of this size counts against
-	Utilization  float64 // fraction of DeviceGiB that an engine may take
+	QuotaFamily  string  // Azure's name of the vCPU quota of the size
+	Utilization  float64 // fraction of DeviceGiB that an engine may use
 	MIGProfile   string  // empty: whole GPUs
-	PhysicalGPUs int     // as GPUs, unless partitioned
+	PhysicalGPUs int     // equals GPUs unless partitioned
 }
 
-// UsableGiB is what a plan may fill on each GPU.
+// UsableGiB returns the memory that a plan may use on each GPU.
 func (s Size) UsableGiB() float64 { return s.DeviceGiB * s.Utilization }
 
-// MIGProfile is a way to cut one GPU model.
+// MIGProfile is a MIG profile of a GPU model.
 type MIGProfile struct {
 	Name      string
-	Instances int // of this profile on one GPU, when all are alike
-	Slices    int // of the eight that the GPU's memory is cut into
+	Instances int // number of instances per GPU
+	Slices    int // of the eight memory slices of the GPU
 }
 
 type migTable struct {
@@ -35,8 +35,9 @@ type migTable struct {
 	profiles  []MIGProfile
 }
 
-// migReservedGiB is how much less an instance reports than its share of the GPU's memory: `nvidia-smi mig -lgip`
-// prints 9.50, 19.50 and 39.25 GiB for 1/8, 2/8 and 4/8 of an 80 GiB A100, whose eighths are 9.89, 19.79 and 39.58.
+// migReservedGiB is the difference between an instance's share of the GPU's memory and the memory that it reports.
+// `nvidia-smi mig -lgip` prints 9.50, 19.50 and 39.25 GiB for 1/8, 2/8 and 4/8 of an 80 GiB A100, whose shares are
+// 9.89, 19.79 and 39.58 GiB.
 const migReservedGiB = 0.4
 
 func (p MIGProfile) of(s Size) Size {

@@ -9,8 +9,8 @@ import (
 
 const maxSuggestions = 3
 
-// nearest lists the names at the smallest edit distance, best first; those too far to be a typing mistake are left out,
-// unless the one contains the other.
+// nearest returns the names with the smallest edit distance, best first. It omits names whose distance is too large for
+// a typing error, unless one name contains the other.
 func nearest(name string, known []string) []string {
 	type scored struct {
 		name  string
@@ -42,7 +42,7 @@ func nearest(name string, known []string) []string {
 	return out
 }
 
-// Distance is Levenshtein's, on bytes: names are ASCII.
+// Distance returns the Levenshtein distance in bytes. Names are ASCII.
 func Distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

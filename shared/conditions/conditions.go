@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package conditions sets conditions so that kstatus, Helm --wait, Argo and Flux understand every kind alike:
-// Ready is the verdict, Reconciling says that work goes on, Stalled says that a person must act.
 package conditions
 
 import (
@@ -12,25 +10,25 @@ import (
 	"kaito.sh/shared/redact"
 )
 
-// The condition types that every kind has.
+// Condition types of all kinds.
 const (
 	Ready       = "Ready"
 	Reconciling = "Reconciling"
 	Stalled     = "Stalled"
 )
 
-// maxMessage is how much of a message is kept, in bytes; the API server refuses more than 32768.
+// maxMessage is the length in bytes to which messages are shortened. The API server refuses more than 32768.
 const maxMessage = 4096
 
-// Object is anything with conditions.
+// Object is an object with conditions.
 type Object interface {
 	metav1.Object
 	GetConditions() []metav1.Condition
 	SetConditions([]metav1.Condition)
 }
 
-// Set sets one condition. The transition time moves only when the status changes. Addresses in the message lose their
-// secrets, and a message of more than 4096 bytes its end.
+// Set sets a condition. The transition time changes only with the status. URLs in the message lose their secrets, and
+// the message is shortened to 4096 bytes.
 func Set(obj Object, conditionType string, status metav1.ConditionStatus, reason, message string) {
 	all := obj.GetConditions()
 	meta.SetStatusCondition(&all, metav1.Condition{
@@ -58,22 +56,22 @@ func Get(obj Object, conditionType string) *metav1.Condition {
 	return meta.FindStatusCondition(obj.GetConditions(), conditionType)
 }
 
-// IsTrue says whether a condition is True.
+// IsTrue returns whether a condition is True.
 func IsTrue(obj Object, conditionType string) bool {
 	return meta.IsStatusConditionTrue(obj.GetConditions(), conditionType)
 }
 
-// MarkReady gives the verdict: all is well, nothing to do.
+// MarkReady sets Ready to True, and Reconciling and Stalled to False.
 func MarkReady(obj Object, reason, message string) {
 	verdict(obj, metav1.ConditionTrue, metav1.ConditionFalse, metav1.ConditionFalse, reason, message)
 }
 
-// MarkReconciling gives the verdict: not yet, and work goes on by itself.
+// MarkReconciling sets Reconciling to True, and Ready and Stalled to False: the reconciler continues without a person.
 func MarkReconciling(obj Object, reason, message string) {
 	verdict(obj, metav1.ConditionFalse, metav1.ConditionTrue, metav1.ConditionFalse, reason, message)
 }
 
-// MarkStalled gives the verdict: not until a person acts. The message says what to do.
+// MarkStalled sets Stalled to True, and Ready and Reconciling to False. The message says what a person must do.
 func MarkStalled(obj Object, reason, message string) {
 	verdict(obj, metav1.ConditionFalse, metav1.ConditionFalse, metav1.ConditionTrue, reason, message)
 }

@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package excerpt keeps a part of a text that is too long for the place it goes to: an event's note, a condition's
-// message, a container's termination message. A cut never parts a character, since the API server and its clients
-// refuse or garble such text.
 package excerpt
 
 import (
@@ -12,8 +9,8 @@ import (
 	"kaito.sh/shared/redact"
 )
 
-// maxNote is how many bytes the events API accepts in an event's note. Source: the field's documentation in
-// k8s.io/api/events/v1.
+// maxNote is the number of bytes that the API server accepts in the note of an event. Source: the documentation of the
+// field in k8s.io/api/events/v1.
 const maxNote = 1024
 
 const (
@@ -21,8 +18,8 @@ const (
 	replacement = "\uFFFD"
 )
 
-// Head returns the beginning of text in at most limit bytes. A text that is cut ends with an ellipsis, which counts.
-// Bytes that are no UTF-8 become U+FFFD.
+// Head returns the beginning of text in at most limit bytes. A shortened text ends with an ellipsis, which counts.
+// Invalid UTF-8 becomes U+FFFD.
 func Head(text string, limit int) string {
 	text = strings.ToValidUTF8(text, replacement)
 	if len(text) <= limit {
@@ -38,8 +35,8 @@ func Head(text string, limit int) string {
 	return text[:end] + mark
 }
 
-// Tail returns the end of text in at most limit bytes. A text that is cut begins with an ellipsis, which counts. Bytes
-// that are no UTF-8 become U+FFFD.
+// Tail returns the end of text in at most limit bytes. A shortened text begins with an ellipsis, which counts. Invalid
+// UTF-8 becomes U+FFFD.
 func Tail(text string, limit int) string {
 	text = strings.ToValidUTF8(text, replacement)
 	if len(text) <= limit {
@@ -55,5 +52,5 @@ func Tail(text string, limit int) string {
 	return mark + text[start:]
 }
 
-// Note returns the beginning of text that fits into an event's note. Addresses in it lose their secrets.
+// Note returns text shortened to the length of an event's note. URLs in it lose their secrets.
 func Note(text string) string { return Head(redact.Text(text), maxNote) }

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package flow runs a reconciler's steps over one shared scope. The list of steps is the reconciler's documentation.
 package flow
 
 import (
@@ -11,34 +10,34 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
-// Step is one named part of a reconcile over a scope S.
+// Step is a named part of a pass over a scope S.
 type Step[S any] struct {
-	// Name is what logs and errors call the step, in the -ing form: "planning".
+	// Name names the step in logs and errors, in the -ing form: "planning".
 	Name string
-	// Run does the step. It never sleeps or polls.
+	// Run runs the step. It must not sleep or poll.
 	Run func(context.Context, S) (Result, error)
 }
 
-// Result says how the pass goes on after a step.
+// Result says how the pass continues after a step.
 type Result struct {
 	stop  bool
 	after time.Duration
 }
 
-// Continue goes on with the next step.
+// Continue continues with the next step.
 func Continue() Result { return Result{} }
 
-// Stop ends the pass: a watch wakes the next one.
+// Stop ends the pass. A watch starts the next one.
 func Stop() Result { return Result{stop: true} }
 
-// StopUntil ends the pass and asks for another at a deadline that no watch will announce.
+// StopUntil ends the pass and requests another one after a delay.
 func StopUntil(after time.Duration) Result { return Result{stop: true, after: after} }
 
-// ContinueUntil goes on, and asks for another pass at a deadline that no watch will announce.
+// ContinueUntil continues with the next step and requests another pass after a delay.
 func ContinueUntil(after time.Duration) Result { return Result{after: after} }
 
-// Run runs steps in order until one stops or fails. The soonest deadline of those that ran wins.
-// An error is named by its step; reconcile.TerminalError is kept terminal.
+// Run runs steps in order until one stops or fails. The shortest requested delay is used. Errors get the name of the
+// step as a prefix, and wrap a reconcile.TerminalError if there is one.
 func Run[S any](ctx context.Context, scope S, steps ...Step[S]) (reconcile.Result, error) {
 	var soonest time.Duration
 	for _, step := range steps {

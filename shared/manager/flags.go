@@ -12,7 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 )
 
-// settings are the values of the flags that all operators have.
+// settings are the values of the flags of all operators.
 type settings struct {
 	metricsAddress       string
 	metricsSecure        bool
@@ -35,27 +35,27 @@ func parse(opts Options, args []string, out io.Writer) (settings, error) {
 		_, _ = fmt.Fprintf(out, "%s\n\nUsage:\n  %s [flags]\n\nFlags:\n", opts.Short, opts.Name)
 		fs.PrintDefaults()
 	}
-	fs.StringVar(&s.metricsAddress, "metrics-bind-address", ":8443", "address of /metrics; 0 turns it off")
+	fs.StringVar(&s.metricsAddress, "metrics-bind-address", ":8443", "address of /metrics; 0: not served")
 	fs.BoolVar(
 		&s.metricsSecure, "metrics-secure", true,
-		"serve /metrics over TLS and only to who may get it (TokenReview, SubjectAccessReview)",
+		"TLS and authorization for /metrics (TokenReview, SubjectAccessReview)",
 	)
 	fs.StringVar(&s.probeAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz")
 	fs.BoolVar(
-		&s.leaderElect, "leader-elect", true, "work only while holding the lease, so that two replicas never act at once",
+		&s.leaderElect, "leader-elect", true, "leader election: only the replica that holds the lease reconciles",
 	)
-	fs.StringVar(&s.leaderElectNamespace, "leader-election-namespace", "", "namespace of the lease; empty: the pod's own")
+	fs.StringVar(&s.leaderElectNamespace, "leader-election-namespace", "", "namespace of the lease; empty: that of the pod")
 	fs.DurationVar(&s.leaseDuration, "leader-election-lease-duration", 15*time.Second,
-		"how long a replica that died holds the others up; one that can not renew the lease for two thirds of it ends itself")
-	fs.Float64Var(&s.qps, "kube-api-qps", 200, "requests per second to the API server, on average")
-	fs.IntVar(&s.burst, "kube-api-burst", 400, "requests to the API server at once")
+		"duration of the lease, after which another replica takes over; a leader that cannot renew it for two thirds of the duration exits")
+	fs.Float64Var(&s.qps, "kube-api-qps", 200, "average number of requests per second to the API server")
+	fs.IntVar(&s.burst, "kube-api-burst", 400, "largest number of requests to the API server in a burst")
 	if opts.Namespaced {
 		fs.StringVar(
 			&s.watchNamespace, "watch-namespace", "",
-			"the one namespace whose objects are looked at, for which a Role is enough; empty: all",
+			"only namespace whose objects are reconciled, for which a Role is sufficient; empty: all namespaces",
 		)
 	}
-	fs.BoolVar(&s.version, "version", false, "print the version and end")
+	fs.BoolVar(&s.version, "version", false, "print the version and exit")
 	config.RegisterFlags(fs)
 	s.zap.BindFlags(fs)
 	if opts.Flags != nil {
@@ -66,14 +66,14 @@ func parse(opts Options, args []string, out io.Writer) (settings, error) {
 	}
 	if s.leaseDuration < minLease {
 		err := fmt.Errorf(
-			"--leader-election-lease-duration is %s: it must be at least %s, for less is lost to one slow request",
+			"--leader-election-lease-duration: invalid value %s: it must be at least %s, because one slow request takes that long",
 			s.leaseDuration, minLease,
 		)
 		_, _ = fmt.Fprintf(out, "%s: %v\n", opts.Name, err)
 		return s, err
 	}
 	if fs.NArg() > 0 {
-		err := fmt.Errorf("unexpected argument %q: all settings are flags, see --help", fs.Arg(0))
+		err := fmt.Errorf("unexpected argument %q: use flags only, see --help", fs.Arg(0))
 		_, _ = fmt.Fprintf(out, "%s: %v\n", opts.Name, err)
 		return s, err
 	}

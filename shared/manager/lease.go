@@ -17,26 +17,24 @@ import (
 )
 
 const (
-	// namespaceFile is where a pod finds the namespace that it runs in.
+	// namespaceFile is the file with the namespace of a pod.
 	namespaceFile = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
-	// minLease is the shortest lease that is taken.
+	// minLease is the shortest allowed duration of the lease.
 	minLease = 3 * time.Second
 )
 
-// errNoNamespace is one line that says what to do.
 var errNoNamespace = errors.New(
-	"--leader-election-namespace is empty and this is not a pod: name the namespace of the lease, or turn it off by --leader-elect=false",
+	"--leader-election-namespace is empty and this is not a pod: set it to the namespace of the lease, or set --leader-elect=false",
 )
 
-// renewal is how long the lease may go without being renewed, retry how often it is, and request how long one request
-// may take: half of the renewal, for one that hangs must leave time for another. The proportions are client-go's
-// defaults.
+// renewal returns the deadline for renewing the lease, the time between attempts, and the timeout of a request. The
+// timeout is half of the deadline, so that a second request is possible. The proportions are the defaults of client-go.
 func renewal(lease time.Duration) (deadline, retry, request time.Duration) {
 	return lease * 2 / 3, lease * 2 / 15, lease / 3
 }
 
-// lease is the lock that only one process holds. It has no event recorder: who leads stands in the lease itself, and an
-// event at every restart would be a write that nobody asked for.
+// lease returns the lock of the leader election. It has no event recorder: the lease names the leader, and an event at
+// each restart would be an unnecessary write.
 func lease(config *rest.Config, name, namespace string, timeout time.Duration) (resourcelock.Interface, error) {
 	if namespace == "" {
 		text, err := os.ReadFile(namespaceFile)

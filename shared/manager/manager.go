@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package manager starts an operator: the same flags, logs, probes, metrics, leader election and cache for all three.
 package manager
 
 import (
@@ -23,28 +22,28 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 )
 
-// Options of an operator.
+// Options describe an operator.
 type Options struct {
-	// Name is the operator's: its lease, its user agent and its logs carry it.
+	// Name is the name of the operator in its lease, its user agent and its logs.
 	Name string
-	// Short is one line for --help.
+	// Short is a line for --help.
 	Short string
 	// Scheme holds the kinds that the operator reads and writes.
 	Scheme *runtime.Scheme
-	// Cache limits what is watched. Managed fields are stripped when it says nothing of a transform.
+	// Cache limits the watched objects. Managed fields are removed unless it sets a transform.
 	Cache cache.Options
-	// Namespaced offers --watch-namespace: all that the operator does in namespaces it can do in one alone.
+	// Namespaced adds --watch-namespace. The operator must be able to run with a single namespace.
 	Namespaced bool
-	// Client is passed on; nil reads unstructured objects and everything else from the cache.
+	// Client sets the options of the manager's client.
 	Client client.Options
-	// Flags adds the operator's own flags. They are parsed before Setup is called.
+	// Flags adds the flags of the operator. They are parsed before Setup is called.
 	Flags func(*flag.FlagSet)
-	// Setup adds the controllers. It must not block; ctx ends when the process is told to stop.
+	// Setup adds the controllers. It must not block. ctx ends when the process is stopped.
 	Setup func(ctx context.Context, mgr ctrl.Manager) error
 }
 
-// Main runs the operator until it is told to stop, and returns the process's exit code:
-// 0 for a clean stop or --help, 2 for wrong flags, 1 for everything else.
+// Main runs the operator until it is stopped. It returns the exit code of the process: 0 for a clean stop or --help, 2
+// for invalid flags, and 1 for all other errors.
 func Main(opts Options) int {
 	return run(ctrl.SetupSignalHandler(), opts, os.Args[1:], os.Stderr)
 }
@@ -62,7 +61,7 @@ func run(ctx context.Context, opts Options, args []string, out io.Writer) int {
 	}
 	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&settings.zap)).WithName(opts.Name))
 	if err := start(ctx, opts, settings); err != nil {
-		// One line that says what to do is worth more than a stack.
+		// One line that says what to do is more useful than a stack trace.
 		_, _ = fmt.Fprintf(out, "%s: %v\n", opts.Name, err)
 		return 1
 	}
@@ -87,7 +86,7 @@ func start(ctx context.Context, opts Options, s settings) error {
 	return nil
 }
 
-// newManager makes the manager that Main starts.
+// newManager returns the manager that Main starts.
 func newManager(config *rest.Config, opts Options, s settings) (ctrl.Manager, error) {
 	config = rest.CopyConfig(config)
 	config.QPS, config.Burst = float32(s.qps), s.burst
@@ -96,7 +95,7 @@ func newManager(config *rest.Config, opts Options, s settings) (ctrl.Manager, er
 		opts.Cache.DefaultTransform = cache.TransformStripManagedFields()
 	}
 	if s.watchNamespace != "" {
-		// Kinds that are in no namespace are cached as ever.
+		// This does not affect the cache of cluster-scoped kinds.
 		opts.Cache.DefaultNamespaces = map[string]cache.Config{s.watchNamespace: {}}
 	}
 	metrics := metricsserver.Options{BindAddress: s.metricsAddress, SecureServing: s.metricsSecure}
@@ -134,10 +133,10 @@ func newManager(config *rest.Config, opts Options, s settings) (ctrl.Manager, er
 	return mgr, nil
 }
 
-// release is set by the linker when images are built.
+// release is set by the linker in builds of images.
 var release string
 
-// Version is the release, the module's version, or the commit that the binary was built from.
+// Version returns the release, the version of the module, or the commit of the build.
 func Version() string {
 	if release != "" {
 		return release

@@ -12,12 +12,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 )
 
-// syncGrace is how long a probe waits for the caches; a probe's own timeout is a second by default.
+// syncGrace is the time that a probe waits for the caches. The default timeout of a probe is one second.
 const syncGrace = 500 * time.Millisecond
 
 var errNotSynced = errors.New("caches have not synced yet: see the log for a kind that cannot be listed")
 
-// cachesSynced is ready when every informer that was started has listed once.
+// cachesSynced returns a check that succeeds when every started informer has listed its objects.
 func cachesSynced(c cache.Cache) healthz.Checker {
 	return func(req *http.Request) error {
 		ctx, cancel := context.WithTimeout(req.Context(), syncGrace)

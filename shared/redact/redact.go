@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package redact takes the secrets out of addresses before people see them. An address may carry a signature in its
-// query (an Azure SAS, an S3 presigned URL) or a password before its host. Errors of net/http quote whole addresses,
-// those of redirects too, and what an error says ends in logs, conditions and events.
 package redact
 
 import (
@@ -12,11 +9,11 @@ import (
 	"strings"
 )
 
-// hidden stands for a query that was taken out.
+// hidden replaces a removed query.
 const hidden = "?…"
 
-// URL returns an address without user, password, query and fragment. A query leaves a mark. The address need not be a
-// valid one.
+// URL returns a URL without user, password, query and fragment. A query is replaced by an ellipsis. The URL may be
+// invalid.
 func URL(address string) string {
 	end := strings.IndexAny(address, "?#")
 	mark := ""
@@ -39,24 +36,23 @@ func URL(address string) string {
 }
 
 var (
-	// address is one in a text: it ends at a space or at a quotation mark that is not escaped.
+	// address matches a URL in a text. It ends at a space or at a quotation mark that is not escaped.
 	address = regexp.MustCompile(`(?i)\b[a-z][a-z0-9+.-]*://(?:\\.|[^\s"\\<>])+`)
-	// quoted is a text in quotation marks, as %q writes it.
+	// quoted matches a text in quotation marks, as %q writes it.
 	quoted = regexp.MustCompile(`"(?:\\.|[^"\\])*"`)
 )
 
-// Text returns a text in which each address is as URL returns it.
+// Text returns a text with each URL replaced by the result of URL.
 func Text(text string) string {
 	if !strings.ContainsAny(text, "?#@") {
 		return text
 	}
-	// First those in quotation marks: an address that cannot be read may have spaces, and one of a redirect may have no
-	// scheme.
+	// Quoted URLs come first: an invalid URL may have spaces, and the URL of a redirect may have no scheme.
 	text = quoted.ReplaceAllStringFunc(text, inQuotes)
 	return address.ReplaceAllStringFunc(text, inText)
 }
 
-// inQuotes redacts a quoted address.
+// inQuotes redacts a quoted URL.
 func inQuotes(found string) string {
 	inside := found[1 : len(found)-1]
 	before, _, _ := strings.Cut(inside, "?")
@@ -66,7 +62,7 @@ func inQuotes(found string) string {
 	return `"` + URL(inside) + `"`
 }
 
-// inText redacts an address and leaves the punctuation of the sentence that it stands in.
+// inText redacts a URL and keeps the punctuation of the sentence.
 func inText(found string) string {
 	whole := strings.TrimRight(found, `.,:;!)'`)
 	if !strings.ContainsAny(whole, "?#@") {
@@ -75,8 +71,8 @@ func inText(found string) string {
 	return URL(whole) + found[len(whole):]
 }
 
-// Error returns an error whose text has no secrets of addresses, and that wraps err. It is err where nothing had to be
-// taken out. Unlike Text it knows the whole address that net/http quotes, whatever characters are in it.
+// Error returns an error that wraps err and whose text has no secrets of URLs. It returns err if there are none. Unlike
+// Text it recognizes a URL with any characters that net/http quotes.
 func Error(err error) error {
 	if err == nil {
 		return nil
@@ -93,7 +89,7 @@ func Error(err error) error {
 	return &redacted{text: text, err: err}
 }
 
-// urls are the addresses that net/http and net/url name in err and in what it wraps.
+// urls returns the URLs of the errors of net/http and net/url in the tree of err.
 func urls(err error) []string {
 	var out []string
 	if failed, ok := err.(*url.Error); ok && failed.URL != "" { //nolint:errorlint // the tree is walked here
@@ -112,7 +108,7 @@ func urls(err error) []string {
 	return out
 }
 
-// inner is a text as %q shows it, without the quotation marks.
+// inner returns a text as %q shows it, without the quotation marks.
 func inner(text string) string {
 	quoted := strconv.Quote(text)
 	return quoted[1 : len(quoted)-1]

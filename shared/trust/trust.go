@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package trust has pods believe certificate authorities of the cluster's own: those of a registry, a model hub or a
-// mirror that no public authority has signed for.
 package trust
 
 import (
@@ -9,19 +7,19 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// Usage is the help of the flag that names the ConfigMap, the same for each operator.
-const Usage = "ConfigMap, of the namespace that the pods are in, whose files (PEM) are authorities that they trust beside the public ones; where there is none it is left out"
+// Usage is the help text of --ca-config-map in all operators.
+const Usage = "name of a ConfigMap in the namespace of the pods, whose files (PEM) hold certificate authorities that they trust besides the public ones; a namespace need not have it"
 
-// Folder is where the files of the ConfigMap are in the containers; it is empty where there is no ConfigMap.
+// Folder is the folder in the containers with the files of the ConfigMap. It is empty if there is no ConfigMap.
 const Folder = "/etc/kaito/authorities"
 
 const (
 	volume = "authorities"
-	// envFolder is read by Go's crypto/x509, in addition to the file of public authorities that the images have.
+	// envFolder is a variable of Go's crypto/x509: a folder with authorities besides the image's file of public ones.
 	envFolder = "SSL_CERT_DIR"
 )
 
-// Add has containers, by name, trust the authorities in configMap; empty means the public ones alone.
+// Add makes the named containers trust the authorities in configMap. If it is empty, they trust only the public ones.
 func Add(pod *corev1.PodSpec, configMap string, containers ...string) {
 	if configMap == "" {
 		return
@@ -42,7 +40,7 @@ func Add(pod *corev1.PodSpec, configMap string, containers ...string) {
 			pod.Volumes,
 			corev1.Volume{Name: volume, VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
 				LocalObjectReference: corev1.LocalObjectReference{Name: configMap},
-				// Namespaces that use public sources only have no need of it.
+				// Namespaces with public sources only do not need the ConfigMap.
 				Optional: ptr.To(true),
 			}}},
 		)

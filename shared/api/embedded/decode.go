@@ -9,14 +9,15 @@ import (
 	"k8s.io/apimachinery/pkg/util/json"
 )
 
-// InvalidError says that a field does not hold what its type in the Kubernetes API allows.
+// InvalidError says that the value of a field does not match its type in the Kubernetes API.
 // +kubebuilder:object:generate=false
 type InvalidError struct {
-	// Path of the smallest field that does not decode, for example inference.template.spec.containers[0].image.
+	// Path is the path of the smallest field that does not decode, for example
+	// inference.template.spec.containers[0].image.
 	Path string
-	// Value of the field as JSON, cut to maxValue bytes.
+	// Value is the value of the field as JSON, shortened to maxValue bytes.
 	Value string
-	// Want says what the whole embedded field must be, for example "a core/v1 PodTemplateSpec".
+	// Want is the type of the whole embedded field, for example "a core/v1 PodTemplateSpec".
 	Want string
 	// Cause is the decoder's error.
 	Cause error
@@ -24,7 +25,7 @@ type InvalidError struct {
 
 func (e *InvalidError) Error() string {
 	return fmt.Sprintf(
-		"%s: invalid value %s: %v. The field is part of %s: correct it; `kubectl explain pod` lists the fields and their types",
+		"%s: invalid value %s: %v. Correct the field, which is part of %s; `kubectl explain pod` lists the fields and their types",
 		e.Path,
 		e.Value,
 		e.Cause,
@@ -35,8 +36,7 @@ func (e *InvalidError) Error() string {
 // Unwrap returns the decoder's error.
 func (e *InvalidError) Unwrap() error { return e.Cause }
 
-// decode reads raw into a new T as the API server would: field names are case-sensitive, and unknown fields are
-// dropped.
+// decode decodes raw as the API server does: field names are case-sensitive, and unknown fields are dropped.
 func decode[T any](raw []byte, path, want string) (*T, error) {
 	out := new(T)
 	if len(raw) == 0 {
@@ -49,7 +49,7 @@ func decode[T any](raw []byte, path, want string) (*T, error) {
 	return out, nil
 }
 
-// marshal returns raw, or null where it is unset.
+// marshal returns raw, or null if it is unset.
 func marshal(raw []byte) []byte {
 	if len(raw) == 0 {
 		return []byte("null")
@@ -57,7 +57,7 @@ func marshal(raw []byte) []byte {
 	return raw
 }
 
-// encode returns v as JSON. v is a type of the Kubernetes API, which always marshals.
+// encode returns v as JSON. v is a type of the Kubernetes API, which can always be marshalled.
 func encode(v any) []byte {
 	raw, err := gojson.Marshal(v)
 	if err != nil {

@@ -15,20 +15,21 @@ import (
 	"k8s.io/apimachinery/pkg/util/json"
 )
 
-// maxValue bounds how much of a bad value an error shows, in bytes.
+// maxValue is the length in bytes to which an error shortens an invalid value.
 const maxValue = 64
 
 // finding is the smallest part of a document that does not decode.
 // +kubebuilder:object:generate=false
 type finding struct {
-	// path from the document's root, for example .spec.containers[0].image.
+	// path is relative to the document, for example .spec.containers[0].image.
 	path  string
 	value any
 	err   error
 }
 
-// locate finds the smallest part of raw that keeps it from decoding into a T. It tries one child at a time, alone in an
-// otherwise empty document, and goes down into the first that fails. Its cost is the size of raw times its depth.
+// locate returns the smallest part of raw because of which raw does not decode into a T. It decodes each child alone,
+// in an otherwise empty document, and descends into the first one that fails. Its cost is the size of raw times its
+// depth.
 func locate[T any](raw []byte) finding {
 	var root any
 	if err := json.Unmarshal(raw, &root); err != nil {
@@ -48,7 +49,7 @@ func locate[T any](raw []byte) finding {
 	}
 }
 
-// child is a part of a value that does not decode, and in puts another value in its place.
+// child is a part of a value. in returns the value with another value in the place of the child.
 // +kubebuilder:object:generate=false
 type child struct {
 	finding
@@ -106,7 +107,7 @@ func try[T any](v any) error {
 	return json.Unmarshal(raw, new(T))
 }
 
-// shown is the value as JSON, cut at a whole character.
+// shown returns the value as JSON, shortened to maxValue.
 func (f finding) shown() string {
 	raw, err := gojson.Marshal(f.value)
 	if err != nil || len(raw) <= maxValue {
@@ -119,7 +120,7 @@ func (f finding) shown() string {
 	return string(raw[:cut]) + "…"
 }
 
-// cause is the error of the smallest part, or whole where no part fails alone.
+// cause returns the error of the smallest part, or whole if no part fails alone.
 func (f finding) cause(whole error) error {
 	if f.err != nil {
 		return f.err
@@ -127,7 +128,7 @@ func (f finding) cause(whole error) error {
 	return whole
 }
 
-// plain says which JSON type was found and which is needed: the names of Go's types mean nothing to a user.
+// plain returns an error that names the JSON types instead of the Go types, which users do not know.
 func plain(err error) error {
 	var wrong *gojson.UnmarshalTypeError
 	if errors.As(err, &wrong) {
@@ -138,7 +139,7 @@ func plain(err error) error {
 
 var errWrongType = errors.New("wrong type")
 
-// jsonType is the JSON type that a Go type of the kind decodes from.
+// jsonType returns the JSON type that a Go type of the kind decodes from.
 func jsonType(kind reflect.Kind) string {
 	switch kind {
 	case reflect.Slice, reflect.Array:

@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package hub reads, once, what is published about a model that the catalogue does not have: its commit, its
-// config.json and the size of its safetensors. It is for a worker beside a reconciler, never for the reconciler itself:
-// it waits for a network.
 package hub
 
 import (
@@ -19,28 +16,28 @@ import (
 	"kaito.sh/shared/redact"
 )
 
-// DefaultEndpoint is where HuggingFace answers; HF_ENDPOINT is the usual name of another one.
+// DefaultEndpoint is the URL of HuggingFace. HF_ENDPOINT usually sets that of a mirror.
 const DefaultEndpoint = "https://huggingface.co"
 
-// Limits of what is read into memory.
+// Limits of the answers in bytes.
 const (
 	maxInfo   = 8 << 20  // the list of a repository's files
 	maxConfig = 1 << 20  // config.json
 	maxIndex  = 64 << 20 // model.safetensors.index.json names every tensor
 )
 
-// Reason is why a model could not be read.
+// Reason classifies an error.
 type Reason string
 
 // The reasons.
 const (
 	NotFound    Reason = "NotFound"    // no such repository or revision, or a private one
 	Denied      Reason = "Denied"      // gated: the token is missing, or its owner has not accepted the licence
-	Unreachable Reason = "Unreachable" // no answer, or the server's fault: worth another try
-	Unusable    Reason = "Unusable"    // answered, but not with what a plan needs
+	Unreachable Reason = "Unreachable" // no answer, or an error of the server: a retry may succeed
+	Unusable    Reason = "Unusable"    // the answer lacks data that a plan needs
 )
 
-// Error is the only error of this package, besides *catalog.ConfigError.
+// Error is the error of this package, besides *catalog.ConfigError.
 type Error struct {
 	Reason Reason
 	ID     string
@@ -49,20 +46,20 @@ type Error struct {
 
 func (e *Error) Error() string {
 	remedy := map[Reason]string{
-		NotFound:    "check the name and the revision, and the token where the repository is private",
-		Denied:      "accept the licence on the model's page, and see that who reads it has a token of that account (HF_TOKEN)",
-		Unreachable: "it is tried again; without a way to the internet, add the model to the catalogue",
-		Unusable:    "serve the model by inference.template, or add it to the catalogue",
+		NotFound:    "check the name and the revision, and the token if the repository is private",
+		Denied:      "accept the licence on the model's page, and set HF_TOKEN to a token of that account",
+		Unreachable: "the request is retried; without access to the internet, add the model to the catalogue",
+		Unusable:    "serve the model with inference.template, or add it to the catalogue",
 	}
 	return fmt.Sprintf("reading model %s: %s: %v; %s", e.ID, e.Reason, e.Err, remedy[e.Reason])
 }
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Retryable says whether the same question may be answered later.
+// Retryable returns whether a retry may succeed.
 func (e *Error) Retryable() bool { return e.Reason == Unreachable }
 
-// Client reads from one endpoint. Its zero value reads HuggingFace with http.DefaultClient and no token.
+// Client reads from an endpoint. The zero value uses HuggingFace, http.DefaultClient and no token.
 type Client struct {
 	HTTP     *http.Client
 	Endpoint string
@@ -77,10 +74,10 @@ type info struct {
 	} `json:"siblings"`
 }
 
-// Model reads org/model at a revision (empty: main) and describes it. What comes back is pinned to the commit.
+// Model reads org/model at a revision (empty: main). The result has the commit of the revision.
 func (c Client) Model(ctx context.Context, known *catalog.Catalog, ref catalog.Reference) (catalog.Model, error) {
 	if !ref.IsRepository() {
-		return catalog.Model{}, &Error{NotFound, ref.Name, errors.New("not a repository's name, org/model")}
+		return catalog.Model{}, &Error{NotFound, ref.Name, errors.New("not the name of a repository: use org/model")}
 	}
 	revision := ref.Revision
 	if revision == "" {
@@ -107,8 +104,8 @@ func (c Client) Model(ctx context.Context, known *catalog.Catalog, ref catalog.R
 	return known.ModelFromConfig(ref.Name, repository.SHA, config, bytes)
 }
 
-// weights are what the engine loads: the index's sum, or the only file. Summing all files counts what is published
-// twice in other layouts, as gpt-oss is.
+// weights returns the size of the weights that the engine loads: that of the index, or of the only file. The sum of all
+// files would be wrong for models, such as gpt-oss, whose weights are published twice in different layouts.
 func (c Client) weights(ctx context.Context, id, at string, repository info) (int64, error) {
 	const single, index = "model.safetensors", "model.safetensors.index.json"
 	files := map[string]int64{}
@@ -118,7 +115,7 @@ func (c Client) weights(ctx context.Context, id, at string, repository info) (in
 	if _, sharded := files[index]; sharded {
 		var document struct {
 			Metadata struct {
-				TotalSize float64 `json:"total_size"` // some are written as a float
+				TotalSize float64 `json:"total_size"` // some repositories have a float
 			} `json:"metadata"`
 		}
 		if err := c.get(ctx, id, at+index, maxIndex, &document); err != nil {
@@ -132,8 +129,8 @@ func (c Client) weights(ctx context.Context, id, at string, repository info) (in
 	return 0, &Error{Unusable, id, errors.New("it has neither " + single + " nor " + index)}
 }
 
-// headerCode tells apart what shares a status: to somebody without a token the hub answers 401 for a gated repository
-// and for one that is not there (huggingface_hub, utils/_http.py).
+// headerCode distinguishes errors with the same status. Without a token, the hub answers 401 for a gated repository and
+// for an unknown one. Source: huggingface_hub, utils/_http.py.
 const headerCode = "X-Error-Code"
 
 func judge(response *http.Response) (reason Reason, failed bool) {
@@ -141,7 +138,7 @@ func judge(response *http.Response) (reason Reason, failed bool) {
 	case "RepoNotFound", "RevisionNotFound":
 		return NotFound, true
 	case "EntryNotFound":
-		return Unusable, true // the repository is there, and the file is not
+		return Unusable, true // the repository exists, but the file does not
 	case "GatedRepo":
 		return Denied, true
 	}
@@ -174,9 +171,9 @@ func (c Client) get(ctx context.Context, id, path string, limit int64, into any)
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return &Error{Unreachable, id, redact.Error(err)} // the hub redirects to addresses that are signed
+		return &Error{Unreachable, id, redact.Error(err)} // the hub redirects to signed URLs
 	}
-	defer func() { _ = response.Body.Close() }() // read to its limit; nothing is left to lose
+	defer func() { _ = response.Body.Close() }() // errors of reading do not matter
 	if reason, failed := judge(response); failed {
 		return &Error{reason, id, fmt.Errorf("GET %s: %s", path, response.Status)}
 	}

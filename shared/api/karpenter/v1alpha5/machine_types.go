@@ -7,7 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Machine asks for one node.
+// Machine requests one node.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -38,38 +38,38 @@ type MachineList struct {
 	Items           []Machine `json:"items"`
 }
 
-// MachineSpec says what node is asked for.
+// MachineSpec describes the requested node.
 type MachineSpec struct {
 	// taints are put on the node.
 	// +optional
 	// +listType=atomic
 	Taints []corev1.Taint `json:"taints,omitempty"`
-	// startupTaints are put on the node and removed by somebody before pods may run.
+	// startupTaints are put on the node. Another controller removes them before pods run.
 	// +optional
 	// +listType=atomic
 	StartupTaints []corev1.Taint `json:"startupTaints,omitempty"`
-	// requirements that the node's labels must meet.
+	// requirements are those that the labels of the node must meet.
 	// +listType=atomic
 	Requirements []corev1.NodeSelectorRequirement `json:"requirements"`
-	// resources that the node must have.
+	// resources are those that the node must have.
 	// +optional
 	Resources ResourceRequirements `json:"resources,omitempty"`
-	// kubelet settings of the node.
+	// kubelet configures the kubelet of the node.
 	// +optional
 	Kubelet *KubeletConfiguration `json:"kubelet,omitempty"`
-	// machineTemplateRef refers to a provider's class. Empty: the provider's default.
+	// machineTemplateRef refers to a class of the provider. Empty: the default class of the provider.
 	// +optional
 	MachineTemplateRef *MachineTemplateRef `json:"machineTemplateRef,omitempty"`
 }
 
-// ResourceRequirements of a Machine.
+// ResourceRequirements are the resources that a node must have.
 type ResourceRequirements struct {
-	// requests that the node must be able to hold.
+	// requests are the resources that the node must provide.
 	// +optional
 	Requests corev1.ResourceList `json:"requests,omitempty"`
 }
 
-// MachineTemplateRef refers to a provider's class.
+// MachineTemplateRef refers to a class of the provider.
 type MachineTemplateRef struct {
 	// kind of the class.
 	// +optional
@@ -81,7 +81,7 @@ type MachineTemplateRef struct {
 	APIVersion string `json:"apiVersion,omitempty"`
 }
 
-// KubeletConfiguration is what karpenter-core v0.31 let a Machine set.
+// KubeletConfiguration has the settings that karpenter-core v0.31 supports.
 type KubeletConfiguration struct {
 	// +optional
 	// +listType=atomic
@@ -118,60 +118,60 @@ type KubeletConfiguration struct {
 	CPUCFSQuota *bool `json:"cpuCFSQuota,omitempty"`
 }
 
-// Duration is a length of time as Go's time.ParseDuration reads it, for example 1m30s.
+// Duration is a duration in the format of Go's time.ParseDuration, for example 1m30s.
 // +kubebuilder:validation:MaxLength=64
 // +kubebuilder:validation:Pattern=`^([0-9]{1,9}(\.[0-9]{1,9})?(ns|us|ms|s|m|h))+$`
 type Duration string
 
-// MachineStatus is what the provisioner has seen.
+// MachineStatus is the observed state of the node.
 type MachineStatus struct {
-	// nodeName is the Node that the machine became.
+	// nodeName is the name of the Node.
 	// +optional
 	NodeName string `json:"nodeName,omitempty"`
-	// providerID of the machine.
+	// providerID is that of the node.
 	// +optional
 	ProviderID string `json:"providerID,omitempty"`
-	// capacity of the node.
+	// capacity is that of the node.
 	// +optional
 	Capacity corev1.ResourceList `json:"capacity,omitempty"`
-	// allocatable of the node.
+	// allocatable is that of the node.
 	// +optional
 	Allocatable corev1.ResourceList `json:"allocatable,omitempty"`
-	// conditions: MachineLaunched, MachineRegistered, MachineInitialized, and Ready = all three.
+	// conditions: MachineLaunched, MachineRegistered, MachineInitialized, and Ready, which is True if all three are.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	Conditions []Condition `json:"conditions,omitempty"`
 }
 
-// ConditionSeverity of a condition that is not True, as knative's apis had it.
+// ConditionSeverity is the severity of a condition that is not True, as in the API of knative.
 type ConditionSeverity string
 
 const (
 	// ConditionSeverityError is a failure.
 	ConditionSeverityError ConditionSeverity = ""
-	// ConditionSeverityWarning is worth a look.
+	// ConditionSeverityWarning is a warning.
 	ConditionSeverityWarning ConditionSeverity = "Warning"
-	// ConditionSeverityInfo is for the record.
+	// ConditionSeverityInfo is for information.
 	ConditionSeverityInfo ConditionSeverity = "Info"
 )
 
-// Condition of a Machine: knative's shape, which karpenter-core v0.31 used.
+// Condition is a condition of a Machine in the format of knative, which karpenter-core v0.31 used.
 type Condition struct {
-	// type of the condition.
+	// type is the type of the condition.
 	Type string `json:"type"`
-	// status: True, False, Unknown.
+	// status is True, False or Unknown.
 	Status corev1.ConditionStatus `json:"status"`
-	// severity of a condition that is not True. Empty: Error.
+	// severity is that of a condition that is not True. Empty: Error.
 	// +optional
 	Severity ConditionSeverity `json:"severity,omitempty"`
-	// lastTransitionTime is when the status changed.
+	// lastTransitionTime is the time when the status changed.
 	// +optional
 	LastTransitionTime metav1.Time `json:"lastTransitionTime,omitempty"`
-	// reason in CamelCase.
+	// reason is in CamelCase.
 	// +optional
 	Reason string `json:"reason,omitempty"`
-	// message for people.
+	// message is for people.
 	// +optional
 	Message string `json:"message,omitempty"`
 }
@@ -184,17 +184,17 @@ const (
 	ConditionReady              = "Ready"
 )
 
-// Labels and annotations of karpenter-core v0.31 that a Machine carries.
+// Labels, annotations and the finalizer of a Machine, as in karpenter-core v0.31.
 const (
-	// LabelProvisionerName is the provisioner that a Machine is accounted to.
+	// LabelProvisionerName is the provisioner of a Machine.
 	LabelProvisionerName = "karpenter.sh/provisioner-name"
-	// LabelCapacityType is the key of the capacity type's requirement.
+	// LabelCapacityType is the key of the requirement for the capacity type.
 	LabelCapacityType = "karpenter.sh/capacity-type"
 	// TerminationFinalizer keeps a Machine until its node is released.
 	TerminationFinalizer = "karpenter.sh/termination"
 )
 
-// GetCondition returns the condition of a type, or nil.
+// GetCondition returns a condition by its type, or nil.
 func (m *Machine) GetCondition(conditionType string) *Condition {
 	for i := range m.Status.Conditions {
 		if m.Status.Conditions[i].Type == conditionType {

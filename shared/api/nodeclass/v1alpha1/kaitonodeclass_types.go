@@ -6,40 +6,40 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// ImageFamily is the node's operating system.
+// ImageFamily is the operating system of a node.
 // +kubebuilder:validation:Enum=Ubuntu;AzureLinux
 type ImageFamily string
 
 const (
-	// ImageFamilyUbuntu is AKS's Ubuntu.
+	// ImageFamilyUbuntu is the Ubuntu image of AKS.
 	ImageFamilyUbuntu ImageFamily = "Ubuntu"
-	// ImageFamilyAzureLinux is AKS's Azure Linux.
+	// ImageFamilyAzureLinux is the Azure Linux image of AKS.
 	ImageFamilyAzureLinux ImageFamily = "AzureLinux"
 )
 
-// OSDiskType is where the node's OS disk is.
+// OSDiskType is the type of the OS disk.
 // +kubebuilder:validation:Enum=Managed;Ephemeral
 type OSDiskType string
 
 const (
 	// OSDiskManaged is a managed disk.
 	OSDiskManaged OSDiskType = "Managed"
-	// OSDiskEphemeral is the VM's local disk.
+	// OSDiskEphemeral is the local disk of the VM.
 	OSDiskEphemeral OSDiskType = "Ephemeral"
 )
 
-// GPUDriver says who installs the GPU driver.
+// GPUDriver says whether AKS installs the GPU driver.
 // +kubebuilder:validation:Enum=Install;None
 type GPUDriver string
 
 const (
-	// GPUDriverInstall lets AKS install it.
+	// GPUDriverInstall: AKS installs the driver.
 	GPUDriverInstall GPUDriver = "Install"
-	// GPUDriverNone leaves it to, for example, the GPU operator.
+	// GPUDriverNone: another component, for example the GPU operator, installs the driver.
 	GPUDriverNone GPUDriver = "None"
 )
 
-// KaitoNodeClass says how a NodeClaim's node is made in Azure.
+// KaitoNodeClass configures the nodes of NodeClaims in Azure.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -67,63 +67,63 @@ type KaitoNodeClassList struct {
 	Items           []KaitoNodeClass `json:"items"`
 }
 
-// KaitoNodeClassSpec says how a node is made.
+// KaitoNodeClassSpec configures nodes.
 type KaitoNodeClassSpec struct {
-	// imageFamily is the node's operating system. Empty: Ubuntu.
+	// imageFamily is the operating system of the node. Empty: Ubuntu.
 	// +optional
 	// +kubebuilder:default=Ubuntu
 	ImageFamily ImageFamily `json:"imageFamily,omitempty"`
-	// osDiskSizeGiB is the size of the OS disk. Empty: what the claim's ephemeral-storage asks for, at least 128.
+	// osDiskSizeGiB is the size of the OS disk. Empty: the ephemeral-storage that the claim requests, at least 128.
 	// +optional
 	// +kubebuilder:validation:Minimum=30
 	// +kubebuilder:validation:Maximum=4095
 	OSDiskSizeGiB *int32 `json:"osDiskSizeGiB,omitempty"`
-	// osDiskType is where the OS disk is. Empty: Managed.
+	// osDiskType is the type of the OS disk. Empty: Managed.
 	// +optional
 	// +kubebuilder:default=Managed
 	OSDiskType OSDiskType `json:"osDiskType,omitempty"`
-	// gpuDriver says who installs the GPU driver. Empty: Install.
+	// gpuDriver says whether AKS installs the GPU driver. Empty: Install.
 	// +optional
 	// +kubebuilder:default=Install
 	GPUDriver GPUDriver `json:"gpuDriver,omitempty"`
-	// zones of the nodes, "1" to "3". Empty: regional placement.
+	// zones are the zones of the nodes, "1" to "3". Empty: regional placement.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=3
 	// +kubebuilder:validation:items:Pattern=`^[1-3]$`
 	Zones []string `json:"zones,omitempty"`
-	// subnetID is the resource id of the nodes' subnet. Empty: the cluster's.
+	// subnetID is the resource ID of the subnet of the nodes. Empty: that of the cluster.
 	// +optional
 	// +kubebuilder:validation:Pattern=`(?i)^/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.Network/virtualNetworks/[^/]+/subnets/[^/]+$`
 	SubnetID string `json:"subnetID,omitempty"`
-	// tags are put on the pools, beside the provisioner's own, whose keys begin with kaito.sh_.
+	// tags are added to the tags that the provisioner puts on pools. Those have keys that begin with kaito.sh_.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=40
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('kaito.sh'))",message="spec.tags: keys that begin with kaito.sh are the provisioner's own: rename them"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('kaito.sh'))",message="spec.tags: keys that begin with kaito.sh are reserved for the provisioner: rename them"
 	Tags map[string]string `json:"tags,omitempty"`
-	// spotMaxPrice is the most that is paid for a spot node, US dollars an hour, a decimal; "-1": up to on-demand.
+	// spotMaxPrice is the maximum price of a spot node in US dollars per hour, a decimal. "-1": the on-demand price.
 	// +optional
 	// +kubebuilder:validation:Pattern=`^(-1|[0-9]+(\.[0-9]{1,5})?)$`
 	SpotMaxPrice string `json:"spotMaxPrice,omitempty"`
-	// maxPods of a node. Empty: AKS's default.
+	// maxPods is the maximum number of pods of a node. Empty: the default of AKS.
 	// +optional
 	// +kubebuilder:validation:Minimum=10
 	// +kubebuilder:validation:Maximum=250
 	MaxPods *int32 `json:"maxPods,omitempty"`
-	// capacityReservationGroupID is the resource id of a reservation to draw on.
+	// capacityReservationGroupID is the resource ID of the capacity reservation group of the nodes.
 	// +optional
 	// +kubebuilder:validation:Pattern=`(?i)^/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.Compute/capacityReservationGroups/[^/]+$`
 	CapacityReservationGroupID string `json:"capacityReservationGroupID,omitempty"`
-	// maxNodesPerPool bounds the nodes of one agent pool; 1 is one pool a node. Empty: the flag --max-nodes-per-pool.
+	// maxNodesPerPool is the maximum number of nodes of a pool. Empty: the flag --max-nodes-per-pool.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000
 	MaxNodesPerPool *int32 `json:"maxNodesPerPool,omitempty"`
 }
 
-// KaitoNodeClassStatus says whether nodes of this class can be made.
+// KaitoNodeClassStatus is the observed state of the class.
 type KaitoNodeClassStatus struct {
-	// observedGeneration is the generation that the status speaks of.
+	// observedGeneration is the generation that the status describes.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// conditions: Ready.
@@ -135,14 +135,14 @@ type KaitoNodeClassStatus struct {
 
 // Condition types of a KaitoNodeClass.
 const (
-	// ConditionReady is True when nodes of this class can be made.
+	// ConditionReady is True when nodes of this class can be created.
 	ConditionReady = "Ready"
 )
 
-// GetConditions returns the class's conditions.
+// GetConditions returns the conditions of the class.
 func (c *KaitoNodeClass) GetConditions() []metav1.Condition { return c.Status.Conditions }
 
-// SetConditions replaces the class's conditions.
+// SetConditions replaces the conditions of the class.
 func (c *KaitoNodeClass) SetConditions(conditions []metav1.Condition) {
 	c.Status.Conditions = conditions
 }

@@ -4,19 +4,19 @@ package v1alpha1
 
 // Condition types of a TuningJob.
 const (
-	// ConditionReady is the verdict: True when the adapter is where it should be.
+	// ConditionReady is True when the adapter is in the output.
 	ConditionReady = "Ready"
-	// ConditionReconciling is True while work goes on.
+	// ConditionReconciling is True while the job makes progress or waits without needing a person.
 	ConditionReconciling = "Reconciling"
 	// ConditionStalled is True when a person must act.
 	ConditionStalled = "Stalled"
 	// ConditionRunning is True while pods run.
 	ConditionRunning = "Running"
-	// ConditionSucceeded is True when the adapter is where it should be.
+	// ConditionSucceeded is True when the adapter is in the output.
 	ConditionSucceeded = "Succeeded"
-	// ConditionFailed is True when the job has ended without one.
+	// ConditionFailed is True when the job has ended without an adapter.
 	ConditionFailed = "Failed"
 )
 
-// FieldManager owns the fields that the tuning-operator applies.
+// FieldManager is the field manager of the tuning-operator.
 const FieldManager = "tuning-operator"

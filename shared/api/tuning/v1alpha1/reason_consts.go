@@ -2,113 +2,113 @@
 
 package v1alpha1
 
-// Reasons of work that goes on.
+// Reasons of a job that makes progress.
 const (
-	// ReasonSuspended: spec.suspend is true, nothing runs and nothing is asked for.
+	// ReasonSuspended: spec.suspend is true, so that no pod runs.
 	ReasonSuspended = "Suspended"
-	// ReasonPending: the Job exists and waits: for a queue, for its pod, for a node.
+	// ReasonPending: the Job exists and waits for a queue, for its pod or for a node.
 	ReasonPending = "Pending"
-	// ReasonFetching: the model and the data are on their way into the pod.
+	// ReasonFetching: the pod fetches the model and the data.
 	ReasonFetching = "Fetching"
 	// ReasonTraining: the trainer runs.
 	ReasonTraining = "Training"
-	// ReasonPushing: the adapter is on its way to the output.
+	// ReasonPushing: the pod pushes the adapter to the output.
 	ReasonPushing = "Pushing"
-	// ReasonRetrying: an attempt has failed and another one follows.
+	// ReasonRetrying: an attempt has failed and is retried.
 	ReasonRetrying = "Retrying"
-	// ReasonSucceeded: the adapter is where it should be.
+	// ReasonSucceeded: the adapter is in the output.
 	ReasonSucceeded = "Succeeded"
 )
 
-// Reasons for which nothing is created until a person has acted; the job goes on by itself then.
+// Reasons for which nothing is created until a person acts. The job then continues automatically.
 const (
-	// ReasonInvalidSpec: a field of the spec does not hold what its type allows.
+	// ReasonInvalidSpec: the value of a field in the spec does not match its type.
 	ReasonInvalidSpec = "InvalidSpec"
-	// ReasonModelUnknown: spec.model.preset is in no catalogue.
+	// ReasonModelUnknown: spec.model.preset is not in the catalogue.
 	ReasonModelUnknown = "ModelUnknown"
 	// ReasonConfigNotFound: the ConfigMap that spec.config names, or its key, is missing.
 	ReasonConfigNotFound = "ConfigNotFound"
-	// ReasonConfigInvalid: the training configuration can't be read, or a key or a value is not allowed.
+	// ReasonConfigInvalid: the training configuration is invalid YAML, or has an invalid key or value.
 	ReasonConfigInvalid = "ConfigInvalid"
-	// ReasonConfigContradiction: parts of the training configuration exclude each other or the method.
+	// ReasonConfigContradiction: parts of the training configuration contradict each other or the method.
 	ReasonConfigContradiction = "ConfigContradiction"
 	// ReasonJobRejected: the API server, or a policy in it, refused the Job.
 	ReasonJobRejected = "JobRejected"
-	// ReasonNameTaken: an object of the name that the job needs belongs to somebody else.
+	// ReasonNameTaken: an object with a name that the job needs has another owner.
 	ReasonNameTaken = "NameTaken"
 )
 
-// Reasons for which a created pod waits until a person has acted; it starts by itself then.
+// Reasons for which a created pod waits until a person acts. It then starts automatically.
 const (
 	// ReasonSecretNotFound: a Secret that the spec names is missing.
 	ReasonSecretNotFound = "SecretNotFound"
-	// ReasonSecretInvalid: a Secret that the spec names lacks the key that is needed.
+	// ReasonSecretInvalid: a Secret that the spec names lacks the required key.
 	ReasonSecretInvalid = "SecretInvalid"
-	// ReasonImagePullFailed: the node can't pull an image of the pod.
+	// ReasonImagePullFailed: the node cannot pull an image of the pod.
 	ReasonImagePullFailed = "ImagePullFailed"
-	// ReasonContainerNotStarted: the node can't start a container of the pod for another reason.
+	// ReasonContainerNotStarted: the node cannot start a container of the pod for another reason.
 	ReasonContainerNotStarted = "ContainerNotStarted"
 )
 
-// Reasons of an attempt that ended without being counted: it is tried again from the last checkpoint.
+// Reasons of an attempt that ended without being counted. It is retried from the last checkpoint.
 const (
-	// ReasonPreempted: the pod was stopped for another one, or by the trainer's own checkpoint on a stop signal.
+	// ReasonPreempted: another pod preempted this one, or the trainer stopped with a checkpoint on a signal.
 	ReasonPreempted = "Preempted"
-	// ReasonEvicted: the pod was evicted, by the API or by its node.
+	// ReasonEvicted: the API or the node evicted the pod.
 	ReasonEvicted = "Evicted"
-	// ReasonNodeLost: the node went away under the pod.
+	// ReasonNodeLost: the node of the pod was deleted or became unreachable.
 	ReasonNodeLost = "NodeLost"
-	// ReasonInterrupted: a step was stopped from outside.
+	// ReasonInterrupted: a step was interrupted.
 	ReasonInterrupted = "Interrupted"
 )
 
-// Reasons of a failed attempt, and of a job that has failed for it.
+// Reasons of a failed attempt, and of a job that it made fail.
 const (
-	// ReasonOutOfMemory: the kernel stopped the container at its memory limit or the node's.
+	// ReasonOutOfMemory: a container exceeded its memory limit, or the memory of the node.
 	ReasonOutOfMemory = "OutOfMemory"
-	// ReasonGPUOutOfMemory: the GPU's memory was too small for the model, the sequence length and the batch.
+	// ReasonGPUOutOfMemory: the memory of the GPU is too small for the model, the sequence length and the batch.
 	ReasonGPUOutOfMemory = "GPUOutOfMemory"
 	// ReasonTrainingDiverged: the loss was no longer a number.
 	ReasonTrainingDiverged = "TrainingDiverged"
-	// ReasonTrainingFailed: the trainer ended with an error of its own.
+	// ReasonTrainingFailed: the trainer ended with another error.
 	ReasonTrainingFailed = "TrainingFailed"
-	// ReasonCheckpointInvalid: there is a checkpoint and it can't be resumed from.
+	// ReasonCheckpointInvalid: the trainer cannot resume from the checkpoint.
 	ReasonCheckpointInvalid = "CheckpointInvalid"
-	// ReasonDeadlineExceeded: spec.activeDeadlineSeconds is over.
+	// ReasonDeadlineExceeded: the job ran longer than spec.activeDeadlineSeconds.
 	ReasonDeadlineExceeded = "DeadlineExceeded"
-	// ReasonBackoffLimitExceeded: all attempts failed and none left a reason.
+	// ReasonBackoffLimitExceeded: all attempts failed without a reason.
 	ReasonBackoffLimitExceeded = "BackoffLimitExceeded"
-	// ReasonResultMissing: the pods ended well and left no word of where the adapter is.
+	// ReasonResultMissing: the pods succeeded but recorded no digest of the adapter.
 	ReasonResultMissing = "ResultMissing"
-	// ReasonPodFailed: a pod failed and left no reason.
+	// ReasonPodFailed: a pod failed without a reason.
 	ReasonPodFailed = "PodFailed"
 
-	// ReasonSourceForbidden: an input is at an address that may not be reached.
+	// ReasonSourceForbidden: an input has an address that is not allowed.
 	ReasonSourceForbidden = "SourceForbidden"
-	// ReasonSourceDenied: an input needs credentials, or those given have no access.
+	// ReasonSourceDenied: the credentials for an input are missing or have no access.
 	ReasonSourceDenied = "SourceDenied"
-	// ReasonSourceNotFound: an input is not there.
+	// ReasonSourceNotFound: an input does not exist.
 	ReasonSourceNotFound = "SourceNotFound"
-	// ReasonSourceTooLarge: an input has more bytes than are allowed.
+	// ReasonSourceTooLarge: an input is larger than allowed.
 	ReasonSourceTooLarge = "SourceTooLarge"
-	// ReasonSourceUnavailable: an input could not be fetched, repeatedly.
+	// ReasonSourceUnavailable: an input could not be fetched after several attempts.
 	ReasonSourceUnavailable = "SourceUnavailable"
-	// ReasonSourceInvalid: an input is named in a way that can't be meant, or is not what it should be.
+	// ReasonSourceInvalid: the name or the content of an input is invalid.
 	ReasonSourceInvalid = "SourceInvalid"
-	// ReasonChecksumMismatch: the bytes of an input are not those that were announced.
+	// ReasonChecksumMismatch: an input does not match its checksum or its size.
 	ReasonChecksumMismatch = "ChecksumMismatch"
-	// ReasonDatasetInvalid: the data can't be trained on; the message names the first bad row.
+	// ReasonDatasetInvalid: the data cannot be used for training; the message names the first invalid row.
 	ReasonDatasetInvalid = "DatasetInvalid"
-	// ReasonCredentialsInvalid: a secret's content is no docker config.
+	// ReasonCredentialsInvalid: the content of a Secret is not a docker config.
 	ReasonCredentialsInvalid = "CredentialsInvalid"
-	// ReasonVolumeFull: no space is left.
+	// ReasonVolumeFull: the disk or the volume is full.
 	ReasonVolumeFull = "VolumeFull"
 	// ReasonFetchFailed: fetching failed for another reason.
 	ReasonFetchFailed = "FetchFailed"
-	// ReasonOutputInvalid: the adapter is not whole, or its destination can't be meant.
+	// ReasonOutputInvalid: the adapter is incomplete, or its destination is invalid.
 	ReasonOutputInvalid = "OutputInvalid"
-	// ReasonOutputDenied: the registry refuses to take the adapter.
+	// ReasonOutputDenied: the registry refuses the push.
 	ReasonOutputDenied = "OutputDenied"
-	// ReasonPushFailed: the adapter could not be delivered.
+	// ReasonPushFailed: the push failed for another reason.
 	ReasonPushFailed = "PushFailed"
 )

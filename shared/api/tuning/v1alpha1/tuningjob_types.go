@@ -6,7 +6,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// TuningJob is one fine-tuning run: fetch the data, train, push the adapter.
+// TuningJob is a fine-tuning run: it fetches the data, trains, and pushes the adapter.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -22,9 +22,9 @@ type TuningJob struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// spec is what to train; only suspend, ttlSecondsAfterFinished and activeDeadlineSeconds may change.
+	// spec describes the run. model, method, input and output are immutable.
 	Spec TuningJobSpec `json:"spec"`
-	// status is written by the tuning-operator only.
+	// status is written only by the tuning-operator.
 	// +optional
 	Status TuningJobStatus `json:"status,omitempty"`
 }
