@@ -82,8 +82,8 @@ func NewMetrics(registry prometheus.Registerer, reader client.Reader, clk clock.
 	return m, nil
 }
 
-// observe takes over what a status write has changed. A nil receiver counts nothing.
-func (m *Metrics) observe(before kaitov1alpha1.WorkspaceStatus, after *kaitov1alpha1.Workspace) {
+// record counts what a status write has changed. A nil receiver counts nothing.
+func (m *Metrics) record(before kaitov1alpha1.WorkspaceStatus, after *kaitov1alpha1.Workspace) {
 	if m == nil {
 		return
 	}

@@ -75,7 +75,7 @@ func TestPhasesAreObservedOnceAndAttemptsEachOnce(t *testing.T) {
 			w.Status.Milestones = &kaitov1alpha1.Milestones{}
 		}
 		edit(&w.Status)
-		m.observe(before.Status, w)
+		m.record(before.Status, w)
 	}
 	step(func(s *kaitov1alpha1.WorkspaceStatus) { s.Milestones.NodesRequested = at(10) })
 	step(func(s *kaitov1alpha1.WorkspaceStatus) {

@@ -64,7 +64,7 @@ func (p preflight) check(ctx context.Context, s *scope) error {
 	asked.Wait()
 	var failed error
 	for i, answer := range answers {
-		o, err := refusal(objects[i], answer)
+		o, err := interpret(objects[i], answer)
 		failed = errors.Join(failed, err)
 		if o != nil && s.refused == nil {
 			s.refused, s.recheck = o, recheckAfter(s, p.recheck)
@@ -114,9 +114,9 @@ func podOf(server client.Object) (corev1.PodTemplateSpec, string) {
 	return corev1.PodTemplateSpec{}, ""
 }
 
-// refusal returns what an answer to a dry run means; nil and no error: the object may be created, or that is unknown. An
+// interpret returns what an answer to a dry run means; nil and no error: the object may be created, or that is unknown. An
 // answer that does not concern the object keeps no Workspace from its nodes: a refusal then shows when it is created.
-func refusal(obj client.Object, answer error) (*outcome, error) {
+func interpret(obj client.Object, answer error) (*outcome, error) {
 	kind := kindOf(obj)
 	say := func(reason, message string) (*outcome, error) {
 		o := stalled(reason, message+". No node has been rented. The Workspace asks again after a while")

@@ -63,7 +63,7 @@ func (sw statusWriter) finish(ctx context.Context, s *scope, failed error) (time
 		}
 		events.Publish(sw.events, s.workspace, kind, c.reason, c.message)
 	}
-	sw.metrics.observe(s.stored, s.workspace)
+	sw.metrics.record(s.stored, s.workspace)
 	return 0, failed
 }
 

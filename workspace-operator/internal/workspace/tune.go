@@ -54,7 +54,7 @@ func (t tuner) tune(ctx context.Context, s *scope) (flow.Result, error) {
 	case s.job.object == nil:
 		return t.start(ctx, s)
 	}
-	return report(s), nil
+	return reportJob(s), nil
 }
 
 func (t tuner) start(ctx context.Context, s *scope) (flow.Result, error) {
@@ -94,8 +94,8 @@ func noteJob(s *scope, progress string) {
 	}
 }
 
-// report copies what the TuningJob says, its reasons unchanged.
-func report(s *scope) flow.Result {
+// reportJob copies what the TuningJob says, its reasons unchanged.
+func reportJob(s *scope) flow.Result {
 	result := s.job.result
 	noteJob(s, result.Progress)
 	switch {
