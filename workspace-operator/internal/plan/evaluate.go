@@ -291,20 +291,3 @@ func (q *question) why(p *Plan, limit, most int) *fall {
 	}
 	return fell(cause, "%s", text)
 }
-
-func (p *Plan) candidate(why *fall) Candidate {
-	c := Candidate{
-		InstanceType:   p.InstanceType,
-		CapacityType:   p.CapacityType,
-		Nodes:          p.Nodes,
-		TensorParallel: p.TensorParallel,
-		Memory:         p.Memory,
-		MaxModelLen:    p.MaxModelLen,
-		CostPerHour:    p.CostPerHour,
-		Priced:         p.Priced,
-	}
-	if why != nil {
-		c.Rejected, c.Cause = why.text, why.cause
-	}
-	return c
-}

@@ -25,12 +25,7 @@ func New(c Config) (*Reconciler, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.Unconfirmed == nil {
-		c.Unconfirmed = func(types.NamespacedName) time.Duration { return 0 }
-	}
-	if c.Room == nil {
-		c.Room = gpubudget.NewRoom()
-	}
+	c.setDefaults()
 	o := c.Options
 	claims := placement.Claims{Kinds: c.Kinds, APIs: apis}
 	prices := budget.Prices{Catalog: c.Catalog, Region: o.Region}
@@ -78,4 +73,13 @@ func New(c Config) (*Reconciler, error) {
 		orphans: orphanCollector{client: c.Client, live: c.Live, claims: claims},
 		status:  statusWriter{client: c.Client, events: c.Events, metrics: c.Metrics, holds: holds},
 	}, nil
+}
+
+func (c *Config) setDefaults() {
+	if c.Unconfirmed == nil {
+		c.Unconfirmed = func(types.NamespacedName) time.Duration { return 0 }
+	}
+	if c.Room == nil {
+		c.Room = gpubudget.NewRoom()
+	}
 }
