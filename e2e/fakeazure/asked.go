@@ -16,8 +16,8 @@ type Write struct {
 	Absent bool
 	// Refused is the error code of the response, or Dropped. Empty: the write took effect.
 	Refused string
-	// PowerState is the cluster's state at the time of the write. PowerRead is the state in the last response to a GET of the
-	// cluster, at ReadAt.
+	// PowerState is the cluster's state at the time of the write. PowerRead is the state in the last response to a GET of
+	// the cluster, at ReadAt.
 	PowerState, PowerRead string
 	ReadAt                time.Time
 	// Retagged is the time at which a user last replaced the pool's tags. Zero: never.
@@ -51,7 +51,8 @@ func (s *Server) asked(c *call) *asked {
 		return nil
 	}
 	a := &asked{server: s, write: Write{
-		Verb: c.Verb, Pool: c.Pool, PowerState: string(s.power), PowerRead: string(s.powerRead), ReadAt: s.powerReadAt, Time: s.now(),
+		Verb: c.Verb, Pool: c.Pool, PowerState: string(s.power), PowerRead: string(s.powerRead),
+		ReadAt: s.powerReadAt, Time: s.now(),
 	}}
 	if p := s.pools[c.Pool]; p != nil {
 		a.write.Tags, a.write.Retagged = maps.Clone(p.Tags), p.Retagged

@@ -42,7 +42,8 @@ func (s *Server) load() error {
 	if err := json.Unmarshal(text, &state); err != nil {
 		return fmt.Errorf("reading the state: %w", err)
 	}
-	s.pools, s.operations, s.power, s.tokens, s.serial, s.pending = state.Pools, state.Operations, state.Power, state.Tokens, state.Serial, state.Pending
+	s.pools, s.operations, s.power = state.Pools, state.Operations, state.Power
+	s.tokens, s.serial, s.pending = state.Tokens, state.Serial, state.Pending
 	s.lag = state.Lag
 	if ahead := state.Now.Sub(s.now()); ahead > 0 {
 		s.shift(-ahead)

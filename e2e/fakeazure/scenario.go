@@ -68,7 +68,8 @@ type NodeChange struct {
 func (e Event) validate() error {
 	set := 0
 	for _, is := range []bool{
-		e.Power != "", e.Evict != "", e.EvictSpot != 0, e.RemovePool != "", e.AddPool != nil, e.Node != nil, len(e.Quota) > 0, e.ClearFaults,
+		e.Power != "", e.Evict != "", e.EvictSpot != 0, e.RemovePool != "", e.AddPool != nil, e.Node != nil,
+		len(e.Quota) > 0, e.ClearFaults,
 		e.Upgrade != nil, e.Retag != nil, e.Autoscale != nil, e.ListLag != nil,
 	} {
 		if is {

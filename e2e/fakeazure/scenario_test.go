@@ -133,11 +133,11 @@ events:
 
 // register is a node side that records its calls, and rejects joins while it is down.
 type register struct {
-	mutex     sync.Mutex
-	down      bool
-	refused   int
-	calls []string
-	nodes     map[string]fakeazure.VM
+	mutex   sync.Mutex
+	down    bool
+	refused int
+	calls   []string
+	nodes   map[string]fakeazure.VM
 }
 
 func (r *register) tell(what string, vm fakeazure.VM) error {

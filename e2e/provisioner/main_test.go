@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package provisioner_test runs the built gpu-provisioner as a process, with the rights of its role, with a real API server
-// and a fake Azure that speaks the real protocol. It checks the invariants of package invariant all the time.
+// Package provisioner_test runs the built gpu-provisioner as a process, with the rights of its role, with a real API
+// server and a fake Azure that speaks the real protocol. It checks the invariants of package invariant all the time.
 package provisioner_test
 
 import (

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package chaos_test checks the gpu-provisioner's invariants between any two of its calls. Its controllers, engine and SDK
-// run as a separate process (gpu-provisioner/cmd/stepper) with a real API server and a fake Azure that speaks the real
-// protocol, one step after another on a clock that the test controls. The test decides what happens in between and when
-// the process is killed, and the same seed repeats a run. Package provisioner_test runs the operator's binary in real
-// time.
+// Package chaos_test checks the gpu-provisioner's invariants between any two of its calls. Its controllers, engine and
+// SDK run as a separate process (gpu-provisioner/cmd/stepper) with a real API server and a fake Azure that speaks the
+// real protocol, one step after another on a clock that the test controls. The test decides what happens in between and
+// when the process is killed, and the same seed repeats a run. Package provisioner_test runs the operator's binary in
+// real time.
 package chaos_test
 
 import (

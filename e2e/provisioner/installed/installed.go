@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package installed installs what the gpu-provisioner needs in a test's cluster: CRDs, namespace, account, the generated
-// roles, and the default node class.
+// Package installed installs what the gpu-provisioner needs in a test's cluster: CRDs, namespace, account, the
+// generated roles, and the default node class.
 package installed
 
 import (
@@ -45,7 +45,9 @@ func CRDPaths(root string) []string {
 // Into installs everything, and returns a client with all rights and without a cache.
 func Into(ctx context.Context, c *cluster.Cluster, root string) (client.WithWatch, error) {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, karpenterv1alpha5.AddToScheme, nodeclassv1alpha1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{
+		clientgoscheme.AddToScheme, karpenterv1alpha5.AddToScheme, nodeclassv1alpha1.AddToScheme,
+	} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("making a scheme: %w", err)
 		}

@@ -25,8 +25,8 @@ import (
 	nodeclassv1alpha1 "kaito.sh/shared/api/nodeclass/v1alpha1"
 )
 
-// snapshot is a client that reads the state of the last sync and its own later writes, as a manager's cache does. It has
-// no objects of other kinds, such as pods and volumes.
+// snapshot is a client that reads the state of the last sync and its own later writes, as a manager's cache does. It
+// has no objects of other kinds, such as pods and volumes.
 type snapshot struct {
 	client.Client
 	objects map[reflect.Type][]client.Object
@@ -38,7 +38,8 @@ type snapshot struct {
 func (s *snapshot) sync(ctx context.Context) error {
 	objects := map[reflect.Type][]client.Object{}
 	for _, list := range []client.ObjectList{
-		&karpenterv1alpha5.MachineList{}, &karpv1.NodeClaimList{}, &corev1.NodeList{}, &nodeclassv1alpha1.KaitoNodeClassList{},
+		&karpenterv1alpha5.MachineList{}, &karpv1.NodeClaimList{}, &corev1.NodeList{},
+		&nodeclassv1alpha1.KaitoNodeClassList{},
 	} {
 		if err := s.Client.List(ctx, list); err != nil {
 			return fmt.Errorf("listing %T: %w", list, err)

@@ -115,7 +115,8 @@ func (c *Controllers) SetupWithManager(ctx context.Context, mgr ctrl.Manager) er
 	for _, controller := range []interface {
 		Register(context.Context, manager.Manager) error
 	}{
-		c.evictions, c.Lifecycle, c.Termination, c.Garbage, c.ClaimLabels, c.NodeLabels, c.expiration, c.consistency, c.Health,
+		c.evictions, c.Lifecycle, c.Termination, c.Garbage, c.ClaimLabels, c.NodeLabels, c.expiration, c.consistency,
+		c.Health,
 	} {
 		if err := controller.Register(ctx, mgr); err != nil {
 			return fmt.Errorf("adding Karpenter's %T: %w", controller, err)

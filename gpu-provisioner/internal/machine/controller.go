@@ -40,8 +40,8 @@ import (
 // The operator records events on NodeClaims and Machines.
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
-// EvidenceFinalizer keeps a NodeClaim until the Machine's status contains the NodeClaim's. Karpenter deletes a claim that
-// cannot be launched, and with it the reason.
+// EvidenceFinalizer keeps a NodeClaim until the Machine's status contains the NodeClaim's. Karpenter deletes a claim
+// that cannot be launched, and with it the reason.
 const EvidenceFinalizer = "kaito.sh/machine-evidence"
 
 // Config is what the reconciler needs.
@@ -225,9 +225,9 @@ func (r *Reconciler) recordFailures(before, after *karpenterv1alpha5.Machine) {
 	}
 }
 
-// releaseClaim removes our finalizer from a claim that is being deleted, once Karpenter has removed its own. The Machine
-// can be gone before its claim, and the cluster's garbage collector then deletes the claim: a user has removed the
-// Machine's finalizer, or the API server deleted the Machine before it had the finalizer.
+// releaseClaim removes our finalizer from a claim that is being deleted, once Karpenter has removed its own. The
+// Machine can be gone before its claim, and the cluster's garbage collector then deletes the claim: a user has removed
+// the Machine's finalizer, or the API server deleted the Machine before it had the finalizer.
 func (r *Reconciler) releaseClaim(ctx context.Context, claim *karpv1.NodeClaim) error {
 	if claim == nil || claim.DeletionTimestamp.IsZero() ||
 		controllerutil.ContainsFinalizer(claim, karpv1.TerminationFinalizer) {

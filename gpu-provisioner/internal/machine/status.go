@@ -117,8 +117,9 @@ func (s *statusWriter) gone() {
 		s.machine.Status.NodeName, s.machine.Status.ProviderID))
 }
 
-// neverRegistered handles a deleted claim whose Node had not registered. This operator writes a reason before it deletes
-// a claim, so the claim was deleted by Karpenter at its timeout, by a user, or because the Node or the VM is gone.
+// neverRegistered handles a deleted claim whose Node had not registered. This operator writes a reason before it
+// deletes a claim, so the claim was deleted by Karpenter at its timeout, by a user, or because the Node or the VM is
+// gone.
 func (s *statusWriter) neverRegistered() {
 	launched := s.machine.GetCondition(karpenterv1alpha5.ConditionMachineLaunched)
 	if s.clock.Since(launched.LastTransitionTime.Time) >= pool.CoreRegistrationTimeout {

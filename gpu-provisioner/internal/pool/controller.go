@@ -48,15 +48,13 @@ func (r *Reconciler) SetupWithManager(_ context.Context, mgr ctrl.Manager) error
 	all := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request {
 		return []reconcile.Request{everything}
 	})
+	limiter := workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](time.Second, 30*time.Second)
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("pools").
 		Watches(&karpv1.NodeClaim{}, all, builder.WithPredicates(nodeclaimutils.IsManagedPredicateFuncs(r.Provider))).
 		Watches(&nodeclassv1alpha1.KaitoNodeClass{}, all).
 		WatchesRawSource(source.Func(r.wakeUps)).
-		WithOptions(controller.Options{
-			MaxConcurrentReconciles: 1,
-			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](time.Second, 30*time.Second),
-		}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: 1, RateLimiter: limiter}).
 		Complete(r)
 }
 

@@ -114,7 +114,9 @@ func (e *RequestError) Error() string { return e.Message }
 // and zone, each in the order of the claim or its class.
 func Placements(claim *karpv1.NodeClaim, class Class, location string) ([]Key, error) {
 	requirements := scheduling.NewNodeSelectorRequirementsWithMinValues(claim.Spec.Requirements...)
-	for key, value := range map[string]string{corev1.LabelOSStable: string(corev1.Linux), corev1.LabelArchStable: karpv1.ArchitectureAmd64} {
+	for key, value := range map[string]string{
+		corev1.LabelOSStable: string(corev1.Linux), corev1.LabelArchStable: karpv1.ArchitectureAmd64,
+	} {
 		if requirements.Has(key) && !requirements.Get(key).Has(value) {
 			return nil, &RequestError{fmt.Sprintf("requirement %s is %s; allowed: %s", key, requirements.Get(key), value)}
 		}

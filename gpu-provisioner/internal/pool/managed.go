@@ -74,8 +74,8 @@ func allTags(cluster azure.Cluster, p *azure.Pool) string {
 	return strings.Join(out, " ")
 }
 
-// reportUnmanaged sets the condition ConditionPoolManaged of every claim with a machine, records an event when the reason
-// changes, and sets the metric. It does nothing while the cluster is not running.
+// reportUnmanaged sets the condition ConditionPoolManaged of every claim with a machine, records an event when the
+// reason changes, and sets the metric. It does nothing while the cluster is not running.
 func (e *Engine) reportUnmanaged(ctx context.Context, p *pass) error {
 	if !p.view.Cluster.Writable() {
 		return nil

@@ -59,12 +59,12 @@ func TestTheTightestQuotaDecides(t *testing.T) {
 		fit    int
 		reason string
 	}{
-		"all fit":                       {[]azure.Usage{{Name: "cores", Limit: 1000}, {Name: "Standard NCADS A100v4 Family", Limit: 96}}, false, 4, ""},
-		"the family's":                  {[]azure.Usage{{Name: "cores", Limit: 1000}, {Name: "StandardNCADSA100v4Family", Limit: 71}}, false, 2, azure.ReasonQuotaExceeded},
-		"the region's":                  {[]azure.Usage{{Name: "cores", Current: 70, Limit: 100}, {Name: "StandardNCADSA100v4Family", Limit: 96}}, false, 1, azure.ReasonRegionalQuotaExceeded},
+		"all fit":                          {[]azure.Usage{{Name: "cores", Limit: 1000}, {Name: "Standard NCADS A100v4 Family", Limit: 96}}, false, 4, ""},
+		"the family's":                     {[]azure.Usage{{Name: "cores", Limit: 1000}, {Name: "StandardNCADSA100v4Family", Limit: 71}}, false, 2, azure.ReasonQuotaExceeded},
+		"the region's":                     {[]azure.Usage{{Name: "cores", Current: 70, Limit: 100}, {Name: "StandardNCADSA100v4Family", Limit: 96}}, false, 1, azure.ReasonRegionalQuotaExceeded},
 		"the spot quota, not the family's": {[]azure.Usage{{Name: "lowPriorityCores", Limit: 48}, {Name: "StandardNCADSA100v4Family", Limit: 0}}, true, 2, azure.ReasonSpotQuotaExceeded},
-		"usage above the limit":         {[]azure.Usage{{Name: "cores", Current: 200, Limit: 100}}, false, 0, azure.ReasonRegionalQuotaExceeded},
-		"an unknown family":             {[]azure.Usage{{Name: "cores", Limit: 1000}}, false, 4, ""},
+		"usage above the limit":            {[]azure.Usage{{Name: "cores", Current: 200, Limit: 100}}, false, 0, azure.ReasonRegionalQuotaExceeded},
+		"an unknown family":                {[]azure.Usage{{Name: "cores", Limit: 1000}}, false, 4, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := NewPreflight(&usages{rows: tc.rows}, testclock.NewFakeClock(time.Unix(0, 0)))
