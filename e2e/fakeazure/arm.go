@@ -56,70 +56,74 @@ func (s *Server) serve(c *call, handle func(*call) *apiError) {
 	c.complete()
 	hook := s.options.OnRequest
 	s.mutex.Unlock()
-	if told := s.options.OnAnswer; told != nil {
+	if answered := s.options.OnAnswer; answered != nil {
 		recorder := &recorder{ResponseWriter: c.w}
 		c.w = recorder
-		defer func() { told(recorder.answer(c.Request, s.now())) }()
+		defer func() { answered(recorder.answer(c.Request, s.now())) }()
 	}
 	verdict := Serve
 	if hook != nil {
 		verdict = hook(c.Request)
 	}
-	s.mutex.Lock()
-	drop := verdict == DropAfter
-	func() {
-		defer s.mutex.Unlock()
-		s.advance()
-		asked := s.asked(c)
-		refuse := func(err *apiError) {
-			asked.refused(err.Code)
-			err.write(c.w)
-		}
-		if verdict == DropBefore {
-			asked.refused(Dropped)
-			panic(http.ErrAbortHandler)
-		}
-		s.calls[c.Verb]++
-		fault := s.match(c.Request, s.subject(c))
-		switch {
-		case fault != nil && fault.Drop == DropBefore:
-			asked.refused(Dropped)
-			panic(http.ErrAbortHandler)
-		case fault != nil && fault.Error != nil:
-			refuse(fault.Error)
-			return
-		}
-		drop = drop || fault != nil && fault.Drop == DropAfter
-		if drop {
-			c.w = discard{}
-		}
-		if !s.authorized(c.w, c.r) {
-			asked.refused("Unauthorized")
-			return
-		}
-		if err := s.throttle(c.Request); err != nil {
-			refuse(err)
-			return
-		}
-		if c.Write && s.power != PowerRunning {
-			refuse(&apiError{HTTP: http.StatusConflict, Code: "OperationNotAllowed", AKS: true,
-				Message: fmt.Sprintf("managed cluster is in (%s) state, operations on its agent pools are not allowed", s.power)})
-			return
-		}
-		if err := handle(c); err != nil {
-			refuse(err)
-			return
-		}
-		if c.Write {
-			asked.accepted()
-			s.dirty = true
-		}
-		s.keep()
-	}()
+	drop := s.handle(c, verdict, handle)
 	s.poke()
 	if drop {
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// handle carries out a call. It returns whether the connection must be cut.
+func (s *Server) handle(c *call, verdict Verdict, handle func(*call) *apiError) bool {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.advance()
+	asked := s.asked(c)
+	if verdict == DropBefore {
+		asked.refused(Dropped)
+		panic(http.ErrAbortHandler)
+	}
+	s.calls[c.Verb]++
+	fault := s.match(c.Request, s.subject(c))
+	if fault != nil && fault.Drop == DropBefore {
+		asked.refused(Dropped)
+		panic(http.ErrAbortHandler)
+	}
+	if fault != nil && fault.Error != nil {
+		asked.refused(fault.Error.Code)
+		fault.Error.write(c.w)
+		return verdict == DropAfter
+	}
+	drop := verdict == DropAfter || fault != nil && fault.Drop == DropAfter
+	if drop {
+		c.w = discard{}
+	}
+	if !s.authorized(c.w, c.r) {
+		asked.refused("Unauthorized")
+		return drop
+	}
+	if err := s.attempt(c, handle); err != nil {
+		asked.refused(err.Code)
+		err.write(c.w)
+		return drop
+	}
+	if c.Write {
+		asked.accepted()
+		s.dirty = true
+	}
+	s.keep()
+	return drop
+}
+
+// attempt calls the handler unless the call is throttled or the cluster does not accept writes.
+func (s *Server) attempt(c *call, handle func(*call) *apiError) *apiError {
+	if err := s.throttle(c.Request); err != nil {
+		return err
+	}
+	if c.Write && s.power != PowerRunning {
+		return &apiError{HTTP: http.StatusConflict, Code: "OperationNotAllowed", AKS: true,
+			Message: fmt.Sprintf("managed cluster is in (%s) state, operations on its agent pools are not allowed", s.power)}
+	}
+	return handle(c)
 }
 
 // subject returns the pool of a call: the existing one, or the one that a PUT describes.

@@ -42,44 +42,31 @@ func (s *Server) entra() http.Handler {
 	return mux
 }
 
+// refusal is an error of the token endpoint.
+type refusal struct {
+	status        int
+	code, message string
+}
+
 func (s *Server) token(w http.ResponseWriter, r *http.Request) {
-	refuse := func(status int, code, format string, args ...any) {
-		respond(w, status, map[string]any{"error": code, "error_description": fmt.Sprintf(format, args...)})
-	}
-	if err := r.ParseForm(); err != nil {
-		refuse(http.StatusBadRequest, "invalid_request", "AADSTS900144: %v", err)
+	token, err := s.issue(r)
+	if err != nil {
+		respond(w, err.status, map[string]any{"error": err.code, "error_description": err.message})
 		return
 	}
-	switch {
-	case r.PathValue("tenant") != s.options.TenantID:
-		refuse(http.StatusBadRequest, "invalid_request", "AADSTS90002: Tenant '%s' not found.", r.PathValue("tenant"))
-		return
-	case r.Form.Get("client_id") != s.options.ClientID:
-		refuse(
-			http.StatusUnauthorized, "unauthorized_client",
-			"AADSTS700016: Application with identifier '%s' was not found in the directory.", r.Form.Get("client_id"),
-		)
-		return
-	case r.Form.Get("grant_type") != "client_credentials":
-		refuse(http.StatusBadRequest, "unsupported_grant_type", "AADSTS70003: The app requested an unsupported grant type.")
-		return
-	case !strings.Contains(r.Form.Get("scope"), "/.default"):
-		refuse(
-			http.StatusBadRequest, "invalid_scope",
-			"AADSTS1002012: The provided value for scope %s is not valid. Client credential flows must have a scope value with /.default suffixed to the resource identifier.",
-			r.Form.Get("scope"),
-		)
-		return
-	case r.Form.Get("client_assertion_type") != assertionType:
-		refuse(
-			http.StatusUnauthorized, "invalid_client",
-			"AADSTS7000216: 'client_assertion', 'client_secret' or 'request' is required for the 'client_credentials' grant type.",
-		)
-		return
+	life := int(tokenLife.Seconds())
+	respond(w, http.StatusOK, map[string]any{
+		"token_type": "Bearer", "expires_in": life, "ext_expires_in": life, "access_token": token,
+	})
+}
+
+// issue returns a new token, or why the request is refused.
+func (s *Server) issue(r *http.Request) (string, *refusal) {
+	if err := s.checkTokenRequest(r); err != nil {
+		return "", err
 	}
 	if why := s.assertion(r.Form.Get("client_assertion")); why != "" {
-		refuse(http.StatusUnauthorized, "invalid_client", "%s", why)
-		return
+		return "", &refusal{http.StatusUnauthorized, "invalid_client", why}
 	}
 	random := make([]byte, 24)
 	_, _ = rand.Read(random) // never fails
@@ -87,8 +74,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if f := s.match(Request{Verb: verbToken}, nil); f != nil && f.Error != nil {
-		refuse(http.StatusUnauthorized, "invalid_client", "%s", f.Error.Message)
-		return
+		return "", &refusal{http.StatusUnauthorized, "invalid_client", f.Error.Message}
 	}
 	for old, expiry := range s.tokens {
 		if expiry.Before(time.Now()) {
@@ -96,16 +82,33 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	s.tokens[token] = time.Now().Add(tokenLife)
-	respond(
-		w,
-		http.StatusOK,
-		map[string]any{
-			"token_type":     "Bearer",
-			"expires_in":     int(tokenLife.Seconds()),
-			"ext_expires_in": int(tokenLife.Seconds()),
-			"access_token":   token,
-		},
-	)
+	return token, nil
+}
+
+// checkTokenRequest checks the form of a request for a token.
+func (s *Server) checkTokenRequest(r *http.Request) *refusal {
+	if err := r.ParseForm(); err != nil {
+		return &refusal{http.StatusBadRequest, "invalid_request", fmt.Sprintf("AADSTS900144: %v", err)}
+	}
+	switch {
+	case r.PathValue("tenant") != s.options.TenantID:
+		return &refusal{http.StatusBadRequest, "invalid_request",
+			fmt.Sprintf("AADSTS90002: Tenant '%s' not found.", r.PathValue("tenant"))}
+	case r.Form.Get("client_id") != s.options.ClientID:
+		return &refusal{http.StatusUnauthorized, "unauthorized_client", fmt.Sprintf(
+			"AADSTS700016: Application with identifier '%s' was not found in the directory.", r.Form.Get("client_id"))}
+	case r.Form.Get("grant_type") != "client_credentials":
+		return &refusal{http.StatusBadRequest, "unsupported_grant_type",
+			"AADSTS70003: The app requested an unsupported grant type."}
+	case !strings.Contains(r.Form.Get("scope"), "/.default"):
+		return &refusal{http.StatusBadRequest, "invalid_scope", fmt.Sprintf(
+			"AADSTS1002012: The provided value for scope %s is not valid. Client credential flows must have a scope value with /.default suffixed to the resource identifier.",
+			r.Form.Get("scope"))}
+	case r.Form.Get("client_assertion_type") != assertionType:
+		return &refusal{http.StatusUnauthorized, "invalid_client",
+			"AADSTS7000216: 'client_assertion', 'client_secret' or 'request' is required for the 'client_credentials' grant type."}
+	}
+	return nil
 }
 
 // assertion validates a federated token like Entra, and returns what is wrong with it. It checks the signature if the

@@ -25,6 +25,7 @@ type flagValues struct {
 	quotas                     map[string]fakeazure.Quota
 }
 
+// parse parses and checks the flags.
 func parse(args []string, stderr io.Writer) (*flagValues, error) {
 	v := &flagValues{quotas: map[string]fakeazure.Quota{}}
 	set := flag.NewFlagSet("fakeazure", flag.ContinueOnError)
@@ -36,6 +37,21 @@ func parse(args []string, stderr io.Writer) (*flagValues, error) {
 		set.PrintDefaults()
 		_, _ = fmt.Fprintf(stderr, "\nError kinds of scenarios: %s\n", strings.Join(fakeazure.Kinds(), ", "))
 	}
+	v.define(set)
+	if err := set.Parse(args); err != nil {
+		return nil, err
+	}
+	if set.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q; all settings are flags", set.Arg(0))
+	}
+	if v.speed < 1 {
+		return nil, fmt.Errorf("--speed is %g; it must be 1 or more", v.speed)
+	}
+	return v, nil
+}
+
+// define defines the flags.
+func (v *flagValues) define(set *flag.FlagSet) {
 	set.StringVar(
 		&v.Dir, "dir", "",
 		"folder of the certificate, the state and the addresses; a start on the same folder continues from its state (default: a temporary folder)",
@@ -50,8 +66,8 @@ func parse(args []string, stderr io.Writer) (*flagValues, error) {
 	)
 	set.StringVar(&v.scenario, "scenario", "", "file of faults and events to play; - for the standard input")
 	set.Float64Var(&v.speed, "speed", 1, "seconds of the cloud's clock per real second")
-	set.StringVar(&v.SubscriptionID, "subscription", "", "subscription id")
-	set.StringVar(&v.TenantID, "tenant", "", "tenant id")
+	set.StringVar(&v.SubscriptionID, "subscription", "", "subscription ID")
+	set.StringVar(&v.TenantID, "tenant", "", "tenant ID")
 	set.StringVar(&v.ClientID, "client", "", "client ID of the only identity")
 	set.StringVar(&v.ResourceGroup, "resource-group", "", "resource group of the cluster (default kaito-rg)")
 	set.StringVar(&v.ClusterName, "cluster", "", "name of the cluster (default kaito)")
@@ -78,16 +94,6 @@ func parse(args []string, stderr io.Writer) (*flagValues, error) {
 		"quota in vCPUs, name=limit[:used], repeatable; name is a quota family, cores (the region's) or lowPriorityCores (spot)",
 		v.quota,
 	)
-	if err := set.Parse(args); err != nil {
-		return nil, err
-	}
-	if set.NArg() > 0 {
-		return nil, fmt.Errorf("unexpected argument %q; all settings are flags", set.Arg(0))
-	}
-	if v.speed < 1 {
-		return nil, fmt.Errorf("--speed is %g; it must be 1 or more", v.speed)
-	}
-	return v, nil
 }
 
 func (v *flagValues) quota(text string) error {

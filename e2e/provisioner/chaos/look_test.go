@@ -209,39 +209,20 @@ func (w *world) exactly(want map[string]outcome) string {
 			machines[id] = true
 		}
 	}
-	found := w.listMachines()
-	if len(found) != len(want) {
-		return fmt.Sprintf("%d Machines are left, of %d", len(found), len(want))
-	}
-	live := 0
-	for i := range found {
-		m := &found[i]
-		reason := outcome("")
-		if c := m.GetCondition(karpenterv1alpha5.ConditionReady); c != nil {
-			reason = outcome(c.Reason)
-			if c.Status == corev1.ConditionTrue {
-				reason = ready
-			}
-		}
-		if reason != want[m.Name] {
-			return fmt.Sprintf("Machine %s is %s, not %s", m.Name, reason, want[m.Name])
-		}
-		if reason == ready {
-			live++
-		}
+	live, problem := w.exactMachines(want)
+	if problem != "" {
+		return problem
 	}
 	claims := w.listClaims()
 	if len(claims) != live {
 		return fmt.Sprintf("%d claims for %d live Machines", len(claims), live)
 	}
 	for i := range claims {
-		if !machines[claims[i].Status.ProviderID] {
-			return fmt.Sprintf(
-				"claim %s names %q, which does not exist or which another claim names", claims[i].Name,
-				claims[i].Status.ProviderID,
-			)
+		id := claims[i].Status.ProviderID
+		if !machines[id] {
+			return fmt.Sprintf("claim %s names %q, which does not exist or which another claim names", claims[i].Name, id)
 		}
-		delete(machines, claims[i].Status.ProviderID)
+		delete(machines, id)
 	}
 	if len(machines) > 0 {
 		return fmt.Sprintf("no claim names %v", machines)
@@ -256,6 +237,31 @@ func (w *world) exactly(want map[string]outcome) string {
 		return fmt.Sprintf("%d Nodes for %d live Machines", nodes, live)
 	}
 	return ""
+}
+
+// exactMachines returns the number of Ready Machines, and a deviation from the expected outcomes.
+func (w *world) exactMachines(want map[string]outcome) (live int, problem string) {
+	found := w.listMachines()
+	if len(found) != len(want) {
+		return 0, fmt.Sprintf("%d Machines are left, of %d", len(found), len(want))
+	}
+	for i := range found {
+		m := &found[i]
+		reason := outcome("")
+		if c := m.GetCondition(karpenterv1alpha5.ConditionReady); c != nil {
+			reason = outcome(c.Reason)
+			if c.Status == corev1.ConditionTrue {
+				reason = ready
+			}
+		}
+		if reason != want[m.Name] {
+			return 0, fmt.Sprintf("Machine %s is %s, not %s", m.Name, reason, want[m.Name])
+		}
+		if reason == ready {
+			live++
+		}
+	}
+	return live, ""
 }
 
 // ask creates Machines. release deletes them, like an owner that no longer needs the nodes.
