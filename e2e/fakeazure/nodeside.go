@@ -91,3 +91,23 @@ type noNodes struct{}
 
 func (noNodes) Join(context.Context, VM) error  { return nil }
 func (noNodes) Leave(context.Context, VM) error { return nil }
+
+// tell calls the node side, and returns the calls to repeat: failed ones, and later ones for the same machine.
+func (s *Server) tell(ctx context.Context, events []nodeEvent) (failed []nodeEvent) {
+	waits := map[string]bool{}
+	for _, event := range events {
+		if waits[event.VM.Name] {
+			failed = append(failed, event)
+			continue
+		}
+		tell := s.options.Nodes.Join
+		if event.Leave {
+			tell = s.options.Nodes.Leave
+		}
+		if err := tell(ctx, event.VM); err != nil {
+			failed = append(failed, event)
+			waits[event.VM.Name] = true
+		}
+	}
+	return failed
+}

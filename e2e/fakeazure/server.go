@@ -271,26 +271,6 @@ type nodeEvent struct {
 	Leave bool `json:"leave,omitempty"`
 }
 
-// tell calls the node side, and returns the calls to repeat: failed ones, and later ones for the same machine.
-func (s *Server) tell(ctx context.Context, events []nodeEvent) (failed []nodeEvent) {
-	waits := map[string]bool{}
-	for _, event := range events {
-		if waits[event.VM.Name] {
-			failed = append(failed, event)
-			continue
-		}
-		tell := s.options.Nodes.Join
-		if event.Leave {
-			tell = s.options.Nodes.Leave
-		}
-		if err := tell(ctx, event.VM); err != nil {
-			failed = append(failed, event)
-			waits[event.VM.Name] = true
-		}
-	}
-	return failed
-}
-
 func (s *Server) now() time.Time { return s.options.Clock.Now() }
 
 // poke makes run check the clock again.
