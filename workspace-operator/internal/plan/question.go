@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"fmt"
+	"strings"
+
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/shared/catalog"
+)
+
+// question is a request whose names have been looked up.
+type question struct {
+	request   Request
+	catalog   *catalog.Catalog
+	model     catalog.Model
+	inference inference
+	training  training
+}
+
+func ask(r Request, c *catalog.Catalog) (*question, error) {
+	q := &question{request: r, catalog: c}
+	if len(r.CapacityTypes) == 0 {
+		q.request.CapacityTypes = []string{catalog.CapacityOnDemand}
+	}
+	if r.Count != nil && *r.Count < 1 {
+		return nil, &Refusal{
+			Reason:  kaitov1alpha1.ReasonInvalidSpec,
+			Message: fmt.Sprintf("resource.count is %d: nothing is planned for it; allowed: at least 1", *r.Count),
+		}
+	}
+	if r.Mode == ModeTemplate {
+		return q, nil
+	}
+	var err error
+	if r.Model != nil {
+		q.model = *r.Model
+	} else if q.model, err = c.Model(r.Preset); err != nil {
+		return nil, &Refusal{
+			Reason: kaitov1alpha1.ReasonUnknownPreset,
+			Message: fmt.Sprintf(
+				"preset.name is %q: %s. Name a model of the catalogue, or serve it by inference.template", r.Preset, err,
+			),
+		}
+	}
+	if q.inference, err = parseInference(r.InferenceConfig); err != nil {
+		return nil, err
+	}
+	if err := q.agree(); err != nil {
+		return nil, err
+	}
+	if r.Mode != ModeTuning {
+		return q, nil
+	}
+	switch q.request.Method = strings.ToLower(r.Method); q.request.Method {
+	case "":
+		q.request.Method = methodLoRA
+	case methodLoRA, methodQLoRA:
+	default:
+		return nil, &Refusal{
+			Reason:  kaitov1alpha1.ReasonInvalidSpec,
+			Message: fmt.Sprintf("tuning.method is %q; allowed: lora, qlora", r.Method),
+		}
+	}
+	if q.model.Tuning == nil || q.model.Quant.Bits != 16 {
+		return nil, infeasible(
+			fmt.Sprintf(
+				"tuning.preset.name is %q: the catalogue has no figures for tuning it (it is quantized, or its shape is not known); choose a 16-bit model",
+				r.Preset,
+			),
+		)
+	}
+	if q.training, err = parseTraining(r.TrainingConfig); err != nil {
+		return nil, err
+	}
+	return q, nil
+}
+
+// agree refuses what no size could make possible.
+func (q *question) agree() error {
+	const file = "inference_config.yaml"
+	if n := q.inference.maxModelLen; n > q.model.Context {
+		return invalidConfig(
+			file, "vllm.max-model-len", "is %d, and %s has a context of %d; allowed: at most that", n, q.model.ID,
+			q.model.Context,
+		)
+	}
+	wanted, stored := q.inference.quantization, q.model.Quant.Method
+	if wanted == "" || wanted == stored {
+		return nil
+	}
+	if stored != "" {
+		return invalidConfig(
+			file, "vllm.quantization", "is %q, and the weights of %s are stored by %s; remove the key", wanted, q.model.ID,
+			stored,
+		)
+	}
+	if quantization, known := q.catalog.Quantization(wanted); !known || !quantization.InFlight {
+		return invalidConfig(
+			file, "vllm.quantization", "is %q; allowed for 16-bit weights: %s", wanted,
+			strings.Join(q.catalog.InFlightQuantizations(), ", "),
+		)
+	}
+	return nil
+}
