@@ -1,4 +1,4 @@
-"""Checkpoints that are whole: a marker is written last, and only marked ones are resumed from."""
+"""Complete checkpoints: a marker is written last, and only marked checkpoints are resumed."""
 
 import json
 import os
@@ -17,18 +17,18 @@ def _numbered(folder):
 
 
 def complete(folder):
-    """(step, path) of the whole checkpoints, oldest first."""
+    """Return (step, path) of the complete checkpoints, oldest first."""
     return [(step, path) for step, path in _numbered(folder) if os.path.isfile(os.path.join(path, MARKER))]
 
 
 def latest(folder):
-    """(step, path) of the newest whole checkpoint, or (0, None)."""
+    """Return (step, path) of the latest complete checkpoint, or (0, None)."""
     found = complete(folder)
     return found[-1] if found else (0, None)
 
 
 def fingerprint(path):
-    """What the marker of a checkpoint says that it belongs to."""
+    """Return the fingerprint in the marker of a checkpoint."""
     with open(os.path.join(path, MARKER)) as marker:
         return json.load(marker).get("fingerprint")
 
@@ -42,7 +42,7 @@ def _sync(path):
 
 
 def mark(path, step, of):
-    """Say that a checkpoint is whole, once its bytes are on the disk."""
+    """Mark a checkpoint as complete after its bytes are on the disk."""
     for root, _, files in os.walk(path):
         for name in files:
             _sync(os.path.join(root, name))
@@ -57,7 +57,7 @@ def mark(path, step, of):
 
 
 def prune(folder, keep):
-    """Keep the newest whole checkpoints; whatever is older, whole or not, goes. What is newer may be being written."""
+    """Keep the latest complete checkpoints and delete all older ones. A newer checkpoint may still be written."""
     whole = complete(folder)
     if not whole:
         return
@@ -69,7 +69,7 @@ def prune(folder, keep):
 
 
 def discard_broken(folder):
-    """Remove what a killed process left half-written: the trainer would write into it."""
+    """Delete incomplete checkpoints of a killed process: the trainer would write into them."""
     whole = {path for _, path in complete(folder)}
     for _, path in _numbered(folder):
         if path not in whole:

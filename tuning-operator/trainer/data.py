@@ -1,4 +1,4 @@
-"""The training data: the same files, formats and columns as the runner's preflight."""
+"""The training data: the same files, formats and columns as in the check of the runner."""
 
 import os
 
@@ -9,7 +9,7 @@ _METADATA = {"dataset_infos.json", "dataset_info.json", "state.json"}
 
 
 def files(folder, path=""):
-    """The data files below a folder, sorted, hidden ones and indexes left out."""
+    """Return the data files below a folder, sorted, without hidden files and indexes."""
     start = os.path.join(folder, path)
     if os.path.isfile(start):
         return [start]
@@ -21,7 +21,7 @@ def files(folder, path=""):
 
 
 def _kind(path):
-    """By content where it says, as files are named by users."""
+    """Detect the format from the content if possible, because users choose the names."""
     with open(path, "rb") as data:
         head = data.read(512)
     if head.startswith(b"PAR1"):
@@ -32,7 +32,7 @@ def _kind(path):
 
 
 def columns(config, have):
-    """Which columns are trained on, by TRL's names for them."""
+    """Return the columns used for training, by their names in TRL."""
     if config.get("messagesColumn"):
         return {"messages": config["messagesColumn"]}
     if config.get("promptColumn") or config.get("completionColumn"):
@@ -42,16 +42,16 @@ def columns(config, have):
     for shape in (("messages",), ("prompt", "completion"), ("text",)):
         if all(name in have for name in shape):
             return {name: name for name in shape}
-    raise Failure("DatasetInvalid", "the dataset has the columns %s; messages, prompt and completion, or text is needed" % ", ".join(sorted(have)))
+    raise Failure("DatasetInvalid", "the dataset has the columns %s; messages, prompt and completion, or text is required" % ", ".join(sorted(have)))
 
 
 def load(folder, config):
-    """(training set, held-out set or None)."""
+    """Return (training set, held-out set or None)."""
     from datasets import load_dataset
 
     found = files(folder, config.get("path", ""))
     if not found:
-        raise Failure("DatasetInvalid", "no parquet, jsonl, json or csv file is in the dataset")
+        raise Failure("DatasetInvalid", "no parquet, jsonl, json or csv file was found in the dataset")
     kinds = {_kind(f) for f in found}
     if len(kinds) > 1:
         raise Failure("DatasetInvalid", "the dataset mixes the formats " + ", ".join(sorted(kinds)))

@@ -1,5 +1,5 @@
-"""Run train.py by torchrun, and end as it ended: torchrun itself ends with 1 whatever its workers end with, and the
-job tells permanent failures and preemptions apart by the exit code."""
+"""Run train.py with torchrun, and exit with the exit code of train.py. torchrun itself always exits with 1 after a failure,
+but the job needs the exit code to distinguish permanent failures and preemptions."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""A GPU whose memory is too small: what was short, and what would do with less."""
+"""A GPU whose memory is too small: the cause, and settings that need less memory."""
 
 import gc
 
@@ -12,7 +12,7 @@ def is_short(error):
 
 
 def smaller(args):
-    """(per_device_train_batch_size, gradient_accumulation_steps) of the same steps in smaller parts, or None."""
+    """Return (per_device_train_batch_size, gradient_accumulation_steps) for the same steps in smaller parts, or None."""
     batch = args.per_device_train_batch_size
     for part in range(batch // 2, 0, -1):
         if batch % part == 0:
@@ -21,12 +21,12 @@ def smaller(args):
 
 
 def may_shrink(settings, world_size):
-    """Whether the user lets the trainer take smaller parts by itself. Ranks would have to agree on it, so one process only."""
+    """Return whether the trainer may use smaller parts. With several processes it may not: ranks would have to agree."""
     return bool(settings.config.get("trainer", {}).get("auto_find_batch_size")) and world_size == 1
 
 
 def release():
-    """Give back what the failed attempt held."""
+    """Release the memory of the failed attempt."""
     import torch
 
     gc.collect()
@@ -35,7 +35,7 @@ def release():
 
 
 def explain(error, args, quantized):
-    """The arithmetic, and what to change."""
+    """Return a message with the memory that was needed and the settings to change."""
     import torch
 
     text = str(error).splitlines()[0] if str(error) else "out of memory"
@@ -47,10 +47,10 @@ def explain(error, args, quantized):
     proposal = smaller(args)
     if proposal:
         return text + (
-            "; per_device_train_batch_size %d with gradient_accumulation_steps %d trains the same in 1/%d of the memory for activations:"
-            " set them, or auto_find_batch_size: true, which has the trainer do so by itself" % (*proposal, batch // proposal[0])
+            "; per_device_train_batch_size %d with gradient_accumulation_steps %d gives the same steps with 1/%d of the memory for activations:"
+            " set them, or auto_find_batch_size: true, so that the trainer does it automatically" % (*proposal, batch // proposal[0])
         )
-    ways = ["lower max_length" if not length else "lower max_length, to %d for a start" % (length // 2), "set gradient_checkpointing"]
+    ways = ["lower max_length" if not length else "lower max_length, for example to %d" % (length // 2), "set gradient_checkpointing"]
     if not quantized:
         ways.append("use method qlora")
     return text + "; the part cannot be smaller: %s, or choose a larger size" % ", ".join(ways)

@@ -1,4 +1,4 @@
-"""What the trainer tells the outside: progress lines, GET /progress, and one termination message.
+"""The reports of the trainer: progress lines, GET /progress, and a termination message.
 
 The formats are those of tuning-operator/README.md; the controller reads them.
 """
@@ -11,7 +11,7 @@ import os
 import threading
 
 VERSION = 1
-MAX_MESSAGE_BYTES = 4096  # what the kubelet keeps of a termination message
+MAX_MESSAGE_BYTES = 4096  # the kubelet cuts longer termination messages
 
 # sysexits(3), as in internal/message: permanent failures end the job, preemptions are not counted.
 EXIT_PERMANENT = 65
@@ -19,7 +19,7 @@ EXIT_PREEMPTED = 75
 
 
 class Failure(Exception):
-    """A failure whose reason is known; permanent means that another attempt would fail the same way."""
+    """A failure with a reason. permanent: another attempt would fail in the same way."""
 
     def __init__(self, reason, text, permanent=True):
         super().__init__(text)
@@ -28,16 +28,16 @@ class Failure(Exception):
 
 
 class Preempted(Exception):
-    """Stopped from outside, with a checkpoint on disk."""
+    """Interrupted, with a checkpoint on the disk."""
 
 
 def finite(value):
-    """JSON has no NaN: a number that isn't finite is left out."""
+    """Omit numbers that are not finite: JSON has no NaN."""
     return value if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 class Reporter:
-    """Keeps the newest figures; only the first rank of a node prints and answers."""
+    """Keep the latest figures. Only the first rank of a node prints and serves them."""
 
     def __init__(self, speaks, port=0):
         self.speaks = speaks
@@ -105,10 +105,10 @@ class Reporter:
             self._server.server_close()
 
     def result(self, failure=None, preempted=False):
-        """The termination message as bytes, short enough, the figures kept and the text cut."""
+        """Return the termination message as bytes. The text is shortened to fit, the figures are kept."""
         out = {"version": VERSION, "step": "train", "train": dict(self.train)}
         if preempted:
-            out.update(reason="Preempted", message="stopped from outside, with a checkpoint at step %d" % self.train.get("checkpointStep", 0))
+            out.update(reason="Preempted", message="interrupted, with a checkpoint at step %d" % self.train.get("checkpointStep", 0))
         elif failure is not None:
             out.update(reason=getattr(failure, "reason", "TrainingFailed"), message=str(failure) or type(failure).__name__)
             if getattr(failure, "permanent", False):
@@ -124,7 +124,7 @@ class Reporter:
 
 
 def write_result(raw, *paths, first=False):
-    """Write the message where it is looked for. first: leave what another rank has written, for its cause came first."""
+    """Write the message to the termination log. first: keep the message of another rank, which failed first."""
     for path in filter(None, paths):
         if first and os.path.exists(path) and os.path.getsize(path) > 0:
             continue
@@ -133,7 +133,7 @@ def write_result(raw, *paths, first=False):
 
 
 def exit_code(raw):
-    """The exit code that a message stands for."""
+    """Return the exit code for a message."""
     message = json.loads(raw)
     if message.get("reason") == "Preempted":
         return EXIT_PREEMPTED

@@ -1,4 +1,4 @@
-"""Fine-tune one model with TRL's SFTTrainer, so that it can be stopped at any moment and go on where it was.
+"""Fine-tune a model with TRL's SFTTrainer. The run can be stopped at any time and resumed.
 
 Everything it is told comes from the environment (KAITO_*), set by the tuning-operator; everything it says goes through
 report.py. What is trained and how is TRL's and PEFT's business: their arguments are passed on as they are.
@@ -20,17 +20,17 @@ import data
 import memory
 from report import Failure, Preempted, Reporter, exit_code, write_result
 
-# Logged losses that are no numbers, one after the other, before the run is given up: mixed precision skips single ones.
+# Number of consecutive logged losses that are NaN or infinite before the run fails: mixed precision skips single ones.
 MAX_NAN = 3
 
 
 class Settings:
-    """The environment, read once."""
+    """The settings from the environment."""
 
     def __init__(self, env):
         self.config = json.loads(env["KAITO_TRAINING_CONFIG"])
         if self.config.get("version") != 1:
-            raise Failure("ConfigInvalid", "the training configuration has version %r, this trainer reads 1" % self.config.get("version"))
+            raise Failure("ConfigInvalid", "the training configuration has version %r, but this trainer supports version 1" % self.config.get("version"))
         self.model = env["KAITO_MODEL_DIR"]
         self.data = env["KAITO_DATA_DIR"]
         self.adapter = env["KAITO_ADAPTER_DIR"]
@@ -39,30 +39,30 @@ class Settings:
         self.keep = int(env.get("KAITO_CHECKPOINT_KEEP", "2"))
         self.base_model = env.get("KAITO_BASE_MODEL", "")
         self.parts = {}
-        # A checkpoint of another configuration is not resumed from.
+        # A checkpoint of another configuration is not resumed.
         self.fingerprint = hashlib.sha256(json.dumps([self.config, self.base_model], sort_keys=True).encode()).hexdigest()[:16]
 
     def shrink(self, batch, accumulation):
-        """Train the same steps in smaller parts from now on; checkpoints stay those of the same run."""
+        """Use smaller parts of the same steps. Checkpoints stay valid."""
         self.parts = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation}
 
 
 def dtype_for(name):
-    """The torch dtype that was asked for, as far as this device can compute in it."""
+    """Return the requested torch dtype, or float16 if this device has no bfloat16."""
     import torch
 
     if not torch.cuda.is_available():
         return torch.float32
-    # V100 and T4 (compute capability below 8.0) have no bfloat16 of their own.
+    # V100 and T4 (compute capability below 8.0) have no bfloat16.
     bfloat16 = torch.cuda.get_device_capability()[0] >= 8
     wanted = getattr(torch, str(name).removeprefix("torch."), None) if name and name != "auto" else torch.bfloat16
     if not isinstance(wanted, torch.dtype):
-        raise Failure("ConfigInvalid", "ModelConfig.torch_dtype is %r, which torch does not know" % name)
+        raise Failure("ConfigInvalid", "ModelConfig.torch_dtype is %r, which is not a dtype of torch" % name)
     return torch.float16 if wanted is torch.bfloat16 and not bfloat16 else wanted
 
 
 def construct(section, kind, args):
-    """A library's configuration object; what it refuses, it would refuse again."""
+    """Return a configuration object of a library. Its errors are permanent."""
     try:
         return kind(**args)
     except (TypeError, ValueError) as error:
@@ -70,7 +70,7 @@ def construct(section, kind, args):
 
 
 def quantization(settings):
-    """The quantizer's configuration, or None."""
+    """Return the configuration of the quantizer, or None."""
     from transformers import BitsAndBytesConfig
 
     args = dict(settings.config.get("quantization") or {})
@@ -91,7 +91,7 @@ def load_model(settings, reporter):
     if quantized := quantization(settings):
         args["quantization_config"] = quantized
     if torch.cuda.is_available():
-        # One replica on each GPU: the model of one process is on its own device.
+        # One replica per GPU: each process has the model on its own device.
         args["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
     tokenizer = AutoTokenizer.from_pretrained(settings.model, trust_remote_code=trust)
     template = settings.config.get("chatTemplate")
@@ -103,12 +103,12 @@ def load_model(settings, reporter):
 
 
 def arguments(settings, dtype):
-    """TRL's configuration: what the user gave, then what the job decides."""
+    """Return TRL's configuration: the user's settings, and then those of the job."""
     import torch
     from trl import SFTConfig
 
     args = {**settings.config.get("trainer", {}), **settings.parts}
-    args.pop("auto_find_batch_size", None)  # ours keeps the steps the same, and with them checkpoints and learning rate
+    args.pop("auto_find_batch_size", None)  # the trainer's own version keeps the steps, the checkpoints and the learning rate
     unknown = set(args) - set(inspect.signature(SFTConfig.__init__).parameters)
     if unknown:
         raise Failure("ConfigInvalid", "TrainingArguments: TRL's SFTConfig has no %s; correct or remove it" % ", ".join(sorted(unknown)))
@@ -120,16 +120,16 @@ def arguments(settings, dtype):
     )
     args.setdefault("seed", 42)
     if args.get("gradient_checkpointing", True):
-        # The reentrant kind recomputes inside backward, which DDP refuses for adapters; the other kind works for both.
+        # DDP refuses the reentrant kind for adapters, because it recomputes inside backward. The other kind always works.
         args.setdefault("gradient_checkpointing_kwargs", {"use_reentrant": False})
     return construct("TrainingArguments", SFTConfig, args)
 
 
 def keep_the_order_when_resuming():
-    """Resume in the second and later epochs with the rows that are next.
+    """Resume the second and later epochs with the correct rows.
 
-    accelerate (1.12, skip_first_batches) makes a new loader for the rest of an epoch; it counts its epochs from 0 and
-    so shuffles as in the first one. The loader that it stands for knows better.
+    accelerate (1.12, skip_first_batches) creates a new loader for the rest of an epoch. It counts its epochs from 0 and
+    shuffles as in the first one. This patch copies the epoch of the original loader.
     """
     import transformers.trainer as library
 
@@ -145,10 +145,10 @@ def keep_the_order_when_resuming():
 
 
 def keep_adapters_in_32_bits(model):
-    """Train a quantized model's adapter as PEFT trains any other, and as it is after a checkpoint was read.
+    """Keep the adapter of a quantized model in float32, as PEFT does for other models and after loading a checkpoint.
 
-    TRL (0.26) makes it bfloat16 for a quantized model, PEFT makes it float32 again when it loads a checkpoint: a resumed
-    run would go on in other numbers than one that was never stopped. It also lets float16 be scaled where there is no bfloat16.
+    TRL (0.26) uses bfloat16 for the adapter of a quantized model, but PEFT loads it from a checkpoint as float32. A resumed
+    run would give other numbers than an uninterrupted one. float32 also permits the scaling of float16 without bfloat16.
     """
     import torch
 
@@ -170,7 +170,7 @@ def make_trainer(settings, reporter, stop):
         train_dataset=train, eval_dataset=held_out if args.eval_strategy != "no" else None,
     )
     keep_adapters_in_32_bits(trainer.model)
-    trainer.remove_callback(PrinterCallback)  # prints Python's dicts between our lines
+    trainer.remove_callback(PrinterCallback)  # prints Python dicts between the JSON lines
     trainer.add_callback(make_callback(settings, reporter, stop))
     return trainer
 
@@ -179,7 +179,7 @@ def make_callback(settings, reporter, stop):
     from transformers import TrainerCallback
 
     class Watch(TrainerCallback):
-        """Reports, marks checkpoints, and stops in good order."""
+        """Reports progress, marks checkpoints, and stops on SIGTERM."""
 
         def __init__(self):
             self.nan = 0
@@ -204,7 +204,7 @@ def make_callback(settings, reporter, stop):
             reporter.update(step=state.global_step, totalSteps=state.max_steps, elapsedSeconds=now - self.started, **figures)
             self.nan = 0 if math.isfinite(logs["loss"]) else self.nan + 1
             if self.nan >= MAX_NAN:
-                raise Failure("TrainingDiverged", "the loss was no number %d times in a row, at step %d; lower TrainingArguments.learning_rate, or look at the data" % (self.nan, state.global_step))
+                raise Failure("TrainingDiverged", "the loss was not a finite number %d times in a row, at step %d; lower TrainingArguments.learning_rate, or check the data" % (self.nan, state.global_step))
 
         def on_step_end(self, args, state, control, **_):
             if stop.agreed():
@@ -222,7 +222,7 @@ def make_callback(settings, reporter, stop):
 
 
 class Stop:
-    """SIGTERM, agreed upon by all ranks: one that stopped alone would leave the others waiting for it."""
+    """Return whether any rank got SIGTERM. All ranks stop together: one that stopped alone would block the others."""
 
     def __init__(self):
         self.asked = False
@@ -245,20 +245,20 @@ class Stop:
 
 
 def resume_from(settings, reporter):
-    """The newest whole checkpoint of this configuration."""
+    """Return the latest complete checkpoint of this configuration."""
     if os.environ.get("RANK", "0") == "0":
         checkpoint.discard_broken(settings.checkpoints)
     step, path = checkpoint.latest(settings.checkpoints)
     if path is None:
         return None
     if checkpoint.fingerprint(path) != settings.fingerprint:
-        raise Failure("CheckpointInvalid", "the checkpoint volume holds checkpoints of another training configuration or model (%s); empty it, or name another volume" % path)
+        raise Failure("CheckpointInvalid", "the checkpoint volume has checkpoints of another training configuration or model (%s); empty it, or use another volume" % path)
     reporter.event("resuming", path, step=step)
     return path
 
 
 def save_adapter(trainer, settings):
-    """Put the adapter where push looks for it, whole or not at all."""
+    """Move the complete adapter to the folder that push reads."""
     temporary = settings.adapter + ".part"
     shutil.rmtree(temporary, ignore_errors=True)
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -266,7 +266,7 @@ def save_adapter(trainer, settings):
         for config in model.peft_config.values():
             config.base_model_name_or_path = settings.base_model
     model.save_pretrained(temporary)
-    for name in os.listdir(temporary):  # PEFT's model card speaks of this pod's folders
+    for name in os.listdir(temporary):  # PEFT's model card names folders of this pod
         if name not in ("adapter_config.json", "adapter_model.safetensors"):
             os.remove(os.path.join(temporary, name))
     shutil.rmtree(settings.adapter, ignore_errors=True)
@@ -289,7 +289,7 @@ def train(settings, reporter, stop):
 
 
 def attempt(settings, reporter, stop):
-    """Train to the end, or until stopped. None: another attempt, with smaller parts of the same steps, may do with less memory."""
+    """Train to the end, or until stopped. Return None if another attempt with smaller parts may need less memory."""
     trainer = make_trainer(settings, reporter, stop)
     resume = resume_from(settings, reporter)
     try:
@@ -305,7 +305,7 @@ def attempt(settings, reporter, stop):
             raise Failure("CheckpointInvalid", "resuming from %s: %s" % (resume, error)) from error
         else:
             raise
-    # Out of the handler, which holds the failed attempt's tensors by its traceback.
+    # Outside of the handler, whose traceback references the tensors of the failed attempt.
     settings.shrink(*proposal)
     reporter.event("smallerParts", text, perDeviceTrainBatchSize=proposal[0], gradientAccumulationSteps=proposal[1])
     del trainer
@@ -314,10 +314,10 @@ def attempt(settings, reporter, stop):
 
 
 def explain(error):
-    """Give an error of the libraries its reason."""
+    """Return the Failure for an error of the libraries."""
     if isinstance(error, (Failure, Preempted)):
         return error
-    if memory.is_short(error):  # before the first step: the model alone
+    if memory.is_short(error):  # before the first step: only the model is in memory
         return Failure("GPUOutOfMemory", "the GPU's memory is too small for the model itself: %s; use method qlora, or choose a larger size" % str(error).splitlines()[0])
     return Failure("TrainingFailed", "%s: %s" % (type(error).__name__, error), permanent=False)
 

@@ -84,7 +84,7 @@ func podCondition(pod *corev1.Pod, t corev1.PodConditionType) *corev1.PodConditi
 	return nil
 }
 
-// cause returns the reason of a failed pod: a disruption, else the container's message, else its exit code.
+// cause returns the reason of a failed pod: a disruption, the message of a container, or its exit code, in this order.
 func cause(pod *corev1.Pod) (reason, text string) {
 	if c := podCondition(pod, corev1.DisruptionTarget); c != nil {
 		d, known := disruptions[c.Reason]

@@ -111,7 +111,7 @@ func TestNewLinesNotifyOnce(t *testing.T) {
 	p.body.Store(`{"time":"2026-01-01T00:00:30Z","step":"train","train":{"step":6,"totalSteps":10}}`)
 	f.round(t, p)
 	f.requireNews(t)
-	assert.Empty(t, f.news, "the same step at another time is no news")
+	assert.Empty(t, f.news, "only the time differs")
 	assert.EqualValues(t, 6, f.Latest(key, "uid-1").Train.Step)
 }
 

@@ -1,4 +1,4 @@
-"""Runs the script that it is given as if the GPU's memory were too small for parts of more than PARTS rows."""
+"""Run the given script as if the memory of the GPU were too small for parts of more than PARTS rows."""
 
 import os
 import runpy

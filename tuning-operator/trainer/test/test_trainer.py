@@ -1,7 +1,7 @@
 """The trainer with the real TRL and PEFT, on a CPU, with a model made here: make test-trainer.
 
-The claim: a run that is killed and goes on has the loss curve of one that was never stopped. Where it is killed is drawn; SEED
-draws the same again.
+A run that is killed and resumed must have the loss curve of an uninterrupted run. The step at which it is killed is random; SEED
+reproduces it.
 """
 
 import glob
@@ -27,11 +27,11 @@ import report  # noqa: E402
 import tiny  # noqa: E402
 import train  # noqa: E402
 
-PORT = 19400  # the test's own; the job's is 9400
+PORT = 19400  # the port of jobs is 9400
 TOTAL = 24  # 48 rows, batches of 4, 2 epochs
 LIMIT = 300  # seconds for one run; it takes about fifteen
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
-GOLDEN = os.path.join(TRAINER, os.pardir, "internal", "training", "testdata")  # what the operator's Go code builds
+GOLDEN = os.path.join(TRAINER, os.pardir, "internal", "training", "testdata")  # golden files of the operator
 
 
 def configuration(**trainer):
@@ -48,7 +48,7 @@ def read(path):
 
 
 class Run:
-    """One container's life."""
+    """A run of one container."""
 
     def __init__(self, work, config=None, data=None, port=0, every=5, launcher=None, model=None):
         self.work = work
@@ -88,7 +88,7 @@ class Run:
         return self
 
     def until(self, wanted):
-        """Read until a line is what is waited for."""
+        """Read lines until one matches."""
         for line in self.lines():
             if wanted(line):
                 return line
@@ -115,7 +115,7 @@ class Trainer(unittest.TestCase):
         return path
 
     def assert_same_curve(self, *runs, whole=None):
-        """Each step that any of the runs made, the lost ones too, and all of them together."""
+        """Return each step of the runs, lost ones included, and the merged steps."""
         whole = whole or self.whole
         for number, run in enumerate(runs):
             for step, loss in run.losses.items():
@@ -166,7 +166,7 @@ class Trainer(unittest.TestCase):
     def test_killed_and_resumed_is_the_same_run(self):
         work = self.folder("killed")
         first = Run(work)
-        first.until(lambda l: l["train"]["step"] >= 18)  # in the second epoch, whose order is another one
+        first.until(lambda l: l["train"]["step"] >= 18)  # in the second epoch, which has another order
         first.process.kill()
         first.end()
         self.assertEqual(first.code, -signal.SIGKILL)
@@ -187,7 +187,7 @@ class Trainer(unittest.TestCase):
                 name = shape + "-" + form
                 data = self.folder(name + "-data")
                 tiny.make_data(data, shape, form)
-                # The rows of both formats are the same, and so must the curves be.
+                # The rows of both formats are the same, so that the curves must be the same.
                 if shape not in wholes:
                     wholes[shape] = Run(self.folder(name + "-whole"), data=data).end()
                     self.assertEqual(wholes[shape].code, 0, wholes[shape].stderr)
@@ -284,13 +284,13 @@ class Trainer(unittest.TestCase):
         self.assertEqual(run.code, 0, run.stderr)
         self.assertEqual(run.message["train"]["totalSteps"], TOTAL)
         self.assertEqual(sorted(run.losses), list(range(1, TOTAL + 1)))
-        # Rows, order and learning rate are the same; the loss is averaged over other parts, and dropout drawn for them.
+        # Rows, order and learning rate are the same. The loss is averaged over other parts, with other dropout.
         self.assertAlmostEqual(run.losses[1], self.whole.losses[1], delta=0.2)
 
     def test_what_cannot_be_smaller_says_so(self):
         run = self.small_gpu("least", 0, per_device_train_batch_size=1, auto_find_batch_size=True)
         self.assertEqual(run.code, report.EXIT_PERMANENT, run.stderr)
-        self.assertIn("lower max_length, to 32 for a start", run.message["message"])
+        self.assertIn("lower max_length, for example to 32", run.message["message"])
         self.assertIn("qlora", run.message["message"])
 
     def test_columns_of_other_names_and_a_held_out_part(self):
@@ -342,7 +342,7 @@ class Trainer(unittest.TestCase):
         self.assertEqual(first.code, report.EXIT_PREEMPTED, first.stderr)
         at = first.message["train"]["step"]
         self.assertEqual(checkpoint.latest(os.path.join(work, "checkpoints"))[0], at)
-        # Resuming is tested with one rank: with several, transformers 4.57 can't restore an optimizer onto a CPU.
+        # Resuming is tested with one rank: with several, transformers 4.57 cannot restore an optimizer to a CPU.
         whole = Run(self.folder("ranks-whole"), launcher=launcher).end()
         self.assertEqual(whole.code, 0, whole.stderr)
         self.assertEqual(whole.message["train"]["step"], TOTAL / 2, "two ranks halve the steps")
@@ -354,7 +354,7 @@ class Trainer(unittest.TestCase):
 
 
 class Configurations(unittest.TestCase):
-    """What the operator builds (its golden files) is what the libraries take, key by key."""
+    """The libraries accept each key of the operator's golden files."""
 
     def settings(self, config):
         return train.Settings({**dict.fromkeys(("KAITO_MODEL_DIR", "KAITO_DATA_DIR", "KAITO_ADAPTER_DIR", "KAITO_CHECKPOINT_DIR"), self.folder), "KAITO_TRAINING_CONFIG": json.dumps(config)})
@@ -382,7 +382,7 @@ class Configurations(unittest.TestCase):
                 quantization = train.quantization(settings)
                 self.assertEqual(quantization is not None, settings.config["method"] == "qlora")
                 for key, value in settings.config.get("quantization", {}).items():
-                    if key != "bnb_4bit_compute_dtype":  # as far as the device can compute in it
+                    if key != "bnb_4bit_compute_dtype":  # depends on the device
                         self.assertEqual(getattr(quantization, key), value, key)
 
     def test_the_golden_file_with_the_most_keys_trains(self):

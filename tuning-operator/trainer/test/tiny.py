@@ -28,7 +28,7 @@ def make_model(folder):
 
 
 def rows(shape, count):
-    """Rows of TRL's shapes: messages, or prompt and completion. Both say the same."""
+    """Return rows in the formats of TRL: messages, or prompt and completion, with the same content."""
     for n in range(count):
         line = LINES[n % len(LINES)]
         prompt = "say %d: %s" % (n, line)

@@ -121,7 +121,7 @@ func TestInspectNamesTheFirstBadRow(t *testing.T) {
 		"an empty completion":                  {map[string]string{"a.jsonl": "{\"prompt\":\"p\",\"completion\":\"c\"}\n{\"prompt\":\"p\",\"completion\":\" \"}"}, dataset.Columns{}, 2, `"completion" is empty`},
 		"a null text":                          {map[string]string{"a.jsonl": "{\"text\":\"x\"}\n{\"text\":null}"}, dataset.Columns{}, 2, `"text" is missing or null`},
 		"a number for a text":                  {map[string]string{"a.jsonl": `{"text":3}`}, dataset.Columns{}, 1, "a number"},
-		"a line that is no JSON":               {map[string]string{"a.jsonl": "{\"text\":\"a\"}\n{\"text\":\n"}, dataset.Columns{}, 2, "not a JSON object"},
+		"a line that is not JSON":              {map[string]string{"a.jsonl": "{\"text\":\"a\"}\n{\"text\":\n"}, dataset.Columns{}, 2, "not a JSON object"},
 		"an array that is cut":                 {map[string]string{"a.json": `[{"text":"a"},{"text":"b"}`}, dataset.Columns{}, 3, "array"},
 		"a CSV row with too many fields":       {map[string]string{"a.csv": "text\na\nb,c\n"}, dataset.Columns{}, 2, "not CSV"},
 		"a truncated parquet file":             {map[string]string{"a.parquet": half[:len(half)-9]}, dataset.Columns{}, 0, "parquet"},

@@ -120,7 +120,7 @@ func TestDatasetFiles(t *testing.T) {
 		"parquet beats the rest": {[]string{"data/train-00000-of-00001.parquet", "train.jsonl"}, []string{"data/train-00000-of-00001.parquet"}},
 		"held-out splits are omitted": {[]string{"data/test-00000.parquet", "data/train-00000.parquet", "validation/x.parquet", "contest.parquet"},
 			[]string{"data/train-00000.parquet", "contest.parquet"}},
-		"metadata is no data": {[]string{"dataset_infos.json", "train.csv"}, []string{"train.csv"}},
+		"metadata is omitted": {[]string{"dataset_infos.json", "train.csv"}, []string{"train.csv"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var snap fetch.Snapshot

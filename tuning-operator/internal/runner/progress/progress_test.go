@@ -72,5 +72,5 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	cancel()
 	assert.NoError(t, wait())
 	_, err = (&net.Dialer{}).DialContext(t.Context(), "tcp", addr)
-	assert.Error(t, err, "nobody listens any more")
+	assert.Error(t, err, "the server has stopped")
 }

@@ -35,7 +35,7 @@ type Pulled struct {
 const maxManifestBytes = 4 << 20
 
 // Pull writes the files of an image (below /data) or of an artifact (each titled layer) to a folder. The budget limits
-// the unpacked bytes; nil is no limit. The files get their names when the image is complete and its digests are
+// the unpacked bytes; nil means unlimited. The files get their names when the image is complete and its digests are
 // correct. After an interruption Pull fetches only the incomplete layers, and nothing if the image is complete.
 func (c *Client) Pull(ctx context.Context, ref, into string, budget *disk.Budget) (Pulled, error) {
 	repo, reference, err := c.named(ref)
