@@ -9,6 +9,9 @@ import (
 	"strings"
 	"sync"
 
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/shared/api/reason"
+	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/shared/catalog"
 )
 
@@ -34,19 +37,19 @@ var pages = sync.OnceValue(func() map[string]Page { return parse(embedded) })
 // parse reads "-- Reason --" lines, each followed by a page.
 func parse(text string) map[string]Page {
 	out := map[string]Page{}
-	var reason string
+	var name string
 	var body strings.Builder
 	flush := func() {
-		if reason != "" {
-			out[reason] = page(reason, body.String())
+		if name != "" {
+			out[name] = page(name, body.String())
 		}
 		body.Reset()
 	}
 	for line := range strings.Lines(text) {
-		name, found := strings.CutPrefix(strings.TrimSpace(line), "-- ")
-		if name, ends := strings.CutSuffix(name, " --"); found && ends {
+		header, found := strings.CutPrefix(strings.TrimSpace(line), "-- ")
+		if header, ends := strings.CutSuffix(header, " --"); found && ends {
 			flush()
-			reason = name
+			name = header
 			continue
 		}
 		body.WriteString(line)
@@ -86,30 +89,21 @@ func Find(reason string) (Page, bool) {
 // Reasons returns all reasons with a page, sorted.
 func Reasons() []string { return slices.Sorted(maps.Keys(pages())) }
 
-// InProgress returns the reasons of work in progress and of success. They have no page, because no action is needed.
+// InProgress returns the reasons of work in progress and of success that have no page, because no action is needed, sorted.
 func InProgress() []string {
-	return []string{
-		"Ready",
-		"Pending",
-		"NotNeeded",
-		"Provisioning",
-		"Tuning",
-		"Tuned",
-		"Starting",
-		"ScaledToZero",
-		"Deleting",
-		"Suspended",
-		"Fetching",
-		"Training",
-		"Pushing",
-		"Retrying",
-		"Succeeded",
-		"Preempted",
-		"Evicted",
-		"Interrupted",
-		"Launching",
+	out := map[string]bool{karpenterLaunching: true}
+	for _, classes := range []map[string]reason.Class{kaitov1alpha1.ReasonClasses, tuningv1alpha1.ReasonClasses} {
+		for name, class := range classes {
+			if _, found := pages()[name]; class != reason.Stalled && !found {
+				out[name] = true
+			}
+		}
 	}
+	return slices.Sorted(maps.Keys(out))
 }
+
+// karpenterLaunching is Karpenter's reason of a NodeClaim whose machine is being created.
+const karpenterLaunching = "Launching"
 
 // suggestions is the maximum number of suggested reasons.
 const suggestions = 3

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/shared/api/reason"
 	"kaito.sh/shared/conditions"
 	"kaito.sh/shared/events"
 	"kaito.sh/workspace-operator/internal/placement"
@@ -237,17 +238,12 @@ func endState(s *scope) kaitov1alpha1.State {
 	return kaitov1alpha1.StateStopped
 }
 
-// progressReasons are the reasons of work that proceeds as expected.
-var progressReasons = []string{
-	kaitov1alpha1.ReasonPending, kaitov1alpha1.ReasonProvisioning, kaitov1alpha1.ReasonStarting, kaitov1alpha1.ReasonTuning,
-}
-
 // onlyProgress returns whether the status reports only progress: there was no verdict and is none now, no condition has
 // got worse, nothing is worth an event, and no existing node was taken, which other Workspaces must see.
 func onlyProgress(s *scope) bool {
 	before, now := s.before, s.workspace
 	switch c := conditions.Get(now, conditions.Reconciling); {
-	case c == nil || !conditions.IsTrue(now, conditions.Reconciling) || !slices.Contains(progressReasons, c.Reason):
+	case c == nil || !conditions.IsTrue(now, conditions.Reconciling) || kaitov1alpha1.ReasonClasses[c.Reason] != reason.Progress:
 		return false
 	case conditions.IsTrue(before, conditions.Ready), conditions.IsTrue(before, conditions.Stalled):
 		return false

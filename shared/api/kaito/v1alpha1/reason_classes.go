@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import "kaito.sh/shared/api/reason"
+
+// ReasonClasses has the class of every reason of a Workspace.
+var ReasonClasses = map[string]reason.Class{
+	ReasonReady:                 reason.Final,
+	ReasonPending:               reason.Progress,
+	ReasonNotNeeded:             reason.Final,
+	ReasonProvisioning:          reason.Progress,
+	ReasonTuning:                reason.Progress,
+	ReasonTuned:                 reason.Final,
+	ReasonStarting:              reason.Progress,
+	ReasonScaledToZero:          reason.Final,
+	ReasonDeleting:              reason.Progress,
+	ReasonUnknownPreset:         reason.Stalled,
+	ReasonModelLookup:           reason.Progress,
+	ReasonModelUnreachable:      reason.Stalled,
+	ReasonModelNotFound:         reason.Stalled,
+	ReasonModelUnusable:         reason.Stalled,
+	ReasonUnknownInstanceType:   reason.Stalled,
+	ReasonInfeasible:            reason.Stalled,
+	ReasonSecretNotFound:        reason.Stalled,
+	ReasonSecretPolicyMissing:   reason.Stalled,
+	ReasonConfigMapNotFound:     reason.Stalled,
+	ReasonInvalidConfig:         reason.Stalled,
+	ReasonInvalidSpec:           reason.Stalled,
+	ReasonBudgetExceeded:        reason.Stalled,
+	ReasonTooManyNodes:          reason.Stalled,
+	ReasonNoProvisioner:         reason.Stalled,
+	ReasonNodeAPIMissing:        reason.Stalled,
+	ReasonNoMatchingNode:        reason.Stalled,
+	ReasonNodeLost:              reason.Stalled,
+	ReasonAcceleratorNotReady:   reason.Stalled,
+	ReasonLaunchFailed:          reason.Stalled,
+	ReasonAttemptsExhausted:     reason.Stalled,
+	ReasonTuningOperatorMissing: reason.Stalled,
+	ReasonTuningFailed:          reason.Stalled,
+	ReasonNameTaken:             reason.Stalled,
+	ReasonImagePullFailed:       reason.Stalled,
+	ReasonEngineCrashing:        reason.Stalled,
+	ReasonOutOfMemory:           reason.Stalled,
+	ReasonUnschedulable:         reason.Stalled,
+	ReasonModelAccessDenied:     reason.Stalled,
+	ReasonDiskFull:              reason.Stalled,
+	ReasonQuotaDenied:           reason.Stalled,
+	ReasonPodRefused:            reason.Stalled,
+}
