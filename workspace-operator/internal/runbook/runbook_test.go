@@ -14,10 +14,7 @@ import (
 	"kaito.sh/workspace-operator/internal/runbook"
 )
 
-const (
-	docs  = "../../../docs/runbooks"
-	check = "../../../hack/verify/runbooks"
-)
+const docs = "../../../docs/runbooks"
 
 func TestEveryPageOfTheDocsIsEmbeddedWordForWord(t *testing.T) {
 	t.Parallel()
