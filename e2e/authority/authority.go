@@ -60,7 +60,8 @@ func create(dir string) (*Authority, error) {
 		return nil, fmt.Errorf("generating a key: %w", err)
 	}
 	unsigned := template("tests")
-	unsigned.IsCA, unsigned.BasicConstraintsValid, unsigned.KeyUsage = true, true, x509.KeyUsageCertSign|x509.KeyUsageDigitalSignature
+	unsigned.IsCA, unsigned.BasicConstraintsValid = true, true
+	unsigned.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature
 	der, err := x509.CreateCertificate(rand.Reader, unsigned, unsigned, key.Public(), key)
 	if err != nil {
 		return nil, fmt.Errorf("signing: %w", err)
@@ -69,7 +70,9 @@ func create(dir string) (*Authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding a key: %w", err)
 	}
-	for file, block := range map[string]*pem.Block{File: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: keyDER}} {
+	for file, block := range map[string]*pem.Block{
+		File: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: keyDER},
+	} {
 		if err := os.WriteFile(filepath.Join(dir, file), pem.EncodeToMemory(block), 0o600); err != nil {
 			return nil, fmt.Errorf("writing the certificate authority: %w", err)
 		}

@@ -58,10 +58,10 @@ func (e *Engine) addAdapter(a Adapter, inPlace bool) error {
 	case at < 0:
 		e.adapters = append(e.adapters, a)
 	case !inPlace:
-		return fmt.Errorf(
+		return fmt.Errorf( //nolint:staticcheck // vLLM's message
 			"The lora adapter '%s' has already been loaded. If you want to load the adapter in place, set 'load_inplace' to True.",
 			a.Name,
-		) //nolint:staticcheck // vLLM's words
+		)
 	default:
 		e.adapters[at] = a
 	}

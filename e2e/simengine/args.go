@@ -141,7 +141,9 @@ func (o *Options) flag(name string, values []string) error {
 			return number(name, values, into)
 		}
 	}
-	for known, into := range map[string]*time.Duration{"sim-load-time": &o.LoadTime, "sim-first-token": &o.FirstToken, "sim-each-token": &o.EachToken} {
+	for known, into := range map[string]*time.Duration{
+		"sim-load-time": &o.LoadTime, "sim-first-token": &o.FirstToken, "sim-each-token": &o.EachToken,
+	} {
 		if name == known {
 			return duration(name, values, into)
 		}

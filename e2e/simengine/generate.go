@@ -167,7 +167,8 @@ func (e *Engine) prepare(j *job, label, question string) (param, why string) {
 	}
 	room := e.opts.MaxModelLen - j.prompt
 	most := room
-	for name, given := range map[string]*int{"max_tokens": req.MaxTokens, "max_completion_tokens": req.MaxCompletionTokens} {
+	limits := map[string]*int{"max_tokens": req.MaxTokens, "max_completion_tokens": req.MaxCompletionTokens}
+	for name, given := range limits {
 		if given == nil {
 			continue
 		}

@@ -49,7 +49,8 @@ func Read(getenv func(string) string) (Settings, error) {
 		Steps:          defaultSteps,
 	}
 	for name, into := range map[string]*int{
-		"KAITO_CHECKPOINT_STEPS": &s.Every, "KAITO_CHECKPOINT_KEEP": &s.Keep, "KAITO_PROGRESS_PORT": &s.Port, "JOB_COMPLETION_INDEX": &s.Rank,
+		"KAITO_CHECKPOINT_STEPS": &s.Every, "KAITO_CHECKPOINT_KEEP": &s.Keep,
+		"KAITO_PROGRESS_PORT": &s.Port, "JOB_COMPLETION_INDEX": &s.Rank,
 	} {
 		if text := getenv(name); text != "" {
 			var err error

@@ -116,8 +116,8 @@ func (s *Stack) drain(ctx context.Context) error {
 	return nil
 }
 
-// uninstall removes the objects that claim marked, after the operators stopped. It removes the finalizers of objects that
-// wait for an operator, because their cloud is deleted with the stack.
+// uninstall removes the objects that claim marked, after the operators stopped. It removes the finalizers of objects
+// that wait for an operator, because their cloud is deleted with the stack.
 func (s *Stack) uninstall(ctx context.Context) error {
 	if s.options.Existing == nil || s.Client == nil || len(s.claimed) == 0 {
 		return nil

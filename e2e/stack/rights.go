@@ -15,9 +15,9 @@ import (
 	"kaito.sh/shared/test/audit"
 )
 
-// rights returns an error with the requests that the operators' roles do not allow. It writes the allowed requests to the
-// folder that the environment names, for the report of unused rules. It runs at the end of every stack. It returns nil
-// if the cluster's audit log is not readable.
+// rights returns an error with the requests that the operators' roles do not allow. It writes the allowed requests to
+// the folder that the environment names, for the report of unused rules. It runs at the end of every stack. It returns
+// nil if the cluster's audit log is not readable.
 func (s *Stack) rights() error {
 	if s.Cluster == nil {
 		return nil

@@ -22,11 +22,11 @@ Usage:
   sign --key cosign.key|--keyless --registry REGISTRY [flags] IMAGE...
   sign --key cosign.key|--keyless --external REFERENCE --bill FILE [flags]
 
-The first form signs REGISTRY/IMAGE at the digest in IMAGE.digest below --images, with the SBOM in IMAGE.spdx.json. The second signs
-an image that another tool has built, without provenance: how that was built is not known here.
+The first form signs REGISTRY/IMAGE at the digest in IMAGE.digest below --images, with the SBOM in IMAGE.spdx.json.
+The second signs an image that another tool built, without provenance, because its build is unknown.
 
---key reads a key pair that "cosign generate-key-pair" has made; its password is in COSIGN_PASSWORD. --keyless takes an identity
-token from --identity-token, SIGSTORE_ID_TOKEN or the CI, and lets Fulcio certify the identity in it.
+--key reads a key pair of "cosign generate-key-pair"; its password is in COSIGN_PASSWORD. --keyless gets an identity
+token from --identity-token, SIGSTORE_ID_TOKEN or the CI, and Fulcio certifies its identity.
 
 Flags:
 `

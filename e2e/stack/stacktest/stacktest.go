@@ -211,7 +211,8 @@ func (s show) String() string {
 // Ready asserts that a Workspace is ready, by each of its conditions that say so.
 func Ready(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
 	for _, condition := range []string{
-		kaitov1alpha1.ConditionResourceReady, kaitov1alpha1.ConditionInferenceReady, kaitov1alpha1.ConditionWorkspaceReady, kaitov1alpha1.ConditionReady,
+		kaitov1alpha1.ConditionResourceReady, kaitov1alpha1.ConditionInferenceReady,
+		kaitov1alpha1.ConditionWorkspaceReady, kaitov1alpha1.ConditionReady,
 	} {
 		assert.True(c, conditions.IsTrue(w, condition), condition)
 	}

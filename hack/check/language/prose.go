@@ -8,6 +8,7 @@ import (
 	"go/token"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -23,13 +24,13 @@ func prose(name string, source []byte) []byte {
 		return goProse(source)
 	case strings.HasSuffix(name, ".md"):
 		return markdownProse(source)
-	case strings.HasSuffix(name, ".yaml"), strings.HasSuffix(name, ".yml"), strings.HasSuffix(name, ".tmpl"), base == "PROJECT":
+	case hasSuffix(name, ".yaml", ".yml", ".tmpl"), base == "PROJECT":
 		return flat(templateElse.ReplaceAllFunc(source, blank))
 	case strings.HasSuffix(name, ".py"):
 		return pythonProse(source)
-	case strings.HasSuffix(name, ".txt"), strings.HasSuffix(name, ".golden"), strings.HasSuffix(name, ".json"):
+	case hasSuffix(name, ".txt", ".golden", ".json"):
 		return flat(source)
-	case strings.HasSuffix(name, ".mk"), base == "Makefile", base == "Dockerfile", strings.HasPrefix(base, ".") && !strings.Contains(base[1:], "."):
+	case hasSuffix(name, ".mk"), base == "Makefile", base == "Dockerfile":
 		return scriptProse(source)
 	case bytes.HasPrefix(source, []byte("#!")):
 		return scriptProse(source)
@@ -46,6 +47,10 @@ var (
 	paragraph  = regexp.MustCompile(`\n[ \t#/]*\n`)
 	escape     = regexp.MustCompile(`\\[nrt"]`)
 )
+
+func hasSuffix(name string, suffixes ...string) bool {
+	return slices.ContainsFunc(suffixes, func(suffix string) bool { return strings.HasSuffix(name, suffix) })
+}
 
 // flat makes one line of a text, except that a match does not reach beyond a paragraph.
 func flat(text []byte) []byte {

@@ -14,7 +14,8 @@ import (
 	"syscall"
 )
 
-const usage = `digests lists the base images of the Dockerfiles and the images of the catalogue, and pins each tag to its digest.
+const usage = `digests lists the base images of the Dockerfiles and the images of the catalogue, and pins each tag
+to its digest.
 
 A pinned image keeps its tag, so that people can read it: NAME:TAG@sha256:DIGEST.
 

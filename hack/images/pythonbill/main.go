@@ -21,7 +21,8 @@ Usage:
   pythonbill --folder FOLDER write          make them again without a report, after the Dockerfile's base has changed
   pythonbill --folder FOLDER check          compare both files with the lock and the Dockerfile; reads nothing else
 
-FOLDER has requirements.lock and Dockerfile. REPORT is what "pip install --dry-run --report" has written for the lock's packages.
+FOLDER has requirements.lock and Dockerfile. REPORT is what "pip install --dry-run --report" has written for the
+lock's packages.
 
 Flags:
 `

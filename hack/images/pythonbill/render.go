@@ -56,7 +56,8 @@ func preface(base string) string {
 	return `# Licences of the trainer's image
 
 ` + "`make trainer-bill`" + ` writes this page from requirements.lock and what PyPI says about its packages; ` + "`make verify`" + ` compares them. The same facts as SPDX are in
-[sbom.spdx.json](sbom.spdx.json). A licence is what the package declares: this page does not compare it with the sources.
+[sbom.spdx.json](sbom.spdx.json). A licence is what the package declares: this page does not compare it with the
+sources.
 
 - The packages named nvidia-* with ` + nvidia + ` are not free software. Read [NVIDIA's terms](https://docs.nvidia.com/cuda/eula) before you pass
   on an image that holds them.

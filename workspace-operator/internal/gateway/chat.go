@@ -88,8 +88,8 @@ func (g *Gateway) readRest(r *http.Request, ex *exchange) ([]byte, error) {
 	return body.Bytes(), err
 }
 
-// translateChat translates the body of POST /chat into a call of the engine. The error is always an *apiError that names
-// the key, its value and the allowed values.
+// translateChat translates the body of POST /chat into a call of the engine. The error is always an *apiError that
+// names the key, its value and the allowed values.
 func translateChat(body []byte, model string, api PromptAPI) (*chatRequest, error) {
 	var keys map[string]json.RawMessage
 	if err := json.Unmarshal(body, &keys); err != nil || keys == nil {
@@ -118,11 +118,15 @@ func translateChat(body []byte, model string, api PromptAPI) (*chatRequest, erro
 	var prompt string
 	var fullText bool
 	var kwargs map[string]json.RawMessage
-	for key, into := range map[string]any{"prompt": &prompt, "model": &model, "return_full_text": &fullText, "generate_kwargs": &kwargs} {
+	for key, into := range map[string]any{
+		"prompt": &prompt, "model": &model, "return_full_text": &fullText, "generate_kwargs": &kwargs,
+	} {
 		if raw, ok := keys[key]; ok && json.Unmarshal(raw, into) != nil {
 			return nil, invalidRequest(
 				"invalid_type", key, "%s is %s: it must be %s.", key, quote(string(raw)),
-				map[string]string{"prompt": "a string", "model": "a string", "return_full_text": "true or false", "generate_kwargs": "an object"}[key],
+				map[string]string{
+					"prompt": "a string", "model": "a string", "return_full_text": "true or false", "generate_kwargs": "an object",
+				}[key],
 			)
 		}
 	}

@@ -41,8 +41,8 @@ type charge struct {
 	arrived bool
 }
 
-// begin returns an empty charge for a body that starts to arrive. evict must make its reader fail; it is not called after
-// arrive.
+// begin returns an empty charge for a body that starts to arrive. evict must make its reader fail; it is not called
+// after arrive.
 func (in *intake) begin(evict func()) *charge { return &charge{intake: in, evict: evict} }
 
 // resize sets the size of the body in bytes. A smaller size always succeeds. A larger one fails with errBodyGaveWay if

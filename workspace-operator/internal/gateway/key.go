@@ -79,8 +79,8 @@ func (k *keyRing) allows(r *http.Request) bool {
 	return found == 1
 }
 
-// refresh reads the file again if it changed. Of several concurrent requests, one checks the file and the others use the
-// current keys. If the file is unreadable, the keys are unchanged; if it has no keys, all are revoked.
+// refresh reads the file again if it changed. Of several concurrent requests, one checks the file and the others use
+// the current keys. If the file is unreadable, the keys are unchanged; if it has no keys, all are revoked.
 func (k *keyRing) refresh() {
 	now := k.clock.Now()
 	if now.UnixNano() < k.nextCheck.Load() || !k.checkMu.TryLock() {

@@ -39,8 +39,8 @@ func newLimiter(c clock.WithDelayedExecution, capacity, maxQueue int, timeout ti
 	}
 }
 
-// acquire takes a place, and waits in the queue if none is free. It returns errQueueFull, errQueueTimeout or the cause of
-// ctx.
+// acquire takes a place, and waits in the queue if none is free. It returns errQueueFull, errQueueTimeout or the cause
+// of ctx.
 func (l *limiter) acquire(ctx context.Context) error {
 	if l.places.TryAcquire(1) {
 		l.running.Add(1)

@@ -59,7 +59,10 @@ func (g *Gateway) serveReady(w http.ResponseWriter, r *http.Request) {
 		err = g.ready.check(r.Context())
 	}
 	if err != nil {
-		(&apiError{status: http.StatusServiceUnavailable, kind: typeServer, code: "not_ready", message: "Not ready: " + err.Error() + "."}).write(
+		(&apiError{
+			status: http.StatusServiceUnavailable, kind: typeServer, code: "not_ready",
+			message: "Not ready: " + err.Error() + ".",
+		}).write(
 			w,
 		)
 		return

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// route is a path for clients. Its pattern is a label of metrics, logs and spans. The set of labels is closed: text from
-// clients does not become a label.
+// route is a path for clients. Its pattern is a label of metrics, logs and spans. The set of labels is closed: text
+// from clients does not become a label.
 type route struct {
 	pattern string
 	method  string

@@ -81,9 +81,9 @@ func New(known *catalog.Catalog, reader Reader, clk clock.PassiveClock) *Models 
 // context ends. Call it before Start.
 func (m *Models) OnResult(notify func(context.Context, types.NamespacedName)) { m.notify = notify }
 
-// Find returns the model of a preset's name. It returns neither a model nor a refusal if the catalogue has the model, or
-// if the name is not a repository (the planner reports the error). pinned is the commit of the previous plan, so that a
-// new commit of the branch changes nothing.
+// Find returns the model of a preset's name. It returns neither a model nor a refusal if the catalogue has the model,
+// or if the name is not a repository (the planner reports the error). pinned is the commit of the previous plan, so
+// that a new commit of the branch changes nothing.
 func (m *Models) Find(asker types.NamespacedName, name, pinned string) (*catalog.Model, *Refusal) {
 	var unknown *catalog.UnknownModelError
 	if _, err := m.catalog.Model(name); !errors.As(err, &unknown) {

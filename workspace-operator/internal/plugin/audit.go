@@ -25,8 +25,8 @@ func (e *environment) auditCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "audit",
 		Short: "Find orphans that cost money: claims, nodes and agent pools without an owner",
-		Long: `Compare Workspaces, Machines, NodeClaims and Nodes of the cluster, and with --pools the agent pools of the cloud, and list those
-without an owner. The exit code is 1 if orphans were found. The command changes nothing.
+		Long: `Compare Workspaces, Machines, NodeClaims and Nodes of the cluster, and with --pools the agent pools of
+the cloud, and list those without an owner. The exit code is 1 if orphans were found. The command changes nothing.
 
 The cluster does not know all machines of Azure, and this command does not call Azure. Give it the output of az:
 

@@ -30,10 +30,12 @@ func (e *environment) chatCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "chat WORKSPACE [PROMPT]",
 		Short: "Chat with the model of a Workspace",
-		Long: `Chat with the model of a Workspace through a port-forward to one of its pods. No Service has to be exposed.
+		Long: `Chat with the model of a Workspace through a port-forward to one of its pods. No Service has to be
+exposed.
 
-Without a prompt, the command starts a conversation. Each line is a question, and the model remembers the previous ones. /reset forgets
-them, /exit or Ctrl-D ends the conversation, and Ctrl-C stops an answer. If the standard input is not a terminal, it is one prompt.`,
+Without a prompt, the command starts a conversation. Each line is a question, and the model remembers the previous
+ones. /reset forgets them, /exit or Ctrl-D ends the conversation, and Ctrl-C stops an answer. If the standard input is
+not a terminal, it is one prompt.`,
 		Example: `  kubectl kaito chat phi-4-mini "What is Kaito?"
   kubectl kaito chat phi-4-mini --system "Answer in one sentence." --max-tokens 100
   kubectl kaito chat phi-4-mini < question.txt`,

@@ -33,8 +33,9 @@ func (e *environment) doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check that the cluster has the components that Workspaces need, and print remedies",
-		Long: `Check the APIs, the operators and their leases, a node provisioner, the GPUs of the nodes and your own permissions. Each line is ok, warn
-(a feature does not work, or the check was not possible) or fail. The exit code is 1 if a check failed. The command changes nothing.`,
+		Long: `Check the APIs, the operators and their leases, a node provisioner, the GPUs of the nodes and your own
+permissions. Each line is ok, warn (a feature does not work, or the check was not possible) or fail. The exit code
+is 1 if a check failed. The command changes nothing.`,
 		Example: `  kubectl kaito doctor
   kubectl kaito doctor -n team-a -o json`,
 		Args: cobra.NoArgs,

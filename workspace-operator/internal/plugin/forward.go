@@ -34,7 +34,7 @@ func (c *cluster) readyPod(ctx context.Context, w *kaitov1alpha1.Workspace) (bac
 	switch {
 	case apierrors.IsNotFound(err):
 		return backend{}, fmt.Errorf(
-			"Workspace %s/%s has no Service yet: %s", w.Namespace, w.Name, currentState(w),
+			"the Workspace %s/%s has no Service yet: %s", w.Namespace, w.Name, currentState(w),
 		)
 	case err != nil:
 		return backend{}, fmt.Errorf("reading the Service of Workspace %s/%s: %w", w.Namespace, w.Name, err)
@@ -58,7 +58,7 @@ func (c *cluster) readyPod(ctx context.Context, w *kaitov1alpha1.Workspace) (bac
 		}
 	}
 	return backend{}, fmt.Errorf(
-		"Workspace %[2]s/%[3]s has %[1]s, and none is ready: %[4]s", plural(len(pods.Items), "pod"), w.Namespace, w.Name, currentState(w),
+		"none of %s of Workspace %s/%s is ready: %s", plural(len(pods.Items), "pod"), w.Namespace, w.Name, currentState(w),
 	)
 }
 

@@ -32,8 +32,9 @@ func (e *environment) logsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "logs WORKSPACE",
 		Short: "Print the logs of the serving pods or the tuning job",
-		Long: `Print the logs of the serving pods of a Workspace, or of its tuning job if it has no serving pods. The default container is the engine, and for
-a tuning job the step that runs or ran last (fetch, train, push). --container selects another one (gateway).`,
+		Long: `Print the logs of the serving pods of a Workspace, or of its tuning job if it has no serving pods. The
+default container is the engine, and for a tuning job the step that runs or ran last (fetch, train, push).
+--container selects another one (gateway).`,
 		Example: `  kubectl kaito logs phi-4-mini -f
   kubectl kaito logs phi-4-mini --previous
   kubectl kaito logs phi-4-mini --tuning --container train --tail 50`,
@@ -80,7 +81,7 @@ func (e *environment) logs(ctx context.Context, name string, f logFlags) error {
 	}
 	pods := chosenPods(s, f.tuning)
 	if len(pods) == 0 {
-		return fmt.Errorf("Workspace %s/%s has no pods: %s", w.Namespace, w.Name, currentState(w))
+		return fmt.Errorf("the Workspace %s/%s has no pods: %s", w.Namespace, w.Name, currentState(w))
 	}
 	sources, err := sourcesOf(pods, f)
 	if err != nil {

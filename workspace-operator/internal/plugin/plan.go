@@ -52,11 +52,12 @@ func (e *environment) planCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "plan (MODEL | -f FILE)",
 		Short: "Show the GPU sizes that a model can run on, with the memory arithmetic and the price",
-		Long: `Show every GPU size that was considered for a model: the number of nodes and GPUs, the memory terms of one GPU, the longest context,
-the price, and why a size was rejected. The planner is the operator's own: * marks the size that it would create.
+		Long: `Show every GPU size that was considered for a model: the number of nodes and GPUs, the memory terms of
+one GPU, the longest context, the price, and why a size was rejected. The planner is the operator's own: * marks the
+size that it would create.
 
-Needs no cluster: sizes, prices, models and engines come from the built-in catalogue. Existing nodes, which the operator
-prefers, are not considered. The exit code is 1 if nothing fits.`,
+Needs no cluster: sizes, prices, models and engines come from the built-in catalogue. Existing nodes, which the
+operator prefers, are not considered. The exit code is 1 if nothing fits.`,
 		Example: `  # All sizes for a model, the chosen one first
   kubectl kaito plan phi-4-mini-instruct
 

@@ -180,8 +180,8 @@ func orDash(s string) string {
 	return s
 }
 
-// printRejected lists the rejected candidates. Unless wide is set, sizes with the same hardware and the same reason share
-// one entry.
+// printRejected lists the rejected candidates. Unless wide is set, sizes with the same hardware and the same reason
+// share one entry.
 func (e *environment) printRejected(r *planReport, wide bool) error {
 	var out strings.Builder
 	rows := 0

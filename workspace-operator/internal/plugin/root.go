@@ -79,10 +79,11 @@ func newRoot(e *environment) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "kubectl-kaito",
 		Short: "Plan, watch, query and check Workspaces",
-		Long: `Plan the GPU nodes for a model, watch a Workspace until it is Ready, chat with its model, and diagnose problems.
+		Long: `Plan the GPU nodes for a model, watch a Workspace until it is Ready, chat with its model, and diagnose
+problems.
 
-plan and explain need no cluster. Exit codes: 0 success; 1 negative answer (nothing fits, stalled, orphans found, a check failed);
-2 no answer (wrong flags, no cluster); 130 interrupted.`,
+plan and explain need no cluster. Exit codes: 0 success; 1 negative answer (nothing fits, stalled, orphans found, a
+check failed); 2 no answer (wrong flags, no cluster); 130 interrupted.`,
 		Example: `  # Show the nodes that a model needs, and their price
   kubectl kaito plan phi-4-mini-instruct
 

@@ -48,7 +48,9 @@ type server struct {
 // look reads the objects of a Workspace. It records the kinds that the user may not read.
 func (c *cluster) look(ctx context.Context, w *kaitov1alpha1.Workspace) (*snapshot, error) {
 	s := &snapshot{workspace: w, nodes: map[string]*corev1.Node{}}
-	for _, step := range []func(context.Context, *snapshot) error{c.lookAtClaims, c.lookAtNodes, c.lookAtServers, c.lookAtTuning, c.lookAtPods} {
+	for _, step := range []func(context.Context, *snapshot) error{
+		c.lookAtClaims, c.lookAtNodes, c.lookAtServers, c.lookAtTuning, c.lookAtPods,
+	} {
 		if err := step(ctx, s); err != nil {
 			return nil, err
 		}

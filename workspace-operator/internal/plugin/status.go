@@ -23,11 +23,12 @@ func (e *environment) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status [WORKSPACE]",
 		Short: "Show a Workspace with its claims, nodes, pods, tuning job and milestones, and how to fix problems",
-		Long: `Show a Workspace as a tree: the Machines or NodeClaims, their nodes, the pods on them, the TuningJob and its Job, with milestones and their
-times. Problems are repeated below the tree with their remedy. Without a name, the command shows all Workspaces of the namespace.
+		Long: `Show a Workspace as a tree: the Machines or NodeClaims, their nodes, the pods on them, the TuningJob and
+its Job, with milestones and their times. Problems are repeated below the tree with their remedy. Without a name,
+the command shows all Workspaces of the namespace.
 
-With --watch, the command waits until the Workspace is Ready (exit code 0) or stalled, that is, needs a change by a user (exit code 1). On a
-terminal it redraws the tree; otherwise it prints a line for each change.`,
+With --watch, the command waits until the Workspace is Ready (exit code 0) or stalled, that is, needs a change by a
+user (exit code 1). On a terminal it redraws the tree; otherwise it prints a line for each change.`,
 		Example: `  kubectl kaito status phi-4-mini
   kubectl kaito status phi-4-mini --watch --timeout 30m
   kubectl kaito status -A`,

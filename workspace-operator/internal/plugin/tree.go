@@ -42,8 +42,8 @@ type branch struct {
 
 func (b *branch) add(children ...*branch) { b.children = append(b.children, children...) }
 
-// newTree returns the tree of a snapshot: the Workspace, its claims with their nodes and pods, the TuningJob, the servers
-// and the Service.
+// newTree returns the tree of a snapshot: the Workspace, its claims with their nodes and pods, the TuningJob, the
+// servers and the Service.
 func newTree(s *snapshot) *branch {
 	w := s.workspace
 	root := &branch{name: "Workspace " + w.Namespace + "/" + w.Name, created: w.CreationTimestamp.Time}
@@ -185,7 +185,10 @@ func claimProgress(claim placement.Claim) string {
 	for _, c := range []struct {
 		what      string
 		condition placement.Condition
-	}{{"the machine to launch", claim.Launched}, {"the node to join", claim.Registered}, {"the node to be initialized", claim.Initialized}, {"Ready", claim.Ready}} {
+	}{
+		{"the machine to launch", claim.Launched}, {"the node to join", claim.Registered},
+		{"the node to be initialized", claim.Initialized}, {"Ready", claim.Ready},
+	} {
 		if !c.condition.True() {
 			text := "waits for " + c.what
 			if c.condition.Reason != "" {
@@ -197,8 +200,8 @@ func claimProgress(claim placement.Claim) string {
 	return "Ready"
 }
 
-// nodeBranch shows a node and the Workspace's pods on it. gpus is the required number of allocatable GPUs; 0 accepts any
-// number.
+// nodeBranch shows a node and the Workspace's pods on it. gpus is the required number of allocatable GPUs; 0 accepts
+// any number.
 func nodeBranch(name string, s *snapshot, gpus int64, placed map[string]bool) *branch {
 	b := &branch{name: "Node " + name}
 	n := s.nodes[name]
@@ -209,7 +212,8 @@ func nodeBranch(name string, s *snapshot, gpus int64, placed map[string]bool) *b
 		}
 	} else {
 		b.created = n.CreationTimestamp.Time
-		allocatable, capacity := n.Status.Allocatable[kaitov1alpha1.ResourceNvidiaGPU], n.Status.Capacity[kaitov1alpha1.ResourceNvidiaGPU]
+		allocatable := n.Status.Allocatable[kaitov1alpha1.ResourceNvidiaGPU]
+		capacity := n.Status.Capacity[kaitov1alpha1.ResourceNvidiaGPU]
 		b.level, b.text = levelGood, fmt.Sprintf(
 			"Ready, %d of %d GPUs allocatable", allocatable.Value(), max(capacity.Value(), gpus),
 		)

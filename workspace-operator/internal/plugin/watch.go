@@ -14,7 +14,6 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -112,7 +111,7 @@ func (c *cluster) changes(ctx context.Context, w *kaitov1alpha1.Workspace, watch
 		list    client.ObjectList
 		options []client.ListOption
 	}{
-		{&kaitov1alpha1.WorkspaceList{}, []client.ListOption{own, client.MatchingFieldsSelector{Selector: fields.OneTermEqualSelector("metadata.name", w.Name)}}},
+		{&kaitov1alpha1.WorkspaceList{}, []client.ListOption{own, client.MatchingFields{"metadata.name": w.Name}}},
 		{nodeAPIs()[0].List(), []client.ListOption{ownedBy(w)}},
 		{nodeAPIs()[1].List(), []client.ListOption{ownedBy(w)}},
 		{&corev1.NodeList{}, []client.ListOption{ownedBy(w)}},
