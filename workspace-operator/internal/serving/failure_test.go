@@ -99,7 +99,7 @@ func TestPods(t *testing.T) {
 		}, kaitov1alpha1.ReasonDiskFull, []string{"low on resource"}},
 		{"too little GPU memory", crashed(1, "Error", "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"), kaitov1alpha1.ReasonOutOfMemory, []string{"max-model-len", "Tried to allocate 2.00 GiB"}},
 		{"too little memory of the node, which also crash-loops", crashed(137, "OOMKilled", ""), kaitov1alpha1.ReasonOutOfMemory, []string{"killed for its memory", "exit code 137"}},
-		{"a secret that is missing", engine(corev1.ContainerStatus{State: waiting("CreateContainerConfigError", `secret "token" not found`)}), kaitov1alpha1.ReasonSecretNotFound, []string{`secret "token" not found`, "by itself"}},
+		{"a secret that is missing", engine(corev1.ContainerStatus{State: waiting("CreateContainerConfigError", `secret "token" not found`)}), kaitov1alpha1.ReasonSecretNotFound, []string{`secret "token" not found`, "then starts"}},
 		{"a ConfigMap that is missing", engine(corev1.ContainerStatus{State: waiting("CreateContainerConfigError", `configmap "c" not found`)}), kaitov1alpha1.ReasonConfigMapNotFound, []string{`configmap "c"`}},
 		{"an image that cannot be pulled", engine(corev1.ContainerStatus{State: waiting("ImagePullBackOff", "manifest unknown")}), kaitov1alpha1.ReasonImagePullFailed, []string{"manifest unknown", "pull secret"}},
 		{"an engine that ends", crashed(2, "Error", "ValueError: bad flag"), kaitov1alpha1.ReasonEngineCrashing, []string{"ValueError: bad flag", "kubectl logs -n ns phi-0 -c engine --previous"}},
