@@ -38,12 +38,12 @@ type scope struct {
 
 // observed is what exists. The step that fills a field is in brackets.
 type observed struct {
-	api      placement.API      // [observe] the kind of new claims; nil: the cluster serves none that is allowed
-	states   []placement.State  // [observe] the claims and their nodes
-	existing placement.Existing // [observe] nodes that existed before and that may be used
-	found    serving.Found      // [observe] the server and its Service; [serve] what was applied
-	job      tuningJob          // [observe] the TuningJob of a model that is not tuned yet
-	budgets  []kaitov1alpha1.GPUBudget
+	api      placement.API             // [observe] the kind of new claims; nil: the cluster serves none that is allowed
+	states   []placement.State         // [observe] the claims and their nodes
+	existing placement.Existing        // [observe] nodes that existed before and that may be used
+	found    serving.Found             // [observe] the server and its Service; [serve] what was applied
+	job      tuningJob                 // [observe] the TuningJob of a model that is not tuned yet
+	budgets  []kaitov1alpha1.GPUBudget // [observe] of the namespace, by name
 
 	inferenceConfig string                    // [configure] text of inference_config.yaml
 	trainingConfig  string                    // [configure] text of training_config.yaml
