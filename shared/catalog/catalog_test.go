@@ -23,7 +23,7 @@ func load(t *testing.T, overrides ...string) *catalog.Catalog {
 	return c
 }
 
-func TestEmbeddedModelsAreCompleteAndConsistent(t *testing.T) {
+func TestEmbeddedModelsAreConsistent(t *testing.T) {
 	c := load(t)
 	models := c.Models()
 	require.Len(t, models, 65, "the 60 curated models and the five older presets")
@@ -49,7 +49,7 @@ func TestEmbeddedModelsAreCompleteAndConsistent(t *testing.T) {
 	}
 }
 
-func TestSizesOfGptOssAreThoseOfTheirSafetensors(t *testing.T) {
+func TestSizesOfGptOss(t *testing.T) {
 	c := load(t)
 	for name, gib := range map[string]float64{"gpt-oss-20b": 12.9, "gpt-oss-120b": 60.77} {
 		m, err := c.Model(name)
@@ -70,7 +70,7 @@ func TestParametersFollowFromWeights(t *testing.T) {
 	}
 }
 
-func TestModelsAreFoundByEveryNameThatKAITOAccepts(t *testing.T) {
+func TestModelsAreFoundByKAITONames(t *testing.T) {
 	c := load(t)
 	const id = "microsoft/Phi-3-mini-128k-instruct"
 	for _, name := range []string{
@@ -94,7 +94,7 @@ func TestModelsAreFoundByEveryNameThatKAITOAccepts(t *testing.T) {
 	assert.Equal(t, "google/gemma-3-4b-it", gemma.ID)
 }
 
-func TestUnknownNamesAreAnsweredWithTheNearest(t *testing.T) {
+func TestUnknownNamesSuggestTheClosest(t *testing.T) {
 	c := load(t)
 	var unknown *catalog.UnknownModelError
 
@@ -113,7 +113,7 @@ func TestUnknownNamesAreAnsweredWithTheNearest(t *testing.T) {
 	assert.Equal(t, "Standard_NC6s_v3", size.Suggestions[0])
 }
 
-func TestReferencesThatCannotBeARevisionAreRefused(t *testing.T) {
+func TestInvalidReferencesAreRefused(t *testing.T) {
 	for _, s := range []string{"", "@main", "org/model@", "org/model@../x", "org/model@--flag", "a/b/c", "org/ model", "org/model@a@b", "-x"} {
 		_, err := catalog.ParseReference(s)
 		var reference *catalog.ReferenceError
@@ -125,7 +125,7 @@ func TestReferencesThatCannotBeARevisionAreRefused(t *testing.T) {
 	assert.True(t, ref.IsRepository())
 }
 
-func TestEverySizeCanBePricedServedAndFound(t *testing.T) {
+func TestSizesHavePricesAndEngines(t *testing.T) {
 	c := load(t)
 	require.Len(t, c.Sizes(), 21)
 	for _, s := range c.Sizes() {
@@ -143,7 +143,7 @@ func TestEverySizeCanBePricedServedAndFound(t *testing.T) {
 	}
 }
 
-func TestPricesCarryTheirDateAndKnowWhereASizeIsNotOffered(t *testing.T) {
+func TestPricesByRegion(t *testing.T) {
 	c := load(t)
 	price, found := c.Price("standard_nc6s_v3", "East US", catalog.CapacityOnDemand)
 	require.True(t, found)
@@ -159,7 +159,7 @@ func TestPricesCarryTheirDateAndKnowWhereASizeIsNotOffered(t *testing.T) {
 	assert.False(t, c.KnowsRegion("atlantis"))
 }
 
-func TestEnginesAreChosenByComputeCapability(t *testing.T) {
+func TestEnginesByComputeCapability(t *testing.T) {
 	c := load(t)
 	for capability, want := range map[string]string{"7.0": "0.10.2", "7.2": "0.10.2", "7.5": "0.32.0", "8.0": "0.32.0", "8.9": "0.32.0", "12.0": "0.32.0"} {
 		cc, err := catalog.ParseComputeCapability(capability)
@@ -203,7 +203,7 @@ func TestMIGProfilesAreSizes(t *testing.T) {
 	assert.Empty(t, refused.Allowed)
 }
 
-func TestWhatIsHandedOutCannotChangeTheCatalogue(t *testing.T) {
+func TestResultsAreCopies(t *testing.T) {
 	c := load(t)
 	m, err := c.Model("phi-3-mini-128k-instruct")
 	require.NoError(t, err)

@@ -35,7 +35,7 @@ var published = map[string]string{
 		"ssm_state_size": 128}`,
 }
 
-func TestAPublishedConfigGivesTheFiguresOfTheCatalogue(t *testing.T) {
+func TestPublishedConfigEqualsTheCatalogue(t *testing.T) {
 	c := load(t)
 	for id, config := range published {
 		want, err := c.Model(id)
@@ -48,7 +48,7 @@ func TestAPublishedConfigGivesTheFiguresOfTheCatalogue(t *testing.T) {
 	}
 }
 
-func TestAnUnknownArchitectureIsTakenToNeedALaterEngine(t *testing.T) {
+func TestUnknownArchitectureNeedsALaterEngine(t *testing.T) {
 	m, err := load(
 		t,
 	).ModelFromConfig("acme/new", "", []byte(`{"architectures": ["NewForCausalLM"], "hidden_size": 64, "num_hidden_layers": 2,
@@ -63,7 +63,7 @@ func TestAnUnknownArchitectureIsTakenToNeedALaterEngine(t *testing.T) {
 	assert.Nil(t, m.Tuning, "no width is published")
 }
 
-func TestAConfigThatCannotBePlannedIsRefusedByField(t *testing.T) {
+func TestInsufficientConfigsAreRefused(t *testing.T) {
 	c := load(t)
 	const rest = `"architectures": ["LlamaForCausalLM"], "hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 2048`
 	for field, config := range map[string]string{

@@ -24,7 +24,7 @@ models:
   kvHeads: 8
 `
 
-func TestAnOverrideAddsAndReplaces(t *testing.T) {
+func TestOverridesAddAndReplace(t *testing.T) {
 	c := load(t, tiny, `
 sizes:
 - name: Standard_NC6s_v3
@@ -46,7 +46,7 @@ prices:
 	m, err := c.Model("tiny")
 	require.NoError(t, err)
 	assert.Equal(t, 64, m.HeadDim, "hidden / heads")
-	assert.Equal(t, 16, m.Attention.FullLayers, "every layer keeps a cache unless told otherwise")
+	assert.Equal(t, 16, m.Attention.FullLayers, "all layers have a cache by default")
 
 	s, err := c.Size("Standard_NC6s_v3")
 	require.NoError(t, err)
@@ -58,16 +58,16 @@ prices:
 	require.Len(t, c.Sizes(), 21, "the override replaced a size")
 }
 
-func TestADocumentThatDoesNotFitIsRefusedWithItsLine(t *testing.T) {
+func TestSchemaErrorsNameTheLine(t *testing.T) {
 	for name, tc := range map[string]struct {
 		document string
 		want     catalog.SchemaError
 	}{
-		"a field nobody knows": {
+		"an unknown field": {
 			"models:\n- id: a/b\n  layerz: 3\n",
 			catalog.SchemaError{Line: 3, Field: "models[0].layerz", Value: "layerz"},
 		},
-		"a number that is none": {
+		"an invalid number": {
 			"models:\n- id: a/b\n  layers: many\n",
 			catalog.SchemaError{Line: 3, Field: "models[0].layers", Value: "many", Allowed: "a whole number from 1 to 1024"},
 		},
@@ -91,7 +91,7 @@ func TestADocumentThatDoesNotFitIsRefusedWithItsLine(t *testing.T) {
 			"models:\n- id: a/b\n  layers: 3\n  layers: 4\n",
 			catalog.SchemaError{Line: 4, Field: "models[0].layers", Value: "layers"},
 		},
-		"a list that should be one": {
+		"a mapping instead of a list": {
 			"models: {}\n",
 			catalog.SchemaError{Line: 1, Field: "models", Value: "a mapping", Allowed: "a list"},
 		},
@@ -107,7 +107,7 @@ func TestADocumentThatDoesNotFitIsRefusedWithItsLine(t *testing.T) {
 			tiny + "  attention: {fullLayers: 16, slidingLayers: 1, window: 8}\n",
 			catalog.SchemaError{Line: 3, Field: "models[0].attention", Value: "17", Allowed: "at most 16 layers with a cache (model acme/Tiny-1B)"},
 		},
-		"text that is no YAML": {
+		"invalid YAML": {
 			"models:\n  - [\n",
 			catalog.SchemaError{Line: 2, Field: "document", Allowed: "YAML"},
 		},

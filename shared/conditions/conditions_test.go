@@ -42,7 +42,7 @@ func TestVerdictsAreExclusive(t *testing.T) {
 	}
 }
 
-func TestSetKeepsTheTransitionTimeWhileTheStatusStays(t *testing.T) {
+func TestSetKeepsTheTransitionTime(t *testing.T) {
 	t.Parallel()
 	w := &kaitov1alpha1.Workspace{}
 	conditions.False(w, "X", "One", "first")
@@ -54,7 +54,7 @@ func TestSetKeepsTheTransitionTimeWhileTheStatusStays(t *testing.T) {
 	assert.Equal(t, "Two", conditions.Get(w, "X").Reason)
 }
 
-func TestLongMessagesAreCutAtARune(t *testing.T) {
+func TestLongMessagesAreShortened(t *testing.T) {
 	t.Parallel()
 	w := &kaitov1alpha1.Workspace{}
 	conditions.False(w, "X", "Long", strings.Repeat("é", 5000))
@@ -63,7 +63,7 @@ func TestLongMessagesAreCutAtARune(t *testing.T) {
 	assert.True(t, utf8.ValidString(message))
 }
 
-func TestSignaturesOfAddressesStayOutOfConditions(t *testing.T) {
+func TestMessagesContainNoSignature(t *testing.T) {
 	t.Parallel()
 	w := &kaitov1alpha1.Workspace{}
 	conditions.False(w, "X", "Why", `Get "https://user:s3cret@host.example/a?sig=s3cret": refused`)

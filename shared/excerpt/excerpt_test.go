@@ -12,7 +12,7 @@ import (
 	"kaito.sh/shared/excerpt"
 )
 
-func TestAShortTextStaysAsItIs(t *testing.T) {
+func TestShortTextIsUnchanged(t *testing.T) {
 	t.Parallel()
 	assert.Equal(t, "héllo", excerpt.Head("héllo", 6))
 	assert.Equal(t, "héllo", excerpt.Tail("héllo", 6))
@@ -21,7 +21,7 @@ func TestAShortTextStaysAsItIs(t *testing.T) {
 	assert.Equal(t, "see https://host.example/a?…", excerpt.Note("see https://host.example/a?sig=s3cret"))
 }
 
-func TestALongTextIsCutAtACharacter(t *testing.T) {
+func TestLongTextIsShortenedBetweenCharacters(t *testing.T) {
 	t.Parallel()
 	assert.Equal(t, "hé…", excerpt.Head("hééééé", 6))
 	assert.Equal(t, "hé…", excerpt.Head("hééééé", 7), "half of an é would fit")
@@ -31,7 +31,7 @@ func TestALongTextIsCutAtACharacter(t *testing.T) {
 	assert.Empty(t, excerpt.Tail("héllo wörld", 2))
 }
 
-func TestBytesThatAreNoTextAreReplaced(t *testing.T) {
+func TestInvalidUTF8IsReplaced(t *testing.T) {
 	t.Parallel()
 	assert.Equal(t, "a\uFFFDb", excerpt.Head("a\xffb", 100))
 	assert.Equal(t, "a\uFFFDb", excerpt.Tail("a\xc3b", 100))

@@ -13,18 +13,18 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 )
 
-func TestRunBeforeAnyClusterIsNeeded(t *testing.T) {
+func TestRunWithoutACluster(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		args []string
 		code int
 		out  string
 	}{
-		{"help lists the operator's own flags and ends well", []string{"--help"}, 0, "-node-class"},
-		{"version ends well", []string{"--version"}, 0, "some-operator "},
+		{"help lists the operator's flags", []string{"--help"}, 0, "-node-class"},
+		{"version", []string{"--version"}, 0, "some-operator "},
 		{"an unknown flag is named", []string{"--nope"}, 2, "-nope"},
-		{"a lease too short to keep is refused", []string{"--leader-election-lease-duration=1s"}, 2, "must be at least 3s"},
-		{"a namespace to look at is offered only by an operator that can be had for one", []string{"--watch-namespace=blue"}, 2, "-watch-namespace"},
+		{"a short lease is refused", []string{"--leader-election-lease-duration=1s"}, 2, "must be at least 3s"},
+		{"--watch-namespace needs Namespaced", []string{"--watch-namespace=blue"}, 2, "-watch-namespace"},
 		{"a stray argument is named", []string{"stray"}, 2, `"stray"`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -40,7 +40,7 @@ func TestRunBeforeAnyClusterIsNeeded(t *testing.T) {
 	}
 }
 
-func TestAMissingClusterIsSaidInOneLine(t *testing.T) {
+func TestMissingClusterIsReportedInOneLine(t *testing.T) {
 	t.Setenv("KUBECONFIG", t.TempDir()+"/none")
 	t.Setenv("HOME", t.TempDir())
 	var out bytes.Buffer

@@ -15,7 +15,7 @@ import (
 	"kaito.sh/shared/redact"
 )
 
-func TestAnAddressLosesItsSecrets(t *testing.T) {
+func TestURL(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
 		"https://host.example/a/b.parquet":                  "https://host.example/a/b.parquet",
@@ -34,7 +34,7 @@ func TestAnAddressLosesItsSecrets(t *testing.T) {
 	}
 }
 
-func TestAddressesInATextLoseTheirSecrets(t *testing.T) {
+func TestText(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
 		`Get "https://h/a?sig=s3cret": dial tcp: refused`:                        `Get "https://h/a?…": dial tcp: refused`,
@@ -54,7 +54,7 @@ func TestAddressesInATextLoseTheirSecrets(t *testing.T) {
 	}
 }
 
-func TestAnErrorKeepsItsCauseAndLosesItsSecrets(t *testing.T) {
+func TestErrorKeepsItsCause(t *testing.T) {
 	t.Parallel()
 	cause := errors.New("refused")
 	for _, address := range []string{

@@ -19,7 +19,7 @@ func pod() *corev1.PodSpec {
 	}
 }
 
-func TestTheNamedContainersTrustTheConfigMap(t *testing.T) {
+func TestNamedContainersTrustTheConfigMap(t *testing.T) {
 	p := pod()
 	trust.Add(p, "authorities-of-ours", "fetch", "push")
 	require.Len(t, p.Volumes, 1)
@@ -30,10 +30,10 @@ func TestTheNamedContainersTrustTheConfigMap(t *testing.T) {
 		assert.Equal(t, []corev1.EnvVar{{Name: "SSL_CERT_DIR", Value: c.VolumeMounts[0].MountPath}}, c.Env)
 		assert.Equal(t, p.Volumes[0].Name, c.VolumeMounts[0].Name)
 	}
-	assert.Empty(t, p.Containers[0].VolumeMounts, "nobody asked for the engine")
+	assert.Empty(t, p.Containers[0].VolumeMounts, "the engine is not named")
 }
 
-func TestNothingIsMountedForNobody(t *testing.T) {
+func TestNoVolumeWithoutContainers(t *testing.T) {
 	p := pod()
 	trust.Add(p, "", "fetch")
 	assert.Equal(t, pod(), p)

@@ -25,7 +25,7 @@ const (
 	index   = "/acme/tiny/resolve/" + sha + "/model.safetensors.index.json"
 )
 
-// serve answers by path; what is not there is 404.
+// serve answers by path, and with 404 for other paths.
 func serve(t *testing.T, answers map[string]string) hub.Client {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -54,8 +54,8 @@ func read(t *testing.T, c hub.Client, reference string) (catalog.Model, error) {
 	return c.Model(context.Background(), known, ref)
 }
 
-func TestAModelIsReadOnceAndPinned(t *testing.T) {
-	t.Run("shards are summed by their index, not by the files, which may be there twice", func(t *testing.T) {
+func TestModelIsPinned(t *testing.T) {
+	t.Run("the size of shards is that of their index", func(t *testing.T) {
 		c := serve(t, map[string]string{
 			info: `{"sha": "` + sha + `", "siblings": [{"rfilename": "model.safetensors.index.json", "size": 9},
 				{"rfilename": "model-1.safetensors", "size": 2000}, {"rfilename": "original/model-1.safetensors", "size": 2000}]}`,
@@ -81,7 +81,7 @@ func TestAModelIsReadOnceAndPinned(t *testing.T) {
 	})
 }
 
-func TestWhatCannotBeReadSaysWhyAndWhetherToTryAgain(t *testing.T) {
+func TestErrorsHaveAReason(t *testing.T) {
 	files := `{"sha": "` + sha + `", "siblings": [{"rfilename": "model.safetensors", "size": 77}]}`
 	for name, tc := range map[string]struct {
 		answers map[string]string
@@ -90,7 +90,7 @@ func TestWhatCannotBeReadSaysWhyAndWhetherToTryAgain(t *testing.T) {
 		"no repository":               {nil, hub.NotFound},
 		"a licence to accept":         {map[string]string{info: "gated"}, hub.Denied},
 		"a server that is busy":       {map[string]string{info: "busy"}, hub.Unreachable},
-		"an answer that is no JSON":   {map[string]string{info: "<html>"}, hub.Unusable},
+		"an answer that is not JSON":  {map[string]string{info: "<html>"}, hub.Unusable},
 		"no config":                   {map[string]string{info: files}, hub.NotFound},
 		"a config without end":        {map[string]string{info: files, configs: `"` + strings.Repeat("x", 2<<20) + `"`}, hub.Unusable},
 		"weights in another format":   {map[string]string{info: `{"sha": "` + sha + `", "siblings": [{"rfilename": "model.gguf"}]}`, configs: config}, hub.Unusable},
@@ -105,13 +105,13 @@ func TestWhatCannotBeReadSaysWhyAndWhetherToTryAgain(t *testing.T) {
 			assert.Contains(t, err.Error(), "acme/tiny")
 		})
 	}
-	t.Run("nobody who answers", func(t *testing.T) {
+	t.Run("an unreachable server", func(t *testing.T) {
 		_, err := read(t, hub.Client{Endpoint: "http://127.0.0.1:1"}, "acme/tiny")
 		var refused *hub.Error
 		require.ErrorAs(t, err, &refused)
 		assert.Equal(t, hub.Unreachable, refused.Reason)
 	})
-	t.Run("a config that is no plan's", func(t *testing.T) {
+	t.Run("a config that is not sufficient for a plan", func(t *testing.T) {
 		_, err := read(t, serve(t, map[string]string{info: files, configs: `{"architectures": ["X"]}`}), "acme/tiny")
 		var refused *catalog.ConfigError
 		require.ErrorAs(t, err, &refused)

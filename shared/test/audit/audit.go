@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package audit counts requests by the API server's audit log, so that a test can prove what an operator costs: no
-// write in a quiet minute, so many requests for a Workspace.
 package audit
 
 import (
@@ -15,40 +13,41 @@ import (
 	"time"
 )
 
-// Request is one request that the API server answered.
+// Request is a request that the API server answered.
 type Request struct {
-	Time time.Time // of its arrival
-	// User is the name that the API server knows, for instance system:serviceaccount:NAMESPACE:NAME.
+	Time time.Time // time of its arrival
+	// User is the name of the user, for example system:serviceaccount:NAMESPACE:NAME.
 	User, UserAgent string
-	// Verb is the API's: get, list, watch, create, update, patch, delete, deletecollection.
+	// Verb is get, list, watch, create, update, patch, delete or deletecollection.
 	Verb string
-	// Group, Resource and what follows are empty for a path that is no resource, such as discovery.
+	// Group, Resource and the other fields of an object are empty for a path without a resource, such as discovery.
 	Group, Resource, Subresource, Namespace, Name string
-	// Path is the request's URI with its query.
+	// Path is the URI of the request with its query.
 	Path string
 	// Code is the HTTP status.
 	Code int
-	// Denied: no role allows it. A 403 of admission is not that.
+	// Denied is true if no role allows the request. It is false for a 403 of admission.
 	Denied bool
 }
 
-// Log reads an audit log in which each request has one or two lines: watches and the like one at their start and one at
-// their end, all others one at their end.
+// Log reads an audit log. Long-running requests such as watches have a line at their start and one at their end, and
+// all others have one at their end.
 type Log struct {
 	path string
 	now  func() time.Time
 }
 
-// Open names the log's file, which need not exist yet.
+// Open returns the Log of a file, which need not exist yet.
 func Open(path string) *Log { return &Log{path: path, now: time.Now} }
 
-// Mark is a moment in the log.
+// Mark is a time in the log.
 type Mark struct {
 	offset int64
 	time   time.Time
 }
 
-// Mark is now. A request that arrived before it does not count after it, even if its line is written later.
+// Mark returns the current time in the log. A request that arrived before it is not counted after it, even if its line
+// is written later.
 func (l *Log) Mark() (Mark, error) {
 	mark := Mark{time: l.now()}
 	info, err := os.Stat(l.path)
@@ -62,9 +61,9 @@ func (l *Log) Mark() (Mark, error) {
 	return mark, nil
 }
 
-// Requests are those that arrived since the mark and pass all filters, each once, in the order of the log. A line that
-// is still being written is left for the next call; the API server writes it as it answers, so what a client has an
-// answer to is there within milliseconds, and what is still being answered is not.
+// Requests returns the requests that arrived since the mark and pass all filters, each once, in the order of the log.
+// It ignores an incomplete line until the next call. The API server writes a line when it answers, so that a request is
+// in the log within milliseconds after its answer.
 func (l *Log) Requests(since Mark, filters ...Filter) ([]Request, error) {
 	file, err := os.Open(l.path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -73,9 +72,9 @@ func (l *Log) Requests(since Mark, filters ...Filter) ([]Request, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the audit log: %w", err)
 	}
-	defer func() { _ = file.Close() }() // nothing was written to it
+	defer func() { _ = file.Close() }() // the file is only read
 
-	// From one byte before the mark: when that is no end of a line, the rest of its line belongs to the time before.
+	// Start one byte before the mark: unless that byte ends a line, the rest of its line is older than the mark.
 	reader, err := readerFrom(file, since.offset)
 	if err != nil {
 		return nil, fmt.Errorf("reading the audit log: %w", err)
@@ -92,7 +91,7 @@ func (l *Log) Requests(since Mark, filters ...Filter) ([]Request, error) {
 		}
 		var e event
 		if err := json.Unmarshal(line, &e); err != nil {
-			return nil, fmt.Errorf("reading the audit log: the line %q is no audit event: %w", bytes.TrimSpace(line), err)
+			return nil, fmt.Errorf("reading the audit log: the line %q is not an audit event: %w", bytes.TrimSpace(line), err)
 		}
 		if seen[e.AuditID] || e.Received.Before(since.time) {
 			continue
@@ -104,8 +103,8 @@ func (l *Log) Requests(since Mark, filters ...Filter) ([]Request, error) {
 	}
 }
 
-// Writes are the requests since the mark that change something, whether they succeeded or not, without leases: those
-// are how processes say that they live. Pass Not(Resource("events")) to leave out events as well.
+// Writes returns the writing requests since the mark, also failed ones. It omits leases, which processes renew
+// regularly. Pass Not(Resource("events")) to omit events too.
 func (l *Log) Writes(since Mark, filters ...Filter) ([]Request, error) {
 	return l.Requests(since, append([]Filter{write, Not(Resource("leases"))}, filters...)...)
 }
@@ -124,7 +123,7 @@ func readerFrom(file *os.File, offset int64) (*bufio.Reader, error) {
 	return reader, nil
 }
 
-// event is what is read of audit.k8s.io/v1's Event.
+// event has the fields of audit.k8s.io/v1 Event that are read.
 type event struct {
 	AuditID    string    `json:"auditID"`
 	Received   time.Time `json:"requestReceivedTimestamp"`
@@ -147,7 +146,7 @@ type event struct {
 	Annotations map[string]string `json:"annotations"`
 }
 
-// annotationDecision is what the API server notes of the authorizers' answer.
+// annotationDecision is the annotation with the decision of the authorizers.
 const annotationDecision = "authorization.k8s.io/decision"
 
 func (e event) request() Request {

@@ -16,7 +16,7 @@ import (
 
 var start = time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC)
 
-// line is an audit event as the API server writes it, shortened.
+// line returns a shortened audit event as the API server writes it.
 func line(id, stage, user, verb, resource, subresource string, at time.Time) string {
 	return fmt.Sprintf(`{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":%q,"stage":%q,`+
 		`"requestURI":"/api/v1/x","verb":%q,"user":{"username":%q},"objectRef":{"resource":%q,"namespace":"default","name":"a",`+
@@ -39,7 +39,7 @@ func logOf(t *testing.T, now time.Time) (*Log, func(string)) {
 	}
 }
 
-func TestALogThatIsNotThereYetHasNoRequests(t *testing.T) {
+func TestMissingLogHasNoRequests(t *testing.T) {
 	log, add := logOf(t, start)
 	mark, err := log.Mark()
 	require.NoError(t, err)
@@ -53,7 +53,7 @@ func TestALogThatIsNotThereYetHasNoRequests(t *testing.T) {
 	assert.Len(t, requests, 1)
 }
 
-func TestWhatArrivedBeforeTheMarkDoesNotCountHoweverLateItsLineIs(t *testing.T) {
+func TestRequestsBeforeTheMarkAreNotCounted(t *testing.T) {
 	log, add := logOf(t, start)
 	add(line("early", "ResponseComplete", "u", "create", "pods", "", start.Add(-time.Second)))
 	mark, err := log.Mark()
@@ -67,7 +67,7 @@ func TestWhatArrivedBeforeTheMarkDoesNotCountHoweverLateItsLineIs(t *testing.T) 
 	assert.Equal(t, "update", requests[0].Verb)
 }
 
-func TestAWatchCountsOnceThoughItHasTwoLines(t *testing.T) {
+func TestWatchIsCountedOnce(t *testing.T) {
 	log, add := logOf(t, start)
 	add(line("w", "ResponseStarted", "u", "watch", "pods", "", start))
 	add(line("w", "ResponseComplete", "u", "watch", "pods", "", start))
@@ -76,7 +76,7 @@ func TestAWatchCountsOnceThoughItHasTwoLines(t *testing.T) {
 	assert.Len(t, requests, 1)
 }
 
-func TestALineThatIsBeingWrittenIsLeftForLater(t *testing.T) {
+func TestIncompleteLineIsIgnored(t *testing.T) {
 	log, add := logOf(t, start)
 	whole := line("1", "ResponseComplete", "u", "get", "pods", "", start.Add(time.Second))
 	add(whole[:40])
@@ -93,14 +93,14 @@ func TestALineThatIsBeingWrittenIsLeftForLater(t *testing.T) {
 	assert.NoError(t, err, "a mark within a line must not break it")
 }
 
-func TestALogOfSomethingElseIsAnError(t *testing.T) {
+func TestLogInAnotherFormatIsAnError(t *testing.T) {
 	log, add := logOf(t, start)
 	add("I0102 not an audit event\n")
 	_, err := log.Requests(Mark{})
-	assert.ErrorContains(t, err, "is no audit event")
+	assert.ErrorContains(t, err, "is not an audit event")
 }
 
-func TestWritesAreWhatChangesSomething(t *testing.T) {
+func TestWrites(t *testing.T) {
 	for name, test := range map[string]struct {
 		verb, resource, subresource string
 		want                        bool
@@ -130,7 +130,7 @@ func TestWritesAreWhatChangesSomething(t *testing.T) {
 	}
 }
 
-func TestFiltersNarrowWhatIsCounted(t *testing.T) {
+func TestFilters(t *testing.T) {
 	log, add := logOf(t, start)
 	add(line("1", "ResponseComplete", "system:serviceaccount:kaito:operator", "patch", "pods", "status", start))
 	add(line("2", "ResponseComplete", "system:serviceaccount:kaito:operator", "create", "events", "", start))
@@ -154,7 +154,7 @@ func TestFiltersNarrowWhatIsCounted(t *testing.T) {
 	}
 }
 
-func TestTheTableShowsTheMostFrequentFirstWithAnExample(t *testing.T) {
+func TestTableIsSortedByFrequency(t *testing.T) {
 	log, add := logOf(t, start)
 	add(line("1", "ResponseComplete", "operator", "get", "nodes", "", start))
 	add(line("2", "ResponseComplete", "operator", "patch", "pods", "status", start))
@@ -170,8 +170,8 @@ func TestTheTableShowsTheMostFrequentFirstWithAnExample(t *testing.T) {
 	assert.Regexp(t, `^3 +in all`, rows[3])
 }
 
-// Catches a refusal of admission that is taken for a right that is missing, and the other way round.
-func TestWhatNoRoleAllowsIsToldFromWhatAdmissionRefuses(t *testing.T) {
+// A refusal of admission must not count as a missing right, nor the reverse.
+func TestDeniedExcludesRefusalsOfAdmission(t *testing.T) {
 	log, write := logOf(t, start)
 	for _, decision := range []string{"forbid", "allow"} {
 		l := strings.Replace(

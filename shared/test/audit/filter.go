@@ -4,40 +4,40 @@ package audit
 
 import "slices"
 
-// Filter says whether a request counts.
+// Filter returns whether a request is counted.
 type Filter func(Request) bool
 
-// User passes requests of any of the users, by their full names.
+// User selects requests of any of the users, by their full names.
 func User(names ...string) Filter {
 	return func(r Request) bool { return slices.Contains(names, r.User) }
 }
 
-// ServiceAccount passes requests of the service account.
+// ServiceAccount selects requests of the service account.
 func ServiceAccount(namespace, name string) Filter {
 	return User("system:serviceaccount:" + namespace + ":" + name)
 }
 
-// Resource passes requests on any of the resources, by their plural names, subresources included.
+// Resource selects requests on any of the resources, by their plural names, subresources included.
 func Resource(names ...string) Filter {
 	return func(r Request) bool { return slices.Contains(names, r.Resource) }
 }
 
-// Verb passes requests of any of the verbs.
+// Verb selects requests of any of the verbs.
 func Verb(verbs ...string) Filter {
 	return func(r Request) bool { return slices.Contains(verbs, r.Verb) }
 }
 
-// Namespace passes requests in the namespace.
+// Namespace selects requests in the namespace.
 func Namespace(name string) Filter {
 	return func(r Request) bool { return r.Namespace == name }
 }
 
-// Object passes requests on the object, or on its subresources.
+// Object selects requests on the object, or on its subresources.
 func Object(resource, namespace, name string) Filter {
 	return func(r Request) bool { return r.Resource == resource && r.Namespace == namespace && r.Name == name }
 }
 
-// Not passes what the filter does not.
+// Not inverts a filter.
 func Not(filter Filter) Filter {
 	return func(r Request) bool { return !filter(r) }
 }
@@ -45,7 +45,7 @@ func Not(filter Filter) Filter {
 func write(r Request) bool {
 	switch r.Verb {
 	case "create":
-		// Reviews ask a question, a token is only signed, and a port-forward or an exec opens a stream: nothing is stored.
+		// Reviews, tokens, port-forward and exec store nothing.
 		return r.Group != "authorization.k8s.io" && r.Group != "authentication.k8s.io" &&
 			!slices.Contains([]string{"token", "portforward", "exec", "attach", "proxy"}, r.Subresource)
 	case "update", "patch", "delete", "deletecollection":

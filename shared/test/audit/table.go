@@ -11,12 +11,12 @@ import (
 	"text/tabwriter"
 )
 
-// Kind is what requests are counted by.
+// Kind groups requests.
 type Kind struct {
-	User, Verb, Resource string // Resource is as in "deployments.apps/status"
+	User, Verb, Resource string // for example "deployments.apps/status"
 }
 
-// Tally counts the requests by kind.
+// Tally counts requests by kind.
 func Tally(requests []Request) map[Kind]int {
 	counts := map[Kind]int{}
 	for _, r := range requests {
@@ -37,7 +37,7 @@ func (r Request) resource() string {
 	}
 }
 
-// Table is the tally for people, most frequent first, with an example of each kind: the message of a failed assertion.
+// Table returns the tally as the message of a failed assertion: most frequent first, with an example of each kind.
 func Table(requests []Request) string {
 	counts := Tally(requests)
 	examples := map[Kind]Request{}
@@ -51,7 +51,7 @@ func Table(requests []Request) string {
 	var out strings.Builder
 	table := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
 	row := func(cells ...any) {
-		// A strings.Builder takes everything.
+		// Writes to a strings.Builder do not fail.
 		_, _ = fmt.Fprintln(table, strings.TrimSuffix(fmt.Sprintf(strings.Repeat("%v\t", len(cells)), cells...), "\t"))
 	}
 	row("COUNT", "USER", "VERB", "RESOURCE", "LAST", "CODE", "AT")

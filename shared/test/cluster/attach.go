@@ -22,12 +22,12 @@ import (
 	"kaito.sh/shared/test/process"
 )
 
-// AttachOptions say which cluster is used and how its simulated nodes behave.
+// AttachOptions select a cluster and configure its simulated nodes.
 type AttachOptions struct {
-	// Kubeconfig is the file whose current context names the cluster, as somebody with every right.
+	// Kubeconfig is a file whose current context selects the cluster and a user with all rights.
 	Kubeconfig string
-	// NodeIP is the address of this machine at which the cluster's API server reaches KWOK, for logs and port-forward.
-	// Empty means the one by which this machine reaches the cluster's nodes.
+	// NodeIP is the address of this machine at which the API server of the cluster reaches KWOK, for logs and
+	// port-forward. Empty: the address from which this machine reaches the nodes of the cluster.
 	NodeIP     string
 	KWOKConfig KWOKConfig
 	// Dir and Log are as in Options.
@@ -35,7 +35,8 @@ type AttachOptions struct {
 	Log io.Writer
 }
 
-// SimulatedNodesError says that the cluster has simulated nodes already: two KWOKs on one node would fight.
+// SimulatedNodesError says that the cluster already has simulated nodes: two KWOKs would overwrite each other's
+// updates.
 type SimulatedNodesError struct{ Names []string }
 
 func (e *SimulatedNodesError) Error() string {
@@ -45,8 +46,8 @@ func (e *SimulatedNodesError) Error() string {
 	)
 }
 
-// Attach uses a cluster that is there: it starts KWOK on this machine, and nothing else, and returns once KWOK serves.
-// Stop ends KWOK; what was made in the cluster is its maker's to remove. There is no audit log.
+// Attach uses an existing cluster. It starts only KWOK, on this machine, and returns when KWOK serves. Stop ends KWOK
+// and does not delete objects in the cluster. There is no audit log.
 func Attach(ctx context.Context, options AttachOptions) (_ *Cluster, err error) {
 	found, err := findBinaries("kwok")
 	if err != nil {
@@ -80,11 +81,11 @@ func Attach(ctx context.Context, options AttachOptions) (_ *Cluster, err error) 
 		return nil, fmt.Errorf("starting KWOK beside the cluster: %w", err)
 	}
 	c.say("kwok on " + ip)
-	context.AfterFunc(ctx, func() { _ = c.Stop() }) // Stop's own caller gets the error too
+	context.AfterFunc(ctx, func() { _ = c.Stop() }) // the caller of Stop gets the error too
 	return c, nil
 }
 
-// useKubeconfig copies the current context, and no other secret of the file, and becomes its user.
+// useKubeconfig copies the current context of the file, without its other secrets, and uses its user.
 func (c *Cluster) useKubeconfig(file string) error {
 	loading := clientcmd.NewDefaultClientConfigLoadingRules()
 	if file != "" {
@@ -115,7 +116,7 @@ func (c *Cluster) useKubeconfig(file string) error {
 	return rest.LoadTLSFiles(c.admin)
 }
 
-// meetNodes refuses a cluster that KWOK keeps nodes of, and finds the address of this machine that its nodes can reach.
+// meetNodes refuses a cluster that already has simulated nodes, and returns the address of this machine for its nodes.
 func (c *Cluster) meetNodes(ctx context.Context, ip string) (string, error) {
 	client, err := kubernetes.NewForConfig(c.admin)
 	if err != nil {
@@ -146,7 +147,7 @@ func (c *Cluster) meetNodes(ctx context.Context, ip string) (string, error) {
 		addresses = append(addresses, server.Hostname())
 	}
 	for _, address := range addresses {
-		// Dialling UDP sends nothing: it only asks the system which of its addresses it would send from.
+		// Dialling UDP sends nothing. It only returns the local address that the system would use.
 		dialer := net.Dialer{Timeout: time.Second}
 		if route, err := dialer.DialContext(ctx, "udp", net.JoinHostPort(address, "9")); err == nil {
 			local, _, err := net.SplitHostPort(route.LocalAddr().String())
@@ -179,7 +180,7 @@ func (c *Cluster) attachKWOK(ctx context.Context, ip string) error {
 	if err := errors.Join(pair.write(c.dir.path, "kwok"), os.WriteFile(c.file("ca.crt"), c.ca.pem, 0o600)); err != nil {
 		return err
 	}
-	// The address that every API server looks at by default.
+	// The type of address that API servers use by default.
 	wait, err := c.runKWOK(ctx, c.Kubeconfig(), ip, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: ip})
 	if err != nil {
 		return err

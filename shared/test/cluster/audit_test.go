@@ -16,7 +16,7 @@ import (
 	"kaito.sh/shared/test/eventually"
 )
 
-func TestTheAuditLogCountsAKnownSetOfCalls(t *testing.T) {
+func TestAuditLogCountsCalls(t *testing.T) {
 	namespace := newNamespace(t)
 	_, err := shared.client.CoreV1().ServiceAccounts(namespace).Create(t.Context(),
 		&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "counted"}}, metav1.CreateOptions{})

@@ -9,14 +9,14 @@ import (
 	"strings"
 )
 
-// assetsVariable is the name that envtest, kubebuilder's scaffolding and our Makefile share.
+// assetsVariable is the variable that envtest, kubebuilder's scaffolding and the Makefile use.
 const assetsVariable = "KUBEBUILDER_ASSETS"
 
-// MissingBinariesError says that a control plane cannot be started, and what makes it possible.
+// MissingBinariesError says which binaries of a control plane are missing, and how to install them.
 type MissingBinariesError struct {
-	// Names are the binaries that were found nowhere.
+	// Names are the missing binaries.
 	Names []string
-	// Folders are where they were looked for.
+	// Folders are the searched folders.
 	Folders []string
 }
 
@@ -25,11 +25,11 @@ func (e *MissingBinariesError) Error() string {
 		strings.Join(e.Names, ", "), strings.Join(e.Folders, ", "), assetsVariable)
 }
 
-// binaries maps a component's name to its file.
+// binaries maps the name of a component to its file.
 type binaries map[string]string
 
-// Binary returns the file of a binary that belongs to a control plane, for instance "kubectl". It is looked for in
-// KUBEBUILDER_ASSETS and then in bin/k8s of the repository around the working folder.
+// Binary returns the file of a binary of a control plane, for example "kubectl". It searches KUBEBUILDER_ASSETS and
+// then bin/k8s of the repository of the working folder.
 func Binary(name string) (string, error) {
 	found, err := findBinaries(name)
 	if err != nil {
@@ -60,8 +60,8 @@ func findBinaries(names ...string) (binaries, error) {
 	return found, nil
 }
 
-// assetFolders are where binaries are looked for, first match wins. envtest's archive lacks the scheduler and the
-// controller manager, so a KUBEBUILDER_ASSETS of that kind is completed from bin/k8s.
+// assetFolders returns the folders with binaries in the order of the search. The archive of envtest lacks the scheduler
+// and the controller manager, which then come from bin/k8s.
 func assetFolders() []string {
 	var folders []string
 	if named := os.Getenv(assetsVariable); named != "" {
@@ -73,7 +73,8 @@ func assetFolders() []string {
 	return folders
 }
 
-// repositoryRoot walks up from the working folder, which for a test is its package's, to the one that has go.work.
+// repositoryRoot returns the closest folder with go.work, from the working folder upwards. The working folder of a test
+// is that of its package.
 func repositoryRoot() (string, bool) {
 	folder, err := os.Getwd()
 	if err != nil {

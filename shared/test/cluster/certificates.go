@@ -16,17 +16,17 @@ import (
 	"time"
 )
 
-// certificateLife is longer than any demonstration is left running, and short enough that a forgotten kubeconfig dies.
+// certificateLife is longer than any demonstration runs, and short enough that a forgotten kubeconfig expires.
 const certificateLife = 30 * 24 * time.Hour
 
-// authority is the one certificate authority of a cluster: it signs servers and clients alike.
+// authority is the certificate authority of a cluster. It signs certificates of servers and clients.
 type authority struct {
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
 	pem         []byte
 }
 
-// identity is a certificate with its key, PEM-encoded.
+// identity is a certificate and its key, PEM-encoded.
 type identity struct {
 	certificate, key []byte
 }
@@ -51,7 +51,7 @@ func newAuthority(now time.Time) (*authority, error) {
 	return &authority{certificate: certificate, key: key, pem: encode("CERTIFICATE", der)}, nil
 }
 
-// server signs a certificate for a server on loopback, also under the names that pods would use, and on more addresses.
+// server signs a certificate for a server on loopback, for the names that pods use, and for more addresses.
 func (a *authority) server(now time.Time, name string, more ...net.IP) (identity, error) {
 	template := template(now, pkix.Name{CommonName: name})
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
@@ -60,7 +60,7 @@ func (a *authority) server(now time.Time, name string, more ...net.IP) (identity
 	return a.sign(template)
 }
 
-// client signs a certificate that the API server takes for the user, in the groups.
+// client signs a certificate for a user in the given groups.
 func (a *authority) client(now time.Time, user string, groups ...string) (identity, error) {
 	template := template(now, pkix.Name{CommonName: user, Organization: groups})
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
@@ -83,7 +83,7 @@ func (a *authority) sign(template *x509.Certificate) (identity, error) {
 	return identity{certificate: encode("CERTIFICATE", der), key: keyPEM}, nil
 }
 
-// newServiceAccountKey is the key that tokens of service accounts are signed with: private part, public part.
+// newServiceAccountKey returns the private and the public key for the tokens of service accounts.
 func newServiceAccountKey() (private, public []byte, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -102,7 +102,7 @@ func newServiceAccountKey() (private, public []byte, err error) {
 func template(now time.Time, subject pkix.Name) *x509.Certificate {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {
-		// rand.Reader never fails on the systems that Go 1.24 and later run on; the library crashes first.
+		// rand.Reader never fails since Go 1.24.
 		panic(err)
 	}
 	return &x509.Certificate{
@@ -126,7 +126,7 @@ func encode(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 }
 
-// write stores the pair as NAME.crt and NAME.key in the folder.
+// write writes NAME.crt and NAME.key to the folder.
 func (i identity) write(folder, name string) error {
 	if err := os.WriteFile(folder+"/"+name+".crt", i.certificate, 0o600); err != nil {
 		return err

@@ -18,38 +18,39 @@ import (
 	"kaito.sh/shared/test/process"
 )
 
-// Options say what a cluster consists of. The zero value is etcd and an API server.
+// Options select the components of a cluster. The zero value is etcd and an API server.
 type Options struct {
-	// ControllerManager adds kube-controller-manager with its default controllers. Without it nothing makes service
-	// accounts, so the admission plugin that asks for them is off, as in envtest.
+	// ControllerManager adds kube-controller-manager with its default controllers. Without it no service accounts are
+	// created, so that the admission plugin for them is disabled, as in envtest.
 	ControllerManager bool
 	// Scheduler adds kube-scheduler.
 	Scheduler bool
-	// KWOK adds kwok, which keeps the nodes that carry the annotation of SimulatedNode Ready, and plays their pods.
+	// KWOK adds kwok, which keeps nodes with SimulatedNodeAnnotation Ready and simulates their pods.
 	KWOK       bool
 	KWOKConfig KWOKConfig
 
-	// CRDPaths are files or folders of CustomResourceDefinitions to install, and CRDs are ones in memory.
+	// CRDPaths are files or folders of CustomResourceDefinitions to install. CRDs are definitions in memory.
 	CRDPaths []string
 	CRDs     []*apiextensionsv1.CustomResourceDefinition
 
-	// APIServerArgs, ControllerManagerArgs and SchedulerArgs are appended to the arguments ("--v=4"); the last wins.
+	// APIServerArgs, ControllerManagerArgs and SchedulerArgs are appended to the arguments, for example "--v=4". The last
+	// one has priority.
 	APIServerArgs         []string
 	ControllerManagerArgs []string
 	SchedulerArgs         []string
 
-	// Dir holds data, logs, certificates and kubeconfigs. Empty means a temporary folder that Stop removes; a folder
-	// that is named is kept, and what an earlier cluster left in it is replaced.
+	// Dir holds data, logs, certificates and kubeconfigs. Empty: a temporary folder that Stop deletes. A named folder is
+	// kept, and the files of an earlier cluster in it are replaced.
 	Dir string
-	// Log receives a line for each step, with the seconds since the start. Nil means none.
+	// Log receives a line for each step, with the seconds since the start. It may be nil.
 	Log io.Writer
 }
 
-// startLimit bounds a component's way to ready. Three seconds are usual; a machine busy with builds needs ten times
-// that.
+// startLimit is the time in which a component must be ready. Three seconds are usual, but a machine that is busy with
+// builds needs ten times as long.
 const startLimit = 90 * time.Second
 
-// startAttempts: free ports are looked for before they are taken, so a start may lose a race and is tried again.
+// startAttempts is the number of starts. Another process may take a port between its choice and its use.
 const startAttempts = 3
 
 // Cluster is a running control plane.
@@ -57,14 +58,14 @@ type Cluster struct {
 	options  Options
 	binaries binaries
 	dir      *directory
-	server   string // the API server's host:port
+	server   string // host:port of the API server
 	ca       *authority
 	admin    *rest.Config
 	kwokPort int
 	started  time.Time
 
 	launcher *process.Launcher
-	// layers are the processes, each layer needing the ones before it.
+	// layers are the processes. Each layer needs the ones before it.
 	layers    [][]*process.Process
 	apiServer *apiServer
 
@@ -73,10 +74,10 @@ type Cluster struct {
 	stopped   chan struct{}
 }
 
-// Start brings up a cluster and returns once it serves: with a controller manager, once the default service account
-// exists. When it fails, or when the context ends, everything that was started is ended.
+// Start starts a cluster and returns when it serves, and with a controller manager when the default service account
+// exists. If it fails, or when the context ends, all started processes are stopped.
 //
-// A MissingBinariesError says what `make controlplane` would bring.
+// A MissingBinariesError names the binaries that `make controlplane` installs.
 func Start(ctx context.Context, options Options) (*Cluster, error) {
 	found, err := findBinaries(options.components()...)
 	if err != nil {
@@ -152,8 +153,8 @@ func (c *Cluster) installCRDs(context.Context) error {
 	return err
 }
 
-// Stop ends what Start started, removes the temporary folder, and reports a component that had ended before by itself.
-// Called again it waits for the first call and answers the same.
+// Stop stops all processes and deletes the temporary folder. The error names components that had ended before. A second
+// call waits for the first one and returns the same error.
 func (c *Cluster) Stop() error {
 	c.stopOnce.Do(func() {
 		defer close(c.stopped)
@@ -178,26 +179,26 @@ func (c *Cluster) Stop() error {
 	return c.stopError
 }
 
-// Config is the administrator's: every right, and no client-side limit of requests.
+// Config returns the config of the administrator: all rights, and no client-side rate limit.
 func (c *Cluster) Config() *rest.Config { return rest.CopyConfig(c.admin) }
 
-// Kubeconfig is the path of the administrator's kubeconfig.
+// Kubeconfig returns the path of the administrator's kubeconfig.
 func (c *Cluster) Kubeconfig() string { return c.file("admin.kubeconfig") }
 
-// AuditLog is the path of the API server's audit log, one JSON event a line; package audit reads it.
+// AuditLog returns the path of the audit log with one JSON event a line. Package audit reads it.
 func (c *Cluster) AuditLog() string { return c.file("logs/audit.log") }
 
-// Dir is the folder that holds everything, logs/NAME.log of each component among it.
+// Dir returns the folder of the cluster. It has logs/NAME.log of each component.
 func (c *Cluster) Dir() string { return c.dir.path }
 
-// Stopped is closed once the cluster is gone, whoever stopped it.
+// Stopped returns a channel that is closed when the cluster has stopped for any reason.
 func (c *Cluster) Stopped() <-chan struct{} { return c.stopped }
 
 func (c *Cluster) file(name string) string { return filepath.Join(c.dir.path, name) }
 
 func (c *Cluster) say(step string) {
 	if c.options.Log != nil {
-		// A log that cannot be written to is no reason to fail.
+		// Errors of the log do not matter.
 		_, _ = fmt.Fprintf(c.options.Log, "[%5.1fs] cluster: %s\n", time.Since(c.started).Seconds(), step)
 	}
 }

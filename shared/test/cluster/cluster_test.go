@@ -40,7 +40,7 @@ const (
 	podAnswer = "hello from the simulated engine"
 )
 
-// fixture is what the tests of this package share.
+// fixture is shared by the tests of this package.
 type fixture struct {
 	*cluster.Cluster
 	client kubernetes.Interface
@@ -48,7 +48,7 @@ type fixture struct {
 
 var shared fixture
 
-// crashVariable makes this test binary start a cluster, print its folder and die by a panic.
+// crashVariable makes this test binary start a cluster, print its folder and panic.
 const crashVariable = "CLUSTER_TEST_CRASH"
 
 func TestMain(m *testing.M) {
@@ -97,7 +97,7 @@ func run(m *testing.M) int {
 	})
 }
 
-// addNode does what a cloud does: a Node with its capacity and address, which KWOK then keeps alive.
+// addNode creates a Node with its capacity and address, as a cloud does. KWOK then keeps it Ready.
 func addNode(client kubernetes.Interface) error {
 	ctx := context.Background()
 	made, err := client.CoreV1().Nodes().Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{
@@ -121,7 +121,7 @@ func addNode(client kubernetes.Interface) error {
 	return err
 }
 
-func TestNodesAreKeptReadyWithoutTouchingWhatTheirCreatorSet(t *testing.T) {
+func TestNodesAreKeptReady(t *testing.T) {
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		got, err := shared.client.CoreV1().Nodes().Get(t.Context(), node, metav1.GetOptions{})
 		require.NoError(c, err)
@@ -133,7 +133,7 @@ func TestNodesAreKeptReadyWithoutTouchingWhatTheirCreatorSet(t *testing.T) {
 	}, eventually.Long, eventually.Tick)
 }
 
-func TestANodeIsNotReadyWhileItsAnnotationSaysSo(t *testing.T) {
+func TestNotReadyAnnotation(t *testing.T) {
 	name := "sick-node"
 	_, err := shared.client.CoreV1().Nodes().Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name,
 		Annotations: map[string]string{cluster.SimulatedNodeAnnotation: cluster.SimulatedNodeValue}}}, metav1.CreateOptions{})
@@ -162,7 +162,7 @@ func TestANodeIsNotReadyWhileItsAnnotationSaysSo(t *testing.T) {
 	becomes(corev1.ConditionTrue)
 }
 
-func TestAServiceAccountMayDoOnlyWhatRBACGrants(t *testing.T) {
+func TestServiceAccountHasTheRightsOfRBAC(t *testing.T) {
 	namespace := newNamespace(t)
 	_, err := shared.client.CoreV1().ServiceAccounts(namespace).Create(t.Context(),
 		&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "operator"}}, metav1.CreateOptions{})
@@ -186,7 +186,7 @@ func TestAServiceAccountMayDoOnlyWhatRBACGrants(t *testing.T) {
 	_, err = client.CoreV1().Secrets(namespace).List(t.Context(), metav1.ListOptions{})
 	assert.True(t, apierrors.IsForbidden(err), "a role for config maps must not open secrets, got: %v", err)
 
-	// The end-to-end stories read from the audit log which rules their operators lack.
+	// The end-to-end tests use the audit log to find the rules that operators lack.
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		requests, err := audit.Open(shared.AuditLog()).
 			Requests(audit.Mark{}, audit.ServiceAccount(namespace, "operator"), audit.Resource("secrets"))
@@ -196,13 +196,13 @@ func TestAServiceAccountMayDoOnlyWhatRBACGrants(t *testing.T) {
 	}, eventually.Short, eventually.Tick)
 }
 
-func TestAnUnknownServiceAccountGetsNoToken(t *testing.T) {
-	_, err := shared.ServiceAccountConfig(t.Context(), "default", "nobody")
-	require.ErrorContains(t, err, "default/nobody")
+func TestUnknownServiceAccountGetsNoToken(t *testing.T) {
+	_, err := shared.ServiceAccountConfig(t.Context(), "default", "unknown")
+	require.ErrorContains(t, err, "default/unknown")
 	assert.True(t, apierrors.IsNotFound(err))
 }
 
-func TestAReadyPodAnswersPortForwardAndLogsThroughTheAPIServer(t *testing.T) {
+func TestPortForwardAndLogs(t *testing.T) {
 	namespace := newNamespace(t)
 	newEngine(t, namespace, 1, nil)
 	waitForAvailable(t, namespace)
@@ -214,7 +214,7 @@ func TestAReadyPodAnswersPortForwardAndLogsThroughTheAPIServer(t *testing.T) {
 	output, err := forward.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, forward.Start())
-	t.Cleanup(func() { _ = forward.Wait() }) // it ends by a kill when the test's context does
+	t.Cleanup(func() { _ = forward.Wait() }) // the end of the test's context kills it
 
 	line, err := bufio.NewReader(output).ReadString('\n')
 	require.NoError(t, err)
@@ -245,7 +245,7 @@ func TestStopLeavesNoProcessAndNoFolder(t *testing.T) {
 	assert.NoError(t, c.Stop(), "a second Stop is harmless")
 }
 
-func TestTheEndOfTheContextEndsTheCluster(t *testing.T) {
+func TestClusterEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	c, err := cluster.Start(ctx, cluster.Options{})
@@ -260,7 +260,7 @@ func TestTheEndOfTheContextEndsTheCluster(t *testing.T) {
 	assert.NoDirExists(t, c.Dir())
 }
 
-func TestAPanicLeavesNoProcessAndItsFolderIsRemovedByTheNextStart(t *testing.T) {
+func TestPanicLeavesNoProcess(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux ends a child with its parent")
 	}
@@ -281,7 +281,7 @@ func TestAPanicLeavesNoProcessAndItsFolderIsRemovedByTheNextStart(t *testing.T) 
 	require.NoError(t, c.Stop())
 }
 
-func TestAFailedStartSaysWhyAndLeavesNothing(t *testing.T) {
+func TestFailedStartLeavesNoProcess(t *testing.T) {
 	folder := t.TempDir()
 	_, err := cluster.Start(t.Context(), cluster.Options{Dir: folder, APIServerArgs: []string{"--no-such-flag"}})
 	require.ErrorContains(t, err, "kube-apiserver ended unexpectedly")
@@ -289,18 +289,18 @@ func TestAFailedStartSaysWhyAndLeavesNothing(t *testing.T) {
 	assert.Empty(t, processesIn(t, folder))
 }
 
-func TestAFolderOfOtherFilesIsRefused(t *testing.T) {
+func TestFolderWithOtherFilesIsRefused(t *testing.T) {
 	folder := t.TempDir()
 	precious := filepath.Join(folder, "thesis.txt")
 	require.NoError(t, os.WriteFile(precious, []byte("…"), 0o600))
 	_, err := cluster.Start(t.Context(), cluster.Options{Dir: folder})
-	require.ErrorContains(t, err, "holds files that no cluster made")
+	require.ErrorContains(t, err, "has files of another origin")
 	assert.FileExists(t, precious)
 }
 
 func TestMissingBinariesNameTheRemedy(t *testing.T) {
 	t.Setenv("KUBEBUILDER_ASSETS", t.TempDir())
-	t.Chdir(t.TempDir()) // outside the repository, whose bin/k8s would be found
+	t.Chdir(t.TempDir()) // outside of the repository, which has bin/k8s
 	_, err := cluster.Start(t.Context(), cluster.Options{Scheduler: true})
 	var missing *cluster.MissingBinariesError
 	require.ErrorAs(t, err, &missing)

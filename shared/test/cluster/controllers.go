@@ -16,7 +16,7 @@ import (
 	"kaito.sh/shared/test/process"
 )
 
-// startControllers starts, side by side, what works on the API, and waits until each has shown that it does.
+// startControllers starts the clients of the API server concurrently, and waits until each one works.
 func (c *Cluster) startControllers(ctx context.Context) error {
 	var waits []func() error
 	if c.options.ControllerManager {
@@ -53,13 +53,13 @@ func (c *Cluster) startControllerManager(ctx context.Context) (wait func() error
 	}
 	manager, err := c.run("kube-controller-manager", 2, append([]string{
 		"--kubeconfig=" + kubeconfig,
-		"--secure-port=0", // its health shows in what it does, so it needs no port
+		"--secure-port=0", // its work shows its health, so that it needs no port
 		"--leader-elect=false",
-		// Each controller under its own name, so that the audit log tells them apart.
+		// Each controller has its own user, so that the audit log distinguishes them.
 		"--use-service-account-credentials=true",
 		"--service-account-private-key-file=" + c.file("service-account.key"),
 		"--root-ca-file=" + c.file("ca.crt"),
-		// The default of 20 a second is felt when a test makes many objects at once.
+		// The default of 20 requests a second would delay tests that create many objects.
 		"--kube-api-qps=500", "--kube-api-burst=1000",
 	}, c.options.ControllerManagerArgs...)...)
 	if err != nil {
@@ -99,12 +99,12 @@ func (c *Cluster) startScheduler() error {
 	return err
 }
 
-// embeddedKubelet is where the embedded API server finds KWOK for every simulated node, whatever addresses the node is
-// given besides: no node has a name of this type of its own.
+// embeddedKubelet is the type of the address at which the API server finds KWOK for each simulated node. Other types
+// stay free for the creator of the node.
 var embeddedKubelet = corev1.NodeAddress{Type: corev1.NodeInternalDNS, Address: "localhost"}
 
 func (c *Cluster) startKWOK(ctx context.Context) (wait func() error, err error) {
-	// Every right: KWOK stands for kubelets, whose rights the node authorizer would grant node by node.
+	// All rights: KWOK acts as all kubelets, whose rights the node authorizer would grant for each node.
 	kubeconfig, err := c.componentKubeconfig("kwok", "kwok", "system:masters")
 	if err != nil {
 		return nil, err
@@ -112,7 +112,7 @@ func (c *Cluster) startKWOK(ctx context.Context) (wait func() error, err error) 
 	return c.runKWOK(ctx, kubeconfig, loopback, embeddedKubelet)
 }
 
-// runKWOK starts KWOK, which listens on the address ip only.
+// runKWOK starts KWOK, which listens only on the address ip.
 func (c *Cluster) runKWOK(
 	ctx context.Context, kubeconfig, ip string, kubelet corev1.NodeAddress,
 ) (wait func() error, err error) {

@@ -11,20 +11,20 @@ import (
 )
 
 const (
-	// temporaryPattern names temporary folders, so that the leftovers of a killed test can be told from others' files.
+	// temporaryPattern is the pattern of the names of temporary folders, by which those of killed tests are found.
 	temporaryPattern = "kaito-cluster-*"
-	// lockFile marks a folder as ours. The kernel holds its lock for as long as the process that owns the cluster lives.
+	// lockFile marks a folder of a cluster. The kernel keeps its lock while the process that owns the cluster runs.
 	lockFile = "cluster.lock"
 )
 
-// directory is where a cluster lives.
+// directory is the folder of a cluster.
 type directory struct {
 	path      string
 	temporary bool
 	lock      *os.File
 }
 
-// openDirectory prepares the folder, a temporary one when no path is given, and locks it.
+// openDirectory prepares and locks the folder. Without a path it creates a temporary one.
 func openDirectory(path string) (*directory, error) {
 	d := &directory{path: path, temporary: path == ""}
 	if d.temporary {
@@ -54,7 +54,7 @@ func openDirectory(path string) (*directory, error) {
 	return d, nil
 }
 
-// takeOver makes a folder that the caller named absolute, and refuses one with files that no cluster made.
+// takeOver makes the path of a named folder absolute, and refuses a folder with other files.
 func (d *directory) takeOver() error {
 	absolute, err := filepath.Abs(d.path)
 	if err != nil {
@@ -69,12 +69,12 @@ func (d *directory) takeOver() error {
 		return fmt.Errorf("reading the cluster folder: %w", err)
 	}
 	if _, err := os.Stat(filepath.Join(d.path, lockFile)); err != nil && len(entries) > 0 {
-		return fmt.Errorf("the cluster folder %s holds files that no cluster made: name an empty or a new one", d.path)
+		return fmt.Errorf("the cluster folder %s has files of another origin: use an empty or a new folder", d.path)
 	}
 	return nil
 }
 
-// empty removes what an earlier cluster left.
+// empty deletes the files of an earlier cluster.
 func (d *directory) empty() error {
 	entries, err := os.ReadDir(d.path)
 	if err != nil {
@@ -99,8 +99,7 @@ func (d *directory) close() error {
 	return errors.Join(err, d.lock.Close())
 }
 
-// removeLeftovers deletes the folders of clusters whose process was killed before it could. Best effort: what cannot
-// be removed is left to whoever owns it.
+// removeLeftovers deletes the folders of clusters whose process was killed. It ignores folders that it cannot delete.
 func removeLeftovers(parent string) {
 	folders, err := filepath.Glob(filepath.Join(parent, temporaryPattern))
 	if err != nil {
@@ -109,7 +108,7 @@ func removeLeftovers(parent string) {
 	for _, folder := range folders {
 		held, err := lock(folder, os.O_RDWR)
 		if err != nil {
-			continue // in use, being made, or not ours
+			continue // in use, being created, or of another user
 		}
 		_ = os.RemoveAll(folder)
 		_ = held.Close()

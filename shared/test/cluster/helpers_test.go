@@ -45,7 +45,7 @@ func nodeReady(of *corev1.Node) corev1.ConditionStatus {
 	return ""
 }
 
-// newNamespace also waits for its default service account, without which no pod is admitted.
+// newNamespace also waits for the default service account, which pods need.
 func newNamespace(t *testing.T) string {
 	t.Helper()
 	made, err := shared.client.CoreV1().Namespaces().Create(t.Context(),
@@ -78,7 +78,7 @@ func grantConfigMaps(t *testing.T, namespace, account string) {
 	require.NoError(t, err)
 }
 
-// newEngine makes the Deployment and the Service "engine", with the init container "weights" and the outcome, if any.
+// newEngine creates the Deployment and the Service "engine", with the init container "weights" and an optional outcome.
 func newEngine(t *testing.T, namespace string, replicas int32, outcome cluster.Outcome) {
 	t.Helper()
 	labels := map[string]string{"app": "engine"}
@@ -123,7 +123,7 @@ func waitForAvailable(t *testing.T, namespace string) {
 	}, eventually.Long, eventually.Tick)
 }
 
-// eventuallyPod waits until the namespace's only pod that is not being deleted satisfies the check.
+// eventuallyPod waits until the only pod of the namespace that is not being deleted passes the check.
 func eventuallyPod(t *testing.T, namespace string, check func(*assert.CollectT, corev1.Pod)) corev1.Pod {
 	t.Helper()
 	var found corev1.Pod
@@ -150,7 +150,7 @@ func setOutcome(t *testing.T, pod corev1.Pod, outcome cluster.Outcome) {
 	require.NoError(t, err)
 }
 
-// statusOf finds a container's status, of an init container too.
+// statusOf returns the status of a container or an init container.
 func statusOf(pod corev1.Pod, container string) corev1.ContainerStatus {
 	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
 		if status.Name == container {
@@ -166,7 +166,7 @@ func podReady(pod corev1.Pod) bool {
 	})
 }
 
-// processesIn are the command lines of the processes whose working folder is the cluster's, by their ids.
+// processesIn returns the command lines of the processes whose working folder is that of the cluster, by ID.
 func processesIn(t *testing.T, folder string) map[int]string {
 	t.Helper()
 	links, err := filepath.Glob("/proc/[0-9]*/cwd")
@@ -175,7 +175,7 @@ func processesIn(t *testing.T, folder string) map[int]string {
 	for _, link := range links {
 		target, err := os.Readlink(link)
 		if err != nil || (target != folder && target != folder+" (deleted)") {
-			continue // gone, or somebody else's
+			continue // ended, or of another user
 		}
 		process := filepath.Dir(link)
 		line, err := os.ReadFile(filepath.Join(process, "cmdline"))

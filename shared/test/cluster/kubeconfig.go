@@ -16,11 +16,11 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// tokenLife outlives every test and demonstration: these tokens are not renewed.
+// tokenLife is longer than any test and demonstration, because these tokens are not renewed.
 const tokenLife = 24 * time.Hour
 
-// ServiceAccountConfig speaks for an existing service account with a token from the TokenRequest API, as a pod would,
-// so that what it may do is what RBAC grants. The token lasts a day.
+// ServiceAccountConfig returns the config of an existing service account, with a token of the TokenRequest API like
+// that of a pod, and with the rights that RBAC grants. The token is valid for a day.
 func (c *Cluster) ServiceAccountConfig(ctx context.Context, namespace, name string) (*rest.Config, error) {
 	client, err := kubernetes.NewForConfig(c.admin)
 	if err != nil {
@@ -37,8 +37,8 @@ func (c *Cluster) ServiceAccountConfig(ctx context.Context, namespace, name stri
 	return config, nil
 }
 
-// ServiceAccountKubeconfig writes ServiceAccountConfig's as a kubeconfig for another process, and returns its path.
-// Its current namespace is the service account's.
+// ServiceAccountKubeconfig writes a kubeconfig with ServiceAccountConfig for another process, and returns its path. The
+// current namespace is that of the service account.
 func (c *Cluster) ServiceAccountKubeconfig(ctx context.Context, namespace, name string) (string, error) {
 	config, err := c.ServiceAccountConfig(ctx, namespace, name)
 	if err != nil {
@@ -48,7 +48,7 @@ func (c *Cluster) ServiceAccountKubeconfig(ctx context.Context, namespace, name 
 	return file, c.writeKubeconfig(config, name, namespace, file)
 }
 
-// userConfig speaks for a user by a client certificate, with no client-side limit of requests.
+// userConfig returns the config of a user with a client certificate and without a client-side rate limit.
 func (c *Cluster) userConfig(user string, groups ...string) (*rest.Config, error) {
 	who, err := c.ca.client(time.Now(), user, groups...)
 	if err != nil {
@@ -61,7 +61,7 @@ func (c *Cluster) userConfig(user string, groups ...string) (*rest.Config, error
 	}, nil
 }
 
-// componentKubeconfig writes a kubeconfig for one of the cluster's own components, and returns its path.
+// componentKubeconfig writes a kubeconfig for a component of the cluster, and returns its path.
 func (c *Cluster) componentKubeconfig(component, user string, groups ...string) (string, error) {
 	config, err := c.userConfig(user, groups...)
 	if err != nil {

@@ -14,43 +14,42 @@ import (
 )
 
 const (
-	// SimulatedNodeAnnotation with SimulatedNodeValue on a Node has KWOK act as its kubelet: it keeps the node Ready by
-	// its lease and plays its pods. Capacity, allocatable and addresses stay what the node's creator set.
+	// SimulatedNodeAnnotation with SimulatedNodeValue on a Node makes KWOK act as its kubelet: it renews the lease of the
+	// node and simulates its pods. It does not change capacity, allocatable and addresses.
 	SimulatedNodeAnnotation = "kwok.x-k8s.io/node"
 	SimulatedNodeValue      = "fake"
 
-	// NotReadyAnnotation on a simulated Node makes it not Ready, with the annotation's value as the message, until the
-	// annotation is removed.
+	// NotReadyAnnotation on a simulated Node makes it not Ready until the annotation is removed. Its value is the message.
 	NotReadyAnnotation = "sim.kaito.sh/not-ready"
 )
 
-// KWOKConfig says what the simulated nodes' kubelet answers.
+// KWOKConfig configures the answers of the simulated kubelets.
 type KWOKConfig struct {
-	// Forwards say where port-forward (and the API server's proxy to pods, by way of it) ends.
+	// Forwards are the targets of port-forward and of the API server's proxy to pods.
 	Forwards []Forward
-	// Logs say what `kubectl logs` shows.
+	// Logs are the logs that `kubectl logs` shows.
 	Logs []Logs
-	// Jobs is what becomes of a Job's pod for as long as it has no OutcomeAnnotation; nil means that it succeeds.
+	// Jobs is the outcome of the pods of Jobs without an OutcomeAnnotation. nil: they succeed.
 	Jobs Outcome
-	// LeaseSeconds is the length of a node's lease, 40 when zero as with a real kubelet; it is renewed after a quarter.
+	// LeaseSeconds is the duration of a node's lease, which is renewed after a quarter of it. 0: 40, as in a kubelet.
 	LeaseSeconds uint
 }
 
 // Forward sends connections to a port of simulated pods to a local server.
 type Forward struct {
-	// Namespaces and Pods (by name) restrict it; empty means all. The first Forward that matches pod and port is used.
+	// Namespaces and Pods (by name) select pods. Empty: all. The first Forward that matches pod and port is used.
 	Namespaces, Pods []string
-	// Port is the pod's; zero means every port.
+	// Port is the port of the pod. 0: all ports.
 	Port int32
-	// Target is the local server's host:port.
+	// Target is the host:port of the local server.
 	Target string
 }
 
-// Logs are what simulated containers are said to have printed.
+// Logs are the logs of simulated containers.
 type Logs struct {
-	// Namespaces, Pods and Containers (by name) restrict it; empty means all.
+	// Namespaces, Pods and Containers (by name) select containers. Empty: all.
 	Namespaces, Pods, Containers []string
-	// File holds lines in the CRI log format: "2026-01-02T15:04:05.000000000Z stdout F text".
+	// File has lines in the CRI log format: "2026-01-02T15:04:05.000000000Z stdout F text".
 	File string
 }
 
@@ -61,7 +60,7 @@ func (k KWOKConfig) leaseSeconds() uint {
 	return k.LeaseSeconds
 }
 
-// write renders KWOK's configuration file.
+// write writes the configuration file of KWOK.
 func (k KWOKConfig) write(file string, kubelet corev1.NodeAddress) error {
 	documents := k.stages(kubelet)
 	for i, forward := range k.Forwards {
@@ -86,7 +85,7 @@ func (k KWOKConfig) write(file string, kubelet corev1.NodeAddress) error {
 	return os.WriteFile(file, content.Bytes(), 0o600)
 }
 
-// object is an object of KWOK's API, whose Go types are not required by this module.
+// object is an object of KWOK's API. The module does not depend on its Go types.
 type object map[string]any
 
 func kwokObject(kind, name string, spec object) object {

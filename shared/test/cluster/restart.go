@@ -7,12 +7,12 @@ import (
 	"fmt"
 )
 
-// RestartAPIServer has the API server end as by a crash, every watch and every request under way with it, and scheduler
-// and controller manager as well, as they do where one machine has all three. It waits until a new one serves at the
-// same address. What was stored stays, and the audit log goes on.
+// RestartAPIServer kills the API server, with all watches and requests, and the scheduler and the controller manager,
+// as in a crash of a machine with all three. It waits until a new API server serves at the same address. Stored objects
+// stay, and the audit log is continued.
 //
-// A controller manager that outlives the API server may collect no garbage of what was deleted and made again by the
-// same name meanwhile: its informers take that for an update, and the dependents of the one that is gone stay for good.
+// The controller manager must restart too. Otherwise its informers would treat an object that was meanwhile deleted and
+// recreated as updated, and the dependents of the deleted object would never be garbage collected.
 func (c *Cluster) RestartAPIServer(ctx context.Context) error {
 	if c.apiServer == nil {
 		return fmt.Errorf("restarting the API server: the cluster %s is not ours", c.server)
@@ -20,10 +20,10 @@ func (c *Cluster) RestartAPIServer(ctx context.Context) error {
 	if err := c.apiServer.process.Kill(); err != nil {
 		return fmt.Errorf("restarting the API server: %w", err)
 	}
-	c.layers[apiServerLayer] = nil // it has ended, and is meant to have
+	c.layers[apiServerLayer] = nil // it has ended as intended
 	if len(c.layers) > workLayer {
 		for _, p := range c.layers[workLayer] {
-			if p.Name() == "kwok" { // runs where the nodes are
+			if p.Name() == "kwok" { // runs on the machine of the nodes
 				continue
 			}
 			if err := p.Kill(); err != nil {
@@ -40,12 +40,12 @@ func (c *Cluster) RestartAPIServer(ctx context.Context) error {
 	return err
 }
 
-// workLayer has what works on the API: scheduler, controller manager, KWOK.
+// workLayer has the clients of the API server: scheduler, controller manager, KWOK.
 const workLayer = apiServerLayer + 1
 
-// Revive starts again what works on the API and has ended by itself, as a kubelet does with static pods, and names it.
-// kube-scheduler ends itself when pods are not where it has put them, which is what it sees after an API server that
-// crashed between a bind and its answer.
+// Revive restarts ended clients of the API server, as a kubelet does with static pods, and returns their names.
+// kube-scheduler exits when a pod is not on the node that it chose, which happens if the API server crashes between a
+// bind and its answer.
 func (c *Cluster) Revive() (revived []string, err error) {
 	if len(c.layers) <= workLayer {
 		return nil, nil

@@ -20,14 +20,14 @@ import (
 
 const (
 	loopback = "127.0.0.1"
-	// Ports come from below the range that Linux hands out to outgoing connections (32768 and up), which could
-	// otherwise take one between its choice and its use.
+	// Ports are below the range that Linux uses for outgoing connections (32768 and up), which could take a port between
+	// its choice and its use.
 	lowestPort, highestPort = 20000, 32000
-	// readyTick is how often a starting component is asked; a tenth of a second would be felt in a three second start.
+	// readyTick is the time between readiness checks. 100 ms would delay a start of three seconds noticeably.
 	readyTick = 25 * time.Millisecond
 )
 
-// auditPolicy logs who did what to what, once it is done, and leaves out health checks, which nobody counts.
+// auditPolicy logs the metadata of completed requests, without health checks.
 const auditPolicy = `apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
@@ -67,7 +67,7 @@ func (c *Cluster) writeCertificates(context.Context) error {
 	return nil
 }
 
-// startServers starts etcd and the API server side by side; the latter waits for the former.
+// startServers starts etcd and the API server concurrently. The API server waits for etcd.
 func (c *Cluster) startServers(ctx context.Context) error {
 	ports, err := freePorts(4)
 	if err != nil {
@@ -86,7 +86,7 @@ func (c *Cluster) startServers(ctx context.Context) error {
 		"--listen-client-urls="+etcd, "--advertise-client-urls="+etcd,
 		"--listen-peer-urls="+peers, "--initial-advertise-peer-urls="+peers, "--initial-cluster=default="+peers,
 		"--log-level=warn",
-		"--unsafe-no-fsync", // the data dies with the cluster, and disks of build machines are slow
+		"--unsafe-no-fsync", // the data is temporary, and disks of build machines are slow
 	)
 	if err != nil {
 		return err
@@ -94,10 +94,10 @@ func (c *Cluster) startServers(ctx context.Context) error {
 	return c.runAPIServer(ctx, append(c.apiServerArguments(etcd, ports[2]), c.options.APIServerArgs...), store)
 }
 
-// apiServerLayer is above etcd, which the API server needs, and below what works on the API.
+// apiServerLayer is above etcd, which the API server needs, and below its clients.
 const apiServerLayer = 1
 
-// apiServer is the one that runs, and how it was started.
+// apiServer is the running API server and its arguments.
 type apiServer struct {
 	process   *process.Process
 	arguments []string
@@ -116,7 +116,7 @@ func (c *Cluster) apiServerArguments(etcd string, port int) []string {
 	arguments := []string{
 		"--etcd-servers=" + etcd,
 		"--bind-address=" + loopback, "--advertise-address=" + loopback, "--secure-port=" + strconv.Itoa(port),
-		// Loopback is not allowed in the endpoints of the service "kubernetes", which nothing here uses.
+		// Endpoints of the Service "kubernetes", which is not used here, must not be loopback addresses.
 		"--endpoint-reconciler-type=none",
 		"--tls-cert-file=" + c.file("kube-apiserver.crt"), "--tls-private-key-file=" + c.file("kube-apiserver.key"),
 		"--client-ca-file=" + c.file("ca.crt"),
@@ -128,9 +128,9 @@ func (c *Cluster) apiServerArguments(etcd string, port int) []string {
 		"--allow-privileged=true",
 		"--audit-policy-file=" + c.file("audit-policy.yaml"),
 		"--audit-log-path=" + c.AuditLog(),
-		"--audit-log-maxsize=0", // a log that rotates could not be counted
+		"--audit-log-maxsize=0", // requests in a rotated log would not be counted
 		"--kubelet-certificate-authority=" + c.file("ca.crt"),
-		// KWOK answers for every simulated node, whatever address the node is given: see embeddedKubelet.
+		// KWOK answers for each simulated node at the address of this type: see embeddedKubelet.
 		"--kubelet-preferred-address-types=InternalDNS,InternalIP",
 	}
 	if !c.options.ControllerManager {
@@ -139,7 +139,7 @@ func (c *Cluster) apiServerArguments(etcd string, port int) []string {
 	return arguments
 }
 
-// run starts a component and enters it into a layer of the order in which Stop ends them.
+// run starts a component and adds it to a layer. Stop stops the layers in reverse order.
 func (c *Cluster) run(name string, layer int, arguments ...string) (*process.Process, error) {
 	p, err := c.launcher.Start(process.Spec{Name: name, Binary: c.binaries[name], Args: arguments})
 	if err != nil {
@@ -152,7 +152,7 @@ func (c *Cluster) run(name string, layer int, arguments ...string) (*process.Pro
 	return p, nil
 }
 
-// untilServing asks the address until it answers 200, and gives up when one of the processes ends.
+// untilServing requests the URL until it answers 200. It gives up when one of the processes ends.
 func (c *Cluster) untilServing(ctx context.Context, url string, processes ...*process.Process) error {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(c.ca.pem)
@@ -171,7 +171,7 @@ func (c *Cluster) untilServing(ctx context.Context, url string, processes ...*pr
 	})
 }
 
-// until calls done until it says so, the context ends or one of the processes does.
+// until calls done until it returns true, the context ends or one of the processes ends.
 func until(ctx context.Context, what string, processes []*process.Process, done func() (bool, error)) error {
 	ticker := time.NewTicker(readyTick)
 	defer ticker.Stop()
@@ -198,7 +198,7 @@ func until(ctx context.Context, what string, processes []*process.Process, done 
 
 func address(port int) string { return net.JoinHostPort(loopback, strconv.Itoa(port)) }
 
-// freePorts returns distinct ports that nothing listens on now.
+// freePorts returns distinct ports without a listener.
 func freePorts(count int) ([]int, error) {
 	var ports []int
 	var lastError error
@@ -209,7 +209,7 @@ func freePorts(count int) ([]int, error) {
 			lastError = err
 			continue
 		}
-		defer func() { _ = listener.Close() }() // held until all are found, so that they differ
+		defer func() { _ = listener.Close() }() // open until all ports are found, so that they differ
 		ports = append(ports, port)
 	}
 	if len(ports) < count {

@@ -19,7 +19,7 @@ import (
 	"kaito.sh/shared/test/eventually"
 )
 
-// newJob makes a Job of three steps: fetch and train as init containers, push as the main one.
+// newJob creates a Job with the init containers fetch and train, and the main container push.
 func newJob(t *testing.T, namespace string, outcome cluster.Outcome) {
 	t.Helper()
 	template := corev1.PodTemplateSpec{
@@ -57,7 +57,7 @@ func waitForJob(t *testing.T, namespace string, condition batchv1.JobConditionTy
 	}, eventually.Long, eventually.Tick)
 }
 
-func TestAJobRunsItsStepsInOrderAndLeavesTheMessagesThatWereSetMeanwhile(t *testing.T) {
+func TestJobRunsItsStepsInOrder(t *testing.T) {
 	namespace := newNamespace(t)
 	newJob(t, namespace, cluster.Outcome{"train": {After: time.Hour}})
 
@@ -86,7 +86,7 @@ func TestAJobRunsItsStepsInOrderAndLeavesTheMessagesThatWereSetMeanwhile(t *test
 	}
 }
 
-func TestAStepThatFailsFailsTheJobWithItsReason(t *testing.T) {
+func TestFailedStepFailsTheJob(t *testing.T) {
 	for name, test := range map[string]struct {
 		container string
 		later     string
@@ -115,7 +115,7 @@ func TestAStepThatFailsFailsTheJobWithItsReason(t *testing.T) {
 	}
 }
 
-func TestAnImageThatCannotBePulledKeepsThePodWaitingUntilItCan(t *testing.T) {
+func TestImagePullFailureKeepsThePodWaiting(t *testing.T) {
 	namespace := newNamespace(t)
 	newEngine(t, namespace, 1, cluster.Outcome{"engine": {Waiting: "ImagePullBackOff", Message: "manifest unknown"}})
 	pod := eventuallyPod(t, namespace, func(c *assert.CollectT, pod corev1.Pod) {
@@ -130,7 +130,7 @@ func TestAnImageThatCannotBePulledKeepsThePodWaitingUntilItCan(t *testing.T) {
 	waitForAvailable(t, namespace)
 }
 
-func TestAContainerCrashLoopsUntilItsOutcomeIsTakenAway(t *testing.T) {
+func TestContainerCrashLoopsUntilOutcomeIsRemoved(t *testing.T) {
 	namespace := newNamespace(t)
 	newEngine(t, namespace, 1, nil)
 	waitForAvailable(t, namespace)
@@ -157,7 +157,7 @@ func TestAContainerCrashLoopsUntilItsOutcomeIsTakenAway(t *testing.T) {
 	assert.EqualValues(t, 4, statusOf(pod, "engine").RestartCount, "a restart is not forgotten")
 }
 
-func TestAnInitContainerCrashLoopsUnlessThePodNeverRestarts(t *testing.T) {
+func TestInitContainerCrashLoops(t *testing.T) {
 	namespace := newNamespace(t)
 	newEngine(t, namespace, 1, cluster.Outcome{"weights": {ExitCode: 1, Message: "no space left on device"}})
 	pod := eventuallyPod(t, namespace, func(c *assert.CollectT, pod corev1.Pod) {
@@ -172,7 +172,7 @@ func TestAnInitContainerCrashLoopsUnlessThePodNeverRestarts(t *testing.T) {
 	waitForAvailable(t, namespace)
 }
 
-func TestADeletedPodIsReplacedAndGoesAway(t *testing.T) {
+func TestDeletedPodIsReplaced(t *testing.T) {
 	namespace := newNamespace(t)
 	newEngine(t, namespace, 1, nil)
 	waitForAvailable(t, namespace)
@@ -184,8 +184,8 @@ func TestADeletedPodIsReplacedAndGoesAway(t *testing.T) {
 	})
 }
 
-// Guards against a cluster in which nothing is scheduled any more, and every test waits for its bound.
-func TestASchedulerThatEndsByItselfIsRevived(t *testing.T) {
+// Without the restart no pod would be scheduled, and each test would wait for its timeout.
+func TestReviveRestartsTheScheduler(t *testing.T) {
 	revived, err := shared.Revive()
 	require.NoError(t, err)
 	require.Empty(t, revived, "nothing has ended")
@@ -204,7 +204,7 @@ func TestASchedulerThatEndsByItselfIsRevived(t *testing.T) {
 	waitForAvailable(t, namespace)
 }
 
-func TestAMalformedOutcomeIsSaidInAnEvent(t *testing.T) {
+func TestMalformedOutcomeIsReported(t *testing.T) {
 	namespace := newNamespace(t)
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: "odd", Annotations: map[string]string{cluster.OutcomeAnnotation: "[1,"}},

@@ -10,16 +10,16 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// The life of a simulated pod, as KWOK stages. A stage waits for a predicate on the pod (jq), then for a while, then
-// patches the status. At most one predicate holds at a time, for KWOK would choose among several by chance. What
-// happens is decided by the pod's OutcomeAnnotation and nothing else:
+// The life cycle of a simulated pod as stages of KWOK. A stage waits for a predicate on the pod (jq), then for a
+// duration, and then patches the status. At most one predicate is true at a time, because KWOK would choose randomly.
+// Only the pod's OutcomeAnnotation decides what happens:
 //
 //	            ┌─► wait ─┐ (a container may not start)
 //	Pending ────┤         ├─► init-run ⇄ init-end ─► ready ─► Running ─► complete (Job) ─► Succeeded | Failed
 //	            └─────────┘                                      └─► crash ⇄ recover (other pods)
 //	deleted: terminate ─► delete
 //
-// All stages share one status template (status.tmpl), told apart by $mode.
+// All stages share a status template (status.tmpl), which has a $mode for each.
 
 //go:embed status.tmpl
 var statusTemplate string
@@ -27,14 +27,14 @@ var statusTemplate string
 //go:embed node.tmpl
 var nodeTemplate string
 
-// podFunctions are jq functions of a pod.
+// podFunctions are jq functions of a pod:
 //
-//   - outcome: the parsed annotation; without one, of a Job's pod what JOBS stands for, of others an empty object.
-//   - step: the name of the first run-to-completion init container that has not succeeded yet, or null.
-//   - state(name): a container's current state.
-//   - held: the reason for which the container that is due may not start, or null.
-//   - due: the init container that is due, or null, when it may start.
-//   - crashing: the main containers that are to crash-loop.
+//   - outcome: the parsed annotation. Without one, JOBS for the pod of a Job, and an empty object for other pods.
+//   - step: the name of the first init container that has not succeeded, or null.
+//   - state(name): the current state of a container.
+//   - held: the reason why the next container may not start, or null.
+//   - due: the next init container if it may start, or null.
+//   - crashing: the main containers that must crash-loop.
 const podFunctions = `
 def is_job: .metadata.labels["batch.kubernetes.io/job-name"] != null;
 def outcome: .metadata.annotations["sim.kaito.sh/outcome"] // (if is_job then JOBS else "{}" end) | fromjson;
@@ -51,15 +51,15 @@ def crashing: outcome as $outcome | [.spec.containers[].name | select(($outcome[
 def alive($phase): .metadata.deletionTimestamp == null and (.status.phase // "Pending") == $phase;
 `
 
-// stage is one Stage of KWOK. Its when and after are jq; after yields a duration.
+// stage is a Stage of KWOK. when and after are jq expressions; after returns a duration.
 type stage struct {
 	name, kind  string
 	when, after string
 	steps       []object
 }
 
-// stages are what the kubelet of the config does; kubelet is where the API server finds it, under the kind of address
-// that it looks at first.
+// stages returns the stages of the kubelet of the config. kubelet is its address, of the type that the API server
+// prefers.
 func (k KWOKConfig) stages(kubelet corev1.NodeAddress) []object {
 	jobs := strconv.Quote("{}")
 	if k.Jobs != nil {
@@ -124,7 +124,7 @@ func podStages(template string) []stage {
 	}
 }
 
-// status is the patch of a pod's status that the mode stands for.
+// status returns the patch of a pod's status for a mode.
 func status(mode, template string) object {
 	return object{"patch": object{
 		"subresource": "status", "root": "status", "type": "strategic",
@@ -142,7 +142,7 @@ func nodeStages(kubelet corev1.NodeAddress) []stage {
 	}
 	const notReady = `.metadata.annotations["` + NotReadyAnnotation + `"]`
 	return []stage{
-		// Where the kubelet listens, too: whoever made the node Ready, or wrote its addresses anew, did not know it.
+		// The address of the kubelet is set too, because other writers of the node's status do not know it.
 		node("node-initialize", notReady+` == null and ((`+ready+` and .status.daemonEndpoints.kubeletEndpoint.Port
 			and any(.status.addresses[]?; .address == "`+kubelet.Address+`")) | not)`),
 		node("node-not-ready", notReady+` != null and `+ready),
@@ -150,7 +150,7 @@ func nodeStages(kubelet corev1.NodeAddress) []stage {
 }
 
 func (s stage) document(functions string) object {
-	// The predicate's result as text, the one type that KWOK compares without surprises.
+	// The result of the predicate is a text, the only type that KWOK compares reliably.
 	key := functions + `if (` + s.when + `) then "true" else "false" end`
 	spec := object{
 		"resourceRef": object{"apiGroup": "v1", "kind": s.kind},

@@ -11,11 +11,11 @@ import (
 	"testing"
 )
 
-// ForTest starts a cluster that ends with the test. Missing binaries fail the test, with the remedy: a test that skips
-// is a test that nobody runs. A component that ended by itself fails it too.
+// ForTest starts a cluster that ends with the test. The test fails if binaries are missing, because a skipped test
+// would not be noticed. It also fails if a component ends early.
 func ForTest(t testing.TB, options Options) *Cluster {
 	t.Helper()
-	// Not t.Context(), which ends before clean-ups run: those of the test may still need the cluster.
+	// t.Context() would end before the cleanup functions of the test, which may need the cluster.
 	c, err := Start(context.Background(), options)
 	if err != nil {
 		t.Fatal(err)
@@ -28,7 +28,8 @@ func ForTest(t testing.TB, options Options) *Cluster {
 	return c
 }
 
-// Main runs a package's tests against one cluster, which use receives before the first test, and returns the exit code:
+// Main runs the tests of a package with one cluster, and returns the exit code. use receives the cluster before the
+// first test:
 //
 //	func TestMain(m *testing.M) {
 //		os.Exit(cluster.Main(m, cluster.Options{…}, func(c *cluster.Cluster) { shared = c }))
@@ -44,7 +45,7 @@ func Main(m *testing.M, options Options, use func(*Cluster)) int {
 	use(c)
 	finished := make(chan int, 1)
 	go func() { finished <- m.Run() }()
-	code := 130 // interrupted: the tests that still run are abandoned
+	code := 130 // interrupted: running tests are abandoned
 	select {
 	case code = <-finished:
 	case <-ctx.Done():

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package corpus_test holds objects that users write, valid and invalid, to a real API server with our CRDs: each valid
-// one is accepted, each invalid one is refused with the message that says what to do.
+// Package corpus_test sends valid and invalid objects to a real API server with the CRDs of this repository. It must
+// accept each valid object, and refuse each invalid one with a message that says what to do.
 package corpus_test
 
 import (
@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// read returns a file's documents and the text after "# want: " of its first line.
+// read returns the documents of a file and the text after "# want: " in its first line.
 func read(t *testing.T, file string) ([]*unstructured.Unstructured, string) {
 	t.Helper()
 	raw, err := os.ReadFile(file)
@@ -88,7 +88,7 @@ func TestValidObjectsAreAccepted(t *testing.T) {
 	}
 }
 
-func TestInvalidObjectsAreRefusedWithARemedy(t *testing.T) {
+func TestInvalidObjectsAreRefused(t *testing.T) {
 	for _, file := range files(t, "testdata/invalid/*.yaml") {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			objects, want := read(t, file)
@@ -102,8 +102,8 @@ func TestInvalidObjectsAreRefusedWithARemedy(t *testing.T) {
 	}
 }
 
-// A file of testdata/immutable holds two documents: what is there, and what somebody makes of it.
-func TestChangesOfWhatIsImmutableAreRefused(t *testing.T) {
+// A file in testdata/immutable has two documents: the existing object and the refused change.
+func TestImmutableFieldsCannotChange(t *testing.T) {
 	for _, file := range files(t, "testdata/immutable/*.yaml") {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			objects, want := read(t, file)

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package eventually holds the only bounds that tests may wait with, so that a slow machine is one edit away.
 package eventually
 
 import (
@@ -9,23 +8,21 @@ import (
 )
 
 const (
-	// Short bounds what one process does by itself: a cache that syncs, a handler that answers.
+	// Short is the timeout for the work of one process: the sync of a cache, the answer of a handler.
 	Short = 10 * time.Second
-	// Long bounds what crosses several real processes: an object that converges through the API server.
+	// Long is the timeout for the work of several processes: the convergence of an object in the API server.
 	Long = 60 * time.Second
-	// Quiet is how long nothing has to happen before it counts as not happening: a hundred times what a pass of a
-	// controller takes.
+	// Quiet is the time after which an event counts as absent: a hundred times the duration of a reconcile.
 	Quiet = 2 * time.Second
-	// Tick is how often a condition is looked at again.
+	// Tick is the time between two checks of a condition.
 	Tick = 50 * time.Millisecond
-	// Look is how often a whole cluster is looked at again: lists of every kind at each Tick were most of what the
-	// end-to-end suites' API servers did.
+	// Look is the time between two checks of a whole cluster. Lists of all kinds at each Tick would be most of the load of
+	// the API servers of the end-to-end tests.
 	Look = 500 * time.Millisecond
 )
 
-// Never fails the test when the condition holds at any look within Quiet. It looks in the test's own goroutine, where
-// testify's Never leaves its last look behind: that one races with what the test does next, and reports to a test that
-// may have ended.
+// Never fails the test if a check within Quiet returns true. It runs the checks in the goroutine of the test. The last
+// check of testify's Never may run concurrently with the rest of the test, and report to a test that has ended.
 func Never(t testing.TB, condition func() bool, what string) {
 	t.Helper()
 	tick, end := time.NewTicker(Tick), time.NewTimer(Quiet)

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package podsecurity asks a real API server what the Pod Security Standards have against an operator's pods.
 package podsecurity
 
 import (
@@ -17,9 +16,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Refusals tries the pods of every workload in a folder's manifests (golden files) in a namespace of their own that
-// enforces the restricted standard, as a dry run. It returns by the file's name what the API server says, empty where
-// it takes the pod.
+// Refusals creates the pods of all workloads in a folder of manifests (golden files) as a dry run, in a new namespace
+// that enforces the restricted standard. It returns the API server's refusal by file name, empty if it accepts the pod.
 func Refusals(ctx context.Context, c client.Client, folder string) (map[string]string, error) {
 	namespace := &corev1.Namespace{
 		ObjectMeta: metav1.ObjectMeta{
@@ -36,7 +34,7 @@ func Refusals(ctx context.Context, c client.Client, folder string) (map[string]s
 	}
 	out := map[string]string{}
 	for _, file := range files {
-		text, err := os.ReadFile(file) //nolint:gosec // of the repository
+		text, err := os.ReadFile(file) //nolint:gosec // in the repository
 		if err != nil {
 			return nil, fmt.Errorf("reading a manifest: %w", err)
 		}
@@ -65,7 +63,7 @@ func try(ctx context.Context, c client.Client, namespace string, template *corev
 		ObjectMeta: metav1.ObjectMeta{GenerateName: "pod-", Namespace: namespace, Labels: template.Labels},
 		Spec:       template.Spec,
 	}
-	// Where no controllers run nobody makes the account; a pod with its token mounted needs it to be there.
+	// Without controllers the service account does not exist, which a pod with a mounted token needs.
 	no := false
 	pod.Spec.AutomountServiceAccountToken = &no
 	err := c.Create(ctx, pod, client.DryRunAll)

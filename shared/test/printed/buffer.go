@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package printed keeps what a program prints while a test reads it.
 package printed
 
 import (
@@ -8,7 +7,7 @@ import (
 	"sync"
 )
 
-// Buffer may be written to and read at the same time. The zero value is empty.
+// Buffer is safe for concurrent use. The zero value is empty.
 type Buffer struct {
 	mutex sync.Mutex
 	text  bytes.Buffer
@@ -26,7 +25,7 @@ func (b *Buffer) String() string {
 	return b.text.String()
 }
 
-// Reset empties it.
+// Reset empties the buffer.
 func (b *Buffer) Reset() {
 	b.mutex.Lock()
 	defer b.mutex.Unlock()

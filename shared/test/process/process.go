@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package process runs the binaries that tests and demonstrations need, so that none of them outlives who started it:
-// each in a process group of its own, ended in order, and on Linux by the kernel when the parent is gone.
 package process
 
 import (
@@ -20,41 +18,41 @@ import (
 )
 
 const (
-	// stopGrace is how long a process may take to end by itself. Nothing it would still write is wanted; an API server
-	// with watches open would otherwise wait for a minute.
+	// stopGrace is the time that a process has to end after SIGTERM. It is short, because an API server with open watches
+	// would wait for a minute.
 	stopGrace = 5 * time.Second
-	// killGrace bounds the wait for the kernel to collect a killed process.
+	// killGrace is the time that the kernel has to end a killed process.
 	killGrace = 5 * time.Second
-	// logTail is how many of a failed process's last log lines an error carries.
+	// logTail is the number of log lines in the error of a failed process.
 	logTail = 15
 )
 
-// ErrPortTaken: between looking for a free port and a process taking it, somebody else took it.
+// ErrPortTaken says that another process took a port between its choice and its use.
 var ErrPortTaken = errors.New("a port was taken by another process")
 
-// Spec says what to run.
+// Spec describes a process.
 type Spec struct {
-	// Name of the process and of its log file.
+	// Name is the name of the process and its log file.
 	Name string
-	// Binary is the file, Args its arguments.
+	// Binary is the file of the program, and Args are its arguments.
 	Binary string
 	Args   []string
-	// Env is added to the parent's.
+	// Env is added to the environment of the parent.
 	Env []string
 }
 
-// Process is a started binary.
+// Process is a started process.
 type Process struct {
 	spec    Spec
 	command *exec.Cmd
 	log     string
-	// ended is closed once the process has ended and failure is set.
+	// ended is closed when the process has ended and failure is set.
 	ended   chan struct{}
 	failure error
 }
 
-// Launcher starts processes from one thread that lives until Close: the kernel's "end with the parent" means the thread
-// that started a child, and Go may end any other thread.
+// Launcher starts processes from one thread that lives until Close. The kernel ends a child with the thread that
+// started it, and Go may end any other thread.
 type Launcher struct {
 	folder string
 	starts chan func()
@@ -77,23 +75,23 @@ func NewLauncher(folder string) (*Launcher, error) {
 	return l, nil
 }
 
-// Close ends the launcher's thread, and with it, on Linux, every process that still runs.
+// Close ends the launcher's thread, and with it, on Linux, all running processes.
 func (l *Launcher) Close() { l.once.Do(func() { close(l.starts) }) }
 
-// Start runs the binary with its output in logs/NAME.log of the folder. The log of an earlier run is kept in front.
+// Start starts a process with its output in logs/NAME.log of the folder, appended to the log of an earlier run.
 func (l *Launcher) Start(spec Spec) (*Process, error) {
 	p := &Process{spec: spec, log: filepath.Join(l.folder, "logs", spec.Name+".log"), ended: make(chan struct{})}
 	output, err := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("opening the log of %s: %w", spec.Name, err)
 	}
-	defer func() { _ = output.Close() }() // the child has its own copy
+	defer func() { _ = output.Close() }() // the child has a copy
 
 	p.command = exec.Command(spec.Binary, spec.Args...)
 	p.command.Dir = l.folder
 	p.command.Stdout, p.command.Stderr = output, output
 	p.command.SysProcAttr = childAttributes()
-	// HOME keeps a person's own ~/.kwok and ~/.kube out of it, and what components drop there inside the folder.
+	// With this HOME components do not read the user's ~/.kwok and ~/.kube, and write only to the folder.
 	p.command.Env = append(append(os.Environ(), "HOME="+l.folder, "TMPDIR="+l.folder, "KUBECONFIG="), spec.Env...)
 
 	started := make(chan error)
@@ -121,12 +119,12 @@ func exitText(err error) string {
 	return err.Error()
 }
 
-// Stop asks the process to end, and after a grace makes it. It returns once the process is gone.
+// Stop sends SIGTERM, and SIGKILL after stopGrace. It returns when the process has ended.
 func (p *Process) Stop() error {
 	if p.Died() != nil {
-		return nil // its number may belong to somebody else by now
+		return nil // another process may have its PID now
 	}
-	// Errors of kill mean that the group is gone already, which is what is wanted.
+	// An error of kill means that the group has already ended.
 	_ = syscall.Kill(-p.command.Process.Pid, syscall.SIGTERM)
 	if p.wait(stopGrace) {
 		return nil
@@ -134,7 +132,7 @@ func (p *Process) Stop() error {
 	return p.Kill()
 }
 
-// Kill ends the process at once, as a crash or the kernel would, and returns once it is gone.
+// Kill sends SIGKILL and returns when the process has ended.
 func (p *Process) Kill() error {
 	if p.Died() != nil {
 		return nil
@@ -157,7 +155,7 @@ func (p *Process) wait(limit time.Duration) bool {
 	}
 }
 
-// Ended is closed once the process has ended, whoever ended it.
+// Ended returns a channel that is closed when the process has ended for any reason.
 func (p *Process) Ended() <-chan struct{} { return p.ended }
 
 // Died returns why the process ended, or nil while it runs.
@@ -170,19 +168,19 @@ func (p *Process) Died() error {
 	}
 }
 
-// Spec is what it was started by.
+// Spec returns the Spec of the process.
 func (p *Process) Spec() Spec { return p.spec }
 
-// Name is the process's, as its Spec has it.
+// Name returns the name in the Spec.
 func (p *Process) Name() string { return p.spec.Name }
 
-// PID is the process's number.
+// PID returns the process ID.
 func (p *Process) PID() int { return p.command.Process.Pid }
 
-// Log is the path of the process's log.
+// Log returns the path of the log.
 func (p *Process) Log() string { return p.log }
 
-// Tail is the end of the process's log, for an error message.
+// Tail returns the end of the log for an error message.
 func (p *Process) Tail() string {
 	content, err := os.ReadFile(p.log)
 	if err != nil {
@@ -192,7 +190,7 @@ func (p *Process) Tail() string {
 	return strings.Join(lines[max(0, len(lines)-logTail):], "\n")
 }
 
-// Logged says whether a text is in the process's log.
+// Logged returns whether the log contains a text.
 func (p *Process) Logged(text string) bool {
 	content, err := os.Open(p.log)
 	if err != nil {
@@ -209,7 +207,7 @@ func (p *Process) Logged(text string) bool {
 	return false
 }
 
-// StopAll stops processes at once and returns when all are gone.
+// StopAll stops processes concurrently and returns when all have ended.
 func StopAll(processes ...*Process) error {
 	errs := make([]error, len(processes))
 	var group sync.WaitGroup

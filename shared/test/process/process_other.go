@@ -6,8 +6,8 @@ package process
 
 import "syscall"
 
-// childAttributes puts a child into a process group of its own, so that Ctrl-C in a terminal reaches only us and we end
-// the children in order. Only Linux can also end a child with its parent.
+// childAttributes puts a child into its own process group, so that Ctrl-C in a terminal reaches only the parent, which
+// stops the children in order. Only Linux can also end a child with its parent.
 func childAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true}
 }

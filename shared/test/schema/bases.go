@@ -8,8 +8,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// bases are valid objects of each kind that use most of its fields. TestEveryKindHasABase fails for a kind that is
-// missing here.
+// bases are valid objects of each kind that set most of its fields. TestEveryKindHasABase fails for a kind without one.
 var bases = map[string][]string{
 	"Workspace": {`
 resource: {instanceType: Standard_NC24ads_A100_v4, capacityTypes: [spot, on-demand], count: 1, labelSelector: {matchLabels: {app: a}, matchExpressions: [{key: b, operator: In, values: [c]}]}, preferredNodes: [node-1], partition: {mode: MIG, profile: 1g.10gb, count: 1}}
@@ -43,7 +42,7 @@ status: {conditions: [{type: Ready, status: "True", reason: Ready, message: m, l
 `},
 }
 
-// Bases returns new copies of the valid objects of a version's kind.
+// Bases returns copies of the valid objects of a kind.
 func (v *Version) Bases() ([]map[string]any, error) {
 	var out []map[string]any
 	for _, text := range bases[v.Kind] {

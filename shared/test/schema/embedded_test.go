@@ -14,7 +14,7 @@ import (
 	"kaito.sh/shared/api/embedded"
 )
 
-func TestDecodeNamesTheBadField(t *testing.T) {
+func TestDecodeNamesTheInvalidField(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ name, raw, path, value, cause string }{
 		{"a string for a list", `{"spec":{"containers":"none"}}`, "t.spec.containers", `"none"`, "wrong type: found string, need list"},
@@ -41,7 +41,7 @@ func TestDecodeNamesTheBadField(t *testing.T) {
 	}
 }
 
-func TestDecodeCutsALongValue(t *testing.T) {
+func TestDecodeShortensLongValues(t *testing.T) {
 	t.Parallel()
 	raw, err := json.Marshal(map[string]any{"persistentVolumeClaim": strings.Repeat("ü", 1000)})
 	require.NoError(t, err)

@@ -12,23 +12,23 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 )
 
-// Generator makes objects that are nearly valid, from a seed.
+// Generator generates objects that are nearly valid, from a seed.
 type Generator struct{ rand *rand.Rand }
 
-// NewGenerator returns a Generator whose objects depend on the seed only.
+// NewGenerator returns a Generator whose objects depend only on the seed.
 func NewGenerator(seed uint64) *Generator {
 	return &Generator{rand: rand.New(rand.NewPCG(seed, seed>>32^0x9e3779b9))}
 }
 
-// Mutate replaces one to four parts of the object, each by a value that its schema describes or, one time in six, by a
-// value of another type.
+// Mutate replaces one to four parts of the object by values that match the schema, or in one of six cases by a value of
+// another type.
 func (g *Generator) Mutate(v *Version, object map[string]any) {
 	for range 1 + g.rand.IntN(4) {
 		g.mutate(v.structural, object, 0)
 	}
 }
 
-// mutate goes down into one member of the object and replaces it, or a part of it.
+// mutate replaces one member of the object or a part of it.
 func (g *Generator) mutate(s *schema.Structural, object map[string]any, depth int) {
 	name, child := g.member(s, object, depth)
 	if name == "" {
@@ -54,8 +54,8 @@ func (g *Generator) mutate(s *schema.Structural, object map[string]any, depth in
 	object[name] = g.value(child, depth+1)
 }
 
-// member chooses a member of the object, present or not, and its schema; nil where the schema says nothing of it. The
-// identity of the object is never changed.
+// member chooses a member of the object, present or not, and returns its schema, or nil if it has none. It never
+// chooses the identity of the object.
 func (g *Generator) member(s *schema.Structural, object map[string]any, depth int) (string, *schema.Structural) {
 	names := slices.Collect(maps.Keys(s.Properties))
 	if s.XPreserveUnknownFields {
@@ -78,7 +78,7 @@ func (g *Generator) member(s *schema.Structural, object map[string]any, depth in
 	return name, &schema.Structural{Extensions: schema.Extensions{XPreserveUnknownFields: true}}
 }
 
-// value makes a value for a schema.
+// value returns a value for a schema.
 func (g *Generator) value(s *schema.Structural, depth int) any {
 	if s == nil || depth > 12 || g.chance(1, 6) {
 		return g.anything(2)
@@ -132,7 +132,7 @@ func (g *Generator) list(s *schema.Structural, depth int) []any {
 	return out
 }
 
-// text is a string of the schema's enumeration, or one that its pattern allows, or any of texts.
+// text returns a string of the enumeration, one that matches the pattern, or any of texts.
 func (g *Generator) text(s *schema.Structural) any {
 	if v := s.ValueValidation; v != nil {
 		if len(v.Enum) > 0 && g.chance(5, 6) {
@@ -160,7 +160,7 @@ func (g *Generator) number() any {
 	return numbers[g.rand.IntN(len(numbers))]
 }
 
-// anything is JSON without regard to a schema.
+// anything returns any JSON value.
 func (g *Generator) anything(depth int) any {
 	switch g.rand.IntN(8) {
 	case 0:
@@ -183,7 +183,7 @@ func (g *Generator) anything(depth int) any {
 	return g.podLike(depth)
 }
 
-// podLike is an object with names of a pod's fields and any values.
+// podLike returns an object with the names of pod fields and any values.
 func (g *Generator) podLike(depth int) map[string]any {
 	out := map[string]any{}
 	for range 1 + g.rand.IntN(3) {

@@ -4,7 +4,7 @@ package schema
 
 import "math"
 
-// Values at which decoders differ from validators.
+// Values that decoders and validators treat differently.
 var (
 	texts = []string{
 		"",
@@ -92,7 +92,7 @@ var (
 		float64(1 << 53),
 	}
 	keys = []string{"cpu", "memory", "nvidia.com/gpu", "a", "", "A/B", "ephemeral-storage", "evictionHard"}
-	// podFields are names in pod templates and volume sources.
+	// podFields are names of fields in pod templates and volume sources.
 	podFields = []string{
 		"metadata",
 		"labels",

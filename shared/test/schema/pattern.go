@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// matching makes a string from a regular expression. ok is false where the expression cannot be read. An anchor is
-// taken as met.
+// matching returns a string that matches a regular expression. ok is false if the expression is invalid. Anchors are
+// ignored.
 func (g *Generator) matching(pattern string) (text string, ok bool) {
 	re, err := syntax.Parse(pattern, syntax.Perl)
 	if err != nil {
@@ -19,7 +19,7 @@ func (g *Generator) matching(pattern string) (text string, ok bool) {
 	return b.String(), true
 }
 
-// maxRepeats bounds how often * and + repeat.
+// maxRepeats limits the repetitions of * and +.
 const maxRepeats = 4
 
 func (g *Generator) write(b *strings.Builder, re *syntax.Regexp) {

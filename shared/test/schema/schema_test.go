@@ -24,7 +24,7 @@ import (
 	"kaito.sh/shared/test/schema"
 )
 
-// decoder is the one that informers and clients have.
+// decoder is the decoder of informers and clients.
 var decoder = func() runtime.Decoder {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
@@ -37,7 +37,7 @@ var decoder = func() runtime.Decoder {
 	return serializer.NewCodecFactory(scheme).UniversalDeserializer()
 }()
 
-// all are read once: compiling the rules takes longer than an object.
+// all are read once, because compiling the rules takes longer than checking an object.
 var all = sync.OnceValues(schema.Versions)
 
 func kinds(t testing.TB) []string {
@@ -65,8 +65,8 @@ func versions(t testing.TB, kind string) []*schema.Version {
 	return out
 }
 
-// accepted says whether the API server accepts an object, and returns what it stores. The object is JSON text, as a
-// client sends it.
+// accepted returns whether the API server accepts an object, and the stored object. The object is JSON, as a client
+// sends it.
 func accepted(t testing.TB, v *schema.Version, text []byte) ([]byte, error) {
 	object := map[string]any{}
 	require.NoError(t, utiljson.Unmarshal(text, &object))
@@ -101,10 +101,10 @@ func TestEveryKindHasABase(t *testing.T) {
 
 var duration = flag.Duration("for", 0, "time that each kind is tried for; 0: a fixed number of objects")
 
-// tries is how many objects of each kind are tried without -for.
+// tries is the number of objects of each kind without -for.
 const tries = 1500
 
-// count says how many objects were tried, and how many of them the API server accepts.
+// count counts the generated objects and the accepted ones.
 type count struct{ tried, accepted int }
 
 func TestAcceptedObjectsDecode(t *testing.T) {
@@ -127,7 +127,7 @@ func TestAcceptedObjectsDecode(t *testing.T) {
 	}
 }
 
-// try mutates each base of a kind as the seed says. What the API server accepts must decode.
+// try mutates each base of a kind with the seed. Accepted objects must decode.
 func try(t *testing.T, kind string, seed uint64, total *count) {
 	g := schema.NewGenerator(seed)
 	for _, v := range versions(t, kind) {
@@ -150,7 +150,7 @@ func try(t *testing.T, kind string, seed uint64, total *count) {
 	}
 }
 
-// decodeEmbedded decodes what is decoded later: it may fail, and must not panic.
+// decodeEmbedded decodes embedded fields, which may fail and must not panic.
 func decodeEmbedded(object runtime.Object) {
 	volumes := func(d *kaitov1alpha1.DataSource) {
 		if d != nil {

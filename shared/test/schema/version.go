@@ -30,7 +30,7 @@ type Version struct {
 	rules            *cel.Validator
 }
 
-// Versions reads all CRDs of the API module. There is one Version for each kind and served version.
+// Versions reads all CRDs of the API module. It returns a Version for each served version of a kind.
 func Versions() ([]*Version, error) {
 	files, err := fs.Glob(crds.FS, "*.yaml")
 	if err != nil {
@@ -78,9 +78,8 @@ func newVersion(
 	return v, nil
 }
 
-// Accept does to an object what the API server does on a create: it prunes and defaults the object in place and
-// validates it. The error says why the API server refuses the object. A status is kept, as if it had been written
-// through the status subresource.
+// Accept handles an object as the API server does on a create: it prunes and defaults the object in place and validates
+// it. The error is the refusal of the API server. A status is kept, as if it was written to the status subresource.
 func (v *Version) Accept(object map[string]any) error {
 	pruning.Prune(object, v.structural, true)
 	defaulting.PruneNonNullableNullsWithoutDefaults(object, v.structural)
