@@ -96,7 +96,7 @@ func TestUnfilledCountUsesNoQuota(t *testing.T) {
 	a.server.AddFault(fakeazure.Fault{Verb: "putPool", Times: 1, Kind: "AllocationFailed"})
 	_, err := a.put("gpu1", gpuPool(a100, 2))
 	failedWith(t, err, "AllocationFailed")
-	require.EqualValues(t, 2, *a.get("gpu1").Count, "the count is what was asked for")
+	require.EqualValues(t, 2, *a.get("gpu1").Count, "the count is the requested one")
 	a.mustPut("gpu2", gpuPool(a100, 2))
 	_, err = a.beginPut("gpu1", gpuPool(a100, 2))
 	refused(t, err, http.StatusBadRequest, "ErrCode_InsufficientVCPUQuota")

@@ -134,7 +134,7 @@ func TestPartialAllocationFailureKeepsMachines(t *testing.T) {
 			assert.Len(t, a.names("gpu1"), 1)
 			pool := a.get("gpu1")
 			assert.Equal(t, "Failed", *pool.ProvisioningState)
-			assert.EqualValues(t, 3, *pool.Count, "the count stays what was asked for")
+			assert.EqualValues(t, 3, *pool.Count, "the count does not change")
 			body.Properties.Count = ptr.To(int32(1))
 			a.mustPut("gpu1", body)
 			assert.Len(t, a.names("gpu1"), 1, "the count is set back without a machine lost")

@@ -99,7 +99,7 @@ func TestMachinesBecomeNodesOfARealCluster(t *testing.T) {
 		h.server.Evict(n.Spec.ProviderID)
 		require.Eventually(t, func() bool { return h.node("spot1") == nil }, eventually.Short, eventually.Tick)
 	})
-	t.Run("not Ready when their machine has gone and a finalizer keeps them", func(t *testing.T) {
+	t.Run("not Ready when their machine is gone and a finalizer keeps them", func(t *testing.T) {
 		h.mustPut("kept", gpuPool(a100, 1))
 		n := h.becomes(t, "kept", ready)
 		patch := func(finalizers string) {

@@ -47,7 +47,7 @@ func TestCallsAreThrottledAsDocumented(t *testing.T) {
 
 	a.clock.Step(time.Second)
 	_, err = a.clusters.Get(t.Context(), a.group(), a.name(), nil)
-	require.NoError(t, err, "a token a second comes back")
+	require.NoError(t, err, "one token is added per second")
 	_, err = a.clusters.Get(t.Context(), a.group(), a.name(), nil)
 	refused(t, err, http.StatusTooManyRequests, "Throttled")
 	a.clock.Step(time.Minute)
@@ -80,7 +80,7 @@ func TestOperationsContinueAfterARestart(t *testing.T) {
 	after.clock.Step(time.Minute)
 	_, err = finish(t, resumed)
 	require.NoError(t, err)
-	assert.Equal(t, 0, after.server.State().Calls["putPool"], "nothing was asked for again")
+	assert.Equal(t, 0, after.server.State().Calls["putPool"], "no second request")
 }
 
 func TestClockThatStartsAgainKeepsDurations(t *testing.T) {

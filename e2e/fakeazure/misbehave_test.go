@@ -13,7 +13,7 @@ import (
 	"kaito.sh/e2e/fakeazure"
 )
 
-func TestAListOfMachinesLags(t *testing.T) {
+func TestListOfMachinesLags(t *testing.T) {
 	a := newAzure(t, func(o *fakeazure.Options) { o.Durations = short })
 	a.server.ListLag(20 * time.Second)
 	_, err := a.beginPut("gpu1", gpuPool(a100, 2))
@@ -28,7 +28,7 @@ func TestAListOfMachinesLags(t *testing.T) {
 	_, err = a.beginDeleteMachines("gpu1", all[0])
 	require.NoError(t, err)
 	a.clock.Step(20 * time.Second)
-	assert.Equal(t, all, a.names("gpu1"), "the machine is gone and still listed")
+	assert.Equal(t, all, a.names("gpu1"), "the deleted machine is still listed")
 	assert.EqualValues(t, 1, *a.get("gpu1").Count)
 	_, err = a.beginDeleteMachines("gpu1", all[0])
 	refused(t, err, 400, "InvalidParameter")
@@ -114,7 +114,7 @@ func TestStatusOfAnOperationIs404(t *testing.T) {
 			a.server.AddFault(fakeazure.Fault{Verb: "operation", Kind: kind})
 			refused(t, look(t, poller), answer.status, answer.code)
 			a.clock.Step(time.Hour)
-			assert.Equal(t, "Succeeded", *a.get("gpu1").ProvisioningState, "the pool itself tells")
+			assert.Equal(t, "Succeeded", *a.get("gpu1").ProvisioningState, "the pool has the state")
 		})
 	}
 }

@@ -35,7 +35,7 @@ func TestListThatChangesBetweenTwoPages(t *testing.T) {
 	between = func() { a.server.AddForeignPool("pool00", "Standard_D4s_v5", 0, nil) }
 	got, err = a.listPools(t.Context())
 	require.NoError(t, err)
-	assert.Equal(t, []string{"pool1", "pool2", "pool3", "pool4"}, got, "what came behind the page is seen the next time")
+	assert.Equal(t, []string{"pool1", "pool2", "pool3", "pool4"}, got, "entries after the page appear in the next list")
 }
 
 func TestFullPageHasANextOne(t *testing.T) {

@@ -95,7 +95,7 @@ func TestWriteWithAnOldETagIsRejected(t *testing.T) {
 	assert.NoError(t, put(armcontainerservice.AgentPoolsClientBeginCreateOrUpdateOptions{IfMatch: a.get("gpu1").ETag}))
 }
 
-func TestOnePoolHasOneOperationAtATimeAndOthersGoOn(t *testing.T) {
+func TestOnePoolHasOneOperationAtATime(t *testing.T) {
 	a := newAzure(t, nil)
 	_, err := a.beginPut("gpu1", gpuPool(a100, 1))
 	require.NoError(t, err)
@@ -147,7 +147,7 @@ func TestInvalidPoolIsRejected(t *testing.T) {
 			says:   "count",
 		},
 		{
-			name: "another size than it was made of",
+			name: "another size",
 			pool: "old",
 			change: func(p *armcontainerservice.ManagedClusterAgentPoolProfileProperties) {
 				p.VMSize = ptr.To("Standard_NC96ads_A100_v4")
@@ -156,7 +156,7 @@ func TestInvalidPoolIsRejected(t *testing.T) {
 			says: "properties.vmSize",
 		},
 		{
-			name: "other zones than it was made of",
+			name: "other zones",
 			pool: "old",
 			change: func(p *armcontainerservice.ManagedClusterAgentPoolProfileProperties) {
 				p.AvailabilityZones = []*string{ptr.To("1")}

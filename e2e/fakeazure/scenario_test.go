@@ -201,7 +201,7 @@ func TestFailedNodeIsDeletedWithItsMachine(t *testing.T) {
 	a.server.Evict(a.server.State().Pools[0].Machines[0])
 	nodes.setDown(true)
 	refused(2)
-	assert.Empty(t, nodes.log(), "that the machine is gone waits for that it had come")
+	assert.Empty(t, nodes.log(), "Leave waits for Join")
 	nodes.setDown(false)
 	require.Eventually(t, func() bool { return len(nodes.log()) == 2 }, eventually.Short, eventually.Tick)
 	assert.Equal(t, []string{"join", "leave"}, nodes.log())

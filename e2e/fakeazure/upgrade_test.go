@@ -107,7 +107,7 @@ func TestUpgradeThatDeletesNodes(t *testing.T) {
 	a.clock.Step(20 * time.Second)
 	assert.Contains(t, nodes.since(t, a, n), "leave "+name)
 	a.clock.Step(10 * time.Second)
-	assert.Contains(t, nodes.since(t, a, n+2), "ready "+name, "it comes back under its name")
+	assert.Contains(t, nodes.since(t, a, n+2), "ready "+name, "it is created again with its name")
 }
 
 func TestUpgradeKeepsASurgeMachineForEachUndrainable(t *testing.T) {
@@ -118,7 +118,7 @@ func TestUpgradeKeepsASurgeMachineForEachUndrainable(t *testing.T) {
 	assert.Equal(t, "Failed", *a.get("gpu1").ProvisioningState)
 	assert.Len(t, a.names("gpu1"), 3)
 	assert.EqualValues(t, 3, *a.get("gpu1").Count)
-	assert.Empty(t, a.state("gpu1").Surge, "what is kept is an ordinary machine")
+	assert.Empty(t, a.state("gpu1").Surge, "the kept machine is an ordinary one")
 }
 
 func TestSpotPoolIsUpgradedWithoutSurge(t *testing.T) {

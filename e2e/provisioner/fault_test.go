@@ -44,7 +44,7 @@ func TestPartialAllocationFailureLaunchesTheRest(t *testing.T) {
 	writes := len(w.azure.State().Writes)
 	w.ask("ws4")
 	w.fails("ws4", karpenterv1alpha5.ConditionMachineLaunched, "CapacityUnavailable")
-	assert.Len(t, w.azure.State().Writes, writes, "what failed is remembered: Azure is not asked again")
+	assert.Len(t, w.azure.State().Writes, writes, "the offering is unavailable, so Azure is not called again")
 	shown := &corev1.ConfigMap{}
 	require.NoError(
 		t, w.client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "gpu-provisioner-offerings"}, shown),
@@ -115,7 +115,7 @@ func TestStoppedClusterIsNotWrittenTo(t *testing.T) {
 	w.azure.SetPower("Stopped")
 	before := len(w.azure.State().Writes)
 	w.ask("ws2")
-	w.eventually("the new one says what it waits for", func() bool {
+	w.eventually("the new Machine has the reason", func() bool {
 		return w.condition("ws2", karpenterv1alpha5.ConditionMachineLaunched).Reason == "ClusterNotRunning"
 	})
 	w.release("ws1")
@@ -175,7 +175,7 @@ func TestIdentityWithoutRightsIsReported(t *testing.T) {
 		Message: "The client does not have authorization to perform action 'Microsoft.ContainerService/managedClusters/agentPools/write'.",
 	}})
 	w.ask("ws1")
-	w.eventually("the Machine says why it waits, and what to do", func() bool {
+	w.eventually("the Machine has the reason and the remedy", func() bool {
 		c := w.condition("ws1", karpenterv1alpha5.ConditionMachineLaunched)
 		return c.Reason == "IdentityUnauthorized" && strings.Contains(c.Message, "az role assignment create")
 	})

@@ -89,7 +89,7 @@ func (w *world) away(names ...string) {
 // empty waits for I3.
 func (w *world) empty() {
 	w.t.Helper()
-	w.eventually("no claim and no pool of ours is left", func() bool {
+	w.eventually("no claim and no pool is left", func() bool {
 		p, ok := w.picture()
 		return ok && len(p.Claims) == 0 && len(invariant.Empty(p)) == 0
 	})

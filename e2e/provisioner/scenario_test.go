@@ -78,7 +78,7 @@ func TestMachineThatNeverRegistersIsDeleted(t *testing.T) {
 	w.azure.AddFault(fakeazure.Fault{NeverJoins: true})
 	w.ask("ws1")
 	c := w.fails("ws1", karpenterv1alpha5.ConditionMachineRegistered, "NodeNeverJoined")
-	assert.Contains(t, c.Message, "azure:///", "with the machine to look at")
+	assert.Contains(t, c.Message, "azure:///", "with the machine's name")
 	w.eventually("its machine is deleted", func() bool { return len(w.azure.State().Pools) == 0 })
 	assert.Equal(
 		t, "NodeNeverJoined", w.condition("ws1", karpenterv1alpha5.ConditionMachineRegistered).Reason,
@@ -99,13 +99,13 @@ func TestNodeWithoutGPUsIsReported(t *testing.T) {
 func TestRestartedProcessResumesOperations(t *testing.T) {
 	w := newWorld(t, nil)
 	w.ask("ws1", "ws2")
-	w.eventually("Azure was asked", func() bool { return w.writes("putPool") == 1 })
+	w.eventually("Azure was called", func() bool { return w.writes("putPool") == 1 })
 	w.crash()
 	w.start()
 	w.ready("ws1", "ws2")
-	assert.Equal(t, 1, w.writes("putPool"), "nothing is asked for twice")
+	assert.Equal(t, 1, w.writes("putPool"), "no second request")
 	w.release("ws1", "ws2")
-	w.eventually("Azure was asked", func() bool { return w.writes("deletePool")+w.writes("deleteMachines") > 0 })
+	w.eventually("Azure was called", func() bool { return w.writes("deletePool")+w.writes("deleteMachines") > 0 })
 	w.crash()
 	w.start()
 	w.away("ws1", "ws2")

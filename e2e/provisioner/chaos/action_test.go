@@ -39,7 +39,7 @@ func (r *storm) actions() map[string]func(*rapid.T) {
 // events are actions of owners, of Azure and of the process.
 func (r *storm) events() map[string]func(*rapid.T) {
 	return map[string]func(*rapid.T){
-		"Machines are asked for": func(t *rapid.T) {
+		"Machines are created": func(t *rapid.T) {
 			size := rapid.SampledFrom([]string{installed.A100, "Standard_NC6s_v3"}).Draw(t, "size")
 			capacityType := rapid.SampledFrom([]string{"on-demand", "spot"}).Draw(t, "capacity type")
 			for range rapid.IntRange(1, 3).Draw(t, "count") {
@@ -87,7 +87,7 @@ func (r *storm) events() map[string]func(*rapid.T) {
 				r.azure.RemovePool(name)
 			})
 		},
-		"a machine is taken away": func(t *rapid.T) {
+		"a machine is removed": func(t *rapid.T) {
 			some(t, keys(r.world.machines), func(id string) {
 				r.harm(func(other string) bool { return other == id })
 				r.azure.Evict(id)

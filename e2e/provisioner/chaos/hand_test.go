@@ -20,7 +20,7 @@ import (
 // hands are changes of agent pools by users, and by AKS on their behalf.
 func (r *storm) hands() map[string]func(*rapid.T) {
 	return map[string]func(*rapid.T){
-		"a pool of ours is upgraded": func(t *rapid.T) {
+		"a pool is upgraded": func(t *rapid.T) {
 			some(t, r.ours(), func(name string) {
 				r.upgrade(fakeazure.Upgrade{
 					Pool:      name,
@@ -32,7 +32,7 @@ func (r *storm) hands() map[string]func(*rapid.T) {
 				})
 			})
 		},
-		"the tags of a pool of ours are replaced": func(t *rapid.T) {
+		"the tags of a pool are replaced": func(t *rapid.T) {
 			some(t, r.ours(), func(name string) {
 				r.tags[name] = r.pool(name).Tags
 				r.azure.RetagPool(name, map[string]string{"costcenter": "42"})
@@ -44,7 +44,7 @@ func (r *storm) hands() map[string]func(*rapid.T) {
 				delete(r.tags, name)
 			})
 		},
-		"the autoscaler of a pool of ours is switched": func(t *rapid.T) {
+		"the autoscaler of a pool is switched": func(t *rapid.T) {
 			most := rapid.SampledFrom([]int{0, 5}).Draw(t, "most")
 			some(t, r.ours(), func(name string) { r.azure.AutoscalePool(name, 0, most) })
 		},
@@ -133,7 +133,7 @@ func TestUpgradeWithSurgeKeepsAllClaims(t *testing.T) {
 			require.Len(t, w.pool(name).Surge, 1)
 			s.ask(w, ready)
 			w.until(
-				"the new one has a machine that stays, and all others keep theirs", func() bool { return w.exactly(s.want) == "" },
+				"the new claim has a machine, and all others keep theirs", func() bool { return w.exactly(s.want) == "" },
 			)
 			for _, id := range before {
 				assert.True(t, w.machines[id], "%s keeps its identity", id)
@@ -162,7 +162,7 @@ func TestReplacedTagsKeepTheClaimUntilTheyAreBack(t *testing.T) {
 	assert.Len(t, w.listClaims(), 2, "their machines run")
 	assert.Equal(t, before, w.pool(name).Machines)
 	w.azure.RetagPool(name, tags)
-	w.until("what was released is given back", func() bool { return w.exactly(s.want) == "" })
+	w.until("the released nodes are deleted", func() bool { return w.exactly(s.want) == "" })
 }
 
 func TestAutoscaledPoolGetsASibling(t *testing.T) {

@@ -87,7 +87,7 @@ func random(t *rapid.T) uint64 {
 // end ends the faults, and waits until every request is served or has a reason. Then it deletes everything.
 func (r *storm) end() {
 	r.recover()
-	r.patiently("everybody has what he asked for, or a reason", r.served)
+	r.patiently("each request is served or has a reason", r.served)
 	for _, name := range r.machines() {
 		r.release(name)
 	}

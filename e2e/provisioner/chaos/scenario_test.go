@@ -62,7 +62,7 @@ func TestListThatFailsOnItsSecondPageDeletesNothing(t *testing.T) {
 			assert.Empty(t, w.exactly(s.want))
 			w.azure.ClearFaults()
 			s.release(w, 2)
-			w.until("what is released goes, and nothing else", func() bool { return w.exactly(s.want) == "" })
+			w.until("only the released nodes are deleted", func() bool { return w.exactly(s.want) == "" })
 			w.givenBack(s)
 		})
 	}
@@ -97,7 +97,7 @@ func TestNodesDeletedByForceKeepTheirMachines(t *testing.T) {
 			assert.Contains(
 				t, s.want, node.Labels["kaito.sh/workspace"], "without the claim's labels no pod of the Workspace finds it",
 			)
-			assert.NotEmpty(t, node.Finalizers, "it is drained before its machine goes")
+			assert.NotEmpty(t, node.Finalizers, "it is drained before its machine is deleted")
 		}
 	}
 	w.givenBack(s)
@@ -122,7 +122,7 @@ func TestDeletedPoolIsReplacedForNewMachinesOnly(t *testing.T) {
 	w.azure.RemovePool(gone.Name)
 	w.until("only the owners see it", func() bool { return w.exactly(s.want) == "" })
 	s.ask(w, ready)
-	w.until("who comes later gets a machine", func() bool { return w.exactly(s.want) == "" })
+	w.until("a later Machine gets a node", func() bool { return w.exactly(s.want) == "" })
 	w.givenBack(s)
 }
 
@@ -145,7 +145,7 @@ func TestStoppedClusterIsNotWrittenTo(t *testing.T) {
 		}
 	}
 	w.azure.SetPower(fakeazure.PowerRunning)
-	w.until("what was asked for meanwhile is done", func() bool { return w.exactly(s.want) == "" })
+	w.until("requests made meanwhile are served", func() bool { return w.exactly(s.want) == "" })
 	w.givenBack(s)
 }
 

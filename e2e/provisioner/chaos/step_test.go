@@ -95,7 +95,7 @@ func (w *world) until(what string, condition func() bool) {
 		}
 		w.round()
 	}
-	require.FailNow(w.t, "it does not come true: "+what, w.describe())
+	require.FailNow(w.t, "still not true: "+what, w.describe())
 }
 
 // describe returns the state, for a failure's message.

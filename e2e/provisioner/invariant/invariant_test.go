@@ -40,7 +40,7 @@ func numbers(lines []string) string {
 	return strings.Join(out, " ")
 }
 
-func TestEachInvariantIsSeenToBeBrokenAndNoOtherWithIt(t *testing.T) {
+func TestEachViolationIsReportedAlone(t *testing.T) {
 	failed := claim("failed", "", "")
 	failed.StatusConditions().SetUnknownWithReason(karpv1.ConditionTypeLaunched, "QuotaExceeded", "")
 	silent := claim("silent", "", "")
@@ -78,7 +78,7 @@ func TestEachInvariantIsSeenToBeBrokenAndNoOtherWithIt(t *testing.T) {
 		"a write while stopped":           {Picture{Writes: []Write{{What: "PUT", Pool: "g0", Stopped: true}}}, "I5"},
 		"one that was refused then":       {Picture{Writes: []Write{{What: "PUT", Pool: "g0", Stopped: true, Verdict: "409"}}}, "I5"},
 		"one that the stop overtook":      {Picture{Writes: []Write{{What: "PUT", Pool: "g0", Stopped: true, PowerRead: true, Ago: time.Second}}}, ""},
-		"a write upon an old look":        {Picture{Writes: []Write{{What: "PUT", Pool: "g0", PowerRead: true, Ago: time.Minute}}}, "I5"},
+		"a write after an old read":       {Picture{Writes: []Write{{What: "PUT", Pool: "g0", PowerRead: true, Ago: time.Minute}}}, "I5"},
 		"a claim that went with a reason": {Picture{Gone: []karpv1.NodeClaim{failed, told}}, ""},
 		"a claim that went without one":   {Picture{Gone: []karpv1.NodeClaim{silent}}, "I6"},
 		"a launched one without one":      {Picture{Gone: []karpv1.NodeClaim{lost}}, "I6"},

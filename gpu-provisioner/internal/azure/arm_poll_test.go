@@ -34,7 +34,7 @@ func TestAnotherProcessResumesAnOperation(t *testing.T) {
 	})
 	p, err := a.Poll(t.Context(), taken)
 	require.NoError(t, err)
-	assert.Equal(t, Progress{Next: 17 * time.Second}, p, "and Azure says when to come again")
+	assert.Equal(t, Progress{Next: 17 * time.Second}, p, "and Azure sends Retry-After")
 
 	status = `{"status":"Succeeded"}`
 	p, err = a.Poll(t.Context(), taken)

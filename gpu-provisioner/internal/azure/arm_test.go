@@ -69,7 +69,7 @@ func TestResizeSendsThePoolBackWithItsETag(t *testing.T) {
 	var sent struct{ Properties map[string]any }
 	require.NoError(t, json.Unmarshal([]byte(s.bodies[call]), &sent))
 	assert.EqualValues(t, 3, sent.Properties["count"])
-	assert.EqualValues(t, 128, sent.Properties["osDiskSizeGB"], "everything else stays")
+	assert.EqualValues(t, 128, sent.Properties["osDiskSizeGB"], "everything else is kept")
 	assert.Len(t, sent.Properties["tags"], 3)
 	for _, readOnly := range []string{"eTag", "provisioningState", "nodeImageVersion", "currentOrchestratorVersion"} {
 		assert.NotContains(t, sent.Properties, readOnly)

@@ -157,5 +157,5 @@ func TestPoolsOfAnotherClusterAreNotOurs(t *testing.T) {
 	require.Len(t, pools, 3)
 	assert.False(t, pools[0].Ours(), "it names no cluster")
 	assert.True(t, pools[1].Ours())
-	assert.False(t, pools[2].Ours(), "an operator of another cluster made it")
+	assert.False(t, pools[2].Ours(), "it belongs to another cluster's operator")
 }

@@ -29,7 +29,7 @@ func TestBucketsMatchTheDocumentedLimits(t *testing.T) {
 			}
 			err := l.Take(tc.bucket, "p")
 			require.True(t, Is(err, ClassThrottle), "the bucket is empty")
-			assert.Equal(t, tc.every, AsError(err).RetryAfter, "and says when to come again")
+			assert.Equal(t, tc.every, AsError(err).RetryAfter, "and the error has the delay")
 			clk.Step(tc.every)
 			assert.NoError(t, l.Take(tc.bucket, "p"))
 			assert.Error(t, l.Take(tc.bucket, "p"))

@@ -44,6 +44,6 @@ func TestMachinesOfAPoolWithoutTagsAreRead(t *testing.T) {
 	view, err := c.View()
 	require.NoError(t, err)
 	_, p, found := view.Machine("pm")
-	require.True(t, found, "it would look gone, and its claim would go")
+	require.True(t, found, "without it, its claim would be deleted")
 	assert.True(t, p.TagsReplaced())
 }

@@ -57,7 +57,7 @@ func (r *reader) since() []string {
 	return out
 }
 
-func TestOnlyThePoolsOfOursThatNeedItAreReadAgain(t *testing.T) {
+func TestOnlyChangedPoolsAreReadAgain(t *testing.T) {
 	r, c, clk := newReader()
 	require.NoError(t, c.Refresh(t.Context(), time.Minute))
 	assert.Equal(t, []string{"a", "b"}, r.since(), "first all pools of this operator, and no others")
@@ -71,7 +71,7 @@ func TestOnlyThePoolsOfOursThatNeedItAreReadAgain(t *testing.T) {
 	view, _ = c.View()
 	_, p, ok := view.Machine("pa")
 	require.True(t, ok)
-	assert.Equal(t, "a", p.Name, "what was read before stays")
+	assert.Equal(t, "a", p.Name, "the earlier list is kept")
 	assert.Equal(t, clk.Now().Add(-time.Second), view.Oldest)
 
 	for name, change := range map[string]func(){
@@ -157,7 +157,7 @@ func TestA404ForAListedPoolKeepsItsMachinesInDoubt(t *testing.T) {
 	r.pools[0].State = StateDeleting
 	require.NoError(t, c.Refresh(t.Context(), time.Minute))
 	view, _ := c.View()
-	assert.True(t, view.Complete, "the pool is being deleted: 404 is what to expect")
+	assert.True(t, view.Complete, "404 is expected, because the pool is being deleted")
 
 	r.pools[0].State = StateSucceeded
 	delete(r.fail, "b")
@@ -190,12 +190,12 @@ func TestBusyPoolIsReadWhileMachinesArrive(t *testing.T) {
 		count int
 		reads []string
 	}{
-		"machines are to come":     {"Scaling", 2, []string{"b"}},
-		"all are there":            {"Scaling", 1, nil},
-		"it is deleted":            {StateDeleting, 2, nil},
-		"no operation runs on it":  {StateSucceeded, 2, nil},
-		"it is being made, empty":  {"Creating", 3, []string{"b"}},
-		"machines of it are going": {"Updating", 1, nil},
+		"machines arrive":                         {"Scaling", 2, []string{"b"}},
+		"all are there":                           {"Scaling", 1, nil},
+		"it is deleted":                           {StateDeleting, 2, nil},
+		"no operation runs on it":                 {StateSucceeded, 2, nil},
+		"it is being created and has no machines": {"Creating", 3, []string{"b"}},
+		"machines of it are going":                {"Updating", 1, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, c, clk := newReader()

@@ -229,13 +229,13 @@ func TestListHoldsOurMachinesAlone(t *testing.T) {
 
 func TestListAndGetFailWhileTheViewIsUnreliable(t *testing.T) {
 	for name, doubt := range map[string]func(*views){
-		"the last look failed":              func(v *views) { v.err = errors.New("502") },
-		"the cluster is stopped":            func(v *views) { v.view.Cluster.PowerState = "Stopped" },
-		"the cluster is starting":           func(v *views) { v.view.Cluster.ProvisioningState = "Starting" },
-		"a pool was not read":               func(v *views) { v.view.Complete, v.view.Oldest = false, time.Time{} },
-		"a view that no pass has looked at": func(v *views) { v.view.At = now.Add(time.Second) },
-		"the view is old":                   func(v *views) { v.view.Oldest = now.Add(-6 * time.Minute) },
-		"there is no view yet":              func(v *views) { v.view = azure.View{} },
+		"the last read failed":    func(v *views) { v.err = errors.New("502") },
+		"the cluster is stopped":  func(v *views) { v.view.Cluster.PowerState = "Stopped" },
+		"the cluster is starting": func(v *views) { v.view.Cluster.ProvisioningState = "Starting" },
+		"a pool was not read":     func(v *views) { v.view.Complete, v.view.Oldest = false, time.Time{} },
+		"a view without a pass":   func(v *views) { v.view.At = now.Add(time.Second) },
+		"the view is old":         func(v *views) { v.view.Oldest = now.Add(-6 * time.Minute) },
+		"there is no view yet":    func(v *views) { v.view = azure.View{} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture()

@@ -29,7 +29,7 @@ func TestRequestsRenameStorage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			before := tc.in.DeepCopy()
 			assert.Equal(t, tc.want, Requests(tc.in))
-			assert.Equal(t, before, tc.in, "what was given is left alone")
+			assert.Equal(t, before, tc.in, "configured values are not replaced")
 		})
 	}
 }

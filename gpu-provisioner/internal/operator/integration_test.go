@@ -83,7 +83,7 @@ func TestMachinesBecomeNodesAndAreDeleted(t *testing.T) {
 		t, azure.ReasonQuotaExceeded, f.condition("poor", karpenterv1alpha5.ConditionMachineLaunched).Reason,
 		"the reason remains",
 	)
-	assert.NotContains(t, fmt.Sprint(f.azure.Calls()), "resize", "Azure was not asked")
+	assert.NotContains(t, fmt.Sprint(f.azure.Calls()), "resize", "Azure was not called")
 
 	f.delete("ws1", "ws3", "poor")
 	f.eventually("the Machines and the pool are gone", func() bool {

@@ -38,7 +38,7 @@ func TestPartialAllocationFailure(t *testing.T) {
 	f.pass()
 	_, failed := FailureOf(f.claim("c4"))
 	assert.True(t, failed)
-	assert.Len(t, f.azure.Calls(), calls, "Azure is not asked")
+	assert.Len(t, f.azure.Calls(), calls, "Azure is not called")
 	f.restart()
 	f.ask("c5")
 	f.pass()
@@ -86,7 +86,7 @@ func TestZoneWithoutCapacityLeadsToTheNext(t *testing.T) {
 	_, failed := FailureOf(f.claim("c1"))
 	require.False(t, failed)
 	i := slices.IndexFunc(f.pools(), func(p string) bool { return p != first })
-	require.GreaterOrEqual(t, i, 0, "another pool is made")
+	require.GreaterOrEqual(t, i, 0, "another pool is created")
 	assert.Equal(t, []string{"3"}, f.azure.Spec(f.pools()[i]).Zones)
 }
 

@@ -18,7 +18,7 @@ func FuzzPoolName(f *testing.F) {
 	f.Add("g+1", "", 1)
 	f.Fuzz(func(t *testing.T, name, key string, n int) {
 		if got, ok := ordinal(name, key); ok {
-			assert.Equal(t, name, Name(key, got), "only what Name makes is read")
+			assert.Equal(t, name, Name(key, got), "only results of Name have an ordinal")
 			assert.GreaterOrEqual(t, got, 0)
 		}
 		got, ok := ordinal(Name(key, n), key)

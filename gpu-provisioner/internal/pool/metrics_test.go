@@ -79,7 +79,7 @@ func TestMachineWithoutAClaimIsAnOrphan(t *testing.T) {
 	f.clock.Step(time.Minute) // the grace is over
 	f.pass()
 	require.Contains(t, f.azure.Calls()[len(f.azure.Calls())-1], "deleteMachines "+pool)
-	assert.InDelta(t, 1, promtest.ToFloat64(f.Metrics.orphans), 0, "it costs money until it is gone")
+	assert.InDelta(t, 1, promtest.ToFloat64(f.Metrics.orphans), 0, "it costs money until it is deleted")
 	f.azure.End(pool, nil, 0)
 	f.pass()
 	assert.Zero(t, promtest.ToFloat64(f.Metrics.orphans))

@@ -80,7 +80,7 @@ func (s *simulation) do(t require.TestingT, action Action) {
 	case Bind:
 		s.claims[x.Claim].ProviderID, s.claims[x.Claim].Bound = x.ProviderID, s.now
 	case Create:
-		require.NotContains(t, s.pools, x.Pool, "a pool that exists is not made again")
+		require.NotContains(t, s.pools, x.Pool, "an existing pool is not created again")
 		require.LessOrEqual(t, len(x.Claims), s.max)
 		s.pools[x.Pool] = &simPool{key: x.Key, state: "Creating", count: len(x.Claims), target: len(x.Claims)}
 		s.start(x.Pool, Operation{Key: x.Key, Target: len(x.Claims), Handle: azure.Handle{Kind: azure.OperationPut}})

@@ -163,6 +163,6 @@ func TestEveryClaimGetsItsMachine(t *testing.T) {
 		for _, c := range s.claims {
 			require.NotEmpty(t, c.ProviderID, "claim %s got no machine", c.Name)
 		}
-		require.Equal(t, n, s.created, "not one machine too many")
+		require.Equal(t, n, s.created, "no machine too many")
 	})
 }

@@ -52,7 +52,7 @@ func TestRequestBeyondTheQuotaFailsWithFigures(t *testing.T) {
 	assert.Contains(t, why.Remedy, "--limit-object value=116")
 }
 
-func TestTheTightestQuotaDecides(t *testing.T) {
+func TestTightestQuotaDecides(t *testing.T) {
 	for name, tc := range map[string]struct {
 		rows   []azure.Usage
 		spot   bool
@@ -109,11 +109,11 @@ func TestRefund(t *testing.T) {
 		then func(p *Preflight, clk *testclock.FakeClock)
 		fit  int
 	}{
-		"it failed":                    {func(p *Preflight, _ *testclock.FakeClock) { p.Refund("g0", 0) }, 3},
-		"it failed twice":              {func(p *Preflight, _ *testclock.FakeClock) { p.Refund("g0", 0); p.Refund("g0", 0) }, 3},
-		"it failed after one had come": {func(p *Preflight, _ *testclock.FakeClock) { p.Refund("g0", 1) }, 2},
-		"it went well":                 {func(p *Preflight, _ *testclock.FakeClock) { p.Settle("g0"); p.Refund("g0", 0) }, 1},
-		"another pool's failed":        {func(p *Preflight, _ *testclock.FakeClock) { p.Refund("g1", 0) }, 1},
+		"it failed":                       {func(p *Preflight, _ *testclock.FakeClock) { p.Refund("g0", 0) }, 3},
+		"it failed twice":                 {func(p *Preflight, _ *testclock.FakeClock) { p.Refund("g0", 0); p.Refund("g0", 0) }, 3},
+		"it failed after one was created": {func(p *Preflight, _ *testclock.FakeClock) { p.Refund("g0", 1) }, 2},
+		"it went well":                    {func(p *Preflight, _ *testclock.FakeClock) { p.Settle("g0"); p.Refund("g0", 0) }, 1},
+		"another pool's failed":           {func(p *Preflight, _ *testclock.FakeClock) { p.Refund("g1", 0) }, 1},
 		"the usages were read meanwhile": {func(p *Preflight, clk *testclock.FakeClock) {
 			clk.Step(time.Minute)
 			_, _, err := p.Fit(t.Context(), a100(1))
