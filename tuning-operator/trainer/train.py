@@ -1,7 +1,7 @@
 """Fine-tune a model with TRL's SFTTrainer. The run can be stopped at any time and resumed.
 
-Everything it is told comes from the environment (KAITO_*), set by the tuning-operator; everything it says goes through
-report.py. What is trained and how is TRL's and PEFT's business: their arguments are passed on as they are.
+The settings come from the environment variables KAITO_*, which the tuning-operator sets. The reports go through report.py.
+The arguments of TRL and PEFT are passed on unchanged.
 """
 
 import hashlib

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package training
+
+import (
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+)
+
+func (c *Config) dataset(in sectionMap) (err error) {
+	d := Dataset{Shuffle: true, Seed: 42, TrainFraction: 1} // KAITO's shuffle_seed, and its templates' split
+	known := []string{
+		"messages_column",
+		"context_column",
+		"response_column",
+		"dataset_path",
+		"dataset_extension",
+		"shuffle_dataset",
+		"shuffle_seed",
+		"train_test_split",
+	}
+	for _, key := range slices.Sorted(maps.Keys(in[sectionDataset])) {
+		if !slices.Contains(known, key) {
+			return &ConfigError{Key: sectionDataset + "." + key, Why: "is unknown: use one of " + strings.Join(known, ", ")}
+		}
+	}
+	if d.MessagesColumn, err = text(in, sectionDataset, "messages_column"); err != nil {
+		return err
+	}
+	context, err := text(in, sectionDataset, "context_column")
+	if err != nil {
+		return err
+	}
+	response, err := text(in, sectionDataset, "response_column")
+	if err != nil {
+		return err
+	}
+	switch {
+	case d.MessagesColumn != "" && context != "":
+		return &ConfigError{
+			Key:           sectionDataset + ".messages_column and context_column",
+			Contradiction: true,
+			Why:           "name two shapes of data; keep one",
+		}
+	case d.MessagesColumn != "":
+	case context != "" && response == "":
+		return &ConfigError{Key: sectionDataset + ".context_column", Why: "requires response_column"}
+	case context != "":
+		d.PromptColumn, d.CompletionColumn = context, response
+	case response != "":
+		d.TextColumn = response
+	}
+	if err := c.datasetPath(in, &d); err != nil {
+		return err
+	}
+	if shuffle, set, err := truth(in, sectionDataset, "shuffle_dataset"); err != nil {
+		return err
+	} else if set {
+		d.Shuffle = shuffle
+	}
+	if seed, set, err := number(in, sectionDataset, "shuffle_seed"); err != nil {
+		return err
+	} else if set {
+		d.Seed = int64(seed)
+	}
+	if f, set, err := number(in, sectionDataset, "train_test_split"); err != nil {
+		return err
+	} else if set {
+		if f <= 0 || f > 1 {
+			return &ConfigError{
+				Key: sectionDataset + ".train_test_split",
+				Why: fmt.Sprintf("is %v: use more than 0 and at most 1", f),
+			}
+		}
+		d.TrainFraction = f
+	}
+	c.Dataset = d
+	return nil
+}
+
+// datasetPath returns the path of a file or folder of the input, which is relative to /data as in KAITO.
+func (c *Config) datasetPath(in sectionMap, d *Dataset) error {
+	p, err := text(in, sectionDataset, "dataset_path")
+	if err != nil || p == "" {
+		return err
+	}
+	clean := strings.TrimPrefix(strings.TrimPrefix(path.Clean("/"+p), "/data/"), "/")
+	if strings.Contains(p, "..") || clean == "" {
+		return &ConfigError{
+			Key: sectionDataset + ".dataset_path",
+			Why: fmt.Sprintf("is %q: use a path inside of the dataset", p),
+		}
+	}
+	d.Path = clean
+	return nil
+}
