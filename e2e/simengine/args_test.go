@@ -54,9 +54,9 @@ func TestArgumentsThatVLLMWouldRefuseAreRefused(t *testing.T) {
 		"m --trust-remote-code=1":       "expected no argument",
 		"m --served-model-name":         "expected at least one",
 		"m --lora-modules dolly":        "NAME=PATH",
-		`m --lora-modules {"name":"a"}`: "no JSON object with a name and a path",
+		`m --lora-modules {"name":"a"}`: "not a JSON object with a name and a path",
 		"m -tp 2":                       "unrecognized arguments: -tp",
-		"m --sim-load-time soon":        "no duration",
+		"m --sim-load-time soon":        "not a duration",
 	} {
 		_, _, err := parse(line, nil)
 		assert.ErrorContains(t, err, says, line)

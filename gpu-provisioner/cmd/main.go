@@ -14,6 +14,7 @@ import (
 	"kaito.sh/gpu-provisioner/internal/operator"
 	"kaito.sh/gpu-provisioner/internal/scheme"
 	"kaito.sh/shared/manager"
+	// +kubebuilder:scaffold:imports
 )
 
 func main() {
@@ -26,6 +27,7 @@ func run() int {
 		_, _ = fmt.Fprintf(os.Stderr, "%s: %v\n", operator.Name, err)
 		return 1
 	}
+	// +kubebuilder:scaffold:scheme
 	options := operator.DefaultOptions()
 	return manager.Main(manager.Options{
 		Name:   operator.Name,
@@ -33,6 +35,7 @@ func run() int {
 		Scheme: kinds,
 		Flags:  options.AddFlags,
 		Setup: func(ctx context.Context, mgr ctrl.Manager) error {
+			// +kubebuilder:scaffold:builder
 			return operator.Setup(ctx, mgr, metrics.Registry, options)
 		},
 	})

@@ -15,6 +15,7 @@ import (
 	"kaito.sh/shared/catalog"
 	"kaito.sh/shared/manager"
 	"kaito.sh/tuning-operator/internal/tuningjob"
+	// +kubebuilder:scaffold:imports
 )
 
 const name = "tuning-operator"
@@ -27,6 +28,7 @@ func run() int {
 		_, _ = fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 		return 1
 	}
+	// +kubebuilder:scaffold:scheme
 	var options tuningjob.Options
 	return manager.Main(manager.Options{
 		Name:       name,
@@ -56,6 +58,7 @@ func run() int {
 			if err != nil {
 				return err
 			}
+			// +kubebuilder:scaffold:builder
 			return r.SetupWithManager(ctx, mgr)
 		},
 	})

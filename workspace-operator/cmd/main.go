@@ -19,6 +19,7 @@ import (
 	"kaito.sh/shared/manager"
 	"kaito.sh/workspace-operator/internal/watch"
 	"kaito.sh/workspace-operator/internal/workspace"
+	// +kubebuilder:scaffold:imports
 )
 
 func main() {
@@ -31,6 +32,7 @@ func run() int {
 		_, _ = fmt.Fprintln(os.Stderr, "workspace-operator:", err)
 		return 1
 	}
+	// +kubebuilder:scaffold:scheme
 	options := workspace.DefaultOptions()
 	var overrides files
 	return manager.Main(manager.Options{
@@ -53,6 +55,7 @@ func run() int {
 				return err
 			}
 			operator := workspace.Operator{Options: options, Catalog: c, Registry: metrics.Registry, Clock: clock.RealClock{}}
+			// +kubebuilder:scaffold:builder
 			return operator.SetupWithManager(ctx, mgr)
 		},
 	})

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package reason says what the reasons of conditions mean for the person who reads them.
 package reason
 
 // Class is what a reason means for a person.
