@@ -52,18 +52,7 @@ func decodeModel(d decoder, path string, n *yaml.Node) (Model, error) {
 		optional("multiNode", flag(&m.MultiNode)),
 		optional("minEngine", text(&m.MinEngine, versText, "a version, MAJOR.MINOR.PATCH")),
 		optional("attention", func(d decoder, path string, n *yaml.Node) error {
-			a := &m.Attention
-			return d.object(path, n,
-				optional("kind", oneOf(&a.Kind, AttentionHeads, AttentionMLA)),
-				optional("fullLayers", count(&fullLayers, 0, 1024)),
-				optional("slidingLayers", count(&a.SlidingLayers, 0, 1024)),
-				optional("window", count(&a.Window, 1, 1<<24)),
-				optional("loraRank", count(&a.LoraRank, 1, maxWidth)),
-				optional("ropeDim", count(&a.RopeDim, 1, maxWidth)),
-				optional("indexerBytes", count(&a.IndexerBytes, 1, maxWidth)),
-				optional("stateBytes", count(&a.StateBytes, 1, 1<<40)),
-				optional("kvDtype", oneOf(&a.KVDtype, "fp8")),
-			)
+			return decodeAttention(d, path, n, &m.Attention, &fullLayers)
 		}),
 		optional("quant", func(d decoder, path string, n *yaml.Node) error {
 			return d.object(path, n,
@@ -72,14 +61,8 @@ func decodeModel(d decoder, path string, n *yaml.Node) (Model, error) {
 			)
 		}),
 		optional("tuning", func(d decoder, path string, n *yaml.Node) error {
-			t := &Tuning{GatedMLP: true}
-			m.Tuning = t
-			return d.object(path, n,
-				required("intermediate", count(&t.Intermediate, 1, maxWidth)),
-				required("vocab", count(&t.Vocab, 1, maxWidth)),
-				optional("gatedMLP", flag(&t.GatedMLP)),
-				optional("tiedEmbeddings", flag(&t.TiedEmbeddings)),
-			)
+			m.Tuning = &Tuning{GatedMLP: true}
+			return decodeTuning(d, path, n, m.Tuning)
 		}),
 		optional(
 			"engine", func(d decoder, path string, n *yaml.Node) error { return decodeModelEngine(d, path, n, &m.Engine) },
@@ -97,6 +80,29 @@ func decodeModel(d decoder, path string, n *yaml.Node) (Model, error) {
 		m.HeadDim = m.Hidden / m.Heads
 	}
 	return m, checkModel(d, path, n, m)
+}
+
+func decodeAttention(d decoder, path string, n *yaml.Node, a *Attention, fullLayers *int) error {
+	return d.object(path, n,
+		optional("kind", oneOf(&a.Kind, AttentionHeads, AttentionMLA)),
+		optional("fullLayers", count(fullLayers, 0, 1024)),
+		optional("slidingLayers", count(&a.SlidingLayers, 0, 1024)),
+		optional("window", count(&a.Window, 1, 1<<24)),
+		optional("loraRank", count(&a.LoraRank, 1, maxWidth)),
+		optional("ropeDim", count(&a.RopeDim, 1, maxWidth)),
+		optional("indexerBytes", count(&a.IndexerBytes, 1, maxWidth)),
+		optional("stateBytes", count(&a.StateBytes, 1, 1<<40)),
+		optional("kvDtype", oneOf(&a.KVDtype, "fp8")),
+	)
+}
+
+func decodeTuning(d decoder, path string, n *yaml.Node, t *Tuning) error {
+	return d.object(path, n,
+		required("intermediate", count(&t.Intermediate, 1, maxWidth)),
+		required("vocab", count(&t.Vocab, 1, maxWidth)),
+		optional("gatedMLP", flag(&t.GatedMLP)),
+		optional("tiedEmbeddings", flag(&t.TiedEmbeddings)),
+	)
 }
 
 func decodeModelEngine(d decoder, path string, n *yaml.Node, e *ModelEngine) error {

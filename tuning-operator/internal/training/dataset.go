@@ -10,23 +10,33 @@ import (
 	"strings"
 )
 
-func (c *Config) dataset(in sectionMap) (err error) {
-	d := Dataset{Shuffle: true, Seed: 42, TrainFraction: 1} // KAITO's shuffle_seed, and its templates' split
-	known := []string{
-		"messages_column",
-		"context_column",
-		"response_column",
-		"dataset_path",
-		"dataset_extension",
-		"shuffle_dataset",
-		"shuffle_seed",
-		"train_test_split",
-	}
+// datasetKeys are the keys of the section DatasetConfig.
+var datasetKeys = []string{
+	"messages_column", "context_column", "response_column", "dataset_path", "dataset_extension", "shuffle_dataset",
+	"shuffle_seed", "train_test_split",
+}
+
+// dataset reads the section DatasetConfig. The defaults are KAITO's shuffle_seed and the split of its templates.
+func (c *Config) dataset(in sectionMap) error {
+	d := Dataset{Shuffle: true, Seed: 42, TrainFraction: 1}
 	for _, key := range slices.Sorted(maps.Keys(in[sectionDataset])) {
-		if !slices.Contains(known, key) {
-			return &ConfigError{Key: sectionDataset + "." + key, Why: "is unknown: use one of " + strings.Join(known, ", ")}
+		if !slices.Contains(datasetKeys, key) {
+			return &ConfigError{
+				Key: sectionDataset + "." + key, Why: "is unknown: use one of " + strings.Join(datasetKeys, ", "),
+			}
 		}
 	}
+	for _, read := range []func(sectionMap, *Dataset) error{c.columns, c.datasetPath, c.split} {
+		if err := read(in, &d); err != nil {
+			return err
+		}
+	}
+	c.Dataset = d
+	return nil
+}
+
+// columns reads the columns that are used for training.
+func (c *Config) columns(in sectionMap, d *Dataset) (err error) {
 	if d.MessagesColumn, err = text(in, sectionDataset, "messages_column"); err != nil {
 		return err
 	}
@@ -43,7 +53,7 @@ func (c *Config) dataset(in sectionMap) (err error) {
 		return &ConfigError{
 			Key:           sectionDataset + ".messages_column and context_column",
 			Contradiction: true,
-			Why:           "name two shapes of data; keep one",
+			Why:           "name two formats of data; keep one",
 		}
 	case d.MessagesColumn != "":
 	case context != "" && response == "":
@@ -53,9 +63,11 @@ func (c *Config) dataset(in sectionMap) (err error) {
 	case response != "":
 		d.TextColumn = response
 	}
-	if err := c.datasetPath(in, &d); err != nil {
-		return err
-	}
+	return nil
+}
+
+// split reads the order of the rows and the part of them that is used for training.
+func (c *Config) split(in sectionMap, d *Dataset) error {
 	if shuffle, set, err := truth(in, sectionDataset, "shuffle_dataset"); err != nil {
 		return err
 	} else if set {
@@ -77,7 +89,6 @@ func (c *Config) dataset(in sectionMap) (err error) {
 		}
 		d.TrainFraction = f
 	}
-	c.Dataset = d
 	return nil
 }
 

@@ -32,6 +32,7 @@ func (d *Downloader) stream(ctx context.Context, f File, src source) error {
 	})
 }
 
+// streamOnce makes one attempt to download the file.
 func (d *Downloader) streamOnce(ctx context.Context, f File, src source) (err error) {
 	req, err := d.request(ctx, f)
 	if err != nil {
@@ -54,46 +55,48 @@ func (d *Downloader) streamOnce(ctx context.Context, f File, src source) (err er
 			err = fmt.Errorf("closing the download: %w", cerr)
 		}
 	}()
-	var got int64
-	defer func() {
-		if err != nil {
-			d.Progress.Advance(f.name(), -got)
-			if src.size < 0 {
-				d.Budget.Refund(got) // the next attempt takes it again
-			}
+	got, err := d.copyBody(f, src, out, res.Body)
+	if err == nil && src.size >= 0 && got != src.size {
+		err = fault.Transient(
+			tuningv1alpha1.ReasonSourceUnavailable, "%s ended after %d of %d bytes", f.name(), got, src.size,
+		)
+	}
+	if err != nil {
+		d.Progress.Advance(f.name(), -got)
+		if src.size < 0 {
+			d.Budget.Refund(got) // the next attempt takes it again
 		}
-	}()
+	}
+	return err
+}
+
+// copyBody copies the body of an answer to the file and returns the number of copied bytes.
+func (d *Downloader) copyBody(f File, src source, out io.Writer, body io.Reader) (got int64, err error) {
 	buf := make([]byte, 256<<10)
 	for {
-		n, rerr := res.Body.Read(buf)
+		n, rerr := body.Read(buf)
 		if n > 0 {
 			switch {
 			case src.size < 0: // nothing is reserved while the size is unknown
 				if err := d.Budget.Take(int64(n), f.name()); err != nil {
-					return err
+					return got, err
 				}
 			case int64(n) > src.size-got:
-				return fault.Transient(
+				return got, fault.Transient(
 					tuningv1alpha1.ReasonSourceUnavailable, "%s sends more than the %d bytes that it announced", f.name(), src.size,
 				)
 			}
 			if _, err := out.Write(buf[:n]); err != nil {
-				return fmt.Errorf("writing %s: %w", f.Path, err)
+				return got, fmt.Errorf("writing %s: %w", f.Path, err)
 			}
 			got += int64(n)
 			d.Progress.Advance(f.name(), int64(n))
 		}
 		if errors.Is(rerr, io.EOF) {
-			break
+			return got, nil
 		}
 		if rerr != nil {
-			return fmt.Errorf("%s: %w", f.name(), rerr)
+			return got, fmt.Errorf("%s: %w", f.name(), rerr)
 		}
 	}
-	if src.size >= 0 && got != src.size {
-		return fault.Transient(
-			tuningv1alpha1.ReasonSourceUnavailable, "%s ended after %d of %d bytes", f.name(), got, src.size,
-		)
-	}
-	return nil
 }
