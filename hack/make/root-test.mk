@@ -37,7 +37,7 @@ test-demo: ## Run the main job once, from nothing to nothing.
 	@$(MAKE) --no-print-directory demo
 
 .PHONY: verify
-verify: tools ## Check generated code, manifests, format, lint, modules, PROJECT, links, licences; fails on any diff.
+verify: tools ## Check generated code, manifests, format, lint, language, modules, PROJECT, links, licences; fails on any diff.
 	@$(ROOT)/hack/verify/all
 
 .PHONY: lint
