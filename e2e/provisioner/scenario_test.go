@@ -97,7 +97,7 @@ func TestNodeWithoutGPUsIsReported(t *testing.T) {
 }
 
 func TestRestartedProcessResumesOperations(t *testing.T) {
-	w := newWorld(t, nil)
+	w := newWorld(t, nil, together)
 	w.ask("ws1", "ws2")
 	w.eventually("Azure was called", func() bool { return w.writes("putPool") == 1 })
 	w.crash()
