@@ -184,8 +184,8 @@ func (w *world) insist() {
 	)
 }
 
-// claims returns all NodeClaims, and for each ordinal of a Workspace its own claims, Machines or NodeClaims, that are not
-// being deleted.
+// claims returns all NodeClaims, and for each ordinal of a Workspace its own claims, Machines or NodeClaims, that are
+// not being deleted.
 func (w *world) claims() (all []karpv1.NodeClaim, asked map[string][]string) {
 	w.Helper()
 	list := &karpv1.NodeClaimList{}
@@ -232,8 +232,8 @@ func (w *world) look() {
 	require.Empty(w, broken, "at step %d", w.step)
 }
 
-// everythingIsAsItShould checks that each Ready Workspace uses the planned number of nodes, that Workspaces do not share
-// nodes, and that Azure has exactly the machines that are used or requested.
+// everythingIsAsItShould checks that each Ready Workspace uses the planned number of nodes, that Workspaces do not
+// share nodes, and that Azure has exactly the machines that are used or requested.
 func (w *world) everythingIsAsItShould() {
 	w.Helper()
 	require.EventuallyWithT(w, func(c *assert.CollectT) {

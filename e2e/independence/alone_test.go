@@ -93,8 +93,8 @@ func TestTheGPUProvisionerAloneMakesNodes(t *testing.T) {
 	stacktest.NothingLeft(t, s)
 }
 
-// drains deletes a Machine whose Node has a pod with a disruption budget. The pod blocks the drain, and an event says so.
-// Without the budget the pod is evicted, and the Node is deleted.
+// drains deletes a Machine whose Node has a pod with a disruption budget. The pod blocks the drain, and an event says
+// so. Without the budget the pod is evicted, and the Node is deleted.
 func drains(t *testing.T, s *stack.Stack, machine *karpenterv1alpha5.Machine) {
 	t.Helper()
 	mine := map[string]string{"app": "somebodys"}

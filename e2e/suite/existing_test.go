@@ -69,8 +69,8 @@ func difference(a, b []string) []string {
 	return slices.DeleteFunc(slices.Clone(a), func(one string) bool { return slices.Contains(b, one) })
 }
 
-// everything lists all objects of the cluster by kind and name, except those that Kubernetes creates: events, leases, and
-// the initial objects of each namespace.
+// everything lists all objects of the cluster by kind and name, except those that Kubernetes creates: events, leases,
+// and the initial objects of each namespace.
 func everything(t *testing.T, config *rest.Config) []string {
 	t.Helper()
 	config.WarningHandler = rest.NoWarnings{}

@@ -184,7 +184,8 @@ func (m Model) checkFigures() error {
 		most  int
 	}{
 		{"hidden_size", m.Hidden, maxWidth}, {"num_hidden_layers", m.Layers, 1024}, {"num_attention_heads", m.Heads, 1024},
-		{"num_key_value_heads", m.KVHeads, 1024}, {"head_dim", m.HeadDim, 1024}, {"max_position_embeddings", m.Context, 1 << 24},
+		{"num_key_value_heads", m.KVHeads, 1024}, {"head_dim", m.HeadDim, 1024},
+		{"max_position_embeddings", m.Context, 1 << 24},
 	} {
 		if f.value < 1 || f.value > f.most {
 			return refuse(f.name, f.value, fmt.Sprintf("a whole number from 1 to %d", f.most))

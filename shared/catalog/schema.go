@@ -80,7 +80,8 @@ func (d decoder) object(path string, n *yaml.Node, fields ...field) error {
 	for _, f := range fields {
 		if f.required && !seen[f.name] {
 			return d.errorf(
-				join(path, f.name), &yaml.Node{Kind: yaml.ScalarNode, Line: n.Line, Value: "missing"}, "any value: the field is required",
+				join(path, f.name), &yaml.Node{Kind: yaml.ScalarNode, Line: n.Line, Value: "missing"},
+				"any value: the field is required",
 			)
 		}
 	}

@@ -49,8 +49,8 @@ func Apply(ctx context.Context, c client.Client, manager string, obj, current cl
 	return false, fmt.Errorf("applying %s %s: %w", kind, client.ObjectKeyFromObject(obj), err)
 }
 
-// intended returns the object that Apply sends: obj without its status and the fields that the server sets, and with the
-// hash of its JSON as an annotation. The same obj gives the same bytes.
+// intended returns the object that Apply sends: obj without its status and the fields that the server sets, and with
+// the hash of its JSON as an annotation. The same obj gives the same bytes.
 func intended(scheme *runtime.Scheme, obj client.Object) (*unstructured.Unstructured, error) {
 	gvk, err := apiutil.GVKForObject(obj, scheme)
 	if err != nil {

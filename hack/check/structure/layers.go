@@ -4,7 +4,8 @@ package main
 
 import "strings"
 
-// layers are the packages of the workspace-operator, from the top down. A package imports only packages of lower layers.
+// layers are the packages of the workspace-operator, from the top down. A package imports only packages of lower
+// layers.
 var layers = [][]string{
 	{"workspace", "plugin"},
 	{"gpubudget"},

@@ -49,7 +49,8 @@ func (c *Cluster) writeCertificates(context.Context) error {
 		return err
 	}
 	for name, content := range map[string][]byte{
-		"ca.crt": c.ca.pem, "service-account.key": private, "service-account.pub": public, "audit-policy.yaml": []byte(auditPolicy),
+		"ca.crt": c.ca.pem, "service-account.key": private, "service-account.pub": public,
+		"audit-policy.yaml": []byte(auditPolicy),
 	} {
 		if err := os.WriteFile(c.file(name), content, 0o600); err != nil {
 			return err

@@ -196,8 +196,8 @@ var fixedArguments = map[string]string{
 	"push_to_hub_token":      "is not used: adapters go to the job's output",
 }
 
-// defaultArguments replace defaultArguments of the library with those that KAITO's users know, from KAITO's templates and
-// transformers' TrainingArguments, and with a logging interval that is short enough to show progress.
+// defaultArguments replace defaultArguments of the library with those that KAITO's users know, from KAITO's templates
+// and transformers' TrainingArguments, and with a logging interval that is short enough to show progress.
 var defaultArguments = map[string]any{
 	"per_device_train_batch_size": float64(1),
 	"learning_rate":               5e-5,
@@ -237,7 +237,9 @@ func (c *Config) arguments(in sectionMap) error {
 	if half && brain {
 		return &ConfigError{Key: sectionArguments + ".fp16 and bf16", Contradiction: true, Why: "are both true; keep one"}
 	}
-	for _, key := range []string{"num_train_epochs", "learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "logging_steps"} {
+	for _, key := range []string{
+		"num_train_epochs", "learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "logging_steps",
+	} {
 		if n, set, err := number(in, sectionArguments, key); err != nil {
 			return err
 		} else if set && n <= 0 {

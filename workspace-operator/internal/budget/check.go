@@ -36,8 +36,8 @@ func (e *Excess) String() string {
 	)
 }
 
-// Check returns the first budget that does not allow a Wish on top of what is used, with all of its limits that the Wish
-// would exceed; nil: all budgets allow it.
+// Check returns the first budget that does not allow a Wish on top of what is used, with all of its limits that the
+// Wish would exceed; nil: all budgets allow it.
 func Check(budgets []kaitov1alpha1.GPUBudget, used Use, shares []Share, w Wish) *Excess {
 	for i := range budgets {
 		b := &budgets[i]

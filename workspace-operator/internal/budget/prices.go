@@ -14,8 +14,8 @@ type Prices struct {
 	Region string
 }
 
-// Bill returns the GPUs of a whole node, even if only a part of it is used, and the price that plans have. A size that the
-// catalogue does not have counts with the GPUs that were asked for.
+// Bill returns the GPUs of a whole node, even if only a part of it is used, and the price that plans have. A size that
+// the catalogue does not have counts with the GPUs that were asked for.
 func (p Prices) Bill(choice plan.Choice, gpus int64) Bill {
 	bill := Bill{GPUs: gpus}
 	if size, err := p.Catalog.Size(choice.InstanceType); err == nil && size.GPUs > 0 {

@@ -102,7 +102,8 @@ func (k *Kinds) SetupWithManager(mgr ctrl.Manager) error {
 	return nil
 }
 
-// Reconcile watches every kind that is served, and ends the watch of every kind that is not. The request has no meaning.
+// Reconcile watches every kind that is served, and ends the watch of every kind that is not. The request has no
+// meaning.
 func (k *Kinds) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
 	var failed error
 	for _, kind := range k.kinds {

@@ -57,8 +57,8 @@ type fixture struct {
 	page string
 }
 
-// start serves a gateway in front of engine, whose requests are recorded. The clock is stopped; the configuration is the
-// default one, changed by the given functions.
+// start serves a gateway in front of engine, whose requests are recorded. The clock is stopped; the configuration is
+// the default one, changed by the given functions.
 func start(t *testing.T, engine http.HandlerFunc, changes ...func(*Config)) *fixture {
 	t.Helper()
 	f := &fixture{clock: testingclock.NewFakeClock(epoch), logs: &printed.Buffer{}}

@@ -38,9 +38,11 @@ type Wish struct {
 	Requests  []placement.Request
 }
 
-// Budgets lists the GPUBudgets of a namespace by name. It returns none where nothing is ever rented, and where the cluster
-// does not serve the kind.
-func (l *Ledger) Budgets(ctx context.Context, reader client.Reader, namespace string) ([]kaitov1alpha1.GPUBudget, error) {
+// Budgets lists the GPUBudgets of a namespace by name. It returns none where nothing is ever rented, and where the
+// cluster does not serve the kind.
+func (l *Ledger) Budgets(
+	ctx context.Context, reader client.Reader, namespace string,
+) ([]kaitov1alpha1.GPUBudget, error) {
 	if len(l.Claims.APIs) == 0 {
 		return nil, nil
 	}
@@ -56,7 +58,8 @@ func (l *Ledger) Budgets(ctx context.Context, reader client.Reader, namespace st
 	return list.Items, nil
 }
 
-// rented returns the claims of a namespace as nodes. A claim counts until it is gone: its machine costs money until then.
+// rented returns the claims of a namespace as nodes. A claim counts until it is gone: its machine costs money until
+// then.
 func (l *Ledger) rented(
 	ctx context.Context, reader client.Reader, namespace string, by client.ListOption,
 ) ([]budget.Node, error) {
@@ -77,8 +80,8 @@ func (l *Ledger) rented(
 	return out, nil
 }
 
-// Foresee checks a wish by the caches alone. It costs no request, so that any number of Workspaces may wait. A cache that
-// is behind refuses no Workspace for long: the events that it has not seen yet enqueue those that wait.
+// Foresee checks a wish by the caches alone. It costs no request, so that any number of Workspaces may wait. A cache
+// that is behind refuses no Workspace for long: the events that it has not seen yet enqueue those that wait.
 func (l *Ledger) Foresee(ctx context.Context, w Wish) (*budget.Excess, error) {
 	if len(w.Budgets) == 0 {
 		return nil, nil
@@ -111,7 +114,8 @@ func (l *Ledger) Reserve(ctx context.Context, w Wish) (excess *budget.Excess, un
 	if err != nil {
 		return nil, false, err
 	}
-	rented, err := l.rented(ctx, l.Live, namespace, client.MatchingLabels{kaitov1alpha1.LabelWorkspaceNamespace: namespace})
+	byNamespace := client.MatchingLabels{kaitov1alpha1.LabelWorkspaceNamespace: namespace}
+	rented, err := l.rented(ctx, l.Live, namespace, byNamespace)
 	if err != nil {
 		return nil, false, err
 	}

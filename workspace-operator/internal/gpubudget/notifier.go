@@ -14,7 +14,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 )
 
-// notifier passes names to a controller's queue. notify never blocks, and the names are bounded by the objects that exist.
+// notifier passes names to a controller's queue. notify never blocks, and the names are bounded by the objects that
+// exist.
 type notifier struct {
 	mu      sync.Mutex
 	pending map[types.NamespacedName]bool

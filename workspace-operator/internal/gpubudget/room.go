@@ -20,9 +20,9 @@ import (
 	"kaito.sh/workspace-operator/internal/budget"
 )
 
-// Room is what the process remembers about GPUBudgets: which namespaces have one, which Workspaces wait, and which nodes
-// are reserved. It is lost with the process, and nothing depends on it then: a new leader counts the claims that the API
-// server has.
+// Room is what the process remembers about GPUBudgets: which namespaces have one, which Workspaces wait, and which
+// nodes are reserved. It is lost with the process, and nothing depends on it then: a new leader counts the claims that
+// the API server has.
 type Room struct {
 	// stripes keep two Workspaces of a namespace from counting the same room. A namespace always has the same stripe.
 	stripes [64]sync.Mutex

@@ -77,8 +77,9 @@ func (c Claims) List(ctx context.Context, reader client.Reader, by client.ListOp
 const fewNodes = 2
 
 // Exists returns whether a Workspace has a claim that the caches may not show yet. reader must read the API server
-// itself. The names of claims are deterministic: the claims of a Workspace with few nodes and without failed attempts are
-// read by name, which costs the API server the same however many claims other Workspaces have. All others are listed.
+// itself. The names of claims are deterministic: the claims of a Workspace with few nodes and without failed attempts
+// are read by name, which costs the API server the same however many claims other Workspaces have. All others are
+// listed.
 func (c Claims) Exists(ctx context.Context, reader client.Reader, w *kaitov1alpha1.Workspace) (bool, error) {
 	plan, nodes := w.Status.Plan, int(w.Status.TargetNodeCount)
 	if plan != nil {

@@ -35,9 +35,9 @@ func Live(states []State) []State {
 	return out
 }
 
-// Sort decides which claims to keep, by ordinal, and which to delete: claims that failed, and claims that a new plan does
-// not need because they are too many or of another choice. planned is false where this pass has no valid plan: then only
-// failed claims are deleted.
+// Sort decides which claims to keep, by ordinal, and which to delete: claims that failed, and claims that a new plan
+// does not need because they are too many or of another choice. planned is false where this pass has no valid plan:
+// then only failed claims are deleted.
 func Sort(states []State, want int, choice plan.Choice, planned bool) (keep map[int]State, remove []State) {
 	keep = map[int]State{}
 	for _, s := range states {
@@ -68,8 +68,8 @@ func Missing(kept map[int]State, waiting map[int]bool, want int) []int {
 	return out
 }
 
-// NextAttempt returns the attempt number of a new claim: the number of failed attempts, and more than any existing claim
-// of the ordinal has, so that names differ.
+// NextAttempt returns the attempt number of a new claim: the number of failed attempts, and more than any existing
+// claim of the ordinal has, so that names differ.
 func NextAttempt(states []State, failed, ordinal int) int {
 	attempt := failed
 	for _, s := range states {
@@ -148,8 +148,8 @@ func (e Existing) Choose(s Selection) []corev1.Node {
 	return out
 }
 
-// UsesExisting returns whether a Workspace may use nodes that existed before. An empty selector selects no node: to take
-// any GPU node of the cluster would take other users' nodes.
+// UsesExisting returns whether a Workspace may use nodes that existed before. An empty selector selects no node: to
+// take any GPU node of the cluster would take other users' nodes.
 func UsesExisting(w *kaitov1alpha1.Workspace) bool {
 	if w.Resource.Provisioning == kaitov1alpha1.ProvisioningAlways {
 		return false

@@ -8,8 +8,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Reservations keep two Workspaces that are reconciled at the same time from choosing the same existing node. The choice
-// is stored in the Workspaces' status; reservations cover the time until the caches show it.
+// Reservations keep two Workspaces that are reconciled at the same time from choosing the same existing node. The
+// choice is stored in the Workspaces' status; reservations cover the time until the caches show it.
 type Reservations struct {
 	mu    sync.Mutex
 	taken map[string]types.UID

@@ -154,10 +154,10 @@ type Cause string
 
 // The causes.
 const (
-	CauseMemory     Cause = "InsufficientGPUMemory"        // the floor of the context does not fit, on as many nodes as may be used
+	CauseMemory     Cause = "InsufficientGPUMemory"        // the minimum context does not fit on the allowed nodes
 	CauseContext    Cause = "ContextTooLong"               // the user's max-model-len does not fit
 	CauseCapability Cause = "UnsupportedComputeCapability" // no engine serves the GPU
-	CauseModel      Cause = "UnsupportedModelOnGPU"        // the engine, the dtype or the quantization does not go with the GPU
+	CauseModel      Cause = "UnsupportedModelOnGPU"        // the GPU does not support the engine, dtype or quantization
 	CauseNoGPU      Cause = "NoGPU"                        // a node that is there, without a GPU to allocate
 	CausePartition  Cause = "InvalidPartition"
 	CauseAdapters   Cause = "AdaptersUnsupported"

@@ -53,7 +53,8 @@ func withoutNewNodes(r Request, c *catalog.Catalog) []Request {
 	return out
 }
 
-// keeping limits a request to the choice of the nodes that were rented before; false where that is not allowed any more.
+// keeping limits a request to the choice of the nodes that were rented before; false where that is not allowed any
+// more.
 func keeping(r Request) (Request, bool) {
 	keep := r.Keep
 	if keep == nil || !allowed(r.InstanceTypes, keep.InstanceType) {

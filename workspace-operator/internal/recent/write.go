@@ -101,8 +101,8 @@ func (c *Client) Apply(ctx context.Context, config runtime.ApplyConfiguration, o
 	return nil
 }
 
-// solelyBy returns whether no other client has ever written an object. An apply carries no resource version: where others
-// write too, its answer may show what they wrote after the pass had read the object.
+// solelyBy returns whether no other client has ever written an object. An apply carries no resource version: where
+// others write too, its answer may show what they wrote after the pass had read the object.
 func solelyBy(obj client.Object, manager string) bool {
 	managed := obj.GetManagedFields()
 	return len(managed) == 1 && managed[0].Manager == manager
@@ -148,8 +148,8 @@ func (p *seen) Data(obj client.Object) ([]byte, error) {
 	return data, err
 }
 
-// locks says whether the patch was for the very version that it was made from: it then fails where another client has written
-// meanwhile.
+// locks says whether the patch was for the very version that it was made from: it then fails where another client has
+// written meanwhile.
 func (p *seen) locks() bool {
 	var sent struct {
 		Metadata struct {

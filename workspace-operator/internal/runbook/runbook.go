@@ -89,7 +89,8 @@ func Find(reason string) (Page, bool) {
 // Reasons returns all reasons with a page, sorted.
 func Reasons() []string { return slices.Sorted(maps.Keys(pages())) }
 
-// InProgress returns the reasons of work in progress and of success that have no page, because no action is needed, sorted.
+// InProgress returns the reasons of work in progress and of success that have no page, because no action is needed,
+// sorted.
 func InProgress() []string {
 	out := map[string]bool{karpenterLaunching: true}
 	for _, classes := range []map[string]reason.Class{kaitov1alpha1.ReasonClasses, tuningv1alpha1.ReasonClasses} {

@@ -15,8 +15,8 @@ type SpecError struct{ Message string }
 
 func (e *SpecError) Error() string { return e.Message }
 
-// AddAdapters adds the tuned adapter and the adapters of the inference section to an input. The error is a *SpecError or
-// an *embedded.InvalidError.
+// AddAdapters adds the tuned adapter and the adapters of the inference section to an input. The error is a *SpecError
+// or an *embedded.InvalidError.
 func AddAdapters(w *kaitov1alpha1.Workspace, in *Input) error {
 	if t := w.Tuning; t != nil && w.Status.Tuning != nil {
 		tuned := Adapter{Name: w.Name}

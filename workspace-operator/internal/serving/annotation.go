@@ -10,12 +10,12 @@ import (
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 )
 
-// AnnotationAPIKeys on a Workspace names the Secret whose key "keys" has one API key a line. Without the annotation no key
-// is required.
+// AnnotationAPIKeys on a Workspace names the Secret whose key "keys" has one API key a line. Without the annotation no
+// key is required.
 const AnnotationAPIKeys = "kaito.sh/api-keys"
 
-// AnnotationLoadBalancer on a Workspace, "true", asks for an address outside the cluster. It is KAITO's annotation, and is
-// refused without API keys.
+// AnnotationLoadBalancer on a Workspace, "true", asks for an address outside the cluster. It is KAITO's annotation, and
+// is refused without API keys.
 const AnnotationLoadBalancer = "kaito.sh/enablelb"
 
 // Public returns whether a Workspace asks for an address outside the cluster.

@@ -72,8 +72,8 @@ func foreignFields(managed []metav1.ManagedFieldsEntry) string {
 	return hex.EncodeToString(sum.Sum(nil)[:8])
 }
 
-// Drift remembers which foreign fields remain after an object was applied again: the operator does not set those. After a
-// restart, each object with such fields is applied once more, which changes nothing.
+// Drift remembers which foreign fields remain after an object was applied again: the operator does not set those. After
+// a restart, each object with such fields is applied once more, which changes nothing.
 type Drift struct {
 	mu sync.Mutex
 	// tolerated has digests by Workspace and object.

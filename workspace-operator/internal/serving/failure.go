@@ -39,8 +39,8 @@ type trouble struct {
 	text string
 }
 
-// PodFailure finds the first row of the table that any pod fits. All pods are looked through for a row before the next row is
-// tried. recheck is when there may be more to say though no event comes; 0: never.
+// PodFailure finds the first row of the table that any pod fits. All pods are looked through for a row before the next
+// row is tried. recheck is when there may be more to say though no event comes; 0: never.
 func PodFailure(pods []corev1.Pod, now time.Time) (failure *Failure, recheck time.Duration) {
 	var troubles []trouble
 	ordered := slices.Clone(pods)
@@ -80,7 +80,8 @@ func of(pod *corev1.Pod) []trouble {
 		switch {
 		case s.State.Terminated != nil && s.State.Terminated.ExitCode != 0:
 			t.ended = s.State.Terminated
-		case s.State.Running == nil && s.LastTerminationState.Terminated != nil && s.LastTerminationState.Terminated.ExitCode != 0:
+		case s.State.Running == nil && s.LastTerminationState.Terminated != nil &&
+			s.LastTerminationState.Terminated.ExitCode != 0:
 			t.ended = s.LastTerminationState.Terminated
 		case s.State.Running != nil && !s.Ready && s.RestartCount > 0 && s.LastTerminationState.Terminated != nil:
 			// It runs again and has not come as far as before it ended: its end is still the news.

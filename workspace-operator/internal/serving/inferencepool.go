@@ -56,8 +56,8 @@ func Pool(in Input) *unstructured.Unstructured {
 // A Workspace that asks for an InferencePool has one, where the cluster serves that kind.
 // +kubebuilder:rbac:groups=inference.networking.k8s.io,resources=inferencepools,verbs=list;watch;create;patch;delete
 
-// AnnotationInferencePool on a Workspace asks for an InferencePool. Its value is NAME:PORT of the Service of the endpoint
-// picker in the same namespace.
+// AnnotationInferencePool on a Workspace asks for an InferencePool. Its value is NAME:PORT of the Service of the
+// endpoint picker in the same namespace.
 const AnnotationInferencePool = "kaito.sh/inference-pool"
 
 // PickerOf reads the annotation; nil where the Workspace has none. The error is a *SpecError.
@@ -86,8 +86,8 @@ func PoolMetadata() *metav1.PartialObjectMetadata {
 	return pool
 }
 
-// ApplyPool applies the inferencePool of an input, or deletes one that the Workspace no longer asks for. The cluster must
-// serve the kind.
+// ApplyPool applies the inferencePool of an input, or deletes one that the Workspace no longer asks for. The cluster
+// must serve the kind.
 func (c Children) ApplyPool(ctx context.Context, in Input) error {
 	w := in.Workspace
 	current, err := Get(ctx, c.Client, client.ObjectKeyFromObject(w), PoolMetadata())

@@ -82,8 +82,8 @@ func sources(in Input) (volumes []corev1.Volume, inits []corev1.Container) {
 // gathers returns whether the engine downloads from a hub and needs a file of authorities.
 func gathers(in Input) bool { return in.Authorities != "" && in.Engine.WeightsImage == "" }
 
-// trustContainer writes the public authorities and the cluster's own into one file: an engine's libraries accept one file
-// only.
+// trustContainer writes the public authorities and the cluster's own into one file: an engine's libraries accept one
+// file only.
 func trustContainer(in Input) corev1.Container {
 	c := runnerContainer(in, "trust", "trust", "--authorities="+trust.Folder, "--out="+trustedFile)
 	c.VolumeMounts = []corev1.VolumeMount{{Name: "trusted", MountPath: trustedDir}}
@@ -150,8 +150,8 @@ func pullSecrets(in Input) []string {
 	return out
 }
 
-// adapterMount is the adapter's folder. What is fetched shares one volume; a volume of its own is mounted elsewhere, since
-// a mount point can't be made in a volume that is mounted read-only.
+// adapterMount is the adapter's folder. What is fetched shares one volume; a volume of its own is mounted elsewhere,
+// since a mount point can't be made in a volume that is mounted read-only.
 func adapterMount(in Input, a Adapter) string {
 	if a.Volume != nil || in.ImageVolumes {
 		return mountsDir + "/" + a.Name

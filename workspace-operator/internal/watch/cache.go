@@ -19,8 +19,8 @@ import (
 )
 
 // CacheOptions keep in memory only what is read: of most kinds only the objects of Workspaces, and of each object only
-// the fields that are read. The selector is the default and the exceptions are named, because naming a kind here requires
-// its definition, and other operators' definitions may be absent.
+// the fields that are read. The selector is the default and the exceptions are named, because naming a kind here
+// requires its definition, and other operators' definitions may be absent.
 func CacheOptions() cache.Options {
 	everything := labels.Everything()
 	return cache.Options{
@@ -55,7 +55,8 @@ func stripManagedFields(obj any) {
 	}
 }
 
-// trimNode keeps all labels, since a selector may use any. Of the status it keeps readiness, allocatable GPUs and versions.
+// trimNode keeps all labels, since a selector may use any. Of the status it keeps readiness, allocatable GPUs and
+// versions.
 func trimNode(obj any) (any, error) {
 	n, ok := obj.(*corev1.Node)
 	if !ok {

@@ -27,8 +27,8 @@ func nodeChanged(before, after client.Object) bool {
 		a.Spec.Unschedulable != b.Spec.Unschedulable || (a.DeletionTimestamp == nil) != (b.DeletionTimestamp == nil)
 }
 
-// UsefulNode passes events of nodes that can change what a Workspace has. A new node that was made for a Workspace and is
-// not usable yet is ignored.
+// UsefulNode passes events of nodes that can change what a Workspace has. A new node that was made for a Workspace and
+// is not usable yet is ignored.
 func UsefulNode() predicate.Predicate {
 	p := Changed(nodeChanged)
 	p.CreateFunc = func(e event.CreateEvent) bool {

@@ -14,8 +14,8 @@ import (
 )
 
 // Priorities of events. A Workspace that has come further goes first: an existing node costs money until its model is
-// served, while a node that is asked for a second later costs nothing. New Workspaces are not starved, since a Workspace
-// goes through each stage once.
+// served, while a node that is asked for a second later costs nothing. New Workspaces are not starved, since a
+// Workspace goes through each stage once.
 const (
 	// PriorityHeld is for a status that is held back: while there is other work, a later change may still save its write.
 	PriorityHeld = -1

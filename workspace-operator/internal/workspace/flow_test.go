@@ -305,12 +305,10 @@ func TestAnAddressOutsideTheClusterNeedsKeys(t *testing.T) {
 			{Name: "rendezvous", Protocol: corev1.ProtocolTCP, Port: 29500, TargetPort: intstr.FromInt32(29500)},
 		}},
 	}
-	require.NoError(
-		t,
-		shared.client.Patch(
-			t.Context(), earlier, client.Apply, client.FieldOwner(kaitov1alpha1.FieldManager), client.ForceOwnership,
-		),
-	) //nolint:staticcheck // of a typed object
+	applied := client.Apply //nolint:staticcheck // the new Apply takes no typed object
+	require.NoError(t, shared.client.Patch(
+		t.Context(), earlier, applied, client.FieldOwner(kaitov1alpha1.FieldManager), client.ForceOwnership,
+	))
 	patchWorkspace(t, w, func(w *kaitov1alpha1.Workspace) { w.Labels = map[string]string{"touched": "yes"} })
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		require.NoError(c, shared.client.Get(t.Context(), client.ObjectKeyFromObject(w), service))

@@ -13,8 +13,8 @@ import (
 	"kaito.sh/workspace-operator/internal/serving"
 )
 
-// inputsOf returns a hash of what the user and the plan have decided about the server. The order of the fields is part of
-// the hash: releases compare it with what earlier ones stored.
+// inputsOf returns a hash of what the user and the plan have decided about the server. The order of the fields is part
+// of the hash: releases compare it with what earlier ones stored.
 func inputsOf(s *scope, p *kaitov1alpha1.PlanStatus) string {
 	w := s.workspace
 	resource := w.Resource
@@ -101,8 +101,8 @@ func asDecoded(in *kaitov1alpha1.InferenceSpec) (*kaitov1alpha1.InferenceSpec, e
 	return out, nil
 }
 
-// decodes refuses a Workspace that embeds a pod template or a volume source with a malformed field. The volume sources of
-// adapters are decoded with the adapters. The error is an *embedded.InvalidError.
+// decodes refuses a Workspace that embeds a pod template or a volume source with a malformed field. The volume sources
+// of adapters are decoded with the adapters. The error is an *embedded.InvalidError.
 func decodes(w *kaitov1alpha1.Workspace) error {
 	if _, err := serving.TemplateOf(w); err != nil {
 		return err

@@ -55,8 +55,8 @@ func record(s *scope, choice plan.Choice, reason, message string) {
 	s.warn(reason, fmt.Sprintf("%s (%s): %s", choice.InstanceType, choice.CapacityType, message))
 }
 
-// recordDeleted counts a claim that no longer exists as one failed attempt: a provider may delete a claim that it cannot
-// launch.
+// recordDeleted counts a claim that no longer exists as one failed attempt: a provider may delete a claim that it
+// cannot launch.
 func recordDeleted(s *scope) {
 	past := s.before.Status
 	if !hadClaims(past.State) || past.Plan == nil ||
@@ -102,7 +102,8 @@ func recordDeleted(s *scope) {
 // hadClaims returns whether a Workspace in this state has claims for all its nodes.
 func hadClaims(state kaitov1alpha1.State) bool {
 	switch state {
-	case kaitov1alpha1.StateProvisioning, kaitov1alpha1.StateTuning, kaitov1alpha1.StateStarting, kaitov1alpha1.StateRunning:
+	case kaitov1alpha1.StateProvisioning, kaitov1alpha1.StateTuning, kaitov1alpha1.StateStarting,
+		kaitov1alpha1.StateRunning:
 		return true
 	}
 	return false

@@ -14,8 +14,8 @@ import (
 	"kaito.sh/workspace-operator/internal/plan"
 )
 
-// Models knows models that the catalogue does not have. It answers from memory, and enqueues the asker when it has learned
-// more.
+// Models knows models that the catalogue does not have. It answers from memory, and enqueues the asker when it has
+// learned more.
 type Models interface {
 	Find(asker types.NamespacedName, name, pinned string) (*catalog.Model, *lookup.Refusal)
 }

@@ -90,8 +90,8 @@ func historyOf(s *scope, claim placement.Claim) placement.History {
 	return h
 }
 
-// readExisting reads the nodes that existed before and that the Workspace may use: those that it has chosen, and, while it
-// lacks nodes, all that match it, are usable, and are not used by another Workspace.
+// readExisting reads the nodes that existed before and that the Workspace may use: those that it has chosen, and, while
+// it lacks nodes, all that match it, are usable, and are not used by another Workspace.
 func (o observer) readExisting(ctx context.Context, s *scope) error {
 	s.existing.Held = map[string]bool{}
 	if !placement.UsesExisting(s.workspace) {

@@ -226,8 +226,8 @@ func (o *Options) canMountImages(nodes []corev1.Node) bool {
 	return serving.CanMountImages(nodes)
 }
 
-// claimAPIs returns the kinds that a Workspace may have claims of. Claims of a kind that --node-api no longer allows are
-// still released. With none the operator has no right to read claims.
+// claimAPIs returns the kinds that a Workspace may have claims of. Claims of a kind that --node-api no longer allows
+// are still released. With none the operator has no right to read claims.
 func (o *Options) claimAPIs() ([]placement.API, error) {
 	class, err := o.class()
 	if err != nil || o.NodeAPI == NodeAPINone {

@@ -19,8 +19,8 @@ import (
 // Workspaces are read past the cache before a claim is deleted as theirs.
 // +kubebuilder:rbac:groups=kaito.sh,resources=workspaces,verbs=get;list;watch
 
-// orphanCollector deletes claims whose Workspace does not exist any more, for instance because its finalizer was removed
-// by hand.
+// orphanCollector deletes claims whose Workspace does not exist any more, for instance because its finalizer was
+// removed by hand.
 type orphanCollector struct {
 	client client.Client
 	live   client.Reader

@@ -112,9 +112,9 @@ func (p placer) createMissing(ctx context.Context, s *scope, kept map[int]placem
 	return nil
 }
 
-// beingDeleted returns the ordinals whose claim is being deleted before its node was ever used, for an unknown reason. A
-// new claim is created when it is gone, because then it counts as a failed attempt: a provider that deletes what it cannot
-// launch would otherwise be asked again and again.
+// beingDeleted returns the ordinals whose claim is being deleted before its node was ever used, for an unknown reason.
+// A new claim is created when it is gone, because then it counts as a failed attempt: a provider that deletes what it
+// cannot launch would otherwise be asked again and again.
 func beingDeleted(s *scope) map[int]bool {
 	out := map[int]bool{}
 	for _, state := range s.states {
@@ -126,8 +126,8 @@ func beingDeleted(s *scope) map[int]bool {
 	return out
 }
 
-// requests returns the requests for the missing ordinals. Where the plan in the status is valid, the catalogue still has
-// to say how large its size is.
+// requests returns the requests for the missing ordinals. Where the plan in the status is valid, the catalogue still
+// has to say how large its size is.
 func (p placer) requests(s *scope) ([]placement.Request, error) {
 	made := s.plan
 	if made == nil {
@@ -155,9 +155,9 @@ func (p placer) requests(s *scope) ([]placement.Request, error) {
 	return out, nil
 }
 
-// admit returns whether the claims may be created, and sets s.refused where not: by the operator's limit, the namespace's
-// budgets, or what the API server would answer to the pods. What costs no request comes first, and the budget's room is
-// reserved last.
+// admit returns whether the claims may be created, and sets s.refused where not: by the operator's limit, the
+// namespace's budgets, or what the API server would answer to the pods. What costs no request comes first, and the
+// budget's room is reserved last.
 func (p placer) admit(ctx context.Context, s *scope, wish gpubudget.Wish, want int) (bool, error) {
 	if want > p.maxNodes {
 		o := stalled(kaitov1alpha1.ReasonTooManyNodes, fmt.Sprintf(

@@ -94,8 +94,8 @@ func (p planner) request(s *scope, st stage) plan.Request {
 	return r
 }
 
-// keptChoice returns the choice of the claims that exist. They are kept unless more of the same choice is needed and the
-// choice rests.
+// keptChoice returns the choice of the claims that exist. They are kept unless more of the same choice is needed and
+// the choice rests.
 func keptChoice(s *scope) *plan.Choice {
 	live := placement.Live(s.states)
 	if len(live) == 0 {
@@ -173,8 +173,8 @@ func planKey(s *scope) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// planMemory keeps the last plan of each Workspace: planning evaluates the whole catalogue, and most passes change none of
-// its inputs.
+// planMemory keeps the last plan of each Workspace: planning evaluates the whole catalogue, and most passes change none
+// of its inputs.
 type planMemory struct {
 	mu   sync.Mutex
 	kept map[types.UID]keptPlan

@@ -26,9 +26,9 @@ import (
 	"kaito.sh/workspace-operator/internal/tuning"
 )
 
-// A create with dryRun=All shows whether a pod would be admitted, before a node is rented for it. An admission policy that
-// is installed with the operator refuses its other creates of pods; it identifies the operator by the verb dryrun, which
-// the same rule grants. See docs/adr/0012-dry-run-before-the-bill.md.
+// A create with dryRun=All shows whether a pod would be admitted, before a node is rented for it. An admission policy
+// that is installed with the operator refuses its other creates of pods; it identifies the operator by the verb dryrun,
+// which the same rule grants. See docs/adr/0012-dry-run-before-the-bill.md.
 // +kubebuilder:rbac:groups="",resources=pods,verbs=create;dryrun
 
 // preflight asks the API server whether it would admit what is to run on the nodes, before the first node is rented.
@@ -76,9 +76,9 @@ func (p preflight) check(ctx context.Context, s *scope) error {
 	return failed
 }
 
-// toRun returns the objects that would be created on the nodes: the first pod, which a quota and Pod Security check, and
-// the object that creates it. The tuning-operator creates the pods of a TuningJob from its own settings, so only the
-// TuningJob is known here.
+// toRun returns the objects that would be created on the nodes: the first pod, which a quota and Pod Security check,
+// and the object that creates it. The tuning-operator creates the pods of a TuningJob from its own settings, so only
+// the TuningJob is known here.
 func (p preflight) toRun(s *scope) ([]client.Object, error) {
 	if s.stage == stageTune {
 		if s.job.object != nil && s.job.ours {
@@ -114,8 +114,9 @@ func podOf(server client.Object) (corev1.PodTemplateSpec, string) {
 	return corev1.PodTemplateSpec{}, ""
 }
 
-// interpret returns what an answer to a dry run means; nil and no error: the object may be created, or that is unknown. An
-// answer that does not concern the object keeps no Workspace from its nodes: a refusal then shows when it is created.
+// interpret returns what an answer to a dry run means; nil and no error: the object may be created, or that is unknown.
+// An answer that does not concern the object keeps no Workspace from its nodes: a refusal then shows when it is
+// created.
 func interpret(obj client.Object, answer error) (*outcome, error) {
 	kind := kindOf(obj)
 	say := func(reason, message string) (*outcome, error) {

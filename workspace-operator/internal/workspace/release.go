@@ -77,8 +77,8 @@ func (r releaser) release(ctx context.Context, s *scope) (flow.Result, error) {
 	return flow.Stop(), client.IgnoreNotFound(err)
 }
 
-// reportWaiting writes which claims the deletion waits for. The write is held back for a moment, since a claim without a
-// machine goes at once.
+// reportWaiting writes which claims the deletion waits for. The write is held back for a moment, since a claim without
+// a machine goes at once.
 func (r releaser) reportWaiting(ctx context.Context, s *scope, claims []placement.Claim) (flow.Result, error) {
 	w := s.workspace
 	w.Status.State = kaitov1alpha1.StateDeleting

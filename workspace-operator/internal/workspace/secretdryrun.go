@@ -16,8 +16,9 @@ import (
 )
 
 // A create with dryRun=All shows whether a Secret exists, so the operator needs no right to read Secrets. An admission
-// policy that is installed with the operator refuses its other creates. See docs/adr/0004-secret-existence.md. The policy
-// identifies the operator by the verb dryrun, which the same rule grants: the policy then holds under any service account.
+// policy that is installed with the operator refuses its other creates. See docs/adr/0004-secret-existence.md. The
+// policy identifies the operator by the verb dryrun, which the same rule grants: the policy then holds under any
+// service account.
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=create;dryrun
 
 // Secrets tells whether a Secret exists. known is false where that cannot be found out.

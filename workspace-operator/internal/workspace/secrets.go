@@ -17,8 +17,8 @@ import (
 	"kaito.sh/workspace-operator/internal/serving"
 )
 
-// secretChecker checks that the Secrets which a Workspace names exist, before nodes are asked for. Afterwards the kubelet
-// reports a missing Secret.
+// secretChecker checks that the Secrets which a Workspace names exist, before nodes are asked for. Afterwards the
+// kubelet reports a missing Secret.
 type secretChecker struct {
 	secrets Secrets
 	// recheck is the time between two checks: to watch Secrets would need the right to read all of them.

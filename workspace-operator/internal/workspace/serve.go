@@ -160,7 +160,8 @@ func (sv server) recordTimes(ctx context.Context, s *scope) error {
 	for _, pod := range pods {
 		for _, c := range pod.Status.ContainerStatuses {
 			if c.Name == serving.ContainerEngine && c.State.Running != nil {
-				s.milestone(func(m *kaitov1alpha1.Milestones) **metav1.Time { return &m.ImagePulled }, c.State.Running.StartedAt.Time)
+				s.milestone(
+					func(m *kaitov1alpha1.Milestones) **metav1.Time { return &m.ImagePulled }, c.State.Running.StartedAt.Time)
 			}
 		}
 		for _, c := range pod.Status.InitContainerStatuses {

@@ -69,7 +69,8 @@ func (o Operator) SetupWithManager(ctx context.Context, mgr ctrl.Manager) error 
 	}
 	c := recent.New(mgr.GetClient(), o.Clock, watch.ClaimIndexes(), watch.Trim)
 	room := gpubudget.NewRoom()
-	kinds, err := foreign.New(mgr.GetCache(), mgr.GetScheme(), foreignKinds(mgr, c, room, o.Options.NodeAPI != NodeAPINone)...)
+	rents := o.Options.NodeAPI != NodeAPINone
+	kinds, err := foreign.New(mgr.GetCache(), mgr.GetScheme(), foreignKinds(mgr, c, room, rents)...)
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,8 @@ import (
 	"kaito.sh/workspace-operator/internal/serving"
 )
 
-// stager validates the Workspace, and decides what nodes are wanted for and whether the plan in the status is still valid.
+// stager validates the Workspace, and decides what nodes are wanted for and whether the plan in the status is still
+// valid.
 type stager struct{ drift *serving.Drift }
 
 func (st stager) decide(_ context.Context, s *scope) (flow.Result, error) {

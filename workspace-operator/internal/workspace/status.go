@@ -80,7 +80,8 @@ func writeStatus(ctx context.Context, c client.Client, before, w *kaitov1alpha1.
 	return nil
 }
 
-// roundTimes rounds the times of conditions as the API server does, so that a remembered write equals what is read back.
+// roundTimes rounds the times of conditions as the API server does, so that a remembered write equals what is read
+// back.
 func roundTimes(s *scope) {
 	for i := range s.workspace.Status.Conditions {
 		at := &s.workspace.Status.Conditions[i].LastTransitionTime
@@ -98,8 +99,8 @@ type verdict struct {
 // reasonRetrying is Reconciling's reason after a pass that failed and is retried.
 const reasonRetrying = "Retrying"
 
-// summarize turns the outcomes into the status: all conditions every time, and one verdict. After a failed pass, what was
-// not evaluated stays as it was.
+// summarize turns the outcomes into the status: all conditions every time, and one verdict. After a failed pass, what
+// was not evaluated stays as it was.
 func summarize(s *scope, failed error) {
 	w := s.workspace
 	if p := s.planStatus(); p != nil {
@@ -243,7 +244,8 @@ func endState(s *scope) kaitov1alpha1.State {
 func onlyProgress(s *scope) bool {
 	before, now := s.before, s.workspace
 	switch c := conditions.Get(now, conditions.Reconciling); {
-	case c == nil || !conditions.IsTrue(now, conditions.Reconciling) || kaitov1alpha1.ReasonClasses[c.Reason] != reason.Progress:
+	case c == nil || !conditions.IsTrue(now, conditions.Reconciling),
+		kaitov1alpha1.ReasonClasses[c.Reason] != reason.Progress:
 		return false
 	case conditions.IsTrue(before, conditions.Ready), conditions.IsTrue(before, conditions.Stalled):
 		return false

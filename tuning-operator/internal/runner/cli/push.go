@@ -111,7 +111,8 @@ func (f *pushFlags) work(ctx context.Context, s *session) (message.Result, error
 func (f *pushFlags) describe(facts message.Fetch) (map[string]string, error) {
 	out := map[string]string{pack.AnnotationKind: "adapter"}
 	for key, value := range map[string]string{
-		pack.AnnotationBaseModel: facts.BaseModel, pack.AnnotationBaseRevision: facts.BaseRevision, pack.AnnotationDatasetDigest: facts.DatasetDigest,
+		pack.AnnotationBaseModel: facts.BaseModel, pack.AnnotationBaseRevision: facts.BaseRevision,
+		pack.AnnotationDatasetDigest: facts.DatasetDigest,
 	} {
 		if value != "" {
 			out[key] = value

@@ -49,7 +49,8 @@ func (f *fetchFlags) fetchDataset(ctx context.Context, s *session, facts *messag
 		report.Schema.Kind,
 	)
 	facts.Rows, facts.Bytes = report.Rows, facts.Bytes+report.Bytes
-	facts.TokensP50, facts.TokensP95, facts.TokensMax, facts.TokenRule = report.Tokens.P50, report.Tokens.P95, report.Tokens.Max, report.Tokens.Rule
+	tokens := report.Tokens
+	facts.TokensP50, facts.TokensP95, facts.TokensMax, facts.TokenRule = tokens.P50, tokens.P95, tokens.Max, tokens.Rule
 	return nil
 }
 

@@ -102,7 +102,9 @@ func (d *Downloader) span(ctx context.Context, f File, src source, out *offsetWr
 		return errChanged
 	}
 	if from != *at {
-		return fault.Transient(tuningv1alpha1.ReasonSourceUnavailable, "%s: requested byte %d, got byte %d", f.name(), *at, from)
+		return fault.Transient(
+			tuningv1alpha1.ReasonSourceUnavailable, "%s: requested byte %d, got byte %d", f.name(), *at, from,
+		)
 	}
 	n, err := io.Copy(out, io.LimitReader(res.Body, to-*at+1))
 	if err != nil {
