@@ -197,7 +197,8 @@ func (s *State) afterStep(pod *corev1.Pod) bool {
 	case job.Fetch:
 		s.Reason, s.Message = tuningv1alpha1.ReasonFetching, "the data and the model are fetched; container "+job.Train+" of pod "+pod.Name+" is starting"
 	case job.Train:
-		s.Reason, s.Message = tuningv1alpha1.ReasonTraining, "the training has ended; container "+job.Push+" of pod "+pod.Name+" is starting"
+		s.Reason = tuningv1alpha1.ReasonTraining
+		s.Message = "the training has ended; container " + job.Push + " of pod " + pod.Name + " is starting"
 	case job.Push:
 		s.Reason, s.Message = tuningv1alpha1.ReasonPushing, "the adapter is pushed; pod "+pod.Name+" is ending"
 	}

@@ -17,8 +17,8 @@ import (
 // tenant who could put such a label on a new node could take over another node's name, attract pods that are meant for
 // trusted nodes, or take the node out of load balancers.
 //
-//   - kubernetes.io and k8s.io are reserved by the API conventions, and protected by the admission plugin NodeRestriction
-//     (https://kubernetes.io/docs/reference/labels-annotations-taints/).
+//   - kubernetes.io and k8s.io are reserved by the API conventions, and protected by the admission plugin
+//     NodeRestriction (https://kubernetes.io/docs/reference/labels-annotations-taints/).
 //   - kubernetes.azure.com is AKS's (https://learn.microsoft.com/azure/aks/use-labels#reserved-system-labels).
 //   - Karpenter names its own.
 var reservedDomains = append(
