@@ -46,10 +46,11 @@ func (c Children) Apply(ctx context.Context, in Input, found Found) (Found, erro
 	// The two do not depend on each other, and kube-proxy needs a while to program a Service: apply them at the same time.
 	var serviceErr error
 	var service sync.WaitGroup
-	service.Go(func() { serviceErr = c.applyService(ctx, in, found.Service) })
-	found, err := c.applyServer(ctx, in, found)
+	current := found.Service
+	service.Go(func() { serviceErr = c.applyService(ctx, in, current) })
+	applied, err := c.applyServer(ctx, in, found)
 	service.Wait()
-	return found, errors.Join(serviceErr, err)
+	return applied, errors.Join(serviceErr, err)
 }
 
 // Keep applies what a server needs besides itself, without rendering the server: it repairs what another release made,
