@@ -81,7 +81,10 @@ func TestAnOperatorIsRemovedWhileItWorksAndPutBack(t *testing.T) {
 	putBack(t, s, stack.TuningOperator)
 	again := &tuningv1alpha1.TuningJob{ObjectMeta: key}
 	eventuallyGet(t, s, again, func(c *assert.CollectT) {
-		assert.True(c, meta.IsStatusConditionTrue(again.Status.Conditions, tuningv1alpha1.ConditionSucceeded))
+		assert.True(
+			c, meta.IsStatusConditionTrue(again.Status.Conditions, tuningv1alpha1.ConditionSucceeded),
+			"%+v", again.Status.Conditions,
+		)
 	})
 	assert.Equal(t, tuning.UID, again.UID)
 	assert.Contains(t, again.Status.Output.Image, s.RegistryHost())

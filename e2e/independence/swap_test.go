@@ -48,7 +48,7 @@ func TestAProvisionerMadeByHandTakesThePlaceOfTheGPUProvisioner(t *testing.T) {
 		require.Len(t, got.Status.Attempts, 1)
 		assert.Equal(t, "SoldOut", got.Status.Attempts[0].Reason)
 		assert.Equal(t, handMade.soldOut, got.Status.Attempts[0].InstanceType)
-		assert.Contains(t, got.Status.Attempts[0].Message, "take another size")
+		assert.Contains(t, got.Status.Attempts[0].Message, "use another size")
 		assert.Equal(t, "Standard_NC48ads_A100_v4", got.Status.Plan.InstanceType)
 		stacktest.Delete(t, s, workspace)
 		stacktest.NothingLeft(t, s)
