@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/pprof"
 	"testing"
 	"time"
 
@@ -187,7 +188,9 @@ func start(t *testing.T, options workspace.Options) *operator {
 		stopped = true
 		cancel()
 		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
-			t.Errorf("the manager: %v", err)
+			var stacks bytes.Buffer
+			_ = pprof.Lookup("goroutine").WriteTo(&stacks, 1) // a buffer takes everything
+			t.Errorf("the manager: %v; the goroutines that remain:\n%s", err, stacks.String())
 		}
 	}
 	t.Cleanup(o.stop)
