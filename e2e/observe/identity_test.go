@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -39,7 +38,9 @@ func startOwn(t *testing.T, token string) *own {
 	require.NoError(t, shared.StopOperator(stack.GPUProvisioner))
 	t.Cleanup(func() { require.NoError(t, shared.Run(context.WithoutCancel(t.Context()), stack.GPUProvisioner)) })
 	dir := t.TempDir()
-	o := &own{t: t, tokenFile: filepath.Join(dir, "token"), probes: freeAddress(t)}
+	addresses, err := process.FreeAddresses(1)
+	require.NoError(t, err)
+	o := &own{t: t, tokenFile: filepath.Join(dir, "token"), probes: addresses[0]}
 	o.federated(token)
 	raw, err := os.ReadFile(filepath.Join(shared.Dir(), "azure.yaml"))
 	require.NoError(t, err)
@@ -78,14 +79,6 @@ func startOwn(t *testing.T, token string) *own {
 		assert.NoError(t, o.process.Stop())
 	})
 	return o
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { _ = listener.Close() }() // its address is all that was wanted
-	return listener.Addr().String()
 }
 
 func (o *own) federated(token string) {

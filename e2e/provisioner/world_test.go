@@ -4,7 +4,6 @@ package provisioner_test
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -141,10 +140,15 @@ func (w *world) run() error {
 	if err != nil {
 		return err
 	}
-	probes, err := freeAddress()
+	return process.RetryPortTaken(context.Background(), func() error { return w.runWith(kubeconfig) })
+}
+
+func (w *world) runWith(kubeconfig string) error {
+	addresses, err := process.FreeAddresses(1)
 	if err != nil {
 		return err
 	}
+	probes := addresses[0]
 	args := append([]string{
 		"--kubeconfig=" + kubeconfig,
 		"--azure-config=" + w.config,
@@ -188,15 +192,6 @@ func (w *world) run() error {
 func (w *world) crash() {
 	w.t.Helper()
 	require.NoError(w.t, w.process.Kill())
-}
-
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = listener.Close() }() // only the address is needed
-	return listener.Addr().String(), nil
 }
 
 // cleanUp stops the operator when it has deleted what the test left.

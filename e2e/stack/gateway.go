@@ -46,25 +46,24 @@ func (s *Stack) startEngine(ctx context.Context) error {
 	}
 	server := &http.Server{Handler: engine, ReadHeaderTimeout: 10 * time.Second}
 	s.background.Go(func() { _ = server.Serve(listener) }) // ends with ErrServerClosed when stopped
-	address, err := freeAddress()
-	if err != nil {
-		return errors.Join(err, server.Close())
-	}
-	status, err := freeAddress()
-	if err != nil {
-		return errors.Join(err, server.Close())
-	}
-	s.gateway = &gateway{address: address, status: status, engine: server}
-	s.gateway.process, err = s.launcher.Start(process.Spec{Name: "gateway", Binary: s.binary("gateway"), Args: []string{
-		"--listen=" + address,
-		"--status-listen=" + status,
-		"--engine=http://" + listener.Addr().String(),
-		"--model=" + models[0],
-	}})
-	if err != nil {
-		return err
-	}
-	return s.gateway.ready(ctx)
+	s.gateway = &gateway{engine: server}
+	return process.RetryPortTaken(ctx, func() error {
+		addresses, err := process.FreeAddresses(2)
+		if err != nil {
+			return err
+		}
+		s.gateway.address, s.gateway.status = addresses[0], addresses[1]
+		s.gateway.process, err = s.launcher.Start(process.Spec{Name: "gateway", Binary: s.binary("gateway"), Args: []string{
+			"--listen=" + s.gateway.address,
+			"--status-listen=" + s.gateway.status,
+			"--engine=http://" + listener.Addr().String(),
+			"--model=" + models[0],
+		}})
+		if err != nil {
+			return err
+		}
+		return s.gateway.ready(ctx)
+	})
 }
 
 func (g *gateway) ready(ctx context.Context) error {

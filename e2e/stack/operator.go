@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -71,23 +72,35 @@ func (s *Stack) Run(ctx context.Context, o Operator) error {
 	if err != nil {
 		return fmt.Errorf("getting a token for %s: %w", o, err)
 	}
-	probes, err := freeAddress()
-	if err != nil {
-		return err
-	}
-	metrics, err := freeAddress()
-	if err != nil {
-		return err
-	}
-	// A repeated flag's last value counts.
 	var args []string
 	for _, arg := range container.Args {
 		args = append(args, strings.ReplaceAll(arg, "$(POD_NAMESPACE)", namespace)) // as a kubelet does
 	}
-	args = append(args, "--kubeconfig="+kubeconfig, "--leader-election-namespace="+namespace,
-		// A machine that is busy with builds must not end an operator.
-		"--leader-election-lease-duration=45s",
-		"--health-probe-bind-address="+probes, "--metrics-bind-address="+metrics)
+	args = append(args, "--kubeconfig="+kubeconfig, "--leader-election-namespace="+namespace)
+	args = append(args, s.ownArguments(o)...)
+	spec := process.Spec{Name: string(o), Binary: s.binary(string(o)), Env: []string{"POD_NAMESPACE=" + namespace}}
+	return process.RetryPortTaken(ctx, func() error {
+		addresses, err := process.FreeAddresses(2)
+		if err != nil {
+			return err
+		}
+		probes, metrics := addresses[0], addresses[1]
+		// A repeated flag's last value counts.
+		spec.Args = append(slices.Clone(args), "--health-probe-bind-address="+probes, "--metrics-bind-address="+metrics)
+		started, err := s.launcher.Start(spec)
+		if err != nil {
+			return err
+		}
+		s.operators[o] = running{Process: started, probes: probes}
+		s.Metrics[o] = metrics
+		return s.ready(ctx, o)
+	})
+}
+
+// ownArguments are those that differ here from the operator's Deployment.
+func (s *Stack) ownArguments(o Operator) []string {
+	// A machine that is busy with builds must not end an operator.
+	args := []string{"--leader-election-lease-duration=45s"}
 	if o == TuningOperator {
 		args = append(args, "--allow-private-sources") // the hub and the registry are on loopback
 	}
@@ -95,18 +108,10 @@ func (s *Stack) Run(ctx context.Context, o Operator) error {
 		// A cluster's own provisioner would wait for pods that do not run, or create a disk that costs money.
 		args = append(args, "--checkpoint-storage-class=none")
 	}
-	args = append(args, s.options.Args[o]...)
-	env := []string{"POD_NAMESPACE=" + namespace}
 	if o == GPUProvisioner {
 		args = append(args, "--azure-config="+s.azureConfig)
 	}
-	started, err := s.launcher.Start(process.Spec{Name: string(o), Binary: s.binary(string(o)), Args: args, Env: env})
-	if err != nil {
-		return err
-	}
-	s.operators[o] = running{Process: started, probes: probes}
-	s.Metrics[o] = metrics
-	return s.ready(ctx, o)
+	return append(args, s.options.Args[o]...)
 }
 
 func (s *Stack) ready(ctx context.Context, o Operator) error {

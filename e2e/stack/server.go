@@ -25,7 +25,16 @@ type Server struct {
 
 // Serve runs a serving pod for real: init containers to their end, then its engine (simulated) and its gateway, and
 // waits until the gateway is ready.
-func (s *Stack) Serve(ctx context.Context, pod *corev1.Pod) (_ *Server, err error) {
+func (s *Stack) Serve(ctx context.Context, pod *corev1.Pod) (*Server, error) {
+	var server *Server
+	err := process.RetryPortTaken(ctx, func() (err error) {
+		server, err = s.serve(ctx, pod)
+		return err
+	})
+	return server, err
+}
+
+func (s *Stack) serve(ctx context.Context, pod *corev1.Pod) (_ *Server, err error) {
 	folder, err := os.MkdirTemp(s.dir, "server-")
 	if err != nil {
 		return nil, fmt.Errorf("making a folder for the pod: %w", err)
@@ -43,17 +52,12 @@ func (s *Stack) Serve(ctx context.Context, pod *corev1.Pod) (_ *Server, err erro
 			return nil, errors.Join(err, fmt.Errorf("container %s ended with %d: %s", c.Name, outcome.ExitCode, outcome.Message))
 		}
 	}
-	engine, err := freeAddress()
+	addresses, err := process.FreeAddresses(3)
 	if err != nil {
 		return nil, err
 	}
-	if server.Address, err = freeAddress(); err != nil {
-		return nil, err
-	}
-	status, err := freeAddress()
-	if err != nil {
-		return nil, err
-	}
+	engine, status := addresses[0], addresses[1]
+	server.Address = addresses[2]
 	host, port, _ := net.SplitHostPort(engine)
 	var front *process.Process
 	for _, c := range pod.Spec.Containers {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -250,14 +249,4 @@ func (s *Stack) Stop() error {
 func (s *Stack) say(format string, args ...any) {
 	// A closed terminal is not an error.
 	_, _ = fmt.Fprintf(s.options.Log, format+"\n", args...)
-}
-
-// freeAddress returns a loopback address without a listener.
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("looking for a free port: %w", err)
-	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String(), nil
 }

@@ -164,7 +164,7 @@ func (c *Cluster) meetNodes(ctx context.Context, ip string) (string, error) {
 }
 
 func (c *Cluster) attachKWOK(ctx context.Context, ip string) error {
-	ports, err := freePorts(1)
+	ports, err := process.FreePorts(1)
 	if err != nil {
 		return err
 	}

@@ -50,9 +50,6 @@ type Options struct {
 // builds needs ten times as long.
 const startLimit = 90 * time.Second
 
-// startAttempts is the number of starts. Another process may take a port between its choice and its use.
-const startAttempts = 3
-
 // Cluster is a running control plane.
 type Cluster struct {
 	options  Options
@@ -83,15 +80,12 @@ func Start(ctx context.Context, options Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	for attempt := 1; ; attempt++ {
-		c, err := start(ctx, options, found)
-		if err == nil {
-			return c, nil
-		}
-		if attempt == startAttempts || !errors.Is(err, process.ErrPortTaken) || ctx.Err() != nil {
-			return nil, err
-		}
-	}
+	var c *Cluster
+	err = process.RetryPortTaken(ctx, func() (err error) {
+		c, err = start(ctx, options, found)
+		return err
+	})
+	return c, err
 }
 
 func (o Options) components() []string {

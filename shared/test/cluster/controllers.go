@@ -109,7 +109,7 @@ func (c *Cluster) startKWOK(ctx context.Context) (wait func() error, err error) 
 	if err != nil {
 		return nil, err
 	}
-	return c.runKWOK(ctx, kubeconfig, loopback, embeddedKubelet)
+	return c.runKWOK(ctx, kubeconfig, process.Loopback, embeddedKubelet)
 }
 
 // runKWOK starts KWOK, which listens only on the address ip.

@@ -8,8 +8,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"strconv"
@@ -18,14 +16,8 @@ import (
 	"kaito.sh/shared/test/process"
 )
 
-const (
-	loopback = "127.0.0.1"
-	// Ports are below the range that Linux uses for outgoing connections (32768 and up), which could take a port between
-	// its choice and its use.
-	lowestPort, highestPort = 20000, 32000
-	// readyTick is the time between readiness checks. 100 ms would delay a start of three seconds noticeably.
-	readyTick = 25 * time.Millisecond
-)
+// readyTick is the time between readiness checks. 100 ms would delay a start of three seconds noticeably.
+const readyTick = 25 * time.Millisecond
 
 // auditPolicy logs the metadata of completed requests, without health checks.
 const auditPolicy = `apiVersion: audit.k8s.io/v1
@@ -70,12 +62,12 @@ func (c *Cluster) writeCertificates(context.Context) error {
 
 // startServers starts etcd and the API server concurrently. The API server waits for etcd.
 func (c *Cluster) startServers(ctx context.Context) error {
-	ports, err := freePorts(4)
+	ports, err := process.FreePorts(4)
 	if err != nil {
 		return err
 	}
-	etcd, peers := "http://"+address(ports[0]), "http://"+address(ports[1])
-	c.server, c.kwokPort = address(ports[2]), ports[3]
+	etcd, peers := "http://"+process.Address(ports[0]), "http://"+process.Address(ports[1])
+	c.server, c.kwokPort = process.Address(ports[2]), ports[3]
 	if c.admin, err = c.userConfig("kubernetes-admin", "system:masters"); err != nil {
 		return err
 	}
@@ -116,7 +108,8 @@ func (c *Cluster) runAPIServer(ctx context.Context, arguments []string, needs ..
 func (c *Cluster) apiServerArguments(etcd string, port int) []string {
 	arguments := []string{
 		"--etcd-servers=" + etcd,
-		"--bind-address=" + loopback, "--advertise-address=" + loopback, "--secure-port=" + strconv.Itoa(port),
+		"--bind-address=" + process.Loopback, "--advertise-address=" + process.Loopback,
+		"--secure-port=" + strconv.Itoa(port),
 		// Endpoints of the Service "kubernetes", which is not used here, must not be loopback addresses.
 		"--endpoint-reconciler-type=none",
 		"--tls-cert-file=" + c.file("kube-apiserver.crt"), "--tls-private-key-file=" + c.file("kube-apiserver.key"),
@@ -195,28 +188,4 @@ func until(ctx context.Context, what string, processes []*process.Process, done 
 			}
 		}
 	}
-}
-
-func address(port int) string { return net.JoinHostPort(loopback, strconv.Itoa(port)) }
-
-// freePorts returns distinct ports without a listener.
-func freePorts(count int) ([]int, error) {
-	var ports []int
-	var lastError error
-	for tries := 0; len(ports) < count && tries < 1000; tries++ {
-		port := lowestPort + rand.IntN(highestPort-lowestPort)
-		listener, err := net.Listen("tcp", address(port))
-		if err != nil {
-			lastError = err
-			continue
-		}
-		defer func() { _ = listener.Close() }() // open until all ports are found, so that they differ
-		ports = append(ports, port)
-	}
-	if len(ports) < count {
-		return nil, fmt.Errorf(
-			"no %d free ports between %d and %d on %s: %w", count, lowestPort, highestPort, loopback, lastError,
-		)
-	}
-	return ports, nil
 }

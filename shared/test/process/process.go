@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,6 +47,8 @@ type Process struct {
 	spec    Spec
 	command *exec.Cmd
 	log     string
+	// from is the size of the log, in bytes, when the process started: what is before was written by an earlier run.
+	from int64
 	// ended is closed when the process has ended and failure is set.
 	ended   chan struct{}
 	failure error
@@ -86,6 +89,9 @@ func (l *Launcher) Start(spec Spec) (*Process, error) {
 		return nil, fmt.Errorf("opening the log of %s: %w", spec.Name, err)
 	}
 	defer func() { _ = output.Close() }() // the child has a copy
+	if p.from, err = output.Seek(0, io.SeekEnd); err != nil {
+		return nil, fmt.Errorf("measuring the log of %s: %w", spec.Name, err)
+	}
 
 	p.command = exec.Command(spec.Binary, spec.Args...)
 	p.command.Dir = l.folder
@@ -190,13 +196,16 @@ func (p *Process) Tail() string {
 	return strings.Join(lines[max(0, len(lines)-logTail):], "\n")
 }
 
-// Logged returns whether the log contains a text.
+// Logged returns whether the process wrote a text to its log.
 func (p *Process) Logged(text string) bool {
 	content, err := os.Open(p.log)
 	if err != nil {
 		return false
 	}
 	defer func() { _ = content.Close() }()
+	if _, err := content.Seek(p.from, io.SeekStart); err != nil {
+		return false
+	}
 	scanner := bufio.NewScanner(content)
 	scanner.Buffer(nil, 1<<20) // the API server prints its flags in one long line
 	for scanner.Scan() {

@@ -8,11 +8,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -63,7 +63,9 @@ func newHouse(t *testing.T, flags ...string) *fixture {
 	program := filepath.Join(folder, "gateway")
 	out, err := exec.Command("go", "build", "-o", program, "kaito.sh/workspace-operator/cmd/gateway").CombinedOutput()
 	require.NoError(t, err, string(out))
-	address, status := freeAddress(t), freeAddress(t)
+	addresses, err := process.FreeAddresses(2)
+	require.NoError(t, err)
+	address, status := addresses[0], addresses[1]
 	h.gateway, h.status = "http://"+address, "http://"+status
 	h.gatewayProcess = run(t, launcher, process.Spec{Name: "gateway", Binary: program, Args: append([]string{
 		"--listen=" + address, "--status-listen=" + status, "--engine=" + h.engine, "--model=" + model, "--drain-delay=0s",
@@ -76,9 +78,9 @@ func startEngine(t *testing.T, launcher *process.Launcher, folder string) (strin
 	weights := filepath.Join(folder, "model")
 	out, err := exec.Command(*python, "model.py", weights).CombinedOutput()
 	require.NoError(t, err, string(out))
-	address := freeAddress(t)
-	_, port, err := net.SplitHostPort(address)
+	ports, err := process.FreePorts(1)
 	require.NoError(t, err)
+	port := strconv.Itoa(ports[0])
 	started := run(t, launcher, process.Spec{
 		Name:   "vllm",
 		Binary: *python,
@@ -104,7 +106,7 @@ func startEngine(t *testing.T, launcher *process.Launcher, folder string) (strin
 			"OMP_NUM_THREADS=1",
 		},
 	})
-	return "http://" + address, started
+	return "http://" + process.Address(ports[0]), started
 }
 
 func run(t *testing.T, launcher *process.Launcher, spec process.Spec) *process.Process {
@@ -118,14 +120,6 @@ func run(t *testing.T, launcher *process.Launcher, spec process.Spec) *process.P
 		_ = p.Stop() // it may be gone already
 	})
 	return p
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { _ = ln.Close() }()
-	return ln.Addr().String()
 }
 
 // answer is an answer that was read whole.
