@@ -57,6 +57,10 @@ func newFixture(t *testing.T) *fixture {
 	require.NoError(t, err)
 	direct, err := client.New(c.Config(), client.Options{Scheme: kinds})
 	require.NoError(t, err)
+	// Before the operator starts, which creates it when there is none.
+	require.NoError(
+		t, direct.Create(t.Context(), &nodeclassv1alpha1.KaitoNodeClass{ObjectMeta: metav1.ObjectMeta{Name: "default"}}),
+	)
 	ctrl.SetLogger(logr.Discard())
 	f := &fixture{t: t, client: direct, azure: azuretest.New()}
 	f.azure.Auto, f.azure.Booted, f.azure.Gone = true, f.joins, f.leaves
@@ -73,9 +77,6 @@ func newFixture(t *testing.T) *fixture {
 		cancel()
 		assert.NoError(t, <-done)
 	})
-	require.NoError(
-		t, direct.Create(t.Context(), &nodeclassv1alpha1.KaitoNodeClass{ObjectMeta: metav1.ObjectMeta{Name: "default"}}),
-	)
 	return f
 }
 
