@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 
+	"kaito.sh/tuning-operator/internal/scheme"
+
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -23,7 +25,7 @@ const name = "tuning-operator"
 func main() { os.Exit(run()) }
 
 func run() int {
-	scheme, err := tuningjob.NewScheme()
+	scheme, err := scheme.New()
 	if err != nil {
 		_, _ = fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 		return 1

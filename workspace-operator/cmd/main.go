@@ -11,6 +11,8 @@ import (
 	"os"
 	"strings"
 
+	"kaito.sh/workspace-operator/internal/scheme"
+
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -27,7 +29,7 @@ func main() {
 }
 
 func run() int {
-	scheme, err := workspace.NewScheme()
+	scheme, err := scheme.New()
 	if err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, "workspace-operator:", err)
 		return 1

@@ -5,7 +5,6 @@ package machine
 import (
 	"context"
 	"fmt"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -25,6 +24,7 @@ import (
 
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 	"kaito.sh/shared/events"
+	"kaito.sh/shared/flow"
 	"kaito.sh/shared/patch"
 )
 
@@ -80,12 +80,7 @@ func (r *Reconciler) SetupWithManager(_ context.Context, mgr ctrl.Manager) error
 // Reconcile creates or deletes the NodeClaim of a Machine and mirrors its status. It writes nothing when nothing has
 // changed.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
-	result, err := r.reconcile(ctx, request)
-	if apierrors.IsConflict(err) {
-		// The cache does not show another client's write yet.
-		return reconcile.Result{RequeueAfter: time.Second}, nil
-	}
-	return result, err
+	return flow.RequeueConflict(r.reconcile(ctx, request))
 }
 
 func (r *Reconciler) reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {

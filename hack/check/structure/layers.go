@@ -10,10 +10,12 @@ var layers = [][]string{
 	{"workspace", "plugin"},
 	{"gpubudget"},
 	{"watch"},
+	{"engine/vllm"}, // chosen by the controller and the plugin; plan and serving know the interface only
 	{"serving", "tuning", "foreign"},
 	{"placement", "budget"},
 	{"plan"},
-	{"recent", "statushold", "lookup", "runbook", "gateway"},
+	{"engine"},
+	{"configfile", "recent", "statushold", "lookup", "runbook", "gateway"},
 }
 
 const layered = "workspace-operator/internal/"

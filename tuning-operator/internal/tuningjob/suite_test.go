@@ -27,6 +27,7 @@ import (
 	"kaito.sh/shared/test/audit"
 	"kaito.sh/shared/test/cluster"
 	"kaito.sh/tuning-operator/internal/job"
+	"kaito.sh/tuning-operator/internal/scheme"
 	"kaito.sh/tuning-operator/internal/tuningjob"
 )
 
@@ -77,8 +78,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func scheme() *runtime.Scheme {
-	s, err := tuningjob.NewScheme()
+func kinds() *runtime.Scheme {
+	s, err := scheme.New()
 	if err != nil {
 		panic(err)
 	}
@@ -90,7 +91,7 @@ func newManager(ctx context.Context, config *rest.Config) (ctrl.Manager, error) 
 	config = rest.CopyConfig(config)
 	config.QPS, config.Burst = 200, 400
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
-		Scheme: scheme(), Cache: tuningjob.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"},
+		Scheme: kinds(), Cache: tuningjob.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"},
 	})
 	if err != nil {
 		return nil, err
@@ -127,7 +128,7 @@ func newManager(ctx context.Context, config *rest.Config) (ctrl.Manager, error) 
 func prepare(ctx context.Context, c *cluster.Cluster) error {
 	shared.cluster, shared.audit = c, audit.Open(c.AuditLog())
 	var err error
-	if shared.client, err = client.New(c.Config(), client.Options{Scheme: scheme()}); err != nil {
+	if shared.client, err = client.New(c.Config(), client.Options{Scheme: kinds()}); err != nil {
 		return err
 	}
 	raw, err := os.ReadFile("../../config/rbac/role.yaml")

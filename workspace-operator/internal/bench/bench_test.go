@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"kaito.sh/workspace-operator/internal/scheme"
+
 	"github.com/go-logr/logr"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -87,7 +89,7 @@ func TestTheOperatorIsNearTheFloor(t *testing.T) {
 		"../../../shared/api/crds/karpenter.sh_machines.yaml",
 		"../../../shared/api/crds/tuning.kaito.sh_tuningjobs.yaml",
 	}})
-	scheme, err := workspace.NewScheme()
+	scheme, err := scheme.New()
 	require.NoError(t, err)
 	admin, err := client.New(c.Config(), client.Options{Scheme: scheme})
 	require.NoError(t, err)

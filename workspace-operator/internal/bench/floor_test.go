@@ -20,6 +20,7 @@ import (
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 	"kaito.sh/shared/conditions"
+	"kaito.sh/workspace-operator/internal/engine/vllm"
 	"kaito.sh/workspace-operator/internal/placement"
 	"kaito.sh/workspace-operator/internal/serving"
 	own "kaito.sh/workspace-operator/internal/workspace"
@@ -77,6 +78,7 @@ func (f *floor) Reconcile(ctx context.Context, request reconcile.Request) (recon
 		Labels:    placement.OwnerLabels(w),
 		Owner:     *metav1.NewControllerRef(w, kaitov1alpha1.GroupVersion.WithKind("Workspace")),
 		Engine: serving.Engine{
+			Software:    vllm.Engine{},
 			Image:       "example.com/engine:1",
 			GPUResource: kaitov1alpha1.ResourceNvidiaGPU,
 			GPUs:        1,

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"kaito.sh/workspace-operator/internal/scheme"
+
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
@@ -64,7 +66,7 @@ func runSubject(role string) error {
 	if config.Burst, err = strconv.Atoi(os.Getenv(envBurst)); err != nil {
 		return err
 	}
-	scheme, err := workspace.NewScheme()
+	scheme, err := scheme.New()
 	if err != nil {
 		return err
 	}

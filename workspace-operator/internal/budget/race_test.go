@@ -9,6 +9,9 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"kaito.sh/workspace-operator/internal/engine/vllm"
+	"kaito.sh/workspace-operator/internal/scheme"
+
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -53,7 +56,7 @@ func (present) Exists(context.Context, client.ObjectKey) (exists, known bool, er
 // apiServer is a cluster in memory with a crowd of Workspaces and a budget.
 func apiServer(t *testing.T) client.WithWatch {
 	t.Helper()
-	scheme, err := workspace.NewScheme()
+	scheme, err := scheme.New()
 	require.NoError(t, err)
 	b := fake.NewClientBuilder().
 		WithScheme(scheme).
@@ -138,6 +141,7 @@ func operator(t *testing.T, live client.WithWatch, g *gate) *workspace.Reconcile
 		Kinds:   served{},
 		Secrets: present{},
 		Catalog: c,
+		Engine:  vllm.Engine{},
 		Events:  events.NewFakeRecorder(1000),
 		Clock:   clock.RealClock{},
 		Options: workspace.DefaultOptions(),

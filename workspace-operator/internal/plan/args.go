@@ -4,13 +4,10 @@ package plan
 
 import (
 	"encoding/json"
-	"maps"
 	"math"
-	"slices"
-	"strconv"
-	"strings"
 
 	"kaito.sh/shared/catalog"
+	"kaito.sh/workspace-operator/internal/engine"
 )
 
 // imageGiB is what the engine's image and the system's own need of the node's disk, unpacked.
@@ -22,95 +19,29 @@ func (q *question) disk() int {
 	return imageGiB + int(math.Ceil(weights*2))
 }
 
-// args are the engine's flags that follow from the plan and the catalogue; the user's others come on top.
+// args are the engine's flags; nil where no model is served.
 func (q *question) args(p *Plan) map[string]string {
 	if q.request.Mode != ModeInference {
 		return nil
 	}
-	out := map[string]string{
-		"max-model-len":          strconv.Itoa(p.MaxModelLen),
-		"gpu-memory-utilization": strconv.FormatFloat(q.utilization(p.Size), 'f', -1, 64),
-		"dtype":                  p.Dtype,
-		"tensor-parallel-size":   strconv.Itoa(p.TensorParallel),
-		"pipeline-parallel-size": strconv.Itoa(p.PipelineParallel),
-		"data-parallel-size":     strconv.Itoa(p.DataParallel),
-	}
-	set := func(flag, value string) {
-		if value != "" {
-			out[flag] = value
-		}
-	}
-	e := q.model.Engine
-	set("tool-call-parser", e.ToolCallParser)
-	if e.ToolCallParser != "" {
-		out["enable-auto-tool-choice"] = ""
-	}
-	set("reasoning-parser", e.ReasoningParser)
-	if e.ChatTemplate != "" {
-		// vLLM's examples/ has its templates under these names.
-		out["chat-template"] = p.Engine.TemplateDir + "/tool_chat_template_" + strings.ReplaceAll(
-			e.ChatTemplate, "-", "_",
-		) + ".jinja"
-	}
-	mode := e.TokenizerMode
-	if e.LoadFormat == "mistral" {
-		out["load-format"], out["config-format"], mode = "mistral", "mistral", "mistral"
-	}
-	if known := p.Engine.TokenizerModes; len(known) == 0 || slices.Contains(known, mode) {
-		set("tokenizer-mode", mode)
-	}
-	if e.TrustRemoteCode {
-		out["trust-remote-code"] = ""
-	}
-	// Copies of a mixture of experts share the experts: whole ones, whose width need not divide.
-	if q.model.MoE && p.TensorParallel*p.DataParallel > 1 && (e.ExpertParallel || p.DataParallel > 1) {
-		out["enable-expert-parallel"] = ""
-	}
-	// How published weights are stored the engine reads from the model's own config, and finds the fastest kernel for it.
-	set("quantization", p.Quantization)
-	kv := q.model.Attention.KVDtype
-	if q.inference.kvDtype != "" {
-		kv = q.inference.kvDtype
-	}
-	if kv != "" && kv != "bfloat16" && kv != "float16" {
-		out["kv-cache-dtype"] = kv
-	}
-	for flag, value := range e.Extra {
-		on, err := strconv.ParseBool(value)
-		switchFlag(out, flag, value, err == nil, on)
-	}
-	for flag := range q.inference.passed {
-		// The user's word replaces the catalogue's, in whichever form.
-		delete(out, strings.TrimPrefix(flag, "no-"))
-		delete(out, "no-"+flag)
-	}
-	maps.Copy(out, q.inference.passed)
-	return out
+	return q.software.Flags(engine.Settings{
+		Config: q.config, Model: q.model, Release: p.Engine, MaxModelLen: p.MaxModelLen,
+		Utilization: q.utilization(p.Size), Dtype: p.Dtype, KVDtype: q.kvDtype(), Quantization: p.Quantization,
+		TensorParallel: p.TensorParallel, PipelineParallel: p.PipelineParallel, DataParallel: p.DataParallel,
+	})
 }
 
-// plainSwitches have no opposite form: what is off is left out (store_true in vLLM 0.32.0's EngineArgs).
-var plainSwitches = []string{
-	"aggregate-engine-logging",
-	"data-parallel-multi-port-external-lb",
-	"disable-log-stats",
-	"grpc",
-}
-
-// switchFlag puts a flag as vLLM's parser takes it: a switch that is on has no value, one that is off is --no-flag.
-func switchFlag(out map[string]string, flag, value string, isSwitch, on bool) {
-	switch {
-	case !isSwitch:
-		out[flag] = value
-	case on:
-		out[flag] = ""
-	case !slices.Contains(plainSwitches, flag):
-		out["no-"+flag] = ""
+// kvDtype is the type of the KV cache's elements.
+func (q *question) kvDtype() string {
+	if q.config.KVDtype != "" {
+		return q.config.KVDtype
 	}
+	return q.model.Attention.KVDtype
 }
 
 func (q *question) utilization(s catalog.Size) float64 {
-	if q.inference.utilization > 0 {
-		return q.inference.utilization
+	if q.config.Utilization > 0 {
+		return q.config.Utilization
 	}
 	return s.Utilization
 }

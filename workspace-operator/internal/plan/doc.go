@@ -76,7 +76,8 @@ type Request struct {
 	Forbidden func(*Plan) string
 	// InferenceConfig is the text of inference_config.yaml, TrainingConfig that of training_config.yaml.
 	InferenceConfig, TrainingConfig string
-	// Adapters is the number of LoRA adapters served, AdapterRank the highest rank among them (0: 16).
+	// Adapters is the number of LoRA adapters served, AdapterRank the highest rank among them (0: the
+	// engine's default).
 	Adapters    int
 	AdapterRank int
 	// Method of tuning: lora or qlora, in any case; empty: lora.
@@ -108,6 +109,8 @@ type Plan struct {
 	Priced      bool
 	// Args are the engine's flags without dashes; an empty value is a bare flag.
 	Args map[string]string
+	// AdapterRank is the highest rank of adapters that the engine is started for; 0: there are none.
+	AdapterRank int
 	// DiskGiB is what image, weights, adapters and checkpoints need on the node.
 	DiskGiB int
 	// Candidates are all that were looked at, the chosen one first.

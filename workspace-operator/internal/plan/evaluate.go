@@ -83,7 +83,7 @@ func (q *question) engine(p *Plan) *fall {
 	if slices.Contains(engine.Dtypes, q.model.Dtype) {
 		p.Dtype = q.model.Dtype
 	}
-	if d := q.inference.dtype; d != "" && q.request.Mode == ModeInference {
+	if d := q.config.Dtype; d != "" && q.request.Mode == ModeInference {
 		if !slices.Contains(engine.Dtypes, d) {
 			return fell(
 				CauseModel, "dtype %s of the config cannot be computed by compute capability %s (it can: %v)", d, p.Size.Capability,
@@ -116,8 +116,8 @@ func (q *question) served(p *Plan) *fall {
 		)
 	}
 	method := m.Quant.Method
-	if q.inference.quantization != "" {
-		method = q.inference.quantization
+	if q.config.Quantization != "" {
+		method = q.config.Quantization
 	}
 	if method == "" {
 		return nil
@@ -155,7 +155,7 @@ func (q *question) tune(p *Plan) *fall {
 // serve looks for the fewest nodes, and on them for the fewest GPUs a copy that give the longest context.
 func (q *question) serve(p *Plan) *fall {
 	limit := q.model.Context
-	if n := q.inference.maxModelLen; n > 0 {
+	if n := q.config.MaxModelLen; n > 0 {
 		limit = n
 	}
 	most := q.mostNodes(p)
@@ -195,7 +195,7 @@ func (q *question) place(p *Plan, nodes, limit int) bool {
 			break
 		}
 	}
-	if q.inference.maxModelLen > 0 && best < limit {
+	if q.config.MaxModelLen > 0 && best < limit {
 		return false
 	}
 	if nodes == 1 && p.Engine.DataParallel {
@@ -209,8 +209,9 @@ func (q *question) place(p *Plan, nodes, limit int) bool {
 // taken.
 func (q *question) tensorParallels(p *Plan, nodes int) []int {
 	var out []int
-	for tp := 1; tp <= min(p.GPUsPerNode, vocabularyMultiple); tp++ {
-		if divides(q.model, tp) {
+	multiple := q.software.Figures().VocabularyMultiple
+	for tp := 1; tp <= min(p.GPUsPerNode, multiple); tp++ {
+		if divides(q.model, tp, multiple) {
 			out = append(out, tp)
 		}
 	}
@@ -220,12 +221,9 @@ func (q *question) tensorParallels(p *Plan, nodes int) []int {
 	return out
 }
 
-// vocabularyMultiple is what vLLM pads the vocabulary to, and then divides among the GPUs (DEFAULT_VOCAB_PADDING_SIZE).
-const vocabularyMultiple = 64
-
 // divides says whether the engine can cut the model into tp: attention heads, padded vocabulary and, where it is known,
 // the feed-forward width. Fewer KV heads than tp are repeated, so one must divide the other.
-func divides(m catalog.Model, tp int) bool {
+func divides(m catalog.Model, tp, vocabularyMultiple int) bool {
 	if tp == 1 {
 		return true
 	}
@@ -243,19 +241,16 @@ func (q *question) fill(p *Plan, tp, pp, limit int) (Terms, int, bool) {
 	if quantization, known := q.catalog.Quantization(p.Quantization); known {
 		m.WeightsBytes = m.WeightsBytes * int64(quantization.Bits) / 16
 	}
-	kv := m.Attention.KVDtype
-	if q.inference.kvDtype != "" {
-		kv = q.inference.kvDtype
+	rank := q.software.Figures().DefaultLoraRank
+	if q.request.AdapterRank > 0 {
+		rank = q.software.LoraRank(q.request.AdapterRank)
 	}
-	rank := q.request.AdapterRank
-	if rank <= 0 {
-		rank = defaultRank
-	}
-	return serving(m, p.Size, q.utilization(p.Size), kv, tp, pp, limit, q.request.Adapters, rank, p.Engine.HybridCache)
+	return filling{
+		model: m, size: p.Size, figures: q.software.Figures(), utilization: q.utilization(p.Size), kvDtype: q.kvDtype(),
+		tensorParallel: tp, pipelineParallel: pp, limit: limit, adapters: q.request.Adapters, rank: rank,
+		hybrid: p.Engine.HybridCache,
+	}.fill()
 }
-
-// defaultRank is vLLM's default for max-lora-rank.
-const defaultRank = 16
 
 // why puts the closest attempt's arithmetic into words.
 func (q *question) why(p *Plan, limit, most int) *fall {
@@ -266,7 +261,7 @@ func (q *question) why(p *Plan, limit, most int) *fall {
 		p.Nodes, p.GPUsPerNode, p.TensorParallel, t.Weights/GiB, t.Activations/GiB, t.KVCache/GiB, min(MinContext, limit),
 		t.Usable/GiB, p.Size.DeviceGiB,
 	)
-	if q.inference.maxModelLen > 0 && p.MaxModelLen > 0 {
+	if q.config.MaxModelLen > 0 && p.MaxModelLen > 0 {
 		cause = CauseContext
 		text = fmt.Sprintf(
 			"%d × %d GPUs, tensor parallel %d: max-model-len %d of the config does not fit, %d tokens do", p.Nodes,

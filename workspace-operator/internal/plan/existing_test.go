@@ -15,6 +15,7 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/catalog"
+	"kaito.sh/workspace-operator/internal/engine/vllm"
 )
 
 // idle nodes of a size.
@@ -69,7 +70,7 @@ func TestExistingNodesAreCountedBeforeTheyAreChosen(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			p, err := Make(request(test.nodes, test.with), c)
+			p, err := Make(request(test.nodes, test.with), c, vllm.Engine{})
 			require.NoError(t, err)
 			if test.size != "" {
 				assert.Equal(t, test.size, p.InstanceType)

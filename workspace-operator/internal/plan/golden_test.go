@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"kaito.sh/shared/catalog"
+	"kaito.sh/workspace-operator/internal/engine/vllm"
 	"kaito.sh/workspace-operator/internal/plan"
 )
 
@@ -36,7 +37,7 @@ func table(t *testing.T, c *catalog.Catalog, request func(model, size string) pl
 		var fallen []string
 		seen := map[string]string{}
 		for _, s := range c.Sizes() {
-			p, err := plan.Make(request(m.ID, s.Name), c)
+			p, err := plan.Make(request(m.ID, s.Name), c, vllm.Engine{})
 			row := ""
 			if err == nil {
 				g := func(bytes float64) float64 { return bytes / plan.GiB }

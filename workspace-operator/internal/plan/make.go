@@ -11,11 +11,12 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/catalog"
+	"kaito.sh/workspace-operator/internal/engine"
 )
 
-// Make decides. The same request and catalogue give the same plan; the error is a *Refusal. Nodes that were rented
-// before, and existing nodes, are preferred to new ones.
-func Make(r Request, c *catalog.Catalog) (*Plan, error) {
+// Make decides. The same request, catalogue and engine give the same plan; the error is a *Refusal. Nodes that were
+// rented before, and existing nodes, are preferred to new ones.
+func Make(r Request, c *catalog.Catalog, e engine.Engine) (*Plan, error) {
 	if r.OnlyExisting {
 		var err error
 		if r, err = onlyExisting(r, c); err != nil {
@@ -23,16 +24,16 @@ func Make(r Request, c *catalog.Catalog) (*Plan, error) {
 		}
 	}
 	for _, narrowed := range withoutNewNodes(r, c) {
-		if p, err := decide(narrowed, c); err == nil {
+		if p, err := decide(narrowed, c, e); err == nil {
 			return p, nil
 		}
 	}
-	return decide(r, c)
+	return decide(r, c, e)
 }
 
 // decide evaluates every allowed choice and takes the best one.
-func decide(r Request, c *catalog.Catalog) (*Plan, error) {
-	q, err := ask(r, c)
+func decide(r Request, c *catalog.Catalog, e engine.Engine) (*Plan, error) {
+	q, err := ask(r, c, e)
 	if err != nil {
 		return nil, err
 	}
@@ -85,6 +86,9 @@ func decide(r Request, c *catalog.Catalog) (*Plan, error) {
 	})
 	best.Candidates = candidates
 	best.Args = q.args(best)
+	if r.AdapterRank > 0 {
+		best.AdapterRank = e.LoraRank(r.AdapterRank)
+	}
 	best.DiskGiB = q.disk()
 	return best, nil
 }

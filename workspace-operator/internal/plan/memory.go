@@ -2,30 +2,10 @@
 
 package plan
 
-import "kaito.sh/shared/catalog"
-
-// Figures of the memory arithmetic. Weights need 2 % more than their files for buffers that are kept beside them; the
-// base is CUDA's context, the engine's graphs and its sampling buffers; 5 % of the weights is the peak of activations
-// during profiling (vLLM's memory profiling of models from 1 to 70 billion parameters).
-const (
-	weightsFactor     = 1.02
-	activationBase    = 2.3 * GiB
-	activationPerByte = 0.05
+import (
+	"kaito.sh/shared/catalog"
+	"kaito.sh/workspace-operator/internal/engine"
 )
-
-// inFlight is how many tokens past its window a layer keeps until they are settled: two batches (the engine schedules
-// one while another runs) of 8192 tokens, the most that vLLM takes by default when it serves (EngineArgs, 8192 on an
-// H100 and 2048 on smaller GPUs; one figure for all keeps a plan from getting worse on a larger GPU).
-const inFlight = 2 * 8192
-
-// bytesOf a cached element.
-func bytesOf(dtype string) float64 {
-	switch dtype {
-	case "fp8", "fp8_e4m3", "fp8_e5m2", "fp8_ds_mla":
-		return 1
-	}
-	return 2
-}
 
 // cache is what the KV cache of one GPU costs.
 type cache struct {
@@ -34,13 +14,13 @@ type cache struct {
 	window                          int
 }
 
-// cacheOf a model on one GPU of tp × pp. MLA's latent is whole on every GPU: it is divided by the pipeline only.
-func cacheOf(m catalog.Model, kvDtype string, tp, pp int, hybrid bool) cache {
-	a := m.Attention
-	element := bytesOf(kvDtype)
-	stages := float64(pp)
+// cache of the model on one GPU. MLA's latent is whole on every GPU: it is divided by the pipeline only.
+func (f filling) cache() cache {
+	m, a, tp := f.model, f.model.Attention, f.tensorParallel
+	element := f.figures.CacheBytes(f.kvDtype)
+	stages := float64(f.pipelineParallel)
 	full, sliding := float64(a.FullLayers), float64(a.SlidingLayers)
-	if !hybrid {
+	if !f.hybrid {
 		full, sliding = full+sliding, 0
 	}
 	var perLayer float64
@@ -51,7 +31,7 @@ func cacheOf(m catalog.Model, kvDtype string, tp, pp int, hybrid bool) cache {
 	}
 	index := float64(a.IndexerBytes) * full / stages
 	return cache{
-		perToken: full*perLayer + index, perWindowToken: sliding * perLayer, window: a.Window - 1 + inFlight,
+		perToken: full*perLayer + index, perWindowToken: sliding * perLayer, window: a.Window - 1 + f.figures.WindowTokens,
 		fixed: float64(a.StateBytes) / (float64(tp) * stages),
 	}
 }
@@ -75,27 +55,42 @@ func (c cache) fits(memory float64, limit int) int {
 	return low
 }
 
-// serving fills one GPU for inference. The context is what is left, at most limit; ok is false under MinContext.
-func serving(
-	m catalog.Model, s catalog.Size, utilization float64, kvDtype string, tp, pp, limit, adapters, rank int, hybrid bool,
-) (Terms, int, bool) {
-	device := s.DeviceGiB * GiB
-	t := Terms{Usable: device * utilization, Overhead: device * (1 - utilization)}
-	t.Weights = float64(m.WeightsBytes) * weightsFactor / float64(tp*pp)
-	t.Activations = activationBase + activationPerByte*t.Weights
-	if adapters > 0 {
-		t.Weights += float64(adapters) * adapterParams(m, rank) * 2 / float64(pp)
+// filling is one GPU that is filled for inference.
+type filling struct {
+	model       catalog.Model
+	size        catalog.Size
+	figures     engine.Figures
+	utilization float64
+	kvDtype     string
+	// tensorParallel GPUs share each layer, pipelineParallel stages share the layers.
+	tensorParallel, pipelineParallel int
+	// limit is the longest context that is wanted, tokens.
+	limit int
+	// adapters of a rank.
+	adapters, rank int
+	// hybrid: layers with a sliding window need cache for the window only.
+	hybrid bool
+}
+
+// fill returns what fills the GPU. The context is what is left, at most limit; ok is false under MinContext.
+func (f filling) fill() (Terms, int, bool) {
+	device := f.size.DeviceGiB * GiB
+	t := Terms{Usable: device * f.utilization, Overhead: device * (1 - f.utilization)}
+	t.Weights = float64(f.model.WeightsBytes) * f.figures.WeightsFactor / float64(f.tensorParallel*f.pipelineParallel)
+	t.Activations = f.figures.ActivationBase + f.figures.ActivationShare*t.Weights
+	if f.adapters > 0 {
+		t.Weights += float64(f.adapters) * adapterParams(f.model, f.rank) * 2 / float64(f.pipelineParallel)
 	}
-	c := cacheOf(m, kvDtype, tp, pp, hybrid)
-	context := c.fits(t.Usable-t.Weights-t.Activations, limit)
-	if context < min(MinContext, limit) || context <= 0 {
-		t.KVCache = c.bytes(min(MinContext, limit))
-		t.Free = t.Usable - t.Weights - t.Activations - t.KVCache
-		return t, context, false
+	c := f.cache()
+	context := c.fits(t.Usable-t.Weights-t.Activations, f.limit)
+	ok := context >= min(MinContext, f.limit) && context > 0
+	held := context
+	if !ok {
+		held = min(MinContext, f.limit)
 	}
-	t.KVCache = c.bytes(context)
+	t.KVCache = c.bytes(held)
 	t.Free = t.Usable - t.Weights - t.Activations - t.KVCache
-	return t, context, true
+	return t, context, ok
 }
 
 // adapterParams of LoRA on all linear layers: r × (in + out) for each matrix.

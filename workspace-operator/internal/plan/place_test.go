@@ -12,19 +12,20 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/catalog"
+	"kaito.sh/workspace-operator/internal/engine/vllm"
 	"kaito.sh/workspace-operator/internal/plan"
 )
 
 func mustPlan(t *testing.T, c *catalog.Catalog, r plan.Request) *plan.Plan {
 	t.Helper()
-	p, err := plan.Make(r, c)
+	p, err := plan.Make(r, c, vllm.Engine{})
 	require.NoError(t, err)
 	return p
 }
 
 func refusal(t *testing.T, c *catalog.Catalog, r plan.Request) *plan.Refusal {
 	t.Helper()
-	_, err := plan.Make(r, c)
+	_, err := plan.Make(r, c, vllm.Engine{})
 	var out *plan.Refusal
 	require.ErrorAs(t, err, &out)
 	return out
@@ -342,7 +343,7 @@ func TestNoRequestPanicsAndEveryRefusalIsTyped(t *testing.T) {
 				},
 			}
 		}
-		_, err := plan.Make(r, c)
+		_, err := plan.Make(r, c, vllm.Engine{})
 		if err != nil {
 			var typed *plan.Refusal
 			require.ErrorAs(t, err, &typed)

@@ -13,6 +13,7 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/catalog"
+	"kaito.sh/workspace-operator/internal/engine/vllm"
 	"kaito.sh/workspace-operator/internal/plan"
 )
 
@@ -39,13 +40,13 @@ func TestTheSeedFits(t *testing.T) {
 			Preset:        "phi-3-mini-128k-instruct",
 			InstanceTypes: []string{"Standard_NC6s_v3"},
 		},
-		c,
+		c, vllm.Engine{},
 	)
 	require.NoError(t, err)
 	assert.Equal(t, 1, tuned.Nodes)
 	request := inference("phi-3-mini-128k-instruct", "Standard_NC6s_v3")
 	request.Adapters, request.AdapterRank = 1, 8
-	served, err := plan.Make(request, c)
+	served, err := plan.Make(request, c, vllm.Engine{})
 	require.NoError(t, err)
 	assert.Equal(t, "float16", served.Dtype, "a V100 has no bfloat16")
 	assert.GreaterOrEqual(t, served.MaxModelLen, plan.MinContext)
@@ -58,19 +59,19 @@ func TestKnownMistakesAreNotMade(t *testing.T) {
 	c := load(t)
 	t.Run("28 heads are not cut into 8", func(t *testing.T) {
 		t.Parallel()
-		p, err := plan.Make(inference("qwen2.5-coder-7b-instruct", "Standard_ND96isr_H100_v5"), c)
+		p, err := plan.Make(inference("qwen2.5-coder-7b-instruct", "Standard_ND96isr_H100_v5"), c, vllm.Engine{})
 		require.NoError(t, err)
 		assert.Zero(t, 28%p.TensorParallel)
 	})
 	t.Run("gpt-oss-120b fits one H100", func(t *testing.T) {
 		t.Parallel()
-		p, err := plan.Make(inference("gpt-oss-120b", "Standard_NC40ads_H100_v5"), c)
+		p, err := plan.Make(inference("gpt-oss-120b", "Standard_NC40ads_H100_v5"), c, vllm.Engine{})
 		require.NoError(t, err, "its safetensors are 60.77 GiB, not twice that")
 		assert.Equal(t, 1, p.TensorParallel)
 	})
 	t.Run("the latent cache of MLA is whole on every GPU", func(t *testing.T) {
 		t.Parallel()
-		p, err := plan.Make(inference("deepseek-v3-0324", "Standard_ND96isr_H200_v5"), c)
+		p, err := plan.Make(inference("deepseek-v3-0324", "Standard_ND96isr_H200_v5"), c, vllm.Engine{})
 		require.NoError(t, err)
 		perToken := p.Memory.KVCache / float64(p.MaxModelLen)
 		assert.InDelta(
@@ -85,7 +86,7 @@ func TestKnownMistakesAreNotMade(t *testing.T) {
 			t.Parallel()
 			request := inference("phi-4", "Standard_NC24ads_A100_v4")
 			request.InferenceConfig = text
-			p, err := plan.Make(request, c)
+			p, err := plan.Make(request, c, vllm.Engine{})
 			require.NoError(t, err)
 			assert.Equal(t, 4096, p.MaxModelLen)
 			assert.Equal(t, "4096", p.Args["max-model-len"])
@@ -93,7 +94,7 @@ func TestKnownMistakesAreNotMade(t *testing.T) {
 	}
 	t.Run("a preset without tuning figures is refused, not a panic", func(t *testing.T) {
 		t.Parallel()
-		_, err := plan.Make(plan.Request{Mode: plan.ModeTuning, Method: "lora", Preset: "deepseek-r1-0528"}, c)
+		_, err := plan.Make(plan.Request{Mode: plan.ModeTuning, Method: "lora", Preset: "deepseek-r1-0528"}, c, vllm.Engine{})
 		assert.Equal(t, kaitov1alpha1.ReasonInfeasible, reason(t, err))
 	})
 }
@@ -134,7 +135,7 @@ func TestRefusalsNameTheFieldTheValueAndTheRemedy(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			p, err := plan.Make(tc.request, c)
+			p, err := plan.Make(tc.request, c, vllm.Engine{})
 			if tc.reason == "" {
 				if err == nil {
 					assert.Equal(t, 1, p.Nodes)
@@ -157,12 +158,12 @@ func TestAChoiceThatRestsIsPassedOverAndTheRefusalSaysUntilWhen(t *testing.T) {
 	a100 := plan.Choice{InstanceType: "Standard_NC24ads_A100_v4", CapacityType: kaitov1alpha1.CapacityOnDemand}
 	h100 := plan.Choice{InstanceType: "Standard_NC40ads_H100_v5", CapacityType: kaitov1alpha1.CapacityOnDemand}
 	request.Resting = map[plan.Choice]time.Time{a100: until}
-	p, err := plan.Make(request, c)
+	p, err := plan.Make(request, c, vllm.Engine{})
 	require.NoError(t, err)
 	assert.Equal(t, "Standard_NC40ads_H100_v5", p.InstanceType)
 
 	request.Resting[h100] = until
-	_, err = plan.Make(request, c)
+	_, err = plan.Make(request, c, vllm.Engine{})
 	var refusal *plan.Refusal
 	require.ErrorAs(t, err, &refusal)
 	assert.Equal(t, kaitov1alpha1.ReasonAttemptsExhausted, refusal.Reason)
@@ -171,7 +172,7 @@ func TestAChoiceThatRestsIsPassedOverAndTheRefusalSaysUntilWhen(t *testing.T) {
 
 func TestWithNoSizeTheCheapestFeasibleIsTaken(t *testing.T) {
 	t.Parallel()
-	p, err := plan.Make(inference("phi-4-mini-instruct"), load(t))
+	p, err := plan.Make(inference("phi-4-mini-instruct"), load(t), vllm.Engine{})
 	require.NoError(t, err)
 	for _, c := range p.Candidates {
 		if c.Rejected == "" {
@@ -216,8 +217,8 @@ func TestAPlanKeepsItsPromises(t *testing.T) {
 	c := load(t)
 	rapid.Check(t, func(t *rapid.T) {
 		r := draw(t, c)
-		p, err := plan.Make(r, c)
-		again, errAgain := plan.Make(r, c)
+		p, err := plan.Make(r, c, vllm.Engine{})
+		again, errAgain := plan.Make(r, c, vllm.Engine{})
 		require.Equal(t, p, again, "the same question has the same answer")
 		require.Equal(t, err, errAgain)
 		if err != nil {
@@ -261,13 +262,13 @@ func TestMoreMemoryNeverCostsFeasibility(t *testing.T) {
 		r := draw(t, c)
 		size := rapid.SampledFrom(c.Sizes()).Draw(t, "base")
 		r.InstanceTypes, r.Sizes = nil, []catalog.Size{size}
-		before, err := plan.Make(r, c)
+		before, err := plan.Make(r, c, vllm.Engine{})
 		if err != nil {
 			return
 		}
 		size.DeviceGiB += rapid.Float64Range(0, 200).Draw(t, "more")
 		r.Sizes = []catalog.Size{size}
-		after, err := plan.Make(r, c)
+		after, err := plan.Make(r, c, vllm.Engine{})
 		require.NoError(t, err)
 		require.LessOrEqual(t, after.Nodes, before.Nodes)
 		if after.Nodes == before.Nodes {
@@ -281,13 +282,13 @@ func FuzzConfigsNeverPanic(f *testing.F) {
 	f.Add("vllm: {max-model-len: 1}", "LoraConfig: {r: 8}")
 	f.Add("vllm:\n  x: [1, {a: b}]", "training_config: {TrainingArguments: {max_length: 0}}")
 	f.Fuzz(func(t *testing.T, inferenceConfig, trainingConfig string) {
-		_, err := plan.Make(plan.Request{Mode: plan.ModeInference, Preset: "phi-4", InferenceConfig: inferenceConfig}, c)
+		_, err := plan.Make(plan.Request{Mode: plan.ModeInference, Preset: "phi-4", InferenceConfig: inferenceConfig}, c, vllm.Engine{})
 		var refusal *plan.Refusal
 		if err != nil {
 			require.ErrorAs(t, err, &refusal)
 		}
 		_, err = plan.Make(
-			plan.Request{Mode: plan.ModeTuning, Method: "lora", Preset: "phi-4", TrainingConfig: trainingConfig}, c,
+			plan.Request{Mode: plan.ModeTuning, Method: "lora", Preset: "phi-4", TrainingConfig: trainingConfig}, c, vllm.Engine{},
 		)
 		if err != nil {
 			require.ErrorAs(t, err, &refusal)

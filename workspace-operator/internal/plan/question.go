@@ -8,19 +8,21 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/catalog"
+	"kaito.sh/workspace-operator/internal/engine"
 )
 
 // question is a request whose names have been looked up.
 type question struct {
-	request   Request
-	catalog   *catalog.Catalog
-	model     catalog.Model
-	inference inference
-	training  training
+	request  Request
+	catalog  *catalog.Catalog
+	software engine.Engine
+	model    catalog.Model
+	config   engine.Config
+	training training
 }
 
-func ask(r Request, c *catalog.Catalog) (*question, error) {
-	q := &question{request: r, catalog: c}
+func ask(r Request, c *catalog.Catalog, e engine.Engine) (*question, error) {
+	q := &question{request: r, catalog: c, software: e}
 	if len(r.CapacityTypes) == 0 {
 		q.request.CapacityTypes = []string{catalog.CapacityOnDemand}
 	}
@@ -44,8 +46,8 @@ func ask(r Request, c *catalog.Catalog) (*question, error) {
 			),
 		}
 	}
-	if q.inference, err = parseInference(r.InferenceConfig); err != nil {
-		return nil, err
+	if q.config, err = e.ReadConfig(r.InferenceConfig); err != nil {
+		return nil, invalidConfig(err)
 	}
 	if err := q.agree(); err != nil {
 		return nil, err
@@ -72,35 +74,42 @@ func ask(r Request, c *catalog.Catalog) (*question, error) {
 		)
 	}
 	if q.training, err = parseTraining(r.TrainingConfig); err != nil {
-		return nil, err
+		return nil, invalidConfig(err)
 	}
 	return q, nil
 }
 
 // agree refuses what no size could make possible.
 func (q *question) agree() error {
-	const file = "inference_config.yaml"
-	if n := q.inference.maxModelLen; n > q.model.Context {
-		return invalidConfig(
-			file, "vllm.max-model-len", "is %d, and %s has a context of %d; allowed: at most that", n, q.model.ID,
+	if n := q.config.MaxModelLen; n > q.model.Context {
+		return q.disagrees(
+			"max-model-len", "is %d, and %s has a context of %d; allowed: at most that", n, q.model.ID,
 			q.model.Context,
 		)
 	}
-	wanted, stored := q.inference.quantization, q.model.Quant.Method
+	wanted, stored := q.config.Quantization, q.model.Quant.Method
 	if wanted == "" || wanted == stored {
 		return nil
 	}
 	if stored != "" {
-		return invalidConfig(
-			file, "vllm.quantization", "is %q, and the weights of %s are stored by %s; remove the key", wanted, q.model.ID,
+		return q.disagrees(
+			"quantization", "is %q, and the weights of %s are stored by %s; remove the key", wanted, q.model.ID,
 			stored,
 		)
 	}
 	if quantization, known := q.catalog.Quantization(wanted); !known || !quantization.InFlight {
-		return invalidConfig(
-			file, "vllm.quantization", "is %q; allowed for 16-bit weights: %s", wanted,
+		return q.disagrees(
+			"quantization", "is %q; allowed for 16-bit weights: %s", wanted,
 			strings.Join(q.catalog.InFlightQuantizations(), ", "),
 		)
 	}
 	return nil
+}
+
+func (q *question) disagrees(key, format string, args ...any) *Refusal {
+	return invalidConfig(q.config.Wrong(key, format, args...))
+}
+
+func invalidConfig(err error) *Refusal {
+	return &Refusal{Reason: kaitov1alpha1.ReasonInvalidConfig, Message: err.Error()}
 }

@@ -32,7 +32,7 @@ func (q *question) refuse(candidates []Candidate, resting int, until time.Time) 
 	switch {
 	case q.request.Mode == ModeTuning:
 		remedy = "choose a size with more GPU memory, method qlora, or a shorter max_seq_length in the training config"
-	case q.inference.maxModelLen > 0:
+	case q.config.MaxModelLen > 0:
 		remedy = "lower max-model-len, or choose a size with more GPU memory"
 	case len(q.request.InstanceTypes) == 0 && len(q.request.Sizes) == 0:
 		remedy = "raise resource.count, or choose a smaller or quantized model"

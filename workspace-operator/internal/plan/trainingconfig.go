@@ -5,17 +5,25 @@ package plan
 import (
 	"strconv"
 	"strings"
+
+	"kaito.sh/workspace-operator/internal/configfile"
+	"kaito.sh/workspace-operator/internal/engine"
 )
+
+// trainingFile is the key of the ConfigMap that a tuning section names.
+const trainingFile = "training_config.yaml"
+
+// defaultRank is LoraConfig.r where nothing is given (PEFT's default).
+const defaultRank = 8
 
 // parseTraining reads what the memory depends on. What is contradictory in it is for the tuning-operator to refuse.
 func parseTraining(text string) (training, error) {
-	const file = "training_config.yaml"
 	// TRL's defaults of the rank and batch, a sequence length that covers most instruction data, and checkpointing on.
-	out := training{rank: 8, sequence: 2048, batch: 1, checkpointing: true}
+	out := training{rank: defaultRank, sequence: 2048, batch: 1, checkpointing: true}
 	if strings.TrimSpace(text) == "" {
 		return out, nil
 	}
-	document, err := parseYAML(file, text)
+	document, err := configfile.Read(trainingFile, text)
 	if err != nil {
 		return out, err
 	}
@@ -35,13 +43,15 @@ func parseTraining(text string) (training, error) {
 		if !set || value == nil {
 			continue
 		}
-		text, err := scalar(value)
+		text, err := configfile.Scalar(value)
 		if err != nil {
-			return out, invalidConfig(file, f.section+"."+f.key, "%s", err)
+			return out, configfile.Wrong(trainingFile, f.section+"."+f.key, "%s", err)
 		}
 		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > maxTokens {
-			return out, invalidConfig(file, f.section+"."+f.key, "is %q; allowed: a whole number from 1 to %d", text, maxTokens)
+		if err != nil || n < 1 || n > engine.MaxTokens {
+			return out, configfile.Wrong(
+				trainingFile, f.section+"."+f.key, "is %q; allowed: a whole number from 1 to %d", text, engine.MaxTokens,
+			)
 		}
 		*f.into = n
 	}

@@ -19,6 +19,8 @@ const (
 	// and norms), and mlpTensors those of the feed-forward width.
 	activationsPerLayer = 12
 	mlpTensors          = 4
+	// trainingWeightsFactor is what weights need in memory, in parts of their files: buffers are kept beside them.
+	trainingWeightsFactor = 1.02
 	// logitBytes: the loss is computed in 32 bits, and its gradient is kept beside it.
 	logitBytes = 8
 )
@@ -47,7 +49,7 @@ func tuningTerms(m catalog.Model, s catalog.Size, method string, t training) Ter
 		bits = bitsQLoRA
 	}
 	terms.Weights = max(params-embeddings, 0)*bits/8 + embeddings*2
-	terms.Weights *= weightsFactor
+	terms.Weights *= trainingWeightsFactor
 	tokens := float64(t.sequence) * float64(t.batch)
 	kept := float64(m.Layers)
 	layer := tokens * (activationsPerLayer*float64(m.Hidden) + mlpTensors*float64(m.Tuning.Intermediate)) * 2

@@ -8,6 +8,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/workspace-operator/internal/configfile"
 )
 
 // ForWorkspace is what is asked for a Workspace that has no nodes yet and of which nothing has failed, for its tuning
@@ -44,7 +45,7 @@ func ForWorkspace(w *kaitov1alpha1.Workspace, tuning bool, region, inferenceConf
 		r.Mode = ModeTemplate
 	default:
 		r.Preset = PresetName(ServedPreset(w))
-		r.Adapters, r.AdapterRank = adapterCount(w), AdapterRank(w, trainingConfig)
+		r.Adapters, r.AdapterRank = adapterCount(w), adapterRank(w, trainingConfig)
 	}
 	return r
 }
@@ -79,28 +80,17 @@ func adapterCount(w *kaitov1alpha1.Workspace) int {
 	return n
 }
 
-// Ranks that the engine takes (vLLM's MaxLoRARanks), from the one that covers what is tuned by default.
-var loraRanks = []int{16, 32, 64, 128, 256, 320, 512}
-
 // foreignRank covers nearly all published adapters; what rank one has is known only once it is fetched.
 const foreignRank = 64
 
-// AdapterRank is the smallest rank that the engine takes and that covers the adapters; 0 when there are none.
-func AdapterRank(w *kaitov1alpha1.Workspace, trainingConfig string) int {
+// adapterRank is the highest rank of the adapters; 0 when there are none.
+func adapterRank(w *kaitov1alpha1.Workspace, trainingConfig string) int {
 	want := 0
 	if w.Tuning != nil {
 		want = tunedRank(trainingConfig)
 	}
 	if w.Inference != nil && len(w.Inference.Adapters) > 0 {
 		want = max(want, foreignRank)
-	}
-	if want == 0 {
-		return 0
-	}
-	for _, rank := range loraRanks {
-		if rank >= want {
-			return rank
-		}
 	}
 	return want
 }
@@ -113,8 +103,8 @@ func tunedRank(text string) int {
 			LoraConfig struct{ R int } `json:"LoraConfig"`
 		} `json:"training_config"`
 	}
-	if len(text) > MaxConfigBytes || yaml.Unmarshal([]byte(text), &document) != nil {
-		return loraRanks[0]
+	if len(text) > configfile.MaxBytes || yaml.Unmarshal([]byte(text), &document) != nil {
+		return defaultRank
 	}
-	return max(document.LoraConfig.R, document.TrainingConfig.LoraConfig.R, loraRanks[0])
+	return max(document.LoraConfig.R, document.TrainingConfig.LoraConfig.R, defaultRank)
 }

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"kaito.sh/workspace-operator/internal/scheme"
+
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
@@ -101,7 +103,7 @@ func nodeClaimCRD() *apiextensionsv1.CustomResourceDefinition {
 // operate runs the operator in this process until the cluster stops.
 func operate(c *cluster.Cluster) error {
 	shared.cluster, shared.kubeconfig = c, c.Kubeconfig()
-	scheme, err := workspace.NewScheme()
+	scheme, err := scheme.New()
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/catalog"
 	"kaito.sh/shared/catalog/hub"
+	"kaito.sh/workspace-operator/internal/engine/vllm"
 	"kaito.sh/workspace-operator/internal/plan"
 )
 
@@ -302,7 +303,7 @@ func (f planFlags) overrideConfigs(s *subject) error {
 	set(dataset, "max_seq_length", f.sequence, f.sequence != 0)
 	set(arguments, "per_device_train_batch_size", f.batch, f.batch != 0)
 	var err error
-	if s.inferenceConfig, err = setKeys(s.inferenceConfig, "vllm", engine); err != nil {
+	if s.inferenceConfig, err = setKeys(s.inferenceConfig, vllm.Section, engine); err != nil {
 		return err
 	}
 	if s.trainingConfig, err = setKeys(s.trainingConfig, "DatasetConfig", dataset); err != nil {

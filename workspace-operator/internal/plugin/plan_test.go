@@ -16,6 +16,7 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/catalog"
+	"kaito.sh/workspace-operator/internal/engine/vllm"
 	"kaito.sh/workspace-operator/internal/plan"
 )
 
@@ -112,7 +113,7 @@ func TestWhatPlanPrintsIsWhatTheControllerPlans(t *testing.T) {
 			require.NotEqual(t, 2, r.code, "%s, document %d: %s", file, i, r.errOut)
 			for _, got := range answers(t, r) {
 				planned++
-				want, err := plan.Make(plan.ForWorkspace(w, got.Stage == "tune", "", "", ""), c)
+				want, err := plan.Make(plan.ForWorkspace(w, got.Stage == "tune", "", "", ""), c, vllm.Engine{})
 				if err != nil {
 					assert.False(t, got.Feasible, file)
 					assert.Equal(t, err.Error(), got.Reason+": "+got.Message, file)

@@ -12,6 +12,7 @@ import (
 	"strconv"
 
 	"kaito.sh/shared/catalog"
+	"kaito.sh/workspace-operator/internal/engine/vllm"
 	"kaito.sh/workspace-operator/internal/plan"
 )
 
@@ -89,7 +90,7 @@ func newPlanReport(s *subject, st stage, r plan.Request, c *catalog.Catalog) pla
 			out.Notes, fmt.Sprintf("the catalogue has no prices of region %s: the prices are those of the cheapest region", r.Region),
 		)
 	}
-	p, err := plan.Make(r, c)
+	p, err := plan.Make(r, c, vllm.Engine{})
 	var refusal *plan.Refusal
 	switch {
 	case errors.As(err, &refusal):
@@ -134,7 +135,7 @@ func (out *planReport) addCandidates(candidates []plan.Candidate, r plan.Request
 		if candidate.Rejected == "" {
 			alone := r
 			alone.InstanceTypes, alone.CapacityTypes = []string{candidate.InstanceType}, []string{candidate.CapacityType}
-			if p, err := plan.Make(alone, c); err == nil {
+			if p, err := plan.Make(alone, c, vllm.Engine{}); err == nil {
 				out.Candidates = append(out.Candidates, newChoice(p))
 				continue
 			}

@@ -8,12 +8,15 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/workspace-operator/internal/engine"
 	"kaito.sh/workspace-operator/internal/plan"
 )
 
 // Engine is how the engine serves the model.
 type Engine struct {
-	Image string
+	// Software is the inference engine that runs.
+	Software engine.Engine
+	Image    string
 	// Model is a HuggingFace id; Revision its commit.
 	Model, Revision string
 	// Names under which the base model is served besides the Workspace's name.
@@ -49,13 +52,13 @@ type Registries struct {
 	Weights string
 }
 
-// NewEngine returns how the engine serves a plan. trainingConfig is the text of training_config.yaml, or empty.
-func NewEngine(p *plan.Plan, w *kaitov1alpha1.Workspace, trainingConfig string, registries Registries) Engine {
+// NewEngine returns how the engine serves a plan.
+func NewEngine(p *plan.Plan, w *kaitov1alpha1.Workspace, software engine.Engine, registries Registries) Engine {
 	e := Engine{
-		Image: inRegistry(p.Engine.Image, registries.Engine), Model: p.Model.ID, Revision: p.Model.Revision,
-		Args: p.Args, Env: p.Engine.Env,
+		Software: software, Image: inRegistry(p.Engine.Image, registries.Engine),
+		Model: p.Model.ID, Revision: p.Model.Revision, Args: p.Args, Env: p.Engine.Env,
 		GPUResource: kaitov1alpha1.ResourceNvidiaGPU, GPUs: int64(p.GPUsPerNode), Parallel: p.GPUsPerNode > 1,
-		WeightsBytes: p.Model.WeightsBytes, MaxLoraRank: plan.AdapterRank(w, trainingConfig),
+		WeightsBytes: p.Model.WeightsBytes, MaxLoraRank: p.AdapterRank,
 	}
 	// Loading and tokenizing need CPU and memory in proportion to the GPUs. Half of the node's share leaves room for
 	// system pods.

@@ -10,6 +10,7 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/catalog"
+	"kaito.sh/workspace-operator/internal/engine/vllm"
 	"kaito.sh/workspace-operator/internal/plan"
 	"kaito.sh/workspace-operator/internal/serving"
 )
@@ -35,9 +36,9 @@ func TestWeightsComeFromTheConfiguredRegistry(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			w := &kaitov1alpha1.Workspace{Inference: &kaitov1alpha1.InferenceSpec{Preset: &test.preset}}
-			p, err := plan.Make(plan.ForWorkspace(w, false, "", "", ""), c)
+			p, err := plan.Make(plan.ForWorkspace(w, false, "", "", ""), c, vllm.Engine{})
 			require.NoError(t, err)
-			engine := serving.NewEngine(p, w, "", serving.Registries{Weights: test.registry})
+			engine := serving.NewEngine(p, w, vllm.Engine{}, serving.Registries{Weights: test.registry})
 			assert.Equal(t, test.want, engine.WeightsImage)
 			assert.Equal(t, test.artifact, engine.WeightsArtifact)
 		})
@@ -56,8 +57,8 @@ func TestEnginesComeFromTheConfiguredRegistry(t *testing.T) {
 		"registry.example.com":         "registry.example.com/vllm/vllm-openai:v",
 		"registry.example.com/mirror/": "registry.example.com/mirror/vllm/vllm-openai:v",
 	} {
-		p, err := plan.Make(plan.ForWorkspace(w, false, "", "", ""), c)
+		p, err := plan.Make(plan.ForWorkspace(w, false, "", "", ""), c, vllm.Engine{})
 		require.NoError(t, err)
-		assert.Contains(t, serving.NewEngine(p, w, "", serving.Registries{Engine: registry}).Image, want)
+		assert.Contains(t, serving.NewEngine(p, w, vllm.Engine{}, serving.Registries{Engine: registry}).Image, want)
 	}
 }

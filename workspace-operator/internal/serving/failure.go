@@ -14,6 +14,7 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/excerpt"
+	"kaito.sh/workspace-operator/internal/engine"
 )
 
 // Failure is why a workload does not serve.
@@ -37,17 +38,19 @@ type trouble struct {
 	restarts  int32
 	// text is what the container or the kubelet wrote.
 	text string
+	// known is what the engine writes when it fails.
+	known engine.LogTexts
 }
 
 // PodFailure finds the first row of the table that any pod fits. All pods are looked through for a row before the next
 // row is tried. recheck is when there may be more to say though no event comes; 0: never.
-func PodFailure(pods []corev1.Pod, now time.Time) (failure *Failure, recheck time.Duration) {
+func PodFailure(pods []corev1.Pod, known engine.LogTexts, now time.Time) (failure *Failure, recheck time.Duration) {
 	var troubles []trouble
 	ordered := slices.Clone(pods)
 	slices.SortFunc(ordered, func(a, b corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
 	for i := range ordered {
 		if ordered[i].DeletionTimestamp == nil {
-			troubles = append(troubles, of(&ordered[i])...)
+			troubles = append(troubles, of(&ordered[i], known)...)
 		}
 	}
 	for _, row := range table {
@@ -73,10 +76,12 @@ func (t trouble) since() time.Time {
 	return t.pod.CreationTimestamp.Time
 }
 
-func of(pod *corev1.Pod) []trouble {
-	out := []trouble{{pod: pod, text: pod.Status.Message}}
+func of(pod *corev1.Pod, known engine.LogTexts) []trouble {
+	out := []trouble{{pod: pod, text: pod.Status.Message, known: known}}
 	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
-		t := trouble{pod: pod, container: s.Name, waiting: s.State.Waiting, restarts: s.RestartCount}
+		t := trouble{
+			pod: pod, container: s.Name, waiting: s.State.Waiting, restarts: s.RestartCount, known: known,
+		}
 		switch {
 		case s.State.Terminated != nil && s.State.Terminated.ExitCode != 0:
 			t.ended = s.State.Terminated

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/workspace-operator/internal/engine/vllm"
 	"kaito.sh/workspace-operator/internal/serving"
 )
 
@@ -34,10 +35,10 @@ func unschedulable(ago time.Duration) func(*corev1.Pod) {
 
 func TestAPodThatFitsNoNodeIsNewsOnlyAfterAWhile(t *testing.T) {
 	t.Parallel()
-	got, recheck := serving.PodFailure([]corev1.Pod{pod(unschedulable(5 * time.Second))}, now)
+	got, recheck := serving.PodFailure([]corev1.Pod{pod(unschedulable(5 * time.Second))}, vllm.Engine{}.LogTexts(), now)
 	assert.Nil(t, got, "the scheduler may not have heard of the node yet")
 	assert.Equal(t, 15*time.Second, recheck, "no event will come")
-	got, recheck = serving.PodFailure([]corev1.Pod{pod(unschedulable(20 * time.Second))}, now)
+	got, recheck = serving.PodFailure([]corev1.Pod{pod(unschedulable(20 * time.Second))}, vllm.Engine{}.LogTexts(), now)
 	assert.NotNil(t, got)
 	assert.Zero(t, recheck)
 }
@@ -121,7 +122,7 @@ func TestPods(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			got, _ := serving.PodFailure([]corev1.Pod{pod(test.pod)}, now)
+			got, _ := serving.PodFailure([]corev1.Pod{pod(test.pod)}, vllm.Engine{}.LogTexts(), now)
 			if test.reason == "" {
 				assert.Nil(t, got)
 				return
@@ -141,7 +142,7 @@ func TestTheMostSpecificCauseOfAllPodsIsSaidWhateverTheirOrder(t *testing.T) {
 	specific := pod(crashed(137, "OOMKilled", ""))
 	specific.Name = "phi-1"
 	for _, pods := range [][]corev1.Pod{{unspecific, specific}, {specific, unspecific}} {
-		got, _ := serving.PodFailure(pods, now)
+		got, _ := serving.PodFailure(pods, vllm.Engine{}.LogTexts(), now)
 		require.NotNil(t, got)
 		assert.Equal(t, kaitov1alpha1.ReasonOutOfMemory, got.Reason)
 		assert.Contains(t, got.Message, "phi-1")
@@ -154,7 +155,7 @@ func TestALongLogIsCutToItsEnd(t *testing.T) {
 	for len(text) < 4000 {
 		text += "línea "
 	}
-	got, _ := serving.PodFailure([]corev1.Pod{pod(crashed(1, "Error", text+"ValueError: the cause"))}, now)
+	got, _ := serving.PodFailure([]corev1.Pod{pod(crashed(1, "Error", text+"ValueError: the cause"))}, vllm.Engine{}.LogTexts(), now)
 	require.NotNil(t, got)
 	assert.Contains(t, got.Message, "the cause")
 	assert.Less(t, len(got.Message), 900)

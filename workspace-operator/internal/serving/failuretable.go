@@ -21,17 +21,13 @@ type row struct {
 	after time.Duration
 }
 
-// table is ordered from the most specific to the least. It is the only place where texts of others are matched.
+// table is ordered from the most specific to the least. Beside it the engine alone knows texts of others.
 var table = []row{
 	{
 		reason: kaitov1alpha1.ReasonModelAccessDenied,
-		when: wrote(
-			"GatedRepoError",
-			"Cannot access gated repo",
-			"401 Client Error",
-			"403 Client Error",
-			`"reason":"SourceDenied"`,
-		),
+		when: func(t trouble) bool {
+			return t.wrote(t.known.AccessDenied...) || t.wrote(`"reason":"SourceDenied"`)
+		},
 		say: func(t trouble) string {
 			return fmt.Sprintf(
 				"%s was refused the model (%s): accept the model's licence at its page, and name a Secret with a token of that account in preset.presetOptions.modelAccessSecret (key HF_TOKEN). It wrote: %s",
@@ -42,7 +38,7 @@ var table = []row{
 	{
 		reason: kaitov1alpha1.ReasonDiskFull,
 		when: func(t trouble) bool {
-			return wrote("No space left on device", "no space left on device", `"reason":"VolumeFull"`)(t) ||
+			return t.wrote("No space left on device", "no space left on device", `"reason":"VolumeFull"`) ||
 				t.container == "" && t.pod.Status.Reason == "Evicted" && strings.Contains(t.text, "ephemeral-storage")
 		},
 		say: func(t trouble) string {
@@ -54,10 +50,7 @@ var table = []row{
 	},
 	{
 		reason: kaitov1alpha1.ReasonOutOfMemory,
-		when: wrote(
-			"CUDA out of memory", "torch.OutOfMemoryError", "No available memory for the cache blocks",
-			"is larger than the maximum number of tokens that can be stored in KV cache",
-		),
+		when:   func(t trouble) bool { return t.wrote(t.known.OutOfMemory...) },
 		say: func(t trouble) string {
 			return fmt.Sprintf(
 				"%s ran out of GPU memory (%s): lower max-model-len or gpu-memory-utilization in inference.config, or take a size with more GPU memory. It wrote: %s",
@@ -151,10 +144,9 @@ var table = []row{
 	},
 }
 
-func wrote(texts ...string) func(trouble) bool {
-	return func(t trouble) bool {
-		return t.ended != nil && slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(t.text, text) })
-	}
+// wrote says whether the container wrote one of the texts before it ended.
+func (t trouble) wrote(texts ...string) bool {
+	return t.ended != nil && slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(t.text, text) })
 }
 
 func waits(t trouble, reasons ...string) bool {

@@ -139,12 +139,12 @@ func userTemplate(in Input) corev1.PodTemplateSpec {
 }
 
 func engineContainer(in Input) corev1.Container {
-	e := in.Engine
+	e, command := in.Engine, start(in)
 	c := corev1.Container{
 		Name: ContainerEngine, Image: e.Image, ImagePullPolicy: corev1.PullIfNotPresent,
-		Command:                  []string{"vllm", "serve", modelArgument(e)},
-		Args:                     arguments(in),
-		Env:                      environment(in),
+		Command:                  command.Command,
+		Args:                     command.Args,
+		Env:                      environment(in, command.Env),
 		TerminationMessagePath:   terminLog,
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 		Resources:                engineResources(e),
@@ -214,21 +214,11 @@ func startupFailures(weights int64) int32 {
 	return int32(min((seconds+9)/10, 24*360)) // a day at most
 }
 
-func modelArgument(e Engine) string {
-	if e.WeightsImage != "" {
-		return weightsPath
-	}
-	return e.Model
-}
-
-func environment(in Input) []corev1.EnvVar {
+// environment returns what the engine asks for, what the model hub's client reads, and what the catalogue says.
+func environment(in Input, asked map[string]string) []corev1.EnvVar {
 	e := in.Engine
-	values := map[string]string{
-		"HF_HOME":                 cacheDir + "/huggingface",
-		"VLLM_CACHE_ROOT":         cacheDir + "/vllm",
-		"TORCHINDUCTOR_CACHE_DIR": cacheDir + "/inductor",
-		"VLLM_NO_USAGE_STATS":     "1",
-	}
+	values := map[string]string{"HF_HOME": cacheDir + "/huggingface"}
+	maps.Copy(values, asked)
 	if in.ModelHub != "" {
 		values["HF_ENDPOINT"] = in.ModelHub
 	}

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
-	"strconv"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -20,13 +19,11 @@ import (
 	"k8s.io/utils/ptr"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/workspace-operator/internal/engine"
 )
 
 // envRank is the pod's index, which is its rank.
 const envRank = "NODE_RANK"
-
-// startRanked runs the engine with its arguments: all ranks but the first answer no requests.
-const startRanked = `if [ "$` + envRank + `" != 0 ]; then set -- "$@" --headless; fi; exec vllm serve "$@"`
 
 // Several says whether one server takes more than one node.
 func (in Input) Several() bool { return in.Template == nil && in.Placement.Nodes > 1 }
@@ -75,25 +72,21 @@ func StatefulSet(in Input) *appsv1.StatefulSet {
 	}
 }
 
-// ranked turns the pod of one node into one of several. vLLM's multi-node flags: each rank gets the number of ranks,
-// its own rank, and the address on which rank 0 listens for the rendezvous.
+// ranked turns the pod of one node into one of several, which knows its rank.
 func ranked(in Input, spec *corev1.PodSpec) {
-	engine := &spec.Containers[0]
-	model := engine.Command[len(engine.Command)-1]
-	engine.Command = []string{"/bin/sh", "-c", startRanked, "vllm"}
-	engine.Args = append([]string{model}, engine.Args...)
-	engine.Args = append(engine.Args,
-		"--distributed-executor-backend=mp",
-		fmt.Sprintf("--master-addr=%s-0.%s.%s.svc", SetName(in.Workspace), PeersName(in), in.Workspace.Namespace),
-		"--master-port="+strconv.Itoa(kaitov1alpha1.PortRendezvous),
-		"--nnodes="+strconv.Itoa(int(in.Placement.Nodes)),
-		"--node-rank=$("+envRank+")",
-	)
-	engine.Env = append(engine.Env, corev1.EnvVar{Name: envRank, ValueFrom: &corev1.EnvVarSource{
+	c := &spec.Containers[0]
+	command := in.Engine.Software.Ranked(engine.Command{Command: c.Command, Args: c.Args}, engine.Ranks{
+		Nodes:    int(in.Placement.Nodes),
+		Leader:   fmt.Sprintf("%s-0.%s.%s.svc", SetName(in.Workspace), PeersName(in), in.Workspace.Namespace),
+		Port:     kaitov1alpha1.PortRendezvous,
+		Variable: envRank,
+	})
+	c.Command, c.Args = command.Command, command.Args
+	c.Env = append(c.Env, corev1.EnvVar{Name: envRank, ValueFrom: &corev1.EnvVarSource{
 		FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.labels['" + appsv1.PodIndexLabel + "']"},
 	}})
 	// Only rank 0 answers, so only there could the probe succeed.
-	engine.StartupProbe = nil
+	c.StartupProbe = nil
 	spec.Affinity = in.Placement.affinity(&corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{
 		RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{
 			LabelSelector: &metav1.LabelSelector{MatchLabels: in.Selector()}, TopologyKey: corev1.LabelHostname,

@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/workspace-operator/internal/engine/vllm"
 	"kaito.sh/workspace-operator/internal/serving"
 )
 
@@ -36,6 +37,7 @@ func base() serving.Input {
 		Images:    serving.Images{Gateway: "example.com/gateway:1", Runner: "example.com/runner:1"},
 		Placement: serving.Placement{Nodes: 1, Selector: map[string]string{kaitov1alpha1.LabelWorkspaceUID: "6b1f"}},
 		Engine: serving.Engine{
+			Software: vllm.Engine{},
 			Image:    "example.com/vllm:1",
 			Model:    "microsoft/Phi-3-mini-128k-instruct",
 			Revision: "072cb75",

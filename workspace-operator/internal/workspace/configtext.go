@@ -13,7 +13,7 @@ import (
 	"k8s.io/utils/lru"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"kaito.sh/workspace-operator/internal/plan"
+	"kaito.sh/workspace-operator/internal/configfile"
 )
 
 const (
@@ -54,7 +54,7 @@ type configText struct {
 	text    string
 	// found is false where the ConfigMap has no such key.
 	found bool
-	// bytes is the size of the text. One above plan.MaxConfigBytes is not kept: text is empty then.
+	// bytes is the size of the text. One above configfile.MaxBytes is not kept: text is empty then.
 	bytes int
 }
 
@@ -75,7 +75,7 @@ func (c *configTexts) read(ctx context.Context, name types.NamespacedName, key s
 	}
 	out := configText{version: cm.ResourceVersion}
 	out.text, out.found = cm.Data[key]
-	if out.bytes = len(out.text); out.bytes > plan.MaxConfigBytes {
+	if out.bytes = len(out.text); out.bytes > configfile.MaxBytes {
 		out.text = ""
 	}
 	c.put(at, out)

@@ -15,7 +15,7 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/test/audit"
-	"kaito.sh/workspace-operator/internal/plan"
+	"kaito.sh/workspace-operator/internal/configfile"
 )
 
 func heap() uint64 {
@@ -55,7 +55,7 @@ func TestAConfigMapAboveTheLimitIsRefused(t *testing.T) {
 		t,
 		configMap(
 			namespace, "config",
-			map[string]string{"inference_config.yaml": "vllm: {max-num-seqs: 8}\n" + strings.Repeat("#", plan.MaxConfigBytes)},
+			map[string]string{"inference_config.yaml": "vllm: {max-num-seqs: 8}\n" + strings.Repeat("#", configfile.MaxBytes)},
 		),
 	)
 	w := inferenceWorkspace(namespace, "model")

@@ -11,7 +11,7 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/flow"
-	"kaito.sh/workspace-operator/internal/plan"
+	"kaito.sh/workspace-operator/internal/configfile"
 )
 
 // The operator reads a ConfigMap that a Workspace names. It watches only the metadata of all others.
@@ -57,9 +57,9 @@ func (c configurer) read(ctx context.Context, s *scope, name, key, field string)
 		return "", fmt.Errorf("reading ConfigMap %s/%s: %w", namespace, name, err)
 	case !text.found:
 		s.block(stalled(kaitov1alpha1.ReasonConfigMapNotFound, fmt.Sprintf("%s, which has no key %s: add it", names, key)))
-	case text.bytes > plan.MaxConfigBytes:
+	case text.bytes > configfile.MaxBytes:
 		s.block(stalled(kaitov1alpha1.ReasonInvalidConfig, fmt.Sprintf(
-			"%s, whose key %s has %d bytes: at most %d are allowed; shorten it", names, key, text.bytes, plan.MaxConfigBytes)))
+			"%s, whose key %s has %d bytes: at most %d are allowed; shorten it", names, key, text.bytes, configfile.MaxBytes)))
 	}
 	return text.text, nil
 }

@@ -20,6 +20,7 @@ import (
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/catalog"
 	"kaito.sh/shared/flow"
+	"kaito.sh/workspace-operator/internal/engine"
 	"kaito.sh/workspace-operator/internal/gpubudget"
 	"kaito.sh/workspace-operator/internal/placement"
 	"kaito.sh/workspace-operator/internal/recent"
@@ -37,6 +38,7 @@ type Config struct {
 	Kinds   placement.Kinds
 	Secrets Secrets
 	Catalog *catalog.Catalog
+	Engine  engine.Engine
 	// Models knows models that the catalogue does not have. Optional.
 	Models  Models
 	Events  events.EventRecorder
@@ -90,7 +92,7 @@ func (r *Reconciler) steps() []flow.Step[*scope] {
 
 // Reconcile brings one Workspace a step further. It never waits: watches enqueue the Workspace again.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
-	result, err := r.pass(recent.By(ctx, request.NamespacedName), request)
+	result, err := flow.RequeueConflict(r.pass(recent.By(ctx, request.NamespacedName), request))
 	if err == nil {
 		// After a broken watch no event shows what was written: reconcile again when the caches are preferred to it.
 		result.RequeueAfter = soonest(result.RequeueAfter, r.unconfirmed(request.NamespacedName))

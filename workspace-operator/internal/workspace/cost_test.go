@@ -10,6 +10,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
@@ -68,6 +69,14 @@ func TestAWorkspaceCostsNineRequestsAndThenNone(t *testing.T) {
 			t.Log(audit.Table(got))
 		}
 	}
+	budget := &kaitov1alpha1.GPUBudget{ObjectMeta: metav1.ObjectMeta{Name: "team", Namespace: namespace}}
+	budget.Spec.MaxNodes = ptr.To[int32](5)
+	require.NoError(t, shared.client.Create(t.Context(), budget))
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		require.NoError(c, shared.client.Get(t.Context(), client.ObjectKeyFromObject(budget), budget))
+		require.NotNil(c, budget.Status.Used)
+		assert.EqualValues(c, 1, budget.Status.Used.Nodes)
+	}, eventually.Short, eventually.Tick)
 	quiet("touching the Workspace", func() {
 		patched := w.DeepCopy()
 		patched.Annotations = map[string]string{"touched": "yes"}

@@ -6,6 +6,8 @@ import (
 	"context"
 	"testing"
 
+	"kaito.sh/workspace-operator/internal/scheme"
+
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -22,6 +24,7 @@ import (
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/shared/catalog"
+	"kaito.sh/workspace-operator/internal/engine/vllm"
 	"kaito.sh/workspace-operator/internal/serving"
 )
 
@@ -167,7 +170,7 @@ func genWorkspace() *rapid.Generator[*kaitov1alpha1.Workspace] {
 // not on the way out.
 func TestNoWorkspacePanicsTheReconciler(t *testing.T) {
 	t.Parallel()
-	scheme, err := NewScheme()
+	scheme, err := scheme.New()
 	require.NoError(t, err)
 	c, err := catalog.Load()
 	require.NoError(t, err)
@@ -195,7 +198,7 @@ func TestNoWorkspacePanicsTheReconciler(t *testing.T) {
 		options := DefaultOptions()
 		options.StatusHold = 0 // every pass is to write what it has come to
 		r, err := New(Config{
-			Client: store, Live: store, Kinds: allServed{}, Secrets: allThere{}, Catalog: c,
+			Client: store, Live: store, Kinds: allServed{}, Secrets: allThere{}, Catalog: c, Engine: vllm.Engine{},
 			Events: events.NewFakeRecorder(1000), Clock: clock.RealClock{}, Options: options,
 		})
 		require.NoError(t, err)

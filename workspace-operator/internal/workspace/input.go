@@ -5,12 +5,14 @@ package workspace
 import (
 	corev1 "k8s.io/api/core/v1"
 
+	"kaito.sh/workspace-operator/internal/engine"
 	"kaito.sh/workspace-operator/internal/placement"
 	"kaito.sh/workspace-operator/internal/serving"
 )
 
 // inputBuilder makes what a server is rendered from.
 type inputBuilder struct {
+	engine      engine.Engine
 	images      serving.Images
 	registries  serving.Registries
 	authorities string
@@ -30,7 +32,7 @@ func (b inputBuilder) build(s *scope) (serving.Input, error) {
 	in.Hash = inputsOf(s, s.chosen)
 	in.Placement.Nodes = s.chosen.Nodes
 	if s.stage == stageServe {
-		in.Engine = serving.NewEngine(s.plan, s.workspace, s.trainingConfig, b.registries)
+		in.Engine = serving.NewEngine(s.plan, s.workspace, b.engine, b.registries)
 	}
 	in.Images, in.Authorities, in.ModelHub = b.images, b.authorities, b.modelHub
 	in.ImageVolumes = b.canMountImages(s.nodes)

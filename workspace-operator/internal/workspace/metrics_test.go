@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"kaito.sh/workspace-operator/internal/scheme"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/assert"
@@ -28,7 +30,7 @@ func at(seconds int64) *metav1.Time {
 
 func TestMetricsTellWhereWorkspacesStandAndWhatTheyCost(t *testing.T) {
 	t.Parallel()
-	scheme, err := NewScheme()
+	scheme, err := scheme.New()
 	require.NoError(t, err)
 	w := &kaitov1alpha1.Workspace{ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: "team"}}
 	w.Status = kaitov1alpha1.WorkspaceStatus{
@@ -61,7 +63,7 @@ kaito_workspaces{reason="Provisioning",state="Provisioning"} 1
 
 func TestPhasesAreObservedOnceAndAttemptsEachOnce(t *testing.T) {
 	t.Parallel()
-	scheme, err := NewScheme()
+	scheme, err := scheme.New()
 	require.NoError(t, err)
 	registry := prometheus.NewPedanticRegistry()
 	clk := clocktesting.NewFakePassiveClock(time.Unix(0, 0))

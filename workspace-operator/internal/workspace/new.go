@@ -35,9 +35,9 @@ func New(c Config) (*Reconciler, error) {
 	drift, memory := serving.NewDrift(), newPlanMemory()
 	reservations := placement.NewReservations()
 	holds := statushold.New[*kaitov1alpha1.WorkspaceStatus](c.Clock, o.StatusHold)
-	plans := planner{catalog: c.Catalog, prices: prices, registries: o.Registries, memory: memory}
+	plans := planner{catalog: c.Catalog, engine: c.Engine, prices: prices, registries: o.Registries, memory: memory}
 	inputs := inputBuilder{
-		images: o.Images, registries: o.Registries, authorities: o.Authorities, modelHub: o.mirror(),
+		engine: c.Engine, images: o.Images, registries: o.Registries, authorities: o.Authorities, modelHub: o.mirror(),
 		canMountImages: o.canMountImages,
 	}
 	return &Reconciler{

@@ -134,7 +134,7 @@ func (p placer) requests(s *scope) ([]placement.Request, error) {
 		request := p.planner.request(s, s.stage)
 		request.Resting, request.Forbidden = nil, nil // the budgets are asked about the claims
 		var err error
-		if made, err = plan.Make(request, p.planner.catalog); err != nil {
+		if made, err = plan.Make(request, p.planner.catalog, p.planner.engine); err != nil {
 			return nil, fmt.Errorf("planning a replacement: %w", err)
 		}
 	}

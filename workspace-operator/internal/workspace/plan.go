@@ -22,6 +22,7 @@ import (
 	"kaito.sh/shared/catalog"
 	"kaito.sh/shared/flow"
 	"kaito.sh/workspace-operator/internal/budget"
+	"kaito.sh/workspace-operator/internal/engine"
 	"kaito.sh/workspace-operator/internal/placement"
 	"kaito.sh/workspace-operator/internal/plan"
 	"kaito.sh/workspace-operator/internal/serving"
@@ -30,6 +31,7 @@ import (
 // planner decides what nodes are wanted and how the model is served.
 type planner struct {
 	catalog    *catalog.Catalog
+	engine     engine.Engine
 	prices     budget.Prices
 	registries serving.Registries
 	memory     *planMemory
@@ -42,7 +44,7 @@ func (p planner) plan(_ context.Context, s *scope) (flow.Result, error) {
 	made, err := p.memory.get(s.workspace.UID, planKey(s), func() (*plan.Plan, error) {
 		var first *plan.Plan
 		for _, st := range stagesToPlan(s) {
-			made, err := plan.Make(p.request(s, st), p.catalog)
+			made, err := plan.Make(p.request(s, st), p.catalog, p.engine)
 			if err != nil {
 				return nil, err
 			}
@@ -69,7 +71,7 @@ func (p planner) plan(_ context.Context, s *scope) (flow.Result, error) {
 func (p planner) choose(s *scope, made *plan.Plan) {
 	status := made.Status()
 	if s.stage == stageServe {
-		status.WeightsImage = serving.NewEngine(made, s.workspace, s.trainingConfig, p.registries).WeightsImage
+		status.WeightsImage = serving.NewEngine(made, s.workspace, p.engine, p.registries).WeightsImage
 	}
 	s.plan, s.chosen = made, &status
 }

@@ -37,6 +37,7 @@ func newNamespace(t *testing.T) string {
 	// What a test leaves would be work for the operator of the next one.
 	t.Cleanup(func() {
 		ctx := context.Background()
+		assert.NoError(t, shared.client.DeleteAllOf(ctx, &kaitov1alpha1.GPUBudget{}, client.InNamespace(ns.Name)))
 		require.EventuallyWithT(t, func(c *assert.CollectT) {
 			left := &kaitov1alpha1.WorkspaceList{}
 			require.NoError(c, shared.client.List(ctx, left, client.InNamespace(ns.Name)))

@@ -17,6 +17,7 @@ import (
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 	"kaito.sh/shared/catalog"
 	"kaito.sh/shared/conditions"
+	"kaito.sh/workspace-operator/internal/engine/vllm"
 )
 
 // unguarded is the question for a Secret when the policy does not hold.
@@ -39,7 +40,7 @@ func TestNoNodeIsAskedForWithoutThePolicy(t *testing.T) {
 	c, err := catalog.Load()
 	require.NoError(t, err)
 	r, err := New(Config{
-		Client: store, Live: store, Kinds: allServed{}, Secrets: unguarded{}, Catalog: c,
+		Client: store, Live: store, Kinds: allServed{}, Secrets: unguarded{}, Catalog: c, Engine: vllm.Engine{},
 		Events: events.NewFakeRecorder(10), Clock: upgradeClock(), Options: DefaultOptions(),
 	})
 	require.NoError(t, err)

@@ -128,7 +128,7 @@ func (sv server) report(ctx context.Context, s *scope) (flow.Result, error) {
 	if err != nil {
 		return flow.Stop(), err
 	}
-	failure, recheck := serving.PodFailure(pods, s.now)
+	failure, recheck := serving.PodFailure(pods, sv.inputs.engine.LogTexts(), s.now)
 	if (failure == nil || failure.Reason == kaitov1alpha1.ReasonUnschedulable) && s.found.Server.Failure != nil {
 		failure = s.found.Server.Failure
 	}

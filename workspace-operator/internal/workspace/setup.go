@@ -10,9 +10,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -28,10 +26,10 @@ import (
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/shared/catalog"
+	"kaito.sh/workspace-operator/internal/engine/vllm"
 	"kaito.sh/workspace-operator/internal/foreign"
 	"kaito.sh/workspace-operator/internal/gpubudget"
 	"kaito.sh/workspace-operator/internal/lookup"
-	"kaito.sh/workspace-operator/internal/placement"
 	"kaito.sh/workspace-operator/internal/recent"
 	"kaito.sh/workspace-operator/internal/serving"
 	"kaito.sh/workspace-operator/internal/watch"
@@ -39,20 +37,6 @@ import (
 
 // controllerName is in logs, metrics and events.
 const controllerName = "workspace"
-
-// NewScheme returns the kinds that the operator reads and writes.
-func NewScheme() (*runtime.Scheme, error) {
-	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{
-		clientgoscheme.AddToScheme, apiextensionsv1.AddToScheme, kaitov1alpha1.AddToScheme,
-		karpenterv1alpha5.AddToScheme, tuningv1alpha1.AddToScheme, placement.AddToScheme,
-	} {
-		if err := add(scheme); err != nil {
-			return nil, err
-		}
-	}
-	return scheme, nil
-}
 
 // Operator is what the operator is composed of besides the manager.
 type Operator struct {
@@ -84,8 +68,9 @@ func (o Operator) SetupWithManager(ctx context.Context, mgr ctrl.Manager) error 
 	}
 	r, err := New(Config{
 		Client: c, Live: mgr.GetAPIReader(), Kinds: kinds, Secrets: DryRunSecrets{Client: mgr.GetClient()},
-		Catalog: o.Catalog, Models: models, Events: mgr.GetEventRecorder(controllerName), Clock: o.Clock,
-		Metrics: metrics, Options: o.Options, Unconfirmed: c.Unshown, Room: room,
+		Catalog: o.Catalog, Engine: vllm.Engine{}, Models: models, Clock: o.Clock,
+		Events: mgr.GetEventRecorder(controllerName), Metrics: metrics,
+		Options: o.Options, Unconfirmed: c.Unshown, Room: room,
 	})
 	if err != nil {
 		return err

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"kaito.sh/workspace-operator/internal/scheme"
+
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
@@ -82,7 +84,7 @@ func nodeClaimCRD() *apiextensionsv1.CustomResourceDefinition {
 
 func prepare(ctx context.Context, c *cluster.Cluster) error {
 	shared.cluster, shared.audit = c, audit.Open(c.AuditLog())
-	scheme, err := workspace.NewScheme()
+	scheme, err := scheme.New()
 	if err != nil {
 		return err
 	}
@@ -153,7 +155,7 @@ type operator struct {
 // start runs the operator until the test ends, or until it is stopped.
 func start(t *testing.T, options workspace.Options) *operator {
 	t.Helper()
-	scheme, err := workspace.NewScheme()
+	scheme, err := scheme.New()
 	if err != nil {
 		t.Fatal(err)
 	}

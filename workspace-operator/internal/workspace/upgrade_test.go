@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"kaito.sh/workspace-operator/internal/scheme"
+
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
@@ -36,6 +38,7 @@ import (
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/shared/catalog"
 	"kaito.sh/shared/conditions"
+	"kaito.sh/workspace-operator/internal/engine/vllm"
 	"kaito.sh/workspace-operator/internal/placement"
 )
 
@@ -109,7 +112,7 @@ func reconcilerAt(t *testing.T, store client.Client, options Options, now clock.
 	c, err := catalog.Load()
 	require.NoError(t, err)
 	r, err := New(Config{
-		Client: store, Live: store, Kinds: allServed{}, Secrets: allThere{}, Catalog: c,
+		Client: store, Live: store, Kinds: allServed{}, Secrets: allThere{}, Catalog: c, Engine: vllm.Engine{},
 		Events: events.NewFakeRecorder(1000), Clock: now, Options: options,
 	})
 	require.NoError(t, err)
@@ -118,7 +121,7 @@ func reconcilerAt(t *testing.T, store client.Client, options Options, now clock.
 
 func upgradeStore(t *testing.T, objects ...client.Object) client.WithWatch {
 	t.Helper()
-	scheme, err := NewScheme()
+	scheme, err := scheme.New()
 	require.NoError(t, err)
 	return Indexed(fake.NewClientBuilder().WithScheme(scheme)).
 		WithStatusSubresource(&kaitov1alpha1.Workspace{}, &karpenterv1alpha5.Machine{}, &tuningv1alpha1.TuningJob{}, &appsv1.Deployment{}, &appsv1.StatefulSet{}).
@@ -320,7 +323,7 @@ func readObjects(t *testing.T, path string) []client.Object {
 	t.Helper()
 	raw, err := os.ReadFile(path) //nolint:gosec // a fixture
 	require.NoError(t, err, "-released writes it")
-	scheme, err := NewScheme()
+	scheme, err := scheme.New()
 	require.NoError(t, err)
 	decoder := serializer.NewCodecFactory(scheme).UniversalDeserializer()
 	var out []client.Object

@@ -19,6 +19,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/workspace-operator/internal/engine/vllm"
 	"kaito.sh/workspace-operator/internal/serving"
 )
 
@@ -75,7 +76,7 @@ func TestTheEnginesHubClientTrustsTheAuthoritiesOfTheCluster(t *testing.T) {
 func containerEnv(hub, authorities string) []corev1.EnvVar {
 	in := serving.Input{
 		Workspace:   &kaitov1alpha1.Workspace{},
-		Engine:      serving.Engine{Model: "organisation/model"},
+		Engine:      serving.Engine{Software: vllm.Engine{}, Model: "organisation/model"},
 		ModelHub:    hub,
 		Authorities: authorities,
 	}

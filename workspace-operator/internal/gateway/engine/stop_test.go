@@ -21,6 +21,7 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/test/eventually"
+	"kaito.sh/workspace-operator/internal/engine/vllm"
 	"kaito.sh/workspace-operator/internal/serving"
 )
 
@@ -109,7 +110,7 @@ func TestStoppingAPodCutsNoStream(t *testing.T) {
 // servingPod is what the operator makes for a server of one node.
 func servingPod() corev1.PodSpec {
 	return serving.Deployment(
-		serving.Input{Workspace: &kaitov1alpha1.Workspace{}, Engine: serving.Engine{Model: model}},
+		serving.Input{Workspace: &kaitov1alpha1.Workspace{}, Engine: serving.Engine{Software: vllm.Engine{}, Model: model}},
 	).Spec.Template.Spec
 }
 

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import "kaito.sh/shared/catalog"
+
+// Engine translates between a Workspace and one inference engine. Its methods depend on their arguments only.
+type Engine interface {
+	// ReadConfig reads the text of inference_config.yaml, which may be empty. The error is a *configfile.Error.
+	ReadConfig(text string) (Config, error)
+	// Flags returns the flags that follow from a plan, the catalogue and the user's configuration, without dashes. An
+	// empty value is a flag without a value.
+	Flags(s Settings) map[string]string
+	// Command returns how a container starts the engine.
+	Command(s Server) Command
+	// Ranked turns a command into that of each node of several. The kubelet expands $(NAME) in what it adds.
+	Ranked(c Command, r Ranks) Command
+	// LoraRank returns the smallest rank that the engine accepts and that covers an adapter of the wanted rank.
+	LoraRank(want int) int
+	// Figures are the engine's own in the arithmetic of memory.
+	Figures() Figures
+	// LogTexts are what the engine writes when it fails.
+	LogTexts() LogTexts
+}
+
+// MaxTokens is the largest number of tokens that a configuration may name.
+const MaxTokens = 1 << 24
+
+// Settings are what a plan decided.
+type Settings struct {
+	Config Config
+	Model  catalog.Model
+	// Release is the catalogue's entry of the engine that serves the GPU.
+	Release catalog.Engine
+	// MaxModelLen is the longest context, in tokens.
+	MaxModelLen int
+	// Utilization is the share of GPU memory that the engine may use, from 0 to 1.
+	Utilization float64
+	Dtype       string
+	// KVDtype is the type of the KV cache's elements; empty: as Dtype.
+	KVDtype string
+	// Quantization that the engine applies while loading; empty: as published.
+	Quantization string
+	// TensorParallel GPUs share each layer, PipelineParallel stages share the layers, DataParallel copies answer.
+	TensorParallel, PipelineParallel, DataParallel int
+}
+
+// Figures are an engine's own in the arithmetic of memory.
+type Figures struct {
+	// WeightsFactor is what weights need in memory, in parts of their files.
+	WeightsFactor float64
+	// ActivationBase, in bytes, and ActivationShare, in parts of the weights, add up to the peak of activations.
+	ActivationBase, ActivationShare float64
+	// WindowTokens is how many tokens past its window a layer keeps in the cache until they are settled.
+	WindowTokens int
+	// VocabularyMultiple is what the vocabulary is padded to, and then divided among the GPUs.
+	VocabularyMultiple int
+	// DefaultLoraRank is the highest rank of adapters when no flag sets it.
+	DefaultLoraRank int
+	// CacheBytes returns the size of an element of the KV cache of a type; the empty type is a 16-bit one.
+	CacheBytes func(dtype string) float64
+}
+
+// LogTexts are parts of what an engine writes before it exits, by cause.
+type LogTexts struct {
+	// AccessDenied: the model hub refused the download.
+	AccessDenied []string
+	// OutOfMemory: the GPU has too little memory.
+	OutOfMemory []string
+}

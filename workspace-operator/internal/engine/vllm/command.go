@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vllm
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+
+	"kaito.sh/workspace-operator/internal/engine"
+)
+
+// Command runs vllm serve. The flags are sorted, so that the same server gives the same text.
+func (Engine) Command(s engine.Server) engine.Command {
+	return engine.Command{
+		Command: []string{"vllm", "serve", s.Model},
+		Args:    arguments(s),
+		Env: map[string]string{
+			"VLLM_CACHE_ROOT":         s.CacheDir + "/vllm",
+			"TORCHINDUCTOR_CACHE_DIR": s.CacheDir + "/inductor",
+			"VLLM_NO_USAGE_STATS":     "1",
+		},
+	}
+}
+
+// arguments of vllm serve. A flag that takes several values is followed by them; all others are one word.
+func arguments(s engine.Server) []string {
+	flags := maps.Clone(s.Flags)
+	if flags == nil {
+		flags = map[string]string{}
+	}
+	flags["host"], flags["port"] = s.Host, strconv.Itoa(s.Port)
+	set(flags, "revision", s.Revision)
+	lists := map[string][]string{"served-model-name": s.Names}
+	if len(s.Adapters) > 0 {
+		flags["enable-lora"] = ""
+		flags["max-loras"] = strconv.Itoa(len(s.Adapters))
+		if s.MaxLoraRank > 0 {
+			flags["max-lora-rank"] = strconv.Itoa(s.MaxLoraRank)
+		}
+		for _, a := range s.Adapters {
+			lists["lora-modules"] = append(lists["lora-modules"], a.Name+"="+a.Path)
+		}
+	}
+	for name := range lists {
+		flags[name] = ""
+	}
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(flags)) {
+		switch values, several := lists[name]; {
+		case several:
+			out = append(append(out, "--"+name), values...)
+		case flags[name] == "":
+			out = append(out, "--"+name)
+		default:
+			out = append(out, "--"+name+"="+flags[name])
+		}
+	}
+	return out
+}
+
+// Ranked adds vLLM's multi-node flags: each rank gets the number of ranks, its own rank, and the address on which rank
+// 0 waits for the others. All ranks but the first answer no requests.
+func (Engine) Ranked(c engine.Command, r engine.Ranks) engine.Command {
+	model := c.Command[len(c.Command)-1]
+	start := `if [ "$` + r.Variable + `" != 0 ]; then set -- "$@" --headless; fi; exec vllm serve "$@"`
+	c.Command = []string{"/bin/sh", "-c", start, "vllm"}
+	c.Args = slices.Concat([]string{model}, c.Args, []string{
+		"--distributed-executor-backend=mp",
+		"--master-addr=" + r.Leader,
+		"--master-port=" + strconv.Itoa(int(r.Port)),
+		"--nnodes=" + strconv.Itoa(r.Nodes),
+		"--node-rank=$(" + r.Variable + ")",
+	})
+	return c
+}
