@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
@@ -113,7 +115,8 @@ func answered(err error) bool {
 func notFoundIsCluster(err error) error {
 	if e := Classify(err); e.Class == ClassGone {
 		return &Error{
-			Reason: ReasonClusterNotFound, Class: ClassConfig, Code: e.Code, Status: e.Status, Message: e.Message,
+			Reason: karpenterv1alpha5.ReasonClusterNotFound, Class: ClassConfig,
+			Code: e.Code, Status: e.Status, Message: e.Message,
 			Remedy: "check clusterName, resourceGroup and subscriptionID in the operator's config file",
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -84,7 +86,7 @@ func TestFailedOperationIsClassified(t *testing.T) {
 			require.NoError(t, err)
 			require.True(t, p.Done)
 			require.NotNil(t, p.Err)
-			assert.Equal(t, ReasonCapacityUnavailable, p.Err.Reason)
+			assert.Equal(t, karpenterv1alpha5.ReasonCapacityUnavailable, p.Err.Reason)
 			assert.Equal(t, "AllocationFailed: We do not have sufficient capacity.", p.Err.Error())
 		})
 	}

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"testing"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -124,7 +126,7 @@ func TestMissingClusterIsAWrongConfiguration(t *testing.T) {
 	s.on("GET ", 404, nil, `{"error":{"code":"NotFound","message":"nothing here"}}`)
 	_, err := a.Cluster(t.Context())
 	require.True(t, Is(err, ClassConfig), err)
-	assert.Equal(t, ReasonClusterNotFound, AsError(err).Reason)
+	assert.Equal(t, karpenterv1alpha5.ReasonClusterNotFound, AsError(err).Reason)
 }
 
 func TestDroppedConnectionIsTransient(t *testing.T) {

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
@@ -41,22 +43,8 @@ const (
 	ClassTransient Class = "transient"
 )
 
-// Reasons in conditions, events and metrics.
-const (
-	ReasonQuotaExceeded         = "QuotaExceeded"
-	ReasonRegionalQuotaExceeded = "RegionalQuotaExceeded"
-	ReasonSpotQuotaExceeded     = "SpotQuotaExceeded"
-	ReasonSKUNotAvailable       = "SKUNotAvailable"
-	ReasonZonalCapacity         = "ZonalCapacityUnavailable"
-	ReasonCapacityUnavailable   = "CapacityUnavailable"
-	ReasonClusterBusy           = "ClusterBusy"
-	ReasonThrottled             = "Throttled"
-	ReasonNotFound              = "NotFound"
-	ReasonClusterNotFound       = "ClusterNotFound"
-	ReasonIdentityUnauthorized  = "IdentityUnauthorized"
-	ReasonInvalidRequest        = "InvalidRequest"
-	ReasonAzureError            = "AzureError"
-)
+// ReasonNotFound is the reason of an error of class gone. The operator handles it: no condition has it.
+const ReasonNotFound = "NotFound"
 
 // Scope is the set of offerings that an error of class capacity is about.
 type Scope string
@@ -182,7 +170,7 @@ func classify(f facts) *Error {
 	}
 	// Without a row, it is a failure of Azure or the network, unless the status is another 4xx.
 	e := &Error{
-		Reason:     ReasonAzureError,
+		Reason:     karpenterv1alpha5.ReasonAzureError,
 		Class:      ClassTransient,
 		Code:       f.code,
 		Status:     f.status,

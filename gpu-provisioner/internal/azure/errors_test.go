@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -258,7 +260,7 @@ func TestEachRowOfTheTable(t *testing.T) {
 
 func TestOperationNotAllowedNeedsItsText(t *testing.T) {
 	e := Classify(azureError(t, 409, "OperationNotAllowed", "Something else altogether.", nil))
-	assert.Equal(t, ReasonAzureError, e.Reason, "neither quota nor conflict is said")
+	assert.Equal(t, karpenterv1alpha5.ReasonAzureError, e.Reason, "neither quota nor conflict is said")
 	assert.Equal(t, ClassTransient, e.Class)
 }
 

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"k8s.io/utils/clock"
@@ -98,7 +100,7 @@ func (i *Identity) saw(ctx context.Context, what *error, err error) {
 	switch classified := Classify(err); {
 	case err == nil:
 		*what = nil
-	case classified.Reason == ReasonIdentityUnauthorized, errors.Is(before, errUnchecked):
+	case classified.Reason == karpenterv1alpha5.ReasonIdentityUnauthorized, errors.Is(before, errUnchecked):
 		*what = fmt.Errorf("the identity cannot be used: %s", classified.Explain())
 	}
 	now, after := errors.Join(i.tokens, i.reads), *what

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	"golang.org/x/time/rate"
 	"k8s.io/utils/clock"
 )
@@ -117,7 +119,7 @@ func blockKey(bucket Bucket, pool string) string {
 // Throttled returns the error of a call that these limits reject.
 func Throttled(after time.Duration) *Error {
 	return &Error{
-		Reason: ReasonThrottled, Class: ClassThrottle, RetryAfter: after,
+		Reason: karpenterv1alpha5.ReasonThrottled, Class: ClassThrottle, RetryAfter: after,
 		Message: "the documented rate of Azure's API is used up", Remedy: "none: retried",
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 )
 
 // row is one row of the table of errors: a code and, if it is ambiguous, a text give a reason and a class.
@@ -40,21 +42,21 @@ var table = []row{
 		name:   "regional quota",
 		codes:  []string{"QuotaExceeded", "OperationNotAllowed", "ErrCode_InsufficientVCPUQuota"},
 		text:   regexp.MustCompile(`(?i)total regional cores quota|insufficient regional vcpu quota`),
-		reason: ReasonRegionalQuotaExceeded, class: ClassCapacity, scope: ScopeRegion,
+		reason: karpenterv1alpha5.ReasonRegionalQuotaExceeded, class: ClassCapacity, scope: ScopeRegion,
 		remember: minutes(10), remedy: regionalRemedy,
 	},
 	{
 		name:   "spot quota",
 		codes:  []string{"QuotaExceeded", "OperationNotAllowed", "ErrCode_InsufficientVCPUQuota"},
 		text:   regexp.MustCompile(`(?i)LowPriorityCores quota|low.?priority cores`),
-		reason: ReasonSpotQuotaExceeded, class: ClassCapacity, scope: ScopeSpot,
+		reason: karpenterv1alpha5.ReasonSpotQuotaExceeded, class: ClassCapacity, scope: ScopeSpot,
 		remember: minutes(10), remedy: spotRemedy,
 	},
 	{
 		name:   "family quota",
 		codes:  []string{"QuotaExceeded", "OperationNotAllowed", "ErrCode_InsufficientVCPUQuota"},
 		text:   regexp.MustCompile(`(?i)cores quota|vcpu quota|exceeding (the )?quota|left regional vcpu`),
-		reason: ReasonQuotaExceeded, class: ClassCapacity, scope: ScopeFamily,
+		reason: karpenterv1alpha5.ReasonQuotaExceeded, class: ClassCapacity, scope: ScopeFamily,
 		remember: func(q quota) time.Duration {
 			if q.limit == 0 {
 				return time.Hour // none was granted yet; that takes a support request
@@ -66,7 +68,7 @@ var table = []row{
 	{
 		name:   "size not available in location",
 		codes:  []string{"SkuNotAvailable"},
-		reason: ReasonSKUNotAvailable, class: ClassCapacity, scope: ScopeSize,
+		reason: karpenterv1alpha5.ReasonSKUNotAvailable, class: ClassCapacity, scope: ScopeSize,
 		remember: nil, // depends on the capacity type, see Remember
 		remedy:   say("choose another size or region"),
 	},
@@ -77,7 +79,7 @@ var table = []row{
 		text: regexp.MustCompile(
 			`(?i)virtual machine size:? '?[\w-]+'? is not supported for subscription|vm size .* is not allowed in your subscription`,
 		),
-		reason:   ReasonSKUNotAvailable,
+		reason:   karpenterv1alpha5.ReasonSKUNotAvailable,
 		class:    ClassCapacity,
 		scope:    ScopeSize,
 		remember: func(quota) time.Duration { return 23 * time.Hour },
@@ -86,13 +88,13 @@ var table = []row{
 	{
 		name:   "zonal allocation",
 		codes:  []string{"ZonalAllocationFailed", "OverconstrainedZonalAllocationRequest"},
-		reason: ReasonZonalCapacity, class: ClassCapacity, scope: ScopeOffering,
+		reason: karpenterv1alpha5.ReasonZonalCapacityUnavailable, class: ClassCapacity, scope: ScopeOffering,
 		remember: minutes(60), remedy: say("none: another zone or regional placement is tried"),
 	},
 	{
 		name:   "allocation",
 		codes:  []string{"AllocationFailed", "OverconstrainedAllocationRequest"},
-		reason: ReasonCapacityUnavailable, class: ClassCapacity, scope: ScopeOffering,
+		reason: karpenterv1alpha5.ReasonCapacityUnavailable, class: ClassCapacity, scope: ScopeOffering,
 		remember: minutes(60), remedy: say("allow another size or region, or use a capacity reservation"),
 	},
 	{
@@ -100,29 +102,29 @@ var table = []row{
 		codes:  []string{"OperationNotAllowed", "AnotherOperationInProgress", "Conflict"},
 		status: []int{http.StatusConflict, 0},
 		text:   regexp.MustCompile(`(?i)in progress|aks-pending-operation|preempted by`),
-		reason: ReasonClusterBusy, class: ClassConflict, remedy: say("none: retried"),
+		reason: karpenterv1alpha5.ReasonClusterBusy, class: ClassConflict, remedy: say("none: retried"),
 	},
 	{
 		name:   "etag",
 		codes:  []string{"OriginalEtagNotExpect", "PreconditionFailed", "EtagMismatch"},
 		status: []int{http.StatusConflict, http.StatusPreconditionFailed},
-		reason: ReasonClusterBusy, class: ClassConflict, remedy: say("none: retried after a fresh read"),
+		reason: karpenterv1alpha5.ReasonClusterBusy, class: ClassConflict, remedy: say("none: retried after a fresh read"),
 	},
 	{
 		name:   "throttled",
 		status: []int{http.StatusTooManyRequests},
-		reason: ReasonThrottled, class: ClassThrottle, remedy: say("none: retried"),
+		reason: karpenterv1alpha5.ReasonThrottled, class: ClassThrottle, remedy: say("none: retried"),
 	},
 	{
 		name:   "throttled inside an operation",
 		codes:  []string{"Throttled", "TooManyRequests"},
-		reason: ReasonThrottled, class: ClassThrottle, remedy: say("none: retried"),
+		reason: karpenterv1alpha5.ReasonThrottled, class: ClassThrottle, remedy: say("none: retried"),
 	},
 	{
 		name:   "cluster or group not found",
 		codes:  []string{"ResourceGroupNotFound", "ParentResourceNotFound", "SubscriptionNotFound"},
 		status: []int{http.StatusNotFound},
-		reason: ReasonClusterNotFound, class: ClassConfig,
+		reason: karpenterv1alpha5.ReasonClusterNotFound, class: ClassConfig,
 		remedy: say("check clusterName, resourceGroup and subscriptionID in the operator's config file"),
 	},
 	{
@@ -132,7 +134,7 @@ var table = []row{
 		text: regexp.MustCompile(
 			`(?i)managedClusters/[^/'"]+['"]? (under resource group|was not found)|managed cluster\b.*not found`,
 		),
-		reason: ReasonClusterNotFound,
+		reason: karpenterv1alpha5.ReasonClusterNotFound,
 		class:  ClassConfig,
 		remedy: say("check clusterName, resourceGroup and subscriptionID in the operator's config file"),
 	},
@@ -146,7 +148,7 @@ var table = []row{
 		name:   "not authorized",
 		codes:  []string{"AuthorizationFailed", "LinkedAuthorizationFailed"},
 		status: []int{http.StatusForbidden},
-		reason: ReasonIdentityUnauthorized,
+		reason: karpenterv1alpha5.ReasonIdentityUnauthorized,
 		class:  ClassConfig,
 		remedy: say(
 			`grant the provisioner's identity its role: az role assignment create --assignee <client id> --role "Azure Kubernetes Service Contributor Role" --scope <the cluster's resource id>`,
@@ -155,7 +157,7 @@ var table = []row{
 	{
 		name:   "not authenticated",
 		status: []int{http.StatusUnauthorized},
-		reason: ReasonIdentityUnauthorized,
+		reason: karpenterv1alpha5.ReasonIdentityUnauthorized,
 		class:  ClassConfig,
 		remedy: say(
 			"check the workload identity federation: issuer, subject system:serviceaccount:<namespace>:<name> and audience api://AzureADTokenExchange",
@@ -171,7 +173,7 @@ var table = []row{
 			"InvalidRequestFormat",
 		},
 		status: []int{http.StatusBadRequest},
-		reason: ReasonInvalidRequest,
+		reason: karpenterv1alpha5.ReasonInvalidRequest,
 		class:  ClassTerminal,
 		remedy: say("correct the field that the message names, in the KaitoNodeClass or the claim"),
 	},
@@ -218,7 +220,7 @@ func (e *Error) Remember(spot bool) time.Duration {
 	if e.Class != ClassCapacity {
 		return 0
 	}
-	if e.RememberFor == 0 && e.Reason == ReasonSKUNotAvailable {
+	if e.RememberFor == 0 && e.Reason == karpenterv1alpha5.ReasonSKUNotAvailable {
 		if spot {
 			return time.Hour // spot capacity changes within hours
 		}

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	"github.com/awslabs/operatorpkg/status"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -86,7 +88,7 @@ func (p *Provider) Create(_ context.Context, claim *karpv1.NodeClaim) (*karpv1.N
 	if w, ok := p.Engine.Waiting(claim.UID); ok {
 		return nil, pending(w.Reason, w.Message)
 	}
-	return nil, pending(pool.ReasonLaunching, "waiting for the first read of the agent pools")
+	return nil, pending(karpenterv1alpha5.ReasonLaunching, "waiting for the first read of the agent pools")
 }
 
 func verdict(claim *karpv1.NodeClaim, f pool.Failure) error {
@@ -114,7 +116,7 @@ func (p *Provider) launched(claim *karpv1.NodeClaim, providerID string) (*karpv1
 	if !ok {
 		// After a restart there is no view yet. The engine handles a machine that is gone.
 		p.Engine.Wake()
-		return nil, pending(pool.ReasonLaunching, "waiting for Azure to list the machine "+providerID)
+		return nil, pending(karpenterv1alpha5.ReasonLaunching, "waiting for Azure to list the machine "+providerID)
 	}
 	out := claim.DeepCopy()
 	out.Labels = p.labels(&view, agentPool)

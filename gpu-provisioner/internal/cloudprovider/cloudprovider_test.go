@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -152,10 +154,10 @@ func TestCoreKnowsOurClaimsByTheirNodeClass(t *testing.T) {
 func TestPendingCreateKeepsTheClaim(t *testing.T) {
 	f := newFixture()
 	_, err := f.Create(t.Context(), claim(nil))
-	assert.Equal(t, pool.ReasonLaunching, reasonOf(t, err))
-	f.engine.waits["u1"] = pool.Wait{Reason: azure.ReasonIdentityUnauthorized, Message: "no right"}
+	assert.Equal(t, karpenterv1alpha5.ReasonLaunching, reasonOf(t, err))
+	f.engine.waits["u1"] = pool.Wait{Reason: karpenterv1alpha5.ReasonIdentityUnauthorized, Message: "no right"}
 	_, err = f.Create(t.Context(), claim(nil))
-	assert.Equal(t, azure.ReasonIdentityUnauthorized, reasonOf(t, err))
+	assert.Equal(t, karpenterv1alpha5.ReasonIdentityUnauthorized, reasonOf(t, err))
 	assert.Equal(t, 2, f.engine.woken)
 }
 

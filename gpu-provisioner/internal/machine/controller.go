@@ -147,7 +147,7 @@ func (r *Reconciler) create(ctx context.Context, m *karpenterv1alpha5.Machine) e
 func (r *Reconciler) reject(ctx context.Context, m *karpenterv1alpha5.Machine, why error) error {
 	stored := m.DeepCopy()
 	s := newStatus(m, r.Clock)
-	s.set(karpenterv1alpha5.ConditionMachineLaunched, corev1.ConditionFalse, ReasonInvalidMachine,
+	s.set(karpenterv1alpha5.ConditionMachineLaunched, corev1.ConditionFalse, karpenterv1alpha5.ReasonInvalidMachine,
 		"the Machine's spec is not valid for a NodeClaim: "+why.Error())
 	s.ready()
 	_, err := r.write(ctx, stored, m)
@@ -162,8 +162,8 @@ func (r *Reconciler) mirror(ctx context.Context, m *karpenterv1alpha5.Machine, c
 	case claim == nil:
 		s.gone()
 	case !metav1.IsControlledBy(claim, m):
-		s.set(karpenterv1alpha5.ConditionMachineLaunched, corev1.ConditionFalse, ReasonNameTaken, fmt.Sprintf(
-			"NodeClaim %s exists and is not owned by this Machine. Give the Machine another name", claim.Name))
+		s.fail(karpenterv1alpha5.ConditionMachineLaunched, karpenterv1alpha5.ReasonNameTaken,
+			"NodeClaim %s exists and is not owned by this Machine. Give the Machine another name", claim.Name)
 	default:
 		s.follow(claim)
 	}

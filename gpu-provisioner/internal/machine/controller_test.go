@@ -101,18 +101,18 @@ func TestReasonOfADeletedClaim(t *testing.T) {
 		condition string
 		reason    string
 	}{
-		"not launched":      {func(c *karpv1.NodeClaim) { c.StatusConditions() }, 0, karpenterv1alpha5.ConditionMachineLaunched, ReasonLaunchTimeout},
-		"launched only":     {launched, 0, karpenterv1alpha5.ConditionMachineRegistered, ReasonNodeGone},
-		"launched long ago": {launched, pool.CoreRegistrationTimeout, karpenterv1alpha5.ConditionMachineRegistered, pool.ReasonNodeNeverJoined},
+		"not launched":      {func(c *karpv1.NodeClaim) { c.StatusConditions() }, 0, karpenterv1alpha5.ConditionMachineLaunched, karpenterv1alpha5.ReasonLaunchTimeout},
+		"launched only":     {launched, 0, karpenterv1alpha5.ConditionMachineRegistered, karpenterv1alpha5.ReasonNodeGone},
+		"launched long ago": {launched, pool.CoreRegistrationTimeout, karpenterv1alpha5.ConditionMachineRegistered, karpenterv1alpha5.ReasonNodeNeverJoined},
 		"failed with a reason": {func(c *karpv1.NodeClaim) {
 			c.StatusConditions().SetTrue(karpv1.ConditionTypeLaunched)
-			c.StatusConditions().SetFalse(karpv1.ConditionTypeRegistered, pool.ReasonMachineGone, "evicted")
-		}, 0, karpenterv1alpha5.ConditionMachineRegistered, pool.ReasonMachineGone},
+			c.StatusConditions().SetFalse(karpv1.ConditionTypeRegistered, karpenterv1alpha5.ReasonMachineGone, "evicted")
+		}, 0, karpenterv1alpha5.ConditionMachineRegistered, karpenterv1alpha5.ReasonMachineGone},
 		"initialized": {func(c *karpv1.NodeClaim) {
 			for _, condition := range []string{karpv1.ConditionTypeLaunched, karpv1.ConditionTypeRegistered, karpv1.ConditionTypeInitialized} {
 				c.StatusConditions().SetTrue(condition)
 			}
-		}, 0, karpenterv1alpha5.ConditionMachineRegistered, ReasonNodeGone},
+		}, 0, karpenterv1alpha5.ConditionMachineRegistered, karpenterv1alpha5.ReasonNodeGone},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
@@ -170,7 +170,7 @@ func TestClaimOfAnotherOwnerIsLeftAlone(t *testing.T) {
 	require.NoError(t, f.Client.Create(t.Context(), &karpv1.NodeClaim{ObjectMeta: metav1.ObjectMeta{Name: "ws1"}}))
 	require.NoError(t, f.Client.Create(t.Context(), machineOf("ws1")))
 	f.settle("ws1")
-	assert.Equal(t, ReasonNameTaken, f.machine("ws1").GetCondition(karpenterv1alpha5.ConditionMachineLaunched).Reason)
+	assert.Equal(t, karpenterv1alpha5.ReasonNameTaken, f.machine("ws1").GetCondition(karpenterv1alpha5.ConditionMachineLaunched).Reason)
 	require.NoError(t, f.Client.Delete(t.Context(), f.machine("ws1")))
 	f.settle("ws1")
 	assert.True(t, f.claim("ws1").DeletionTimestamp.IsZero())

@@ -21,14 +21,14 @@ func TestPoolConditionIsMirrored(t *testing.T) {
 		for _, condition := range []string{karpv1.ConditionTypeLaunched, karpv1.ConditionTypeRegistered, karpv1.ConditionTypeInitialized} {
 			c.StatusConditions().SetTrue(condition)
 		}
-		c.StatusConditions().SetFalse(pool.ConditionPoolManaged, pool.ReasonTagsReplaced, "put them back")
+		c.StatusConditions().SetFalse(pool.ConditionPoolManaged, karpenterv1alpha5.ReasonAgentPoolTagsReplaced, "put them back")
 	})
 	f.settle("ws1")
 	m := f.machine("ws1")
 	c := m.GetCondition(pool.ConditionPoolManaged)
 	require.NotNil(t, c)
 	assert.Equal(t, corev1.ConditionFalse, c.Status)
-	assert.Equal(t, pool.ReasonTagsReplaced, c.Reason)
+	assert.Equal(t, karpenterv1alpha5.ReasonAgentPoolTagsReplaced, c.Reason)
 	assert.Equal(t, "put them back", c.Message)
 	assert.Equal(t, corev1.ConditionTrue, m.GetCondition(karpenterv1alpha5.ConditionReady).Status, "the node is usable")
 }

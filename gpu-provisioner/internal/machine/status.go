@@ -17,17 +17,6 @@ import (
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 )
 
-// Reasons of a Machine's conditions that no NodeClaim has.
-const (
-	ReasonInvalidMachine = "InvalidMachine"
-	ReasonNameTaken      = "NameTaken"
-	// ReasonLaunchTimeout: Karpenter deleted the claim, because it got no machine in time.
-	ReasonLaunchTimeout = "LaunchTimeout"
-	// ReasonNodeGone: a user, node repair or garbage collection deleted the claim.
-	ReasonNodeGone = "NodeGone"
-	reasonPending  = "AwaitingReconciliation"
-)
-
 // pairs maps the Machine's conditions to the NodeClaim's that they mirror, in the order in which they become True.
 var pairs = []struct{ machine, claim string }{
 	{karpenterv1alpha5.ConditionMachineLaunched, karpv1.ConditionTypeLaunched},
@@ -59,7 +48,7 @@ func (s *statusWriter) follow(claim *karpv1.NodeClaim) {
 	for _, pair := range pairs {
 		c := find(claim, pair.claim)
 		if c == nil {
-			s.set(pair.machine, corev1.ConditionUnknown, reasonPending, "")
+			s.set(pair.machine, corev1.ConditionUnknown, karpenterv1alpha5.ReasonAwaitingReconciliation, "")
 			continue
 		}
 		s.set(pair.machine, corev1.ConditionStatus(c.Status), c.Reason, c.Message)
@@ -90,8 +79,8 @@ func (s *statusWriter) gone() {
 		case c != nil && c.Status == corev1.ConditionTrue:
 			continue
 		case pair.machine == karpenterv1alpha5.ConditionMachineLaunched:
-			reason, message := ReasonLaunchTimeout, "the NodeClaim got no machine in time"
-			if c != nil && c.Reason != "" && c.Reason != reasonPending && c.Reason != pool.ReasonLaunching {
+			reason, message := karpenterv1alpha5.ReasonLaunchTimeout, "the NodeClaim got no machine in time"
+			if c != nil && c.Reason != "" && !waiting(c.Reason) {
 				reason = c.Reason
 			}
 			if c != nil && c.Message != "" {
@@ -108,13 +97,13 @@ func (s *statusWriter) gone() {
 			if c != nil && c.Message != "" {
 				message += ": " + c.Message
 			}
-			s.set(pair.machine, corev1.ConditionFalse, ReasonNodeGone, message)
+			s.set(pair.machine, corev1.ConditionFalse, karpenterv1alpha5.ReasonNodeGone, message)
 		}
 		return
 	}
-	s.set(karpenterv1alpha5.ConditionMachineRegistered, corev1.ConditionFalse, ReasonNodeGone, fmt.Sprintf(
+	s.fail(karpenterv1alpha5.ConditionMachineRegistered, karpenterv1alpha5.ReasonNodeGone,
 		"the NodeClaim of Node %s was deleted by a user or by node repair, or because its VM %s is gone",
-		s.machine.Status.NodeName, s.machine.Status.ProviderID))
+		s.machine.Status.NodeName, s.machine.Status.ProviderID)
 }
 
 // neverRegistered handles a deleted claim whose Node had not registered. This operator writes a reason before it
@@ -123,13 +112,14 @@ func (s *statusWriter) gone() {
 func (s *statusWriter) neverRegistered() {
 	launched := s.machine.GetCondition(karpenterv1alpha5.ConditionMachineLaunched)
 	if s.clock.Since(launched.LastTransitionTime.Time) >= pool.CoreRegistrationTimeout {
-		s.set(karpenterv1alpha5.ConditionMachineRegistered, corev1.ConditionFalse, pool.ReasonNodeNeverJoined, fmt.Sprintf(
-			"machine %s did not register as a Node within %s", s.machine.Status.ProviderID, pool.CoreRegistrationTimeout))
+		s.fail(karpenterv1alpha5.ConditionMachineRegistered, karpenterv1alpha5.ReasonNodeNeverJoined,
+			"machine %s did not register as a Node within %s",
+			s.machine.Status.ProviderID, pool.CoreRegistrationTimeout)
 		return
 	}
-	s.set(karpenterv1alpha5.ConditionMachineRegistered, corev1.ConditionFalse, ReasonNodeGone, fmt.Sprintf(
+	s.fail(karpenterv1alpha5.ConditionMachineRegistered, karpenterv1alpha5.ReasonNodeGone,
 		"the NodeClaim of machine %s was deleted before its Node registered: by a user, or because the Node or the VM is gone",
-		s.machine.Status.ProviderID))
+		s.machine.Status.ProviderID)
 }
 
 // ready computes the condition Ready: False if one of the others is False, True if all are True.
@@ -138,7 +128,7 @@ func (s *statusWriter) ready() {
 	for _, pair := range pairs {
 		c := s.machine.GetCondition(pair.machine)
 		if c == nil {
-			s.set(pair.machine, corev1.ConditionUnknown, reasonPending, "")
+			s.set(pair.machine, corev1.ConditionUnknown, karpenterv1alpha5.ReasonAwaitingReconciliation, "")
 			c = s.machine.GetCondition(pair.machine)
 		}
 		if c.Status == corev1.ConditionTrue || status == corev1.ConditionFalse {
@@ -182,4 +172,14 @@ func find(claim *karpv1.NodeClaim, conditionType string) *status.Condition {
 		}
 	}
 	return nil
+}
+
+// waiting says whether a reason is one of a claim that has no machine yet, and of which nothing has failed.
+func waiting(reason string) bool {
+	return reason == karpenterv1alpha5.ReasonAwaitingReconciliation || reason == karpenterv1alpha5.ReasonLaunching
+}
+
+// fail sets a condition to False.
+func (s *statusWriter) fail(condition, reason, format string, args ...any) {
+	s.set(condition, corev1.ConditionFalse, reason, fmt.Sprintf(format, args...))
 }

@@ -36,12 +36,6 @@ func (r *Reconciler) SetupWithManager(_ context.Context, mgr ctrl.Manager) error
 	return ctrl.NewControllerManagedBy(mgr).Named("kaitonodeclass").For(&nodeclassv1alpha1.KaitoNodeClass{}).Complete(r)
 }
 
-// Reasons of the condition Ready.
-const (
-	reasonValid       = "Valid"
-	reasonInvalidSpec = "InvalidSpec"
-)
-
 // Reconcile checks what the CRD's schema cannot.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	class := &nodeclassv1alpha1.KaitoNodeClass{}
@@ -50,9 +44,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	}
 	before := class.DeepCopy()
 	if problem := validate(class); problem != "" {
-		conditions.False(class, conditions.Ready, reasonInvalidSpec, problem)
+		conditions.False(class, conditions.Ready, nodeclassv1alpha1.ReasonInvalidSpec, problem)
 	} else {
-		conditions.True(class, conditions.Ready, reasonValid, "NodeClaims can use this class")
+		conditions.True(class, conditions.Ready, nodeclassv1alpha1.ReasonValid, "NodeClaims can use this class")
 	}
 	class.Status.ObservedGeneration = class.Generation
 	_, err := patch.Status(ctx, r.Client, before, class)

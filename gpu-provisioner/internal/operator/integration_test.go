@@ -73,14 +73,14 @@ func TestMachinesBecomeNodesAndAreDeleted(t *testing.T) {
 	f.ask("poor")
 	f.eventually("the Machine has the numbers of the quota", func() bool {
 		c := f.condition("poor", karpenterv1alpha5.ConditionMachineLaunched)
-		return c.Status == corev1.ConditionFalse && c.Reason == azure.ReasonQuotaExceeded &&
+		return c.Status == corev1.ConditionFalse && c.Reason == karpenterv1alpha5.ReasonQuotaExceeded &&
 			strings.Contains(c.Message, "has 8 of 80 left")
 	})
 	f.eventually("Karpenter deletes the NodeClaim", func() bool {
 		return apierrors.IsNotFound(f.client.Get(t.Context(), client.ObjectKey{Name: "poor"}, &karpv1.NodeClaim{}))
 	})
 	assert.Equal(
-		t, azure.ReasonQuotaExceeded, f.condition("poor", karpenterv1alpha5.ConditionMachineLaunched).Reason,
+		t, karpenterv1alpha5.ReasonQuotaExceeded, f.condition("poor", karpenterv1alpha5.ConditionMachineLaunched).Reason,
 		"the reason remains",
 	)
 	assert.NotContains(t, fmt.Sprint(f.azure.Calls()), "resize", "Azure was not called")

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
@@ -140,7 +142,9 @@ func (a *actor) waitForCluster(action Action) {
 	}
 	for _, name := range names {
 		if nc := a.claims[name]; nc != nil {
-			a.setWait(nc.UID, Wait{Claim: name, Reason: ReasonClusterNotRunning, Message: notRunning(a.view.Cluster)})
+			a.setWait(nc.UID, Wait{
+				Claim: name, Reason: karpenterv1alpha5.ReasonClusterNotRunning, Message: notRunning(a.view.Cluster),
+			})
 		}
 	}
 }

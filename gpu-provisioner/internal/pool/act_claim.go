@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -50,7 +52,9 @@ func (a *actor) restartRegistration(ctx context.Context, nc *karpv1.NodeClaim, n
 		return nil
 	}
 	stored := nc.DeepCopy()
-	nc.StatusConditions().SetUnknownWithReason(karpv1.ConditionTypeRegistered, ReasonLaunching, "the machine exists")
+	nc.StatusConditions().SetUnknownWithReason(
+		karpv1.ConditionTypeRegistered, karpenterv1alpha5.ReasonLaunching, "the machine exists",
+	)
 	for i := range nc.Status.Conditions {
 		if c := &nc.Status.Conditions[i]; c.Type == karpv1.ConditionTypeRegistered {
 			c.LastTransitionTime = metav1.NewTime(now)

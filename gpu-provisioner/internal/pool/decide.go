@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
@@ -158,7 +160,7 @@ func (d *decider) indexUnlisted(name string, op Operation) {
 func (d *decider) waitForCluster() {
 	d.out.Settled, d.out.Doubts = nil, map[string]Doubt{}
 	for _, c := range d.open {
-		d.do(Wait{Claim: c.Name, Reason: ReasonClusterNotRunning, Message: notRunning(d.View.Cluster)})
+		d.do(Wait{Claim: c.Name, Reason: karpenterv1alpha5.ReasonClusterNotRunning, Message: notRunning(d.View.Cluster)})
 	}
 }
 
@@ -237,7 +239,7 @@ func (d *decider) due(t time.Time) {
 }
 
 func (d *decider) wait(c *Claim, message string) {
-	d.do(Wait{Claim: c.Name, Reason: ReasonLaunching, Message: message})
+	d.do(Wait{Claim: c.Name, Reason: karpenterv1alpha5.ReasonLaunching, Message: message})
 }
 
 func (d *decider) waitEach(claims []*Claim, message string) {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
@@ -137,7 +139,7 @@ func (d *decider) createNew(key string, claims []*Claim) {
 	for len(claims) > 0 {
 		if len(d.taken) >= d.Settings.MaxPools {
 			for _, c := range claims {
-				d.do(Wait{Claim: c.Name, Reason: ReasonPoolLimitReached, Message: fmt.Sprintf(
+				d.do(Wait{Claim: c.Name, Reason: karpenterv1alpha5.ReasonAgentPoolLimitReached, Message: fmt.Sprintf(
 					"the cluster has %d agent pools, which is the limit of AKS. Delete agent pools, or raise maxNodesPerPool", len(d.taken))})
 			}
 			return

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
@@ -107,7 +109,7 @@ func (d *decider) lose() {
 				d.do(
 					Lose{
 						Claim:   c.Name,
-						Reason:  ReasonMachineGone,
+						Reason:  karpenterv1alpha5.ReasonMachineGone,
 						Message: "the machine was deleted before it registered as a Node: " + c.ProviderID,
 					},
 				)
@@ -123,7 +125,7 @@ func (d *decider) lose() {
 			d.due(until)
 			continue
 		}
-		d.do(Lose{Claim: c.Name, Reason: ReasonNodeNeverJoined, Message: fmt.Sprintf(
+		d.do(Lose{Claim: c.Name, Reason: karpenterv1alpha5.ReasonNodeNeverJoined, Message: fmt.Sprintf(
 			"the machine with provider ID %s runs, but did not register as a Node within %s. Check the node's bootstrap log, its subnet, and its route to the API server",
 			c.ProviderID,
 			d.Settings.JoinTimeout,

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -90,7 +92,7 @@ func TestClaimOfAVanishedMachineIsLost(t *testing.T) {
 	w.again(Decide(w.State))
 	actions := w.decide()
 	require.Len(t, actions, 1)
-	assert.Equal(t, ReasonMachineGone, actions[0].(Lose).Reason)
+	assert.Equal(t, karpenterv1alpha5.ReasonMachineGone, actions[0].(Lose).Reason)
 }
 
 func TestClaimOfAMachineThatNeverRegistersIsLost(t *testing.T) {
@@ -102,7 +104,7 @@ func TestClaimOfAMachineThatNeverRegistersIsLost(t *testing.T) {
 	w.Now = start.Add(time.Minute)
 	actions := w.decide()
 	require.Len(t, actions, 1)
-	assert.Equal(t, ReasonNodeNeverJoined, actions[0].(Lose).Reason)
+	assert.Equal(t, karpenterv1alpha5.ReasonNodeNeverJoined, actions[0].(Lose).Reason)
 }
 
 func TestPutThatTimesOutIsAborted(t *testing.T) {

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -90,7 +92,7 @@ func TestClaimsOfARunningOperationAreNotRequestedAgain(t *testing.T) {
 			w.waiting("c1", keyA)
 			w.waiting("c2", keyA)
 			assert.Empty(t, w.decide())
-			assert.Equal(t, ReasonLaunching, w.waits()["c1"].Reason)
+			assert.Equal(t, karpenterv1alpha5.ReasonLaunching, w.waits()["c1"].Reason)
 		})
 	}
 }
@@ -119,7 +121,7 @@ func TestBurstBecomesOneRequest(t *testing.T) {
 func TestPartialFailure(t *testing.T) {
 	w := newWorld()
 	w.pool(keyA, 0, 3, 0, 1).State = azure.StateFailed
-	noCapacity := &azure.Error{Reason: azure.ReasonCapacityUnavailable, Class: azure.ClassCapacity}
+	noCapacity := &azure.Error{Reason: karpenterv1alpha5.ReasonCapacityUnavailable, Class: azure.ClassCapacity}
 	for i := range 3 {
 		c := w.waiting(fmt.Sprintf("c%d", i), keyA)
 		c.Target, c.Unavailable = "", noCapacity
@@ -167,7 +169,7 @@ func TestPoolLimit(t *testing.T) {
 	w.waiting("c1", keyA)
 	w.waiting("c2", keyA)
 	assert.Len(t, w.decide(), 1)
-	assert.Equal(t, ReasonPoolLimitReached, w.waits()["c2"].Reason)
+	assert.Equal(t, karpenterv1alpha5.ReasonAgentPoolLimitReached, w.waits()["c2"].Reason)
 }
 
 func TestHeldKeyIsReportedAndATerminalErrorFails(t *testing.T) {
@@ -175,13 +177,13 @@ func TestHeldKeyIsReportedAndATerminalErrorFails(t *testing.T) {
 	w.waiting("c", keyA)
 	w.Holds[keyA] = Hold{
 		Until: start.Add(time.Minute),
-		Err:   &azure.Error{Reason: azure.ReasonIdentityUnauthorized, Class: azure.ClassConfig, Message: "no right"},
+		Err:   &azure.Error{Reason: karpenterv1alpha5.ReasonIdentityUnauthorized, Class: azure.ClassConfig, Message: "no right"},
 	}
 	assert.Empty(t, w.decide())
-	assert.Equal(t, azure.ReasonIdentityUnauthorized, w.waits()["c"].Reason)
+	assert.Equal(t, karpenterv1alpha5.ReasonIdentityUnauthorized, w.waits()["c"].Reason)
 	w.Holds[keyA] = Hold{
 		Until: start.Add(time.Minute),
-		Err:   &azure.Error{Reason: azure.ReasonInvalidRequest, Class: azure.ClassTerminal},
+		Err:   &azure.Error{Reason: karpenterv1alpha5.ReasonInvalidRequest, Class: azure.ClassTerminal},
 	}
 	require.Len(t, w.decide(), 1)
 	assert.IsType(t, Fail{}, w.decide()[0])
@@ -204,7 +206,7 @@ func TestNothingIsDoneWhileTheClusterIsStopped(t *testing.T) {
 			c.Deleting, c.Released = true, true
 			for range 3 {
 				assert.Empty(t, w.decide())
-				assert.Equal(t, ReasonClusterNotRunning, w.waits()["waits"].Reason)
+				assert.Equal(t, karpenterv1alpha5.ReasonClusterNotRunning, w.waits()["waits"].Reason)
 				w.again(Decide(w.State))
 			}
 		})

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	promtest "github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -98,7 +100,7 @@ func TestWrongMachineListChangesNoPool(t *testing.T) {
 
 				managed := f.claim("c1").StatusConditions().Get(ConditionPoolManaged)
 				require.NotNil(t, managed)
-				assert.Equal(t, ReasonPoolInDoubt, managed.Reason)
+				assert.Equal(t, karpenterv1alpha5.ReasonAgentPoolInDoubt, managed.Reason)
 				assert.Contains(t, managed.Message, pool+" is not changed")
 				writes := f.writes
 				f.minutes(5)

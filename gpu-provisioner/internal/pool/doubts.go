@@ -13,10 +13,6 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
-// ReasonPoolInDoubt is the reason of ConditionPoolManaged, and of the event, on the claims of a pool that has been in
-// doubt for longer than Grace.
-const ReasonPoolInDoubt = "AgentPoolInDoubt"
-
 // Doubts are the doubts about one view.
 type Doubts struct {
 	// At is the At of that view. Doubts do not apply to another view.

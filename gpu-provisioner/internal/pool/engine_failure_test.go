@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -25,7 +27,7 @@ func TestPartialAllocationFailure(t *testing.T) {
 	assert.Len(t, f.bound(), 2)
 	failure, ok := FailureOf(f.claim("c3"))
 	require.True(t, ok)
-	assert.Equal(t, azure.ReasonCapacityUnavailable, failure.Reason)
+	assert.Equal(t, karpenterv1alpha5.ReasonCapacityUnavailable, failure.Reason)
 	assert.Equal(t, azure.ClassCapacity, failure.Class)
 	assert.Contains(t, failure.Message, "another size", "with what to do")
 
@@ -60,7 +62,7 @@ func TestRequestBeyondTheQuotaIsNotMade(t *testing.T) {
 	assert.Equal(t, []string{"create " + f.only() + " 2"}, f.azure.Calls())
 	failure, ok := FailureOf(f.claim("c3"))
 	require.True(t, ok)
-	assert.Equal(t, azure.ReasonQuotaExceeded, failure.Reason)
+	assert.Equal(t, karpenterv1alpha5.ReasonQuotaExceeded, failure.Reason)
 	assert.Contains(t, failure.Message, "needs 72 vCPUs of famA, has 58 of 150 left")
 	assert.Contains(t, failure.Message, "az quota update")
 }
@@ -75,7 +77,7 @@ func TestZoneWithoutCapacityLeadsToTheNext(t *testing.T) {
 	f.azure.End(
 		first,
 		&azure.Error{
-			Reason:      azure.ReasonZonalCapacity,
+			Reason:      karpenterv1alpha5.ReasonZonalCapacityUnavailable,
 			Class:       azure.ClassCapacity,
 			Scope:       azure.ScopeOffering,
 			RememberFor: time.Hour,
@@ -99,7 +101,7 @@ func TestNoWriteToAClusterThatHasJustStopped(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, f.azure.Calls())
 	w, _ := f.Waiting("uid-c1")
-	assert.Equal(t, ReasonClusterNotRunning, w.Reason)
+	assert.Equal(t, karpenterv1alpha5.ReasonClusterNotRunning, w.Reason)
 	f.azure.SetPower("Running")
 	f.pass()
 	assert.Len(t, f.azure.Calls(), 1)
@@ -111,7 +113,7 @@ func TestWhyAzureCannotBeReadStandsOnEveryWaitingClaim(t *testing.T) {
 	f.azure.SetDown(
 		&azure.Error{
 			Class:   azure.ClassConfig,
-			Reason:  azure.ReasonIdentityUnauthorized,
+			Reason:  karpenterv1alpha5.ReasonIdentityUnauthorized,
 			Message: "AADSTS700213: no matching federated identity",
 			Remedy:  "check the workload identity federation",
 		},
@@ -120,7 +122,7 @@ func TestWhyAzureCannotBeReadStandsOnEveryWaitingClaim(t *testing.T) {
 	require.NoError(t, err)
 	w, ok := f.Waiting("uid-c1")
 	require.True(t, ok)
-	assert.Equal(t, azure.ReasonIdentityUnauthorized, w.Reason)
+	assert.Equal(t, karpenterv1alpha5.ReasonIdentityUnauthorized, w.Reason)
 	assert.Contains(t, w.Message, "federation")
 	reads := f.azure.Cost()
 	f.clock.Step(10 * time.Second)
@@ -137,7 +139,7 @@ func TestRecoveredIdentityIsRetriedAtOnce(t *testing.T) {
 	f := newFixture(t)
 	f.ask("c1")
 	f.azure.SetDown(
-		&azure.Error{Class: azure.ClassConfig, Reason: azure.ReasonIdentityUnauthorized, Message: "AADSTS700213"},
+		&azure.Error{Class: azure.ClassConfig, Reason: karpenterv1alpha5.ReasonIdentityUnauthorized, Message: "AADSTS700213"},
 	)
 	for range 5 { // by now, retries are five minutes apart
 		f.clock.Step(5 * time.Minute)
@@ -178,7 +180,7 @@ func TestUnrecordedOperationThatTimesOutIsAborted(t *testing.T) {
 	_, err := f.Pass(t.Context())
 	require.NoError(t, err)
 	w, _ := f.Waiting("uid-c1")
-	assert.Equal(t, ReasonOperationTimedOut, w.Reason)
+	assert.Equal(t, karpenterv1alpha5.ReasonOperationTimedOut, w.Reason)
 }
 
 func TestOperationThatTimesOutIsAborted(t *testing.T) {
@@ -194,7 +196,7 @@ func TestOperationThatTimesOutIsAborted(t *testing.T) {
 	_, err := f.Pass(t.Context())
 	require.NoError(t, err)
 	w, _ := f.Waiting("uid-c1")
-	assert.Equal(t, ReasonOperationTimedOut, w.Reason)
+	assert.Equal(t, karpenterv1alpha5.ReasonOperationTimedOut, w.Reason)
 	_, failed := FailureOf(f.claim("c1"))
 	assert.False(t, failed, "it is tried again")
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -34,7 +36,7 @@ func TestThreeClaimsBecomeOnePut(t *testing.T) {
 	assert.Empty(t, f.bound())
 	w, ok := f.Waiting("uid-c1")
 	require.True(t, ok)
-	assert.Equal(t, ReasonLaunching, w.Reason)
+	assert.Equal(t, karpenterv1alpha5.ReasonLaunching, w.Reason)
 	f.azure.End(pool, nil, 0)
 	f.pass()
 	assert.Len(t, f.bound(), 3)
@@ -117,14 +119,14 @@ func TestFailureAfterARestartMarksItsOffering(t *testing.T) {
 	f.pass()
 	failure, ok := FailureOf(f.claim("c1"))
 	require.True(t, ok)
-	assert.Equal(t, azure.ReasonCapacityUnavailable, failure.Reason)
+	assert.Equal(t, karpenterv1alpha5.ReasonCapacityUnavailable, failure.Reason)
 }
 
 func TestLostAnswerOfAWriteCreatesNoSecondPool(t *testing.T) {
 	f := newFixture(t)
 	f.ask("c1")
 	f.azure.FailNext(
-		"create", &azure.Error{Class: azure.ClassTransient, Reason: azure.ReasonAzureError, Message: "EOF"}, true,
+		"create", &azure.Error{Class: azure.ClassTransient, Reason: karpenterv1alpha5.ReasonAzureError, Message: "EOF"}, true,
 	)
 	f.pass()
 	pool := f.only()
@@ -199,7 +201,7 @@ func TestClaimOfAVanishedMachineGetsAReason(t *testing.T) {
 	c := f.claim("c1")
 	registered := c.StatusConditions().Get(karpv1.ConditionTypeRegistered)
 	assert.True(t, registered.IsFalse())
-	assert.Equal(t, ReasonMachineGone, registered.Reason)
+	assert.Equal(t, karpenterv1alpha5.ReasonMachineGone, registered.Reason)
 	assert.False(t, c.DeletionTimestamp.IsZero())
 }
 

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"kaito.sh/gpu-provisioner/internal/azure"
@@ -38,7 +40,7 @@ func FailureOf(claim *karpv1.NodeClaim) (Failure, bool) {
 	var f Failure
 	if err := json.Unmarshal([]byte(raw), &f); err != nil || f.Reason == "" {
 		// Another client wrote the annotation. The claim failed, but without a class for which Karpenter deletes it.
-		return Failure{Reason: azure.ReasonAzureError, Message: raw, Class: azure.ClassTransient}, true
+		return Failure{Reason: karpenterv1alpha5.ReasonAzureError, Message: raw, Class: azure.ClassTransient}, true
 	}
 	return f, true
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -160,7 +162,7 @@ func (f *fixture) only() string {
 }
 
 var noCapacity = &azure.Error{
-	Reason:      azure.ReasonCapacityUnavailable,
+	Reason:      karpenterv1alpha5.ReasonCapacityUnavailable,
 	Class:       azure.ClassCapacity,
 	Scope:       azure.ScopeOffering,
 	Code:        "AllocationFailed",

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"kaito.sh/gpu-provisioner/internal/azure"
@@ -84,7 +86,7 @@ func resultOf(op Operation, found *azure.Pool) *azure.Error {
 		return nil
 	}
 	return &azure.Error{
-		Reason: azure.ReasonAzureError,
+		Reason: karpenterv1alpha5.ReasonAzureError,
 		Class:  azure.ClassTransient,
 		Message: fmt.Sprintf(
 			"Azure does not report the result of the %s of agent pool %s, and %s. See the cluster's activity log", op.Kind,

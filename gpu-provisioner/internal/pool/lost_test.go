@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -17,13 +19,13 @@ var unreadable = map[string]func(f *fixture, pool string){
 	"forgotten": func(f *fixture, pool string) { f.azure.Forget(pool) },
 	"not reported": func(f *fixture, _ string) {
 		f.azure.FailAll(
-			"look", &azure.Error{Class: azure.ClassTransient, Reason: azure.ReasonAzureError, Status: 500, Message: "oops"},
+			"look", &azure.Error{Class: azure.ClassTransient, Reason: karpenterv1alpha5.ReasonAzureError, Status: 500, Message: "oops"},
 		)
 	},
 	"forbidden": func(f *fixture, _ string) {
 		f.azure.FailAll(
 			"look",
-			&azure.Error{Class: azure.ClassConfig, Reason: azure.ReasonIdentityUnauthorized, Status: 403, Message: "no right"},
+			&azure.Error{Class: azure.ClassConfig, Reason: karpenterv1alpha5.ReasonIdentityUnauthorized, Status: 403, Message: "no right"},
 		)
 	},
 }

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
@@ -23,24 +25,16 @@ import (
 // neither Karpenter nor the claim's owner: the machine still runs.
 const ConditionPoolManaged = "AgentPoolManaged"
 
-// Reasons of ConditionPoolManaged.
-const (
-	// ReasonTagsReplaced: the pool lost the tags of this operator. Its machines are neither bound nor deleted.
-	ReasonTagsReplaced = "AgentPoolTagsReplaced"
-	// ReasonAutoscaled: the cluster autoscaler is on. AKS rejects a count, and the autoscaler may delete machines.
-	ReasonAutoscaled = "AgentPoolAutoscaled"
-)
-
 // unmanaged returns why the pool cannot be managed and how to fix it, or "".
 func unmanaged(cluster azure.Cluster, p *azure.Pool) (reason, message string) {
 	switch {
 	case p.TagsReplaced():
-		return ReasonTagsReplaced, fmt.Sprintf(
+		return karpenterv1alpha5.ReasonAgentPoolTagsReplaced, fmt.Sprintf(
 			"agent pool %s lost the tags of this operator, which does not change the pool until they are restored. This claim is kept. To fix: %s --tags %s",
 			p.Name, nodepoolUpdate(cluster, p.Name), allTags(cluster, p),
 		)
 	case p.Ours() && p.Autoscaled:
-		return ReasonAutoscaled, fmt.Sprintf(
+		return karpenterv1alpha5.ReasonAgentPoolAutoscaled, fmt.Sprintf(
 			"the cluster autoscaler is on for agent pool %s. It may delete this machine, and the pool cannot grow: new claims get another pool. To fix: %s --disable-cluster-autoscaler",
 			p.Name, nodepoolUpdate(cluster, p.Name),
 		)
@@ -98,7 +92,7 @@ func (e *Engine) reportUnmanaged(ctx context.Context, p *pass) error {
 		if reason != "" {
 			reasons[pool.Name] = reason
 		} else if message = e.inDoubt(pool.Name); message != "" {
-			reason = ReasonPoolInDoubt
+			reason = karpenterv1alpha5.ReasonAgentPoolInDoubt
 		}
 		errs = append(errs, e.setManaged(ctx, p.objects[c.Name], reason, message))
 	}

@@ -5,6 +5,8 @@ package pool
 import (
 	"testing"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	promtest "github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -51,7 +53,7 @@ func TestReplacedTagsAreToldOnTheClaimsAndTakenBack(t *testing.T) {
 	c := f.claim("c1").StatusConditions().Get(ConditionPoolManaged)
 	require.NotNil(t, c)
 	assert.True(t, c.IsFalse())
-	assert.Equal(t, ReasonTagsReplaced, c.Reason)
+	assert.Equal(t, karpenterv1alpha5.ReasonAgentPoolTagsReplaced, c.Reason)
 	assert.Contains(
 		t,
 		c.Message,
@@ -60,8 +62,8 @@ func TestReplacedTagsAreToldOnTheClaimsAndTakenBack(t *testing.T) {
 	)
 	told := f.recorded()
 	require.Len(t, told, 1)
-	assert.Contains(t, told[0], ReasonTagsReplaced)
-	assert.InDelta(t, 1, promtest.ToFloat64(f.Metrics.unmanaged.WithLabelValues(ReasonTagsReplaced)), 0)
+	assert.Contains(t, told[0], karpenterv1alpha5.ReasonAgentPoolTagsReplaced)
+	assert.InDelta(t, 1, promtest.ToFloat64(f.Metrics.unmanaged.WithLabelValues(karpenterv1alpha5.ReasonAgentPoolTagsReplaced)), 0)
 	view, _ := f.Cache.View()
 	_, _, found := view.Machine(ProviderIDOf(f.claim("c1")))
 	assert.True(t, found, "the machine runs, and is seen to run")
@@ -71,7 +73,7 @@ func TestReplacedTagsAreToldOnTheClaimsAndTakenBack(t *testing.T) {
 	f.Cache.Invalidate("")
 	f.pass()
 	assert.True(t, f.claim("c1").StatusConditions().Get(ConditionPoolManaged).IsTrue())
-	assert.InDelta(t, 0, promtest.ToFloat64(f.Metrics.unmanaged.WithLabelValues(ReasonTagsReplaced)), 0)
+	assert.InDelta(t, 0, promtest.ToFloat64(f.Metrics.unmanaged.WithLabelValues(karpenterv1alpha5.ReasonAgentPoolTagsReplaced)), 0)
 	assert.Len(t, f.azure.Calls(), calls, "nothing was written to Azure")
 }
 
@@ -86,7 +88,7 @@ func TestReleasedClaimOfAPoolWithoutTagsWaits(t *testing.T) {
 	f.Release("uid-c1")
 	f.pass()
 	assert.Len(t, f.azure.Calls(), calls)
-	assert.Equal(t, ReasonTagsReplaced, f.claim("c1").StatusConditions().Get(ConditionPoolManaged).Reason)
+	assert.Equal(t, karpenterv1alpha5.ReasonAgentPoolTagsReplaced, f.claim("c1").StatusConditions().Get(ConditionPoolManaged).Reason)
 }
 
 func TestAutoscaledPoolIsReported(t *testing.T) {
@@ -98,9 +100,9 @@ func TestAutoscaledPoolIsReported(t *testing.T) {
 	assert.Equal(t, []string{"create " + pool + " 1", "create " + pool[:len(pool)-1] + "1 1"}, f.azure.Calls())
 	c := f.claim("c1").StatusConditions().Get(ConditionPoolManaged)
 	require.NotNil(t, c)
-	assert.Equal(t, ReasonAutoscaled, c.Reason)
+	assert.Equal(t, karpenterv1alpha5.ReasonAgentPoolAutoscaled, c.Reason)
 	assert.Contains(t, c.Message, "--name "+pool+" --disable-cluster-autoscaler")
-	assert.InDelta(t, 1, promtest.ToFloat64(f.Metrics.unmanaged.WithLabelValues(ReasonAutoscaled)), 0)
+	assert.InDelta(t, 1, promtest.ToFloat64(f.Metrics.unmanaged.WithLabelValues(karpenterv1alpha5.ReasonAgentPoolAutoscaled)), 0)
 	assert.Nil(t, f.claim("c2").StatusConditions().Get(ConditionPoolManaged))
 }
 

@@ -5,6 +5,8 @@ package pool
 import (
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"kaito.sh/gpu-provisioner/internal/azure"
@@ -84,7 +86,7 @@ func (m *Metrics) operation(op Operation, err *azure.Error, took time.Duration) 
 	outcome := "ok"
 	switch {
 	case !op.Aborted.IsZero():
-		outcome = ReasonOperationTimedOut
+		outcome = karpenterv1alpha5.ReasonOperationTimedOut
 	case err != nil:
 		outcome = err.Reason
 	}
@@ -99,7 +101,10 @@ const (
 
 // observeUnmanaged counts the pools that cannot be managed, by reason.
 func (m *Metrics) observeUnmanaged(reasons map[string]string) {
-	counts := map[string]float64{ReasonTagsReplaced: 0, ReasonAutoscaled: 0}
+	counts := map[string]float64{
+		karpenterv1alpha5.ReasonAgentPoolTagsReplaced: 0,
+		karpenterv1alpha5.ReasonAgentPoolAutoscaled:   0,
+	}
 	for _, reason := range reasons {
 		counts[reason]++
 	}

@@ -9,6 +9,8 @@ import (
 	"maps"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -94,7 +96,7 @@ func (e *Engine) place(ctx context.Context, nc *karpv1.NodeClaim, c *Claim) {
 	class, err := e.ClassOf(ctx, nc)
 	if err != nil {
 		var notReady *ClassError
-		reason := ReasonNodeClassNotReady
+		reason := karpenterv1alpha5.ReasonNodeClassNotReady
 		if !errors.As(err, &notReady) {
 			log.FromContext(ctx).Error(err, "Reading a node class", "NodeClaim", client.ObjectKeyFromObject(nc))
 		}
@@ -105,7 +107,9 @@ func (e *Engine) place(ctx context.Context, nc *karpv1.NodeClaim, c *Claim) {
 	keys, err := Placements(nc, class, view.Cluster.Location)
 	if err != nil {
 		c.Keys = []string{"-"} // no pool has this key
-		c.Unavailable = &azure.Error{Reason: azure.ReasonInvalidRequest, Class: azure.ClassTerminal, Message: err.Error()}
+		c.Unavailable = &azure.Error{
+			Reason: karpenterv1alpha5.ReasonInvalidRequest, Class: azure.ClassTerminal, Message: err.Error(),
+		}
 		return
 	}
 	for _, key := range keys {
@@ -128,9 +132,6 @@ func (e *Engine) place(ctx context.Context, nc *karpv1.NodeClaim, c *Claim) {
 		c.Unavailable = nil
 	}
 }
-
-// ReasonNodeClassNotReady is the reason of a claim whose node class does not exist or is not Ready.
-const ReasonNodeClassNotReady = "NodeClassNotReady"
 
 // ClassError is the reason why a node class cannot be used.
 type ClassError struct{ Message string }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"kaito.sh/gpu-provisioner/internal/azure"
@@ -95,8 +97,12 @@ func (e *Engine) finish(ctx context.Context, op Operation, err *azure.Error) {
 		return
 	}
 	if !op.Aborted.IsZero() {
-		err = &azure.Error{Reason: ReasonOperationTimedOut, Class: azure.ClassTransient, Message: fmt.Sprintf(
-			"the request for agent pool %s did not finish within %s and was aborted", op.Pool, e.Settings.OperationTimeout)}
+		err = &azure.Error{
+			Reason: karpenterv1alpha5.ReasonOperationTimedOut, Class: azure.ClassTransient,
+			Message: fmt.Sprintf(
+				"the request for agent pool %s did not finish within %s and was aborted", op.Pool, e.Settings.OperationTimeout,
+			),
+		}
 	}
 	e.Preflight.Refund(op.Pool, e.arrived(op))
 	logger.Info("An operation failed", "reason", err.Reason, "message", err.Error())
@@ -119,9 +125,6 @@ func (e *Engine) arrived(op Operation) int {
 	}
 	return max(0, len(pool.Machines)-(op.Target-op.Asked))
 }
-
-// ReasonOperationTimedOut is the reason of claims whose operation was aborted.
-const ReasonOperationTimedOut = "OperationTimedOut"
 
 // remember marks a failed offering as unavailable for all claims.
 func (e *Engine) remember(ctx context.Context, key string, err *azure.Error) {

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -40,7 +42,7 @@ func TestThrottledPollWaitsAsLongAsAzureSays(t *testing.T) {
 	pool := f.only()
 	f.azure.End(pool, nil, 1)
 	f.azure.FailNext(
-		"look", &azure.Error{Class: azure.ClassThrottle, Reason: azure.ReasonThrottled, RetryAfter: 17 * time.Second}, false,
+		"look", &azure.Error{Class: azure.ClassThrottle, Reason: karpenterv1alpha5.ReasonThrottled, RetryAfter: 17 * time.Second}, false,
 	)
 	f.clock.Step(10 * time.Second)
 	for range 5 { // no wake-up may poll earlier

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -30,7 +32,7 @@ func TestRejectedRequestTakesNoQuota(t *testing.T) {
 			}
 			last := claims[len(claims)-1]
 			f.azure.FailNext(
-				verb, &azure.Error{Class: azure.ClassConflict, Reason: azure.ReasonClusterBusy, Message: "in progress"}, false,
+				verb, &azure.Error{Class: azure.ClassConflict, Reason: karpenterv1alpha5.ReasonClusterBusy, Message: "in progress"}, false,
 			)
 			f.ask(last)
 			f.minutes(1)
@@ -62,7 +64,7 @@ func TestThirdZoneIsTriedWithQuotaForOne(t *testing.T) {
 		f.azure.End(
 			pool,
 			&azure.Error{
-				Reason:      azure.ReasonZonalCapacity,
+				Reason:      karpenterv1alpha5.ReasonZonalCapacityUnavailable,
 				Class:       azure.ClassCapacity,
 				Scope:       azure.ScopeOffering,
 				RememberFor: time.Hour,
@@ -73,5 +75,5 @@ func TestThirdZoneIsTriedWithQuotaForOne(t *testing.T) {
 	}
 	failure, failed := FailureOf(f.claim("c1"))
 	require.True(t, failed)
-	assert.Equal(t, azure.ReasonZonalCapacity, failure.Reason, "and not the quota")
+	assert.Equal(t, karpenterv1alpha5.ReasonZonalCapacityUnavailable, failure.Reason, "and not the quota")
 }

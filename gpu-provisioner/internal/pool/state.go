@@ -200,13 +200,3 @@ type Decision struct {
 // CoreRegistrationTimeout is the time after which Karpenter deletes a launched claim without a Node, and gives no
 // reason (registrationTimeout in its nodeclaim/lifecycle/liveness.go). JoinTimeout must be less.
 const CoreRegistrationTimeout = 15 * time.Minute
-
-// Reasons that do not come from Azure.
-const (
-	ReasonLaunching        = "Launching"
-	ReasonMachineGone      = "MachineGone"
-	ReasonNodeNeverJoined  = "NodeNeverJoined"
-	ReasonPoolLimitReached = "AgentPoolLimitReached"
-	// ReasonClusterNotRunning: the cluster is stopped, starting or stopping.
-	ReasonClusterNotRunning = "ClusterNotRunning"
-)

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	"k8s.io/utils/clock"
 
 	"kaito.sh/gpu-provisioner/internal/azure"
@@ -143,11 +145,11 @@ type limit struct {
 func (r Request) limits() []limit {
 	if r.Spot {
 		// Spot machines of all families count against one quota of the region.
-		return []limit{{usageSpot, "low-priority vCPUs", azure.ReasonSpotQuotaExceeded, azure.ScopeSpot}}
+		return []limit{{usageSpot, "low-priority vCPUs", karpenterv1alpha5.ReasonSpotQuotaExceeded, azure.ScopeSpot}}
 	}
-	out := []limit{{usageRegional, "regional vCPUs", azure.ReasonRegionalQuotaExceeded, azure.ScopeRegion}}
+	out := []limit{{usageRegional, "regional vCPUs", karpenterv1alpha5.ReasonRegionalQuotaExceeded, azure.ScopeRegion}}
 	if r.Family != "" {
-		out = append(out, limit{r.Family, "vCPUs of " + r.Family, azure.ReasonQuotaExceeded, azure.ScopeFamily})
+		out = append(out, limit{r.Family, "vCPUs of " + r.Family, karpenterv1alpha5.ReasonQuotaExceeded, azure.ScopeFamily})
 	}
 	return out
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	testclock "k8s.io/utils/clock/testing"
@@ -44,7 +46,7 @@ func TestRequestBeyondTheQuotaFailsWithFigures(t *testing.T) {
 	require.NoError(t, err)
 	assert.Zero(t, fit)
 	require.NotNil(t, why)
-	assert.Equal(t, azure.ReasonQuotaExceeded, why.Reason)
+	assert.Equal(t, karpenterv1alpha5.ReasonQuotaExceeded, why.Reason)
 	assert.Equal(
 		t, "1 × Standard_NC24ads_A100_v4 in eastus needs 24 vCPUs of StandardNCADSA100v4Family, has 8 of 100 left",
 		why.Message,
@@ -60,10 +62,10 @@ func TestTightestQuotaDecides(t *testing.T) {
 		reason string
 	}{
 		"all fit":                          {[]azure.Usage{{Name: "cores", Limit: 1000}, {Name: "Standard NCADS A100v4 Family", Limit: 96}}, false, 4, ""},
-		"the family's":                     {[]azure.Usage{{Name: "cores", Limit: 1000}, {Name: "StandardNCADSA100v4Family", Limit: 71}}, false, 2, azure.ReasonQuotaExceeded},
-		"the region's":                     {[]azure.Usage{{Name: "cores", Current: 70, Limit: 100}, {Name: "StandardNCADSA100v4Family", Limit: 96}}, false, 1, azure.ReasonRegionalQuotaExceeded},
-		"the spot quota, not the family's": {[]azure.Usage{{Name: "lowPriorityCores", Limit: 48}, {Name: "StandardNCADSA100v4Family", Limit: 0}}, true, 2, azure.ReasonSpotQuotaExceeded},
-		"usage above the limit":            {[]azure.Usage{{Name: "cores", Current: 200, Limit: 100}}, false, 0, azure.ReasonRegionalQuotaExceeded},
+		"the family's":                     {[]azure.Usage{{Name: "cores", Limit: 1000}, {Name: "StandardNCADSA100v4Family", Limit: 71}}, false, 2, karpenterv1alpha5.ReasonQuotaExceeded},
+		"the region's":                     {[]azure.Usage{{Name: "cores", Current: 70, Limit: 100}, {Name: "StandardNCADSA100v4Family", Limit: 96}}, false, 1, karpenterv1alpha5.ReasonRegionalQuotaExceeded},
+		"the spot quota, not the family's": {[]azure.Usage{{Name: "lowPriorityCores", Limit: 48}, {Name: "StandardNCADSA100v4Family", Limit: 0}}, true, 2, karpenterv1alpha5.ReasonSpotQuotaExceeded},
+		"usage above the limit":            {[]azure.Usage{{Name: "cores", Current: 200, Limit: 100}}, false, 0, karpenterv1alpha5.ReasonRegionalQuotaExceeded},
 		"an unknown family":                {[]azure.Usage{{Name: "cores", Limit: 1000}}, false, 4, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -15,6 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+	nodeclassv1alpha1 "kaito.sh/shared/api/nodeclass/v1alpha1"
 	"kaito.sh/shared/api/reason"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/workspace-operator/internal/runbook"
@@ -24,8 +26,10 @@ import (
 func TestReasonClasses(t *testing.T) {
 	t.Parallel()
 	for file, classes := range map[string]map[string]reason.Class{
-		"kaito/v1alpha1/condition_consts.go": kaitov1alpha1.ReasonClasses,
-		"tuning/v1alpha1/reason_consts.go":   tuningv1alpha1.ReasonClasses,
+		"kaito/v1alpha1/condition_consts.go":  kaitov1alpha1.ReasonClasses,
+		"karpenter/v1alpha5/reason_consts.go": karpenterv1alpha5.ReasonClasses,
+		"nodeclass/v1alpha1/reason_consts.go": nodeclassv1alpha1.ReasonClasses,
+		"tuning/v1alpha1/reason_consts.go":    tuningv1alpha1.ReasonClasses,
 	} {
 		names := reasonsOf(t, filepath.Join("../../../shared/api", file))
 		require.NotEmpty(t, names)

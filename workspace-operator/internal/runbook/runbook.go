@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+	nodeclassv1alpha1 "kaito.sh/shared/api/nodeclass/v1alpha1"
 	"kaito.sh/shared/api/reason"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/shared/catalog"
@@ -92,8 +94,11 @@ func Reasons() []string { return slices.Sorted(maps.Keys(pages())) }
 // InProgress returns the reasons of work in progress and of success that have no page, because no action is needed,
 // sorted.
 func InProgress() []string {
-	out := map[string]bool{karpenterLaunching: true}
-	for _, classes := range []map[string]reason.Class{kaitov1alpha1.ReasonClasses, tuningv1alpha1.ReasonClasses} {
+	out := map[string]bool{}
+	for _, classes := range []map[string]reason.Class{
+		kaitov1alpha1.ReasonClasses, karpenterv1alpha5.ReasonClasses, nodeclassv1alpha1.ReasonClasses,
+		tuningv1alpha1.ReasonClasses,
+	} {
 		for name, class := range classes {
 			if _, found := pages()[name]; class != reason.Stalled && !found {
 				out[name] = true
@@ -102,9 +107,6 @@ func InProgress() []string {
 	}
 	return slices.Sorted(maps.Keys(out))
 }
-
-// karpenterLaunching is Karpenter's reason of a NodeClaim whose machine is being created.
-const karpenterLaunching = "Launching"
 
 // suggestions is the maximum number of suggested reasons.
 const suggestions = 3

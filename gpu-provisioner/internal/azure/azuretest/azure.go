@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	"kaito.sh/gpu-provisioner/internal/azure"
 )
 
@@ -64,7 +66,9 @@ func (m *Memory) CreatePool(_ context.Context, name string, spec azure.Spec) (az
 	defer m.lock()()
 	if m.pools[name] != nil {
 		m.calls = append(m.calls, "create "+name+" refused")
-		return azure.Handle{}, &azure.Error{Class: azure.ClassConflict, Reason: azure.ReasonClusterBusy, Message: "exists"}
+		return azure.Handle{}, &azure.Error{
+			Class: azure.ClassConflict, Reason: karpenterv1alpha5.ReasonClusterBusy, Message: "exists",
+		}
 	}
 	return m.write("create", azure.OperationPut, name, fmt.Sprintf(" %d", spec.Count), func() {
 		m.specs[name] = spec
@@ -164,7 +168,7 @@ func (m *Memory) write(
 		return azure.Handle{}, planned.err
 	}
 	if m.running[pool].finish != nil && kind != azure.OperationAbort {
-		return azure.Handle{}, &azure.Error{Class: azure.ClassConflict, Reason: azure.ReasonClusterBusy}
+		return azure.Handle{}, &azure.Error{Class: azure.ClassConflict, Reason: karpenterv1alpha5.ReasonClusterBusy}
 	}
 	effect()
 	m.token++

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	clientgoevents "k8s.io/client-go/tools/events"
@@ -24,9 +26,6 @@ import (
 	"kaito.sh/shared/events"
 	"kaito.sh/shared/patch"
 )
-
-// ReasonNotReady is the reason of a claim whose Node is Ready, but whose GPUs did not become allocatable in time.
-const ReasonNotReady = "AcceleratorNotReady"
 
 // Config is what the reconciler needs.
 type Config struct {
@@ -82,7 +81,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, claim *karpv1.NodeClaim) (re
 	before := claim.DeepCopy()
 	gpus := node.Status.Allocatable[offering.ResourceGPU]
 	ready := nodeutils.GetCondition(node, corev1.NodeReady)
-	failed := initialized.IsFalse() && initialized.Reason == ReasonNotReady
+	failed := initialized.IsFalse() && initialized.Reason == karpenterv1alpha5.ReasonAcceleratorNotReady
 	switch {
 	case gpus.Value() > 0:
 		if !failed {
@@ -108,9 +107,11 @@ func (r *Reconciler) fail(claim *karpv1.NodeClaim, node *corev1.Node, since time
 	message := fmt.Sprintf(
 		"Node %s is Ready since %s, but reports none of the %d requested %s. Check the pods of the device plugin and the driver on that Node",
 		node.Name, since.UTC().Format(time.RFC3339), requestedGPUs(claim), offering.ResourceGPU)
-	claim.StatusConditions().SetFalse(karpv1.ConditionTypeInitialized, ReasonNotReady, message)
+	claim.StatusConditions().SetFalse(
+		karpv1.ConditionTypeInitialized, karpenterv1alpha5.ReasonAcceleratorNotReady, message,
+	)
 	r.failed.Inc()
-	events.Publish(r.Events, claim, corev1.EventTypeWarning, ReasonNotReady, message)
+	events.Publish(r.Events, claim, corev1.EventTypeWarning, karpenterv1alpha5.ReasonAcceleratorNotReady, message)
 }
 
 // requestedGPUs returns how many GPUs the claim requests.

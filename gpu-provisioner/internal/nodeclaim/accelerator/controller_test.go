@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
+
 	"github.com/prometheus/client_golang/prometheus"
 	promtest "github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/assert"
@@ -81,7 +83,7 @@ func TestNodeWithoutGPUsFailsAfterTheTimeout(t *testing.T) {
 	claim, _ = f.reconcile()
 	initialized := claim.StatusConditions().Get(karpv1.ConditionTypeInitialized)
 	require.True(t, initialized.IsFalse())
-	assert.Equal(t, ReasonNotReady, initialized.Reason)
+	assert.Equal(t, karpenterv1alpha5.ReasonAcceleratorNotReady, initialized.Reason)
 	assert.Contains(t, initialized.Message, "none of the 4 requested")
 	for range 3 {
 		f.clock.Step(time.Hour)
