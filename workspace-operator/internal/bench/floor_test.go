@@ -78,10 +78,9 @@ func (f *floor) Reconcile(ctx context.Context, request reconcile.Request) (recon
 		Labels:    placement.OwnerLabels(w),
 		Owner:     *metav1.NewControllerRef(w, kaitov1alpha1.GroupVersion.WithKind("Workspace")),
 		Engine: serving.Engine{
-			Software:    vllm.Engine{},
-			Image:       "example.com/engine:1",
-			GPUResource: kaitov1alpha1.ResourceNvidiaGPU,
-			GPUs:        1,
+			Software: vllm.Engine{},
+			Image:    "example.com/engine:1",
+			GPUs:     1,
 		},
 		Placement: serving.Placement{Nodes: 1},
 		Images:    serving.Images{Gateway: "example.com/gateway:1", Runner: "example.com/runner:1"},

@@ -38,7 +38,7 @@ func sum(rounds []measured) measured {
 		p50, p90, cpu, server = append(p50, m.p50), append(p90, m.p90), append(cpu, m.cpu), append(server, m.server)
 		out.requests, out.memory = max(out.requests, m.requests), max(out.memory, m.memory)
 		out.conflicts += m.conflicts
-		out.status = m.status
+		out.status, out.deletion = m.status, m.deletion // of the last round
 	}
 	out.p50, out.p90, out.cpu, out.server = median(p50), median(p90), median(cpu), median(server)
 	return out
@@ -63,5 +63,6 @@ func (r result) String() string {
 		row("CPU a Workspace", ms(f.cpu), ms(o.cpu), number2(r.cpu)) +
 		row("CPU of the API server", ms(f.server), ms(o.server), number2(r.server)) +
 		row("bytes of status", fmt.Sprint(f.status), fmt.Sprint(o.status), "") +
-		row("memory at most, MiB", fmt.Sprintf("%.0f", f.memory), fmt.Sprintf("%.0f", o.memory), number2(o.memory/f.memory))
+		row("memory at most, MiB", fmt.Sprintf("%.0f", f.memory), fmt.Sprintf("%.0f", o.memory), number2(o.memory/f.memory)) +
+		"the operator's deletion of a Workspace: " + o.deletion.String() + "\n"
 }
