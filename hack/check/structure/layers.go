@@ -15,7 +15,7 @@ var layers = [][]string{
 	{"placement", "budget"},
 	{"plan"},
 	{"engine"},
-	{"configfile", "recent", "statushold", "lookup", "runbook", "gateway"},
+	{"configfile", "lookup", "runbook", "gateway"},
 }
 
 const layered = "workspace-operator/internal/"

@@ -5,8 +5,6 @@ package serving
 import (
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/workspace-operator/internal/engine"
 	"kaito.sh/workspace-operator/internal/plan"
@@ -24,9 +22,8 @@ type Engine struct {
 	// Args are flags without their dashes; an empty value is a flag without a value.
 	Args map[string]string
 	Env  map[string]string
-	// GPUResource is the extended resource of the GPUs, GPUs how many of them each pod takes.
-	GPUResource corev1.ResourceName
-	GPUs        int64
+	// GPUs is how many GPUs each pod takes.
+	GPUs int64
 	// Parallel: several processes serve, so they need shared memory.
 	Parallel bool
 	// CPUs and MemoryGiB are requested; 0: no request.
@@ -57,7 +54,7 @@ func NewEngine(p *plan.Plan, w *kaitov1alpha1.Workspace, software engine.Engine,
 	e := Engine{
 		Software: software, Image: inRegistry(p.Engine.Image, registries.Engine),
 		Model: p.Model.ID, Revision: p.Model.Revision, Args: p.Args, Env: p.Engine.Env,
-		GPUResource: kaitov1alpha1.ResourceNvidiaGPU, GPUs: int64(p.GPUsPerNode), Parallel: p.GPUsPerNode > 1,
+		GPUs: int64(p.GPUsPerNode), Parallel: p.GPUsPerNode > 1,
 		WeightsBytes: p.Model.WeightsBytes, MaxLoraRank: p.AdapterRank,
 	}
 	// Loading and tokenizing need CPU and memory in proportion to the GPUs. Half of the node's share leaves room for

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
+	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/podspec"
 	"kaito.sh/shared/trust"
 )
@@ -246,8 +247,8 @@ func environment(in Input, asked map[string]string) []corev1.EnvVar {
 func engineResources(e Engine) corev1.ResourceRequirements {
 	gpus := *resource.NewQuantity(e.GPUs, resource.DecimalSI)
 	r := corev1.ResourceRequirements{
-		Requests: corev1.ResourceList{e.GPUResource: gpus},
-		Limits:   corev1.ResourceList{e.GPUResource: gpus},
+		Requests: corev1.ResourceList{kaitov1alpha1.ResourceNvidiaGPU: gpus},
+		Limits:   corev1.ResourceList{kaitov1alpha1.ResourceNvidiaGPU: gpus},
 	}
 	if e.CPUs > 0 {
 		r.Requests[corev1.ResourceCPU] = *resource.NewQuantity(e.CPUs, resource.DecimalSI)

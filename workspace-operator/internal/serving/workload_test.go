@@ -52,7 +52,6 @@ func base() serving.Input {
 			Env: map[string]string{
 				"VLLM_USE_V1": "0",
 			},
-			GPUResource:  kaitov1alpha1.ResourceNvidiaGPU,
 			GPUs:         1,
 			CPUs:         3,
 			MemoryGiB:    56,

@@ -12,8 +12,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/shared/recent"
 	"kaito.sh/workspace-operator/internal/placement"
-	"kaito.sh/workspace-operator/internal/recent"
 )
 
 // nodeChanged returns false for a node's heartbeat, which is an update every few seconds.

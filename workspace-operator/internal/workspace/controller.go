@@ -20,11 +20,11 @@ import (
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/catalog"
 	"kaito.sh/shared/flow"
+	"kaito.sh/shared/recent"
+	"kaito.sh/shared/statushold"
 	"kaito.sh/workspace-operator/internal/engine"
 	"kaito.sh/workspace-operator/internal/gpubudget"
 	"kaito.sh/workspace-operator/internal/placement"
-	"kaito.sh/workspace-operator/internal/recent"
-	"kaito.sh/workspace-operator/internal/statushold"
 	"kaito.sh/workspace-operator/internal/watch"
 )
 

@@ -9,11 +9,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/shared/statushold"
 	"kaito.sh/workspace-operator/internal/budget"
 	"kaito.sh/workspace-operator/internal/gpubudget"
 	"kaito.sh/workspace-operator/internal/placement"
 	"kaito.sh/workspace-operator/internal/serving"
-	"kaito.sh/workspace-operator/internal/statushold"
 )
 
 // New returns a Reconciler. The error is an invalid option.

@@ -17,11 +17,11 @@ import (
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/conditions"
 	"kaito.sh/shared/flow"
+	"kaito.sh/shared/recent"
 	"kaito.sh/workspace-operator/internal/budget"
 	"kaito.sh/workspace-operator/internal/gpubudget"
 	"kaito.sh/workspace-operator/internal/placement"
 	"kaito.sh/workspace-operator/internal/plan"
-	"kaito.sh/workspace-operator/internal/recent"
 )
 
 // placer asks for the nodes that are missing, releases nodes that are not needed, and reports whether all are usable.

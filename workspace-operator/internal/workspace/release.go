@@ -19,9 +19,9 @@ import (
 	"kaito.sh/shared/conditions"
 	"kaito.sh/shared/flow"
 	"kaito.sh/shared/patch"
+	"kaito.sh/shared/statushold"
 	"kaito.sh/workspace-operator/internal/placement"
 	"kaito.sh/workspace-operator/internal/serving"
-	"kaito.sh/workspace-operator/internal/statushold"
 	"kaito.sh/workspace-operator/internal/watch"
 )
 

@@ -26,11 +26,11 @@ import (
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/shared/catalog"
+	"kaito.sh/shared/recent"
 	"kaito.sh/workspace-operator/internal/engine/vllm"
 	"kaito.sh/workspace-operator/internal/foreign"
 	"kaito.sh/workspace-operator/internal/gpubudget"
 	"kaito.sh/workspace-operator/internal/lookup"
-	"kaito.sh/workspace-operator/internal/recent"
 	"kaito.sh/workspace-operator/internal/serving"
 	"kaito.sh/workspace-operator/internal/watch"
 )

@@ -20,9 +20,9 @@ import (
 	"kaito.sh/shared/api/reason"
 	"kaito.sh/shared/conditions"
 	"kaito.sh/shared/events"
+	"kaito.sh/shared/recent"
+	"kaito.sh/shared/statushold"
 	"kaito.sh/workspace-operator/internal/placement"
-	"kaito.sh/workspace-operator/internal/recent"
-	"kaito.sh/workspace-operator/internal/statushold"
 )
 
 // The status is what users and tools read.

@@ -16,7 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
-	"kaito.sh/workspace-operator/internal/recent"
+	"kaito.sh/shared/recent"
 )
 
 // overtaken is a client whose cache is old when it is read the first time; before the answer is back, the watch catches

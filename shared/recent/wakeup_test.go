@@ -19,7 +19,7 @@ import (
 	"pgregory.net/rapid"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"kaito.sh/workspace-operator/internal/recent"
+	"kaito.sh/shared/recent"
 )
 
 const wanted = "wanted"

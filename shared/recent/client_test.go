@@ -18,7 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
-	"kaito.sh/workspace-operator/internal/recent"
+	"kaito.sh/shared/recent"
 )
 
 // stale answers reads as of the moment that it was made, and writes to the live one.
