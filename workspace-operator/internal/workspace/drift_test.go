@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -51,10 +52,12 @@ func TestWhatSomebodyChangesIsPutBackByOneWrite(t *testing.T) {
 			return shared.client.Patch(t.Context(), d, client.MergeFrom(before))
 		}},
 		{"a whole Deployment is replaced", func() error {
-			d := deployment(t)
-			d.Spec.Replicas = ptr.To[int32](0)
-			d.Spec.Template.Spec.Containers[0].Args = []string{"--other"}
-			return shared.client.Update(t.Context(), d)
+			return retry.RetryOnConflict(retry.DefaultRetry, func() error { // its status may just be written
+				d := deployment(t)
+				d.Spec.Replicas = ptr.To[int32](0)
+				d.Spec.Template.Spec.Containers[0].Args = []string{"--other"}
+				return shared.client.Update(t.Context(), d)
+			})
 		}},
 		{"another applies by force", func() error {
 			return shared.client.Patch(t.Context(), &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: w.Name, Namespace: w.Namespace}},
@@ -160,10 +163,12 @@ func TestWhatSomebodyChangesOfAnEngineOverSeveralNodesIsPutBack(t *testing.T) {
 		return s
 	}
 	wanted, mark := set(t).Spec, mark(t)
-	edited := set(t)
-	edited.Spec.Replicas = ptr.To[int32](5)
-	edited.Spec.Template.Spec.Containers[0].Image = "example.com/other:1"
-	require.NoError(t, shared.client.Update(t.Context(), edited))
+	require.NoError(t, retry.RetryOnConflict(retry.DefaultRetry, func() error { // its status may just be written
+		edited := set(t)
+		edited.Spec.Replicas = ptr.To[int32](5)
+		edited.Spec.Template.Spec.Containers[0].Image = "example.com/other:1"
+		return shared.client.Update(t.Context(), edited)
+	}))
 	require.EventuallyWithT(
 		t, func(c *assert.CollectT) { assert.Equal(c, wanted, set(c).Spec) }, eventually.Long, eventually.Tick,
 	)
