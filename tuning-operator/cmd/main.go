@@ -8,14 +8,13 @@ import (
 	"fmt"
 	"os"
 
-	"kaito.sh/tuning-operator/internal/scheme"
-
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"kaito.sh/shared/catalog"
 	"kaito.sh/shared/manager"
+	"kaito.sh/tuning-operator/internal/scheme"
 	"kaito.sh/tuning-operator/internal/tuningjob"
 	// +kubebuilder:scaffold:imports
 )

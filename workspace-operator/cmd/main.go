@@ -11,14 +11,13 @@ import (
 	"os"
 	"strings"
 
-	"kaito.sh/workspace-operator/internal/scheme"
-
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"kaito.sh/shared/catalog"
 	"kaito.sh/shared/manager"
+	"kaito.sh/workspace-operator/internal/scheme"
 	"kaito.sh/workspace-operator/internal/watch"
 	"kaito.sh/workspace-operator/internal/workspace"
 	// +kubebuilder:scaffold:imports

@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
-	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
-
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 )
 
 func TestAnotherProcessResumesAnOperation(t *testing.T) {

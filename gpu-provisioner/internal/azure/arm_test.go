@@ -7,10 +7,10 @@ import (
 	"net/http"
 	"testing"
 
-	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
-
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 )
 
 const cluster = "/subscriptions/" + guidA + "/resourceGroups/ml/providers/Microsoft.ContainerService/managedClusters/ai"

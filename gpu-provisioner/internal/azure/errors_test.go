@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
-	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
-
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 )
 
 const familyQuotaText = "Operation could not be completed as it results in exceeding approved standardNCADSA100v4Family Cores quota. " +

@@ -6,10 +6,10 @@ import (
 	"sync"
 	"time"
 
-	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
-
 	"golang.org/x/time/rate"
 	"k8s.io/utils/clock"
+
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 )
 
 // Bucket is one of the rate limits that AKS documents

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"time"
 
-	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
-
 	"github.com/awslabs/operatorpkg/status"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -21,6 +19,7 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure"
 	"kaito.sh/gpu-provisioner/internal/offering"
 	"kaito.sh/gpu-provisioner/internal/pool"
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 )
 
 // Engine is the part of the pool engine that the provider needs.

@@ -8,9 +8,8 @@ import (
 	"slices"
 	"time"
 
-	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
-
 	"kaito.sh/gpu-provisioner/internal/azure"
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 )
 
 // Decide returns what to do for a state. It is a pure function: the same state gives the same actions, and an action is

@@ -7,9 +7,8 @@ import (
 	"slices"
 	"time"
 
-	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
-
 	"kaito.sh/gpu-provisioner/internal/azure"
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 )
 
 // grow requests machines. All open claims of a key become one put, or several if they exceed the limit of machines in a

@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"time"
 
-	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
-
 	"kaito.sh/gpu-provisioner/internal/azure"
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 )
 
 // releaseGather is a factor on Gather for releases. Karpenter drains the Nodes of a burst over several seconds, and a

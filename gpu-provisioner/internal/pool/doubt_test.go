@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
-
 	promtest "github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -16,6 +14,7 @@ import (
 
 	"kaito.sh/gpu-provisioner/internal/azure"
 	"kaito.sh/gpu-provisioner/internal/azure/azuretest"
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 )
 
 // joined creates claims whose Nodes have registered, and returns the name of their pool.

@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
-
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -28,6 +26,7 @@ import (
 	"kaito.sh/gpu-provisioner/internal/azure/azuretest"
 	"kaito.sh/gpu-provisioner/internal/metric"
 	"kaito.sh/gpu-provisioner/internal/quota"
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 )
 
 // fixture is an engine with a fake API server, an Azure in memory, and a fake clock.

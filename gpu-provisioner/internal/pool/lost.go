@@ -8,11 +8,10 @@ import (
 	"slices"
 	"time"
 
-	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
-
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"kaito.sh/gpu-provisioner/internal/azure"
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 )
 
 const (

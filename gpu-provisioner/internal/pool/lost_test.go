@@ -6,12 +6,11 @@ import (
 	"testing"
 	"time"
 
-	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
-
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"kaito.sh/gpu-provisioner/internal/azure"
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 )
 
 // unreadable are ways in which the result of an operation cannot be read.

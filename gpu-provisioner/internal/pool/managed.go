@@ -10,13 +10,12 @@ import (
 	"slices"
 	"strings"
 
-	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
-
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	karpv1 "sigs.k8s.io/karpenter/pkg/apis/v1"
 
 	"kaito.sh/gpu-provisioner/internal/azure"
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 )
 
 // ConditionPoolManaged is a condition of a NodeClaim. It is False while this operator cannot manage the agent pool of

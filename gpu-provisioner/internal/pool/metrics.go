@@ -5,12 +5,11 @@ package pool
 import (
 	"time"
 
-	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
-
 	"github.com/prometheus/client_golang/prometheus"
 
 	"kaito.sh/gpu-provisioner/internal/azure"
 	"kaito.sh/gpu-provisioner/internal/offering"
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 )
 
 // Metrics are the engine's metrics.

@@ -7,11 +7,10 @@ import (
 	"fmt"
 	"time"
 
-	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
-
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"kaito.sh/gpu-provisioner/internal/azure"
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 )
 
 // pollFactor is the ratio between the intervals at which a running operation and the list of pools are read. The list

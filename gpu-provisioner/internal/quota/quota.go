@@ -9,11 +9,10 @@ import (
 	"sync"
 	"time"
 
-	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
-
 	"k8s.io/utils/clock"
 
 	"kaito.sh/gpu-provisioner/internal/azure"
+	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 )
 
 // cacheFor is the time for which a region's usages are cached.

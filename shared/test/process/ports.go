@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// Loopback is the only address that a process of a test listens on.
+	// Loopback is the address of the ports that are chosen here.
 	Loopback = "127.0.0.1"
 	// Ports are below the range that Linux uses for outgoing connections (32768 and up), which could take a port between
 	// its choice and its use.

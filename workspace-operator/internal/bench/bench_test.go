@@ -14,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"kaito.sh/workspace-operator/internal/scheme"
-
 	"github.com/go-logr/logr"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -35,6 +33,7 @@ import (
 	"kaito.sh/shared/test/cluster"
 	"kaito.sh/shared/test/eventually"
 	"kaito.sh/workspace-operator/internal/placement"
+	"kaito.sh/workspace-operator/internal/scheme"
 	"kaito.sh/workspace-operator/internal/workspace"
 )
 

@@ -9,9 +9,6 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"kaito.sh/workspace-operator/internal/engine/vllm"
-	"kaito.sh/workspace-operator/internal/scheme"
-
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -27,6 +24,8 @@ import (
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 	"kaito.sh/shared/catalog"
+	"kaito.sh/workspace-operator/internal/engine/vllm"
+	"kaito.sh/workspace-operator/internal/scheme"
 	"kaito.sh/workspace-operator/internal/workspace"
 )
 

@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"kaito.sh/workspace-operator/internal/scheme"
-
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
@@ -35,6 +33,7 @@ import (
 	"kaito.sh/shared/test/eventually"
 	"kaito.sh/shared/test/printed"
 	"kaito.sh/workspace-operator/internal/plugin"
+	"kaito.sh/workspace-operator/internal/scheme"
 	"kaito.sh/workspace-operator/internal/watch"
 	"kaito.sh/workspace-operator/internal/workspace"
 )

@@ -6,8 +6,6 @@ import (
 	"context"
 	"testing"
 
-	"kaito.sh/workspace-operator/internal/scheme"
-
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -25,6 +23,7 @@ import (
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
 	"kaito.sh/shared/catalog"
 	"kaito.sh/workspace-operator/internal/engine/vllm"
+	"kaito.sh/workspace-operator/internal/scheme"
 	"kaito.sh/workspace-operator/internal/serving"
 )
 

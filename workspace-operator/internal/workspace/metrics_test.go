@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"kaito.sh/workspace-operator/internal/scheme"
-
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/assert"
@@ -21,6 +19,7 @@ import (
 	"kaito.sh/shared/conditions"
 	"kaito.sh/workspace-operator/internal/placement"
 	"kaito.sh/workspace-operator/internal/plan"
+	"kaito.sh/workspace-operator/internal/scheme"
 )
 
 func at(seconds int64) *metav1.Time {

@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"kaito.sh/workspace-operator/internal/scheme"
-
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
@@ -33,6 +31,7 @@ import (
 	"kaito.sh/shared/catalog"
 	"kaito.sh/shared/test/audit"
 	"kaito.sh/shared/test/cluster"
+	"kaito.sh/workspace-operator/internal/scheme"
 	"kaito.sh/workspace-operator/internal/watch"
 	"kaito.sh/workspace-operator/internal/workspace"
 )

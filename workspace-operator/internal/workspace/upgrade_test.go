@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"kaito.sh/workspace-operator/internal/scheme"
-
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
@@ -40,6 +38,7 @@ import (
 	"kaito.sh/shared/conditions"
 	"kaito.sh/workspace-operator/internal/engine/vllm"
 	"kaito.sh/workspace-operator/internal/placement"
+	"kaito.sh/workspace-operator/internal/scheme"
 )
 
 // What testdata/upgrade holds was written by the build that was released last. -released writes it anew, which is right
