@@ -69,7 +69,7 @@ func TestTheSameSourcesMakeTheSameImage(t *testing.T) {
 }
 
 // Guards against an image that a restricted pod cannot run, or that has no certificate authorities.
-func TestAnImageHasItsBinaryAnUnprivilegedUserAndTheAuthorities(t *testing.T) {
+func TestImageHasBinaryUnprivilegedUserAndCertificates(t *testing.T) {
 	f, s := hello(t)
 	require.NoError(t, f.make(t.Context(), s))
 	image, err := tarball.ImageFromPath(filepath.Join(f.out, "hello.tar"), nil)

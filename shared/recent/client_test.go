@@ -57,7 +57,7 @@ func pod(name string, labels map[string]string) *corev1.Pod {
 	}
 }
 
-func TestWhatWasCreatedIsReadThoughTheCacheDoesNotHaveIt(t *testing.T) {
+func TestReadReturnsACreatedObjectBeforeTheCacheDoes(t *testing.T) {
 	t.Parallel()
 	c, clk := fixture(t)
 	ctx := context.Background()
@@ -135,7 +135,7 @@ func TestForgottenWritesAreLeftToTheCache(t *testing.T) {
 	)
 }
 
-func TestWhatLostItsLastFinalizerIsGoneThoughTheCacheHasIt(t *testing.T) {
+func TestReadHidesAnObjectThatLostItsLastFinalizer(t *testing.T) {
 	t.Parallel()
 	going := pod("a", nil)
 	now := metav1.Now()

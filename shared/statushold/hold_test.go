@@ -44,7 +44,7 @@ func TestWhatAPersonWaitsForIsNeverHeldBack(t *testing.T) {
 	assert.Zero(t, off.Hold(uid, "progress", true))
 }
 
-func TestAStatusOfAnotherObjectOrOfOneThatIsGoneIsNotUsed(t *testing.T) {
+func TestOtherAndForgottenObjectsHaveNoHeldStatus(t *testing.T) {
 	t.Parallel()
 	h := statushold.New[string](testclock.NewFakeClock(time.Unix(1000, 0)), time.Minute)
 	h.Hold(uid, "held", true)
