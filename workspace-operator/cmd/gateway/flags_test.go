@@ -23,7 +23,7 @@ func env(values map[string]string) func(string) string {
 	return func(name string) string { return values[name] }
 }
 
-func TestFlagsComeBeforeTheEnvironmentAndBothBeforeTheDefaults(t *testing.T) {
+func TestFlagsOverrideEnvironmentWhichOverridesDefaults(t *testing.T) {
 	got, err := parse(
 		[]string{"--model", "phi-3", "--max-queue=7", "--prompt-api", "completions"},
 		env(

@@ -40,7 +40,7 @@ func machines(established, served bool) *apiextensionsv1.CustomResourceDefinitio
 	}
 }
 
-func TestAKindIsWatchedOnceFromWhenItIsServedAndAgainWhenItComesBack(t *testing.T) {
+func TestKindIsWatchedOnceEachTimeItIsServed(t *testing.T) {
 	t.Parallel()
 	scheme := runtime.NewScheme()
 	require.NoError(t, apiextensionsv1.AddToScheme(scheme))

@@ -95,7 +95,7 @@ func TestAnAnswerMayTakeLongerThanItsRequestMay(t *testing.T) {
 	}
 }
 
-func TestAClientThatStopsInTheMiddleOfItsBodyReachesNobody(t *testing.T) {
+func TestIncompleteBodyDoesNotReachTheEngine(t *testing.T) {
 	f := start(t, answer(oneChoice))
 	conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
 	require.NoError(t, err)

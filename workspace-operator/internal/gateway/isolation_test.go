@@ -181,7 +181,7 @@ func TestNoRequestLineLeadsElsewhere(t *testing.T) {
 	}
 }
 
-func TestEveryRouteReachesItsOwnPathWithItsOwnMethodOnly(t *testing.T) {
+func TestEachRouteAcceptsOnlyItsOwnPathAndMethod(t *testing.T) {
 	f := start(t, answer(oneChoice))
 	for _, rt := range routes {
 		path := strings.ReplaceAll(rt.pattern, "{id}", "resp_0af-1")
@@ -261,7 +261,7 @@ func TestNothingIsSmuggledToTheEngine(t *testing.T) {
 	}
 }
 
-func TestAWholeTargetWithAnotherHostReachesTheEngineAllTheSame(t *testing.T) {
+func TestAbsoluteTargetOfAnotherHostReachesTheEngine(t *testing.T) {
 	f := start(t, answer(`{}`))
 	answers := f.raw(t, "GET http://127.0.0.1:1/v1/models HTTP/1.1\r\nHost: elsewhere\r\nConnection: close\r\n\r\n")
 	require.Len(t, answers, 1)

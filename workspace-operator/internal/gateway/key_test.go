@@ -138,7 +138,7 @@ func TestAKeyFileThatCannotBeReadKeepsTheKeys(t *testing.T) {
 	assert.Contains(t, f.logs.String(), "Keeping the last API keys")
 }
 
-func TestAGatewayThatIsToAskForKeysDoesNotStartWithoutAny(t *testing.T) {
+func TestGatewayDoesNotStartWithoutItsRequiredKeys(t *testing.T) {
 	dir := t.TempDir()
 	empty, long := filepath.Join(dir, "empty"), filepath.Join(dir, "long")
 	require.NoError(t, os.WriteFile(empty, []byte("# none\n"), 0o600))

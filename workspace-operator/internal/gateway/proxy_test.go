@@ -168,7 +168,7 @@ func TestAnEngineThatIsNotThereIsUnavailable(t *testing.T) {
 	assert.Equal(t, "2", f.metric(t, `kaito_gateway_refusals_total{code="engine_unavailable"}`))
 }
 
-func TestAnAnswerThatTheEngineBreaksOffIsNotPassedForWhole(t *testing.T) {
+func TestAnswerCutByTheEngineIsAnErrorForTheClient(t *testing.T) {
 	f := start(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		_, _ = io.WriteString(w, "data: a\n\n")
@@ -261,7 +261,7 @@ func TestAClientThatDoesNotReadIsCutOff(t *testing.T) {
 	})
 }
 
-func TestAKeptConnectionThatDiesWithoutAnAnswerIsReplacedOnce(t *testing.T) {
+func TestRequestOnADeadKeptConnectionIsRetriedOnce(t *testing.T) {
 	for _, path := range []string{"/v1/completions", "/chat"} {
 		var f *fixture
 		dead := map[int]bool{2: true, 4: true, 5: true} // by the number of the request

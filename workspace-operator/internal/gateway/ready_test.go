@@ -50,7 +50,7 @@ func TestReadyIsAHealthyEngineThatListsTheModel(t *testing.T) {
 	}
 }
 
-func TestTheEngineIsAskedOnlyWhenSomebodyAsksAndAtMostOnceASecond(t *testing.T) {
+func TestReadinessProbesTheEngineAtMostOncePerSecond(t *testing.T) {
 	f := start(t, healthy(listed))
 	assert.Empty(t, f.requests(), "no request was sent")
 	for range 5 {

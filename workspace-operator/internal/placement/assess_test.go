@@ -168,7 +168,7 @@ func TestResting(t *testing.T) {
 	}
 }
 
-func TestTheStatusKeepsTheLastTenAttemptsAtASizeThatItCanHold(t *testing.T) {
+func TestStatusKeepsTheLastTenAttemptsWithShortMessages(t *testing.T) {
 	t.Parallel()
 	var attempts []kaitov1alpha1.Attempt
 	long := ""

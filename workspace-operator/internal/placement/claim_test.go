@@ -23,7 +23,7 @@ var request = placement.Request{
 	Labels: map[string]string{"app": "phi", kaitov1alpha1.LabelWorkspaceUID: "another"},
 }
 
-func TestNamesAreDeterministicDistinctAndValidForTheStrictestProvider(t *testing.T) {
+func TestNamesAreDeterministicDistinctAndValid(t *testing.T) {
 	t.Parallel()
 	strictest := regexp.MustCompile(`^[a-z][a-z0-9]{0,11}$`)
 	seen := map[string]bool{}

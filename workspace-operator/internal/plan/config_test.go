@@ -10,7 +10,7 @@ import (
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 )
 
-func TestTheUsersFlagsReachTheEngineAsItsParserTakesThem(t *testing.T) {
+func TestUserFlagsHaveTheFormOfTheEnginesParser(t *testing.T) {
 	t.Parallel()
 	r := inference("phi-4-mini-instruct", "Standard_NC24ads_A100_v4")
 	r.InferenceConfig = `
@@ -110,7 +110,7 @@ func TestWeightsQuantizedWhileLoadingAreHalfAsLarge(t *testing.T) {
 	assert.InDelta(t, plain.Memory.Weights/2, p.Memory.Weights, 1)
 }
 
-func TestFlagsOfTheCatalogueFollowModelEngineAndParallelism(t *testing.T) {
+func TestCatalogueFlagsFollowModelEngineAndParallelism(t *testing.T) {
 	t.Parallel()
 	c := load(t)
 	args := func(model, size string) map[string]string { return mustPlan(t, c, inference(model, size)).Args }

@@ -69,14 +69,14 @@ func TestGPUsOfANodeAreUsedByTensorOrDataParallelism(t *testing.T) {
 	}
 }
 
-func TestTheVocabularyIsDividedTooWhichThreeAndFiveCannot(t *testing.T) {
+func TestTensorParallelismDividesTheVocabulary(t *testing.T) {
 	t.Parallel()
 	r := inference("phi-4", "Standard_ND40rs_v2") // 40 heads and 10 KV heads: five would divide both
 	r.Slices = 5
 	assert.Equal(t, 2, mustPlan(t, load(t), r).TensorParallel)
 }
 
-func TestTheUsersContextIsReachedOrRefusedNeverShortened(t *testing.T) {
+func TestUserContextLengthIsMetOrRefused(t *testing.T) {
 	t.Parallel()
 	c := load(t)
 	r := inference("phi-3-mini-128k-instruct", "Standard_NC6s_v3", "Standard_NC24ads_A100_v4")
@@ -90,7 +90,7 @@ func TestTheUsersContextIsReachedOrRefusedNeverShortened(t *testing.T) {
 	assert.Contains(t, fallen.Rejected, "11653 tokens do")
 }
 
-func TestCountIsAnUpperBoundThatIsKeptOrRefusedWithTheArithmetic(t *testing.T) {
+func TestCountIsAnUpperBoundAndRefusalShowsTheMemory(t *testing.T) {
 	t.Parallel()
 	c := load(t)
 	request := inference("deepseek-r1-0528", "Standard_ND96isr_H100_v5")
@@ -239,7 +239,7 @@ func TestATemplateIsCountedAndNotMeasured(t *testing.T) {
 	assert.InDelta(t, 3*14.692, p.CostPerHour, 0.001)
 }
 
-func TestNodesThatAreThereArePlannedByTheirLabelsAndCostNothing(t *testing.T) {
+func TestExistingNodesArePlannedByLabelsWithoutCost(t *testing.T) {
 	t.Parallel()
 	own := catalog.Size{
 		Name:        "NVIDIA-L40S",
@@ -256,7 +256,7 @@ func TestNodesThatAreThereArePlannedByTheirLabelsAndCostNothing(t *testing.T) {
 	assert.Zero(t, p.CostPerHour)
 }
 
-func TestAModelThatIsNotInTheCatalogueIsPlannedByItsFacts(t *testing.T) {
+func TestModelOutsideTheCatalogueIsPlannedByItsFacts(t *testing.T) {
 	t.Parallel()
 	c := load(t)
 	facts, err := c.Model("phi-4")
@@ -268,7 +268,7 @@ func TestAModelThatIsNotInTheCatalogueIsPlannedByItsFacts(t *testing.T) {
 	assert.Equal(t, "acme/Phi-clone", mustPlan(t, c, r).Model.ID)
 }
 
-func TestTuningMemoryFollowsMethodSequenceAndCheckpointing(t *testing.T) {
+func TestTuningMemoryDependsOnMethodAndSettings(t *testing.T) {
 	t.Parallel()
 	c := load(t)
 	base := tuning("QLoRA", "phi-3-mini-128k-instruct", "Standard_NC6s_v3")

@@ -150,7 +150,7 @@ func TestRefusalsNameTheFieldTheValueAndTheRemedy(t *testing.T) {
 	}
 }
 
-func TestAChoiceThatRestsIsPassedOverAndTheRefusalSaysUntilWhen(t *testing.T) {
+func TestRestingChoiceIsSkippedAndRefusalNamesItsEnd(t *testing.T) {
 	t.Parallel()
 	c := load(t)
 	until := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)

@@ -13,7 +13,7 @@ import (
 )
 
 // Not parallel: the hub's address comes from the environment.
-func TestAModelOutsideTheCatalogueIsReadFromTheHubWhenThatIsAskedFor(t *testing.T) {
+func TestHubFlagReadsAModelOutsideTheCatalogue(t *testing.T) {
 	const commit = "0123456789abcdef0123456789abcdef01234567"
 	asked := 0
 	hub := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

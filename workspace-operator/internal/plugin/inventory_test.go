@@ -29,7 +29,7 @@ func in(pool, number string) string {
 	return "azure:///subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/virtualMachineScaleSets/aks-" + pool + "-12345678-vmss/virtualMachines/" + number
 }
 
-func TestASurplusOfMachinesIsAnOrphanOnlyWhenNothingElseExplainsIt(t *testing.T) {
+func TestUnexplainedSurplusOfMachinesIsAnOrphan(t *testing.T) {
 	t.Parallel()
 	prices, err := catalog.Load()
 	require.NoError(t, err)

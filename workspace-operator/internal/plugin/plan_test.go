@@ -173,7 +173,7 @@ func TestTheMemoryTermsSumToTheDevice(t *testing.T) {
 	}
 }
 
-func TestAConfigMapBesideTheWorkspaceIsHonouredAndAFlagWinsOverIt(t *testing.T) {
+func TestPlanReadsTheFilesConfigMapAndFlagsOverrideIt(t *testing.T) {
 	t.Parallel()
 	const manifest = `
 apiVersion: kaito.sh/v1beta1

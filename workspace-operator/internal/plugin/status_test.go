@@ -61,7 +61,7 @@ func TestWatchEndsWhereAPersonMustActAndSaysWhatToDo(t *testing.T) {
 	assert.Contains(t, got.out, "kubectl kaito explain UnknownPreset")
 }
 
-func TestStatusKeepsWhatFailedAndSaysWhatToDoWhileItIsTriedAgain(t *testing.T) {
+func TestStatusShowsFailureAndRemedyDuringRetries(t *testing.T) {
 	t.Parallel()
 	w := serving(newNamespace(t), "refused")
 	create(t, w)
@@ -82,7 +82,7 @@ func TestStatusKeepsWhatFailedAndSaysWhatToDoWhileItIsTriedAgain(t *testing.T) {
 	}, eventually.Long, eventually.Tick)
 }
 
-func TestWatchTellsEachChangeAndEndsWhenTheWorkspaceIsReady(t *testing.T) {
+func TestWatchPrintsChangesAndEndsWhenReady(t *testing.T) {
 	t.Parallel()
 	w := serving(newNamespace(t), "followed")
 	create(t, w)
@@ -98,7 +98,7 @@ func TestWatchTellsEachChangeAndEndsWhenTheWorkspaceIsReady(t *testing.T) {
 	assert.Regexp(t, `\n✓ Workspace \S+  Running: Ready`, got.out, "the tree is at the end")
 }
 
-func TestWatchIsEndedByAnInterruptByItsTimeoutAndByDeletion(t *testing.T) {
+func TestWatchEndsOnInterruptTimeoutAndDeletion(t *testing.T) {
 	t.Parallel()
 	namespace := newNamespace(t)
 	w := serving(namespace, "waiting")
@@ -207,7 +207,7 @@ func tune(t *testing.T, job *tuningv1alpha1.TuningJob, n *corev1.Node) {
 	}, eventually.Long, eventually.Tick)
 }
 
-func TestAWorkspaceThatIsNotThereIsAnErrorThatSaysWhereToLook(t *testing.T) {
+func TestMissingWorkspaceErrorSaysWhereToLook(t *testing.T) {
 	t.Parallel()
 	r := online(t, newNamespace(t), "status", "missing")
 	assert.Equal(t, 2, r.code)

@@ -41,7 +41,7 @@ func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = fmt.Fprint(w, "data: [DONE]\n\n")
 }
 
-func TestAConversationRemembersUntilItIsResetAndAnInterruptStopsOneAnswerOnly(t *testing.T) {
+func TestConversationKeepsHistoryAndInterruptEndsAnswer(t *testing.T) {
 	t.Parallel()
 	l := &listener{heard: make(chan []message)}
 	server := httptest.NewServer(l)
@@ -105,7 +105,7 @@ func TestAnInterruptWithNothingBegunEndsTheCommand(t *testing.T) {
 	<-outer.Done()
 }
 
-func TestTheTreeIsDrawnOverTheLastOneAndNeverHigherThanTheTerminal(t *testing.T) {
+func TestTreeReplacesThePreviousOneAndFitsTheTerminal(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	e := &environment{clock: testclock.NewFakeClock(now)}

@@ -87,7 +87,7 @@ func TestAPodShowsTheContainerThatHoldsItUp(t *testing.T) {
 	}
 }
 
-func TestAClaimShowsWhatItWaitsForAndTheNodeClaimBehindAMachine(t *testing.T) {
+func TestTreeShowsAClaimsProgressAndItsNodeClaim(t *testing.T) {
 	t.Parallel()
 	s := look(kaitov1alpha1.ConditionReconciling, "Provisioning", "")
 	first := machine("ws1", "u", "")
@@ -115,7 +115,7 @@ func TestAClaimShowsWhatItWaitsForAndTheNodeClaimBehindAMachine(t *testing.T) {
 	assert.Contains(t, lines(s), "not shown: you may not read Nodes")
 }
 
-func TestAStalledWorkspaceSaysWhatToDoAndAnEarlierSpecsVerdictDoesNotEndTheWatch(t *testing.T) {
+func TestStalledShowsRemedyAndOldSpecDoesNotEndTheWatch(t *testing.T) {
 	t.Parallel()
 	s := look(kaitov1alpha1.ConditionStalled, "QuotaExceeded", "limit 0,\n needed 24")
 	got := lines(s)

@@ -136,7 +136,7 @@ func TestPods(t *testing.T) {
 	}
 }
 
-func TestTheMostSpecificCauseOfAllPodsIsSaidWhateverTheirOrder(t *testing.T) {
+func TestMostSpecificCauseOfAllPodsIsReported(t *testing.T) {
 	t.Parallel()
 	unspecific := pod(crashed(1, "Error", "x"))
 	specific := pod(crashed(137, "OOMKilled", ""))

@@ -74,7 +74,7 @@ func withhold(t *testing.T, crds ...*apiextensionsv1.CustomResourceDefinition) (
 	return back
 }
 
-func TestWithoutAKindOfClaimTheWorkspaceSaysSoAndGoesOnWhenItComes(t *testing.T) {
+func TestMissingNodeAPIStallsUntilItIsInstalled(t *testing.T) {
 	back := withhold(t, definition(t, "karpenter.sh_machines.yaml"), nodeClaimCRD())
 	start(t, options())
 	w := inferenceWorkspace(newNamespace(t), "model")
@@ -133,7 +133,7 @@ func TestWithoutMachinesNodeClaimsAreAskedFor(t *testing.T) {
 	}, eventually.Long, eventually.Tick)
 }
 
-func TestWithoutTuningJobsTheWorkspaceSaysSoAndGoesOnWhenTheyCome(t *testing.T) {
+func TestMissingTuningJobAPIStallsUntilItIsInstalled(t *testing.T) {
 	back := withhold(t, definition(t, "tuning.kaito.sh_tuningjobs.yaml"))
 	start(t, options())
 	namespace := newNamespace(t)

@@ -150,7 +150,7 @@ func TestWhatSomebodyDeletesIsMadeAgain(t *testing.T) {
 
 // The same, for a model over several nodes: its engine is a StatefulSet, and a Service without an address names its
 // pods.
-func TestWhatSomebodyChangesOfAnEngineOverSeveralNodesIsPutBack(t *testing.T) {
+func TestChangedEngineOverSeveralNodesIsRestored(t *testing.T) {
 	start(t, options())
 	w, machines := large(t, newNamespace(t))
 	for i := range machines {

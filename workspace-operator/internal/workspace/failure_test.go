@@ -61,7 +61,7 @@ func TestASizeThatCannotBeHadIsFollowedByTheNext(t *testing.T) {
 	})
 }
 
-func TestAClaimThatItsProviderDeletesCountsAsOneFailedAttempt(t *testing.T) {
+func TestClaimDeletedByItsProviderIsOneFailedAttempt(t *testing.T) {
 	start(t, options())
 	w := inferenceWorkspace(newNamespace(t), "model")
 	create(t, w)
@@ -123,7 +123,7 @@ func TestALostNodeIsReplacedAndANodeThatComesBackIsKept(t *testing.T) {
 	eventuallyWorkspace(t, w, isReady)
 }
 
-func TestANodeWithoutItsGPUsIsReplacedThreeTimesAndThenAPersonIsAsked(t *testing.T) {
+func TestNodeWithoutGPUsIsReplacedThreeTimesThenStalls(t *testing.T) {
 	o := options()
 	o.Limits.GPUReady = time.Second
 	start(t, o)
@@ -149,7 +149,7 @@ func TestANodeWithoutItsGPUsIsReplacedThreeTimesAndThenAPersonIsAsked(t *testing
 	eventuallyMachines(t, w, 0)
 }
 
-func TestWhatAilsThePodsIsSaidAndForgottenOnceItIsMended(t *testing.T) {
+func TestPodFailureIsReportedUntilItIsFixed(t *testing.T) {
 	start(t, options())
 	w := inferenceWorkspace(newNamespace(t), "model")
 	create(t, w)
@@ -344,7 +344,7 @@ func TestNodesOfOnesOwnAreUsedOnceAndNeverMade(t *testing.T) {
 	)
 }
 
-func TestACountOfZeroReleasesTheNodesAndACountOfOneBringsThemBack(t *testing.T) {
+func TestCountZeroReleasesNodesAndCountOneRestoresThem(t *testing.T) {
 	start(t, options())
 	w := ready(t, inferenceWorkspace(newNamespace(t), "model"))
 	patchWorkspace(t, w, func(w *kaitov1alpha1.Workspace) { w.Resource.Count = ptr.To[int32](0) })

@@ -45,7 +45,7 @@ func giveUp(t *testing.T, m *karpenterv1alpha5.Machine, reason, message string) 
 
 // Catches requests without a pause: a claim that is being deleted does not count as failed yet, and the next claim
 // hides that it is gone.
-func TestAClaimThatIsGivenUpIsAFailedAttemptAndNotAskedForAgainAtOnce(t *testing.T) {
+func TestFailedLaunchIsAnAttemptAndIsNotRetriedAtOnce(t *testing.T) {
 	for name, test := range map[string]struct{ reason, message, told string }{
 		"with a reason": {"QuotaExceeded", "needs 24 vCPUs, has 10 of 10 left", "QuotaExceeded"},
 		"without one":   {"Launching", "", kaitov1alpha1.ReasonLaunchFailed},

@@ -88,7 +88,7 @@ func (h *heldBack) machines() []karpenterv1alpha5.Machine {
 
 // Catches a status that is never written when nothing else happens, one that is kept back anew by each pass, and times
 // that are those of the write.
-func TestAStatusThatIsKeptBackIsWrittenInTimeWithTheTimesThatItHad(t *testing.T) {
+func TestHeldStatusIsWrittenOnTimeWithOriginalTimes(t *testing.T) {
 	t.Parallel()
 	h := newHeldBack(t)
 	began := h.clock.Now()

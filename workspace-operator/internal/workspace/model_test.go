@@ -53,7 +53,7 @@ func modelHub(t *testing.T, held <-chan struct{}) workspace.Options {
 	return o
 }
 
-func TestAModelOutsideTheCatalogueIsReadThenServedAtItsCommit(t *testing.T) {
+func TestModelOutsideTheCatalogueIsServedAtItsCommit(t *testing.T) {
 	held := make(chan struct{})
 	start(t, modelHub(t, held))
 	w := inferenceWorkspace(newNamespace(t), "foreign")

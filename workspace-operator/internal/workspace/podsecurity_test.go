@@ -13,7 +13,7 @@ import (
 )
 
 // What README.md lists as the exception is all that the strictest standard has against serving pods.
-func TestServingPodsBreakTheRestrictedStandardByTheEnginesUserOnly(t *testing.T) {
+func TestServingPodsAreRestrictedExceptTheEngineUser(t *testing.T) {
 	refusals, err := podsecurity.Refusals(t.Context(), shared.client, "../serving/testdata")
 	require.NoError(t, err)
 	require.Greater(t, len(refusals), 5)

@@ -21,7 +21,7 @@ import (
 	"kaito.sh/workspace-operator/internal/serving"
 )
 
-func TestAnInferencePoolComesWithItsKindAndGoesWithTheAnnotation(t *testing.T) {
+func TestInferencePoolFollowsItsCRDAndTheAnnotation(t *testing.T) {
 	raw, err := os.ReadFile("testdata/inferencepool.yaml")
 	require.NoError(t, err)
 	kind := &apiextensionsv1.CustomResourceDefinition{}

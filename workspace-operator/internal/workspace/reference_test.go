@@ -24,7 +24,7 @@ func configMap(namespace, name string, data map[string]string) *corev1.ConfigMap
 	return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace}, Data: data}
 }
 
-func TestWhatIsWrongStallsWithAReasonCreatesNothingAndGoesOnWhenMended(t *testing.T) {
+func TestInvalidWorkspaceStallsAndContinuesWhenFixed(t *testing.T) {
 	start(t, options())
 	for _, test := range []struct {
 		name   string

@@ -36,7 +36,7 @@ func isReady(c *assert.CollectT, w *kaitov1alpha1.Workspace) {
 	assert.Equal(c, w.Generation, w.Status.ObservedGeneration)
 }
 
-func TestACountIsFollowedUpAndDownOnTheNodesThatAreThere(t *testing.T) {
+func TestCountScalesNodesUpAndDown(t *testing.T) {
 	start(t, options())
 	w := templated(newNamespace(t), 1)
 	create(t, w)
@@ -66,7 +66,7 @@ func TestACountIsFollowedUpAndDownOnTheNodesThatAreThere(t *testing.T) {
 	assert.Empty(t, got.Status.Attempts, "a node that is given back has not failed")
 }
 
-func TestWhereOnlySomeNodesCanBeHadTheOthersAreAskedForAfterARest(t *testing.T) {
+func TestAvailableNodeIsKeptWhileAFailedOneRests(t *testing.T) {
 	start(t, options())
 	w := templated(newNamespace(t), 2)
 	create(t, w)

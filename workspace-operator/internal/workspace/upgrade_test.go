@@ -134,7 +134,7 @@ func upgradeConfig() *corev1.ConfigMap {
 	}
 }
 
-func TestWhatTheReleasedBuildWroteIsNeitherRolledNorWrittenAgain(t *testing.T) {
+func TestUpgradeDoesNotRewriteObjectsOfTheLastRelease(t *testing.T) {
 	t.Parallel()
 	for name, w := range upgraded() {
 		t.Run(name, func(t *testing.T) {

@@ -28,7 +28,7 @@ const load = `import huggingface_hub; print(huggingface_hub.hf_hub_download("org
 
 // The engine's own libraries load from a hub whose certificate only the cluster's authorities have signed, by what the
 // operator gives the container; the file itself is made by the runner's trust, whose tests are there.
-func TestTheEnginesHubClientTrustsTheAuthoritiesOfTheCluster(t *testing.T) {
+func TestEngineHubClientTrustsTheClusterAuthorities(t *testing.T) {
 	if *python == "" {
 		t.Skip("no vLLM: make test-engine has one")
 	}
