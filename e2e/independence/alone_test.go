@@ -163,7 +163,7 @@ func TestTheTuningOperatorAloneTunesOnANodeThatIsThere(t *testing.T) {
 	assert.Equal(t, "mine", pods.Items[0].Spec.NodeName)
 }
 
-func TestTheWorkspaceOperatorAloneServesOnNodesThatAreThere(t *testing.T) {
+func TestWorkspaceOperatorAloneServesOnExistingNodes(t *testing.T) {
 	t.Parallel()
 	s := startStack(t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator}, WithoutKarpenterCRDs: true})
 	bringNode(t, s, "labelled", "Standard_NC24ads_A100_v4", 1, map[string]string{"app": "by-label"})

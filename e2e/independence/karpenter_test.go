@@ -31,7 +31,7 @@ import (
 // kwokClass is the class of Karpenter's own provider of simulated nodes, as --node-class names it.
 const kwokClass = kwokapis.Group + "/KWOKNodeClass/default"
 
-func TestKarpentersOwnProviderTakesThePlaceOfTheGPUProvisioner(t *testing.T) {
+func TestKarpenterProviderReplacesTheGPUProvisioner(t *testing.T) {
 	t.Parallel()
 	args := map[stack.Operator][]string{stack.WorkspaceOperator: {"--node-class=" + kwokClass}} // read at each Run
 	s := startStack(t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator, stack.TuningOperator}, Args: args})

@@ -31,9 +31,9 @@ func install(t *testing.T, s *stack.Stack, folders map[stack.Operator]string) {
 	}
 }
 
-// TestInNamespacedModeTheOperatorsServeTheirNamespaceAndNoOther runs both operators with Roles: they tune and serve in
+// TestNamespacedOperatorsServeOnlyTheirNamespace runs both operators with Roles: they tune and serve in
 // their own namespace, touch nothing in another, and ask for nothing that they may not have.
-func TestInNamespacedModeTheOperatorsServeTheirNamespaceAndNoOther(t *testing.T) {
+func TestNamespacedOperatorsServeOnlyTheirNamespace(t *testing.T) {
 	t.Parallel()
 	s := startStack(t, stack.Options{Operators: []stack.Operator{}})
 	const ours = "kaito" // as the overlays have it
@@ -94,8 +94,8 @@ func TestWhoBringsNodesNeedsNoRightToAskForThem(t *testing.T) {
 	stacktest.NothingLeft(t, s, "Node /mine")
 }
 
-// TestUnderKAITOsNamesAWorkspaceGetsANodeByANodeClaim runs the operators as one who comes from KAITO knows them.
-func TestUnderKAITOsNamesAWorkspaceGetsANodeByANodeClaim(t *testing.T) {
+// TestUnderKAITOsNamesAWorkspaceUsesANodeClaim runs the operators as one who comes from KAITO knows them.
+func TestUnderKAITOsNamesAWorkspaceUsesANodeClaim(t *testing.T) {
 	t.Parallel()
 	s := startStack(t, stack.Options{Operators: []stack.Operator{}})
 	const folder = "config/overlays/kaito-compat/"

@@ -20,7 +20,7 @@ import (
 	"kaito.sh/shared/conditions"
 )
 
-func TestAProvisionerMadeByHandTakesThePlaceOfTheGPUProvisioner(t *testing.T) {
+func TestHandmadeProvisionerReplacesTheGPUProvisioner(t *testing.T) {
 	t.Parallel()
 	s := startStack(
 		t,
@@ -55,7 +55,7 @@ func TestAProvisionerMadeByHandTakesThePlaceOfTheGPUProvisioner(t *testing.T) {
 	})
 }
 
-func TestATunerMadeByHandTakesThePlaceOfTheTuningOperator(t *testing.T) {
+func TestHandmadeTunerReplacesTheTuningOperator(t *testing.T) {
 	t.Parallel()
 	s := startStack(t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator, stack.GPUProvisioner}})
 	require.NoError(t, s.InstallCRDs(t.Context(), stack.TuningOperator))

@@ -28,9 +28,9 @@ func rightsOf(t *testing.T, objects []*unstructured.Unstructured, kind string) m
 	return out
 }
 
-// TestNamespacedModeHasTheRightsOfTheWholeClusterInOneNamespace catches a rule that was added to an operator's markers
+// TestNamespacedRolesHaveTheRightsOfTheClusterRoles catches a rule that was added to an operator's markers
 // and not to its Role, one that the Role has and no code needs, and one in a ClusterRole that a Role could have.
-func TestNamespacedModeHasTheRightsOfTheWholeClusterInOneNamespace(t *testing.T) {
+func TestNamespacedRolesHaveTheRightsOfTheClusterRoles(t *testing.T) {
 	root := stacktest.Root(t)
 	c := cluster.ForTest(
 		t,

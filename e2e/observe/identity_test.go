@@ -115,7 +115,7 @@ func (o *own) log() string {
 	return string(raw)
 }
 
-func TestAnIdentityThatEntraRefusesIsToldByReadinessUntilItIsMended(t *testing.T) {
+func TestRefusedIdentityIsNotReadyUntilItIsFixed(t *testing.T) {
 	raw, err := os.ReadFile(filepath.Join(shared.Dir(), "azure-identity-token"))
 	require.NoError(t, err)
 	good := string(raw)

@@ -22,9 +22,9 @@ import (
 	"kaito.sh/shared/test/eventually"
 )
 
-// TestTheOtherOperatorsAlertsAndDashboardsAreOfMetricsThatAreThere has Workspaces live through what there is to tell: a
+// TestOtherOperatorsMonitoringUsesExistingMetrics has Workspaces live through what there is to tell: a
 // node that is not available, an attempt to tune that is lost, a model that is tuned and served.
-func TestTheOtherOperatorsAlertsAndDashboardsAreOfMetricsThatAreThere(t *testing.T) {
+func TestOtherOperatorsMonitoringUsesExistingMetrics(t *testing.T) {
 	plain := []string{"--leader-elect=false", "--metrics-secure=false"}
 	args := map[stack.Operator][]string{}
 	for _, o := range stack.Operators {

@@ -52,7 +52,7 @@ type rule struct {
 	Annotations map[string]string `json:"annotations"`
 }
 
-func TestEveryAlertIsOfMetricsThatAreThereAndLeadsToItsRunbook(t *testing.T) {
+func TestAlertsUseExistingMetricsAndLinkTheirRunbook(t *testing.T) {
 	live(t)
 	alertsAreOf(t, stack.GPUProvisioner, names(scrape(t)))
 }
@@ -99,7 +99,7 @@ type panel struct {
 	} `json:"targets"`
 }
 
-func TestEveryPanelOfTheDashboardIsOfMetricsThatAreThere(t *testing.T) {
+func TestDashboardPanelsUseExistingMetrics(t *testing.T) {
 	live(t)
 	panelsAreOf(t, stack.GPUProvisioner, ownMetric, names(scrape(t)))
 }

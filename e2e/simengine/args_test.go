@@ -34,7 +34,7 @@ func TestAPodsArgumentsAreRead(t *testing.T) {
 	}, opts)
 }
 
-func TestTheModelIsServedUnderItsOwnNameWhereNoneIsGiven(t *testing.T) {
+func TestModelIsServedUnderItsOwnNameByDefault(t *testing.T) {
 	for _, line := range []string{"serve a/b", "a/b", "--model a/b"} {
 		opts, address, err := parse(line, nil)
 		require.NoError(t, err)

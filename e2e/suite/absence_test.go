@@ -22,7 +22,7 @@ import (
 // A short acknowledgement timeout, so that the test need not wait for the two minutes of the default.
 var impatient = map[stack.Operator][]string{stack.WorkspaceOperator: {"--claim-ack-timeout=3s"}}
 
-func TestWithoutAProvisionerTheWorkspaceSaysSoAndGoesOnWhenOneComes(t *testing.T) {
+func TestWorkspaceContinuesWhenAProvisionerStarts(t *testing.T) {
 	stacktest.Parallel(t)
 	s := stacktest.Start(
 		t,
@@ -44,7 +44,7 @@ func TestWithoutAProvisionerTheWorkspaceSaysSoAndGoesOnWhenOneComes(t *testing.T
 	stacktest.EventuallyWorkspace(t, s, stacktest.QuickStartName, stacktest.Ready)
 }
 
-func TestWithoutTheTuningOperatorTheWorkspaceSaysSoAndGoesOnWhenItComes(t *testing.T) {
+func TestWorkspaceContinuesWhenTuningOperatorStarts(t *testing.T) {
 	stacktest.Parallel(t)
 	s := stacktest.Start(
 		t, stack.Options{Operators: []stack.Operator{stack.WorkspaceOperator, stack.GPUProvisioner}, Args: impatient},
@@ -59,7 +59,7 @@ func TestWithoutTheTuningOperatorTheWorkspaceSaysSoAndGoesOnWhenItComes(t *testi
 	stacktest.EventuallyWorkspace(t, s, stacktest.QuickStartName, stacktest.Ready)
 }
 
-func TestWithoutTheWorkspaceOperatorAMachineStillBecomesANode(t *testing.T) {
+func TestMachineBecomesANodeWithoutWorkspaceOperator(t *testing.T) {
 	stacktest.Parallel(t)
 	s := stacktest.Start(t, stack.Options{Operators: []stack.Operator{stack.GPUProvisioner, stack.TuningOperator}})
 	one := func(key string, value string) corev1.NodeSelectorRequirement {
