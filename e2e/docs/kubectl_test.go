@@ -129,7 +129,7 @@ func curl(ctx context.Context, w *walk, next interp.ExecHandlerFunc, args []stri
 
 // forwardedTo waits for a port-forward that the page has begun in the background.
 func (w *walk) forwardedTo(ctx context.Context, port string) (address string, err error) {
-	err = wait.PollUntilContextTimeout(ctx, eventually.Tick, eventually.Short, true, func(context.Context) (bool, error) {
+	err = wait.PollUntilContextTimeout(ctx, eventually.StoryTick, eventually.Short, true, func(context.Context) (bool, error) {
 		w.mutex.Lock()
 		defer w.mutex.Unlock()
 		address = w.forwards[port]

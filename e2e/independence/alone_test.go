@@ -74,7 +74,7 @@ func TestTheGPUProvisionerAloneMakesNodes(t *testing.T) {
 			require.NoError(c, s.Client.List(t.Context(), nodes, client.MatchingLabels{"team": team}))
 			require.Len(c, nodes.Items, 1, "the claim's labels are on its node")
 			assert.Equal(c, "true", nodes.Items[0].Labels["karpenter.sh/initialized"])
-		}, stacktest.Journey, eventually.Tick)
+		}, stacktest.Journey, eventually.StoryTick)
 		assert.Equal(t, size, nodes.Items[0].Labels[corev1.LabelInstanceTypeStable])
 		assert.Equal(t, "1", nodes.Items[0].Status.Allocatable.Name(kaitov1alpha1.ResourceNvidiaGPU, "").String())
 	}
@@ -126,7 +126,7 @@ func drains(t *testing.T, s *stack.Stack, machine *karpenterv1alpha5.Machine) {
 			return reason == "FailedDraining" && strings.Contains(message, "PDB") && strings.Contains(message, pod.Name)
 		})
 		assert.True(c, told, "an event names the pod and says that its budget keeps it")
-	}, stacktest.Journey, eventually.Tick)
+	}, stacktest.Journey, eventually.StoryTick)
 	require.NoError(t, s.Client.Get(t.Context(), client.ObjectKeyFromObject(pod), pod))
 	assert.Nil(t, pod.DeletionTimestamp, "a pod under a budget")
 	require.NoError(t, s.Client.Get(t.Context(), client.ObjectKeyFromObject(machine), machine))
@@ -139,7 +139,7 @@ func drains(t *testing.T, s *stack.Stack, machine *karpenterv1alpha5.Machine) {
 				o.GetName(),
 			)
 		}
-	}, stacktest.Journey, eventually.Tick)
+	}, stacktest.Journey, eventually.StoryTick)
 }
 
 func TestTheTuningOperatorAloneTunesOnANodeThatIsThere(t *testing.T) {

@@ -47,7 +47,7 @@ func TestAnOperatorIsRemovedWhileItWorksAndPutBack(t *testing.T) {
 
 	// The gpu-provisioner goes while Azure makes its pool.
 	require.EventuallyWithT(
-		t, func(c *assert.CollectT) { assert.NotEmpty(c, s.Azure.State().Pools) }, stacktest.Journey, eventually.Tick,
+		t, func(c *assert.CollectT) { assert.NotEmpty(c, s.Azure.State().Pools) }, stacktest.Journey, eventually.StoryTick,
 	)
 	require.NoError(t, s.Uninstall(t.Context(), stack.GPUProvisioner))
 	machine := onlyMachine(t, s)

@@ -61,7 +61,7 @@ func eventuallyGet(t *testing.T, s *stack.Stack, obj client.Object, check func(*
 		require.NoError(c, s.Health())
 		require.NoError(c, s.Client.Get(t.Context(), client.ObjectKeyFromObject(obj), obj))
 		check(c)
-	}, stacktest.Journey, eventually.Tick)
+	}, stacktest.Journey, eventually.StoryTick)
 }
 
 // runHandMade runs controllers of the test's own, with every right, until the returned function is called or the test
@@ -159,5 +159,5 @@ func eventuallyGone(t *testing.T, s *stack.Stack, obj client.Object) {
 		require.NoError(c, s.Health())
 		err := s.Client.Get(t.Context(), client.ObjectKeyFromObject(obj), obj)
 		assert.True(c, apierrors.IsNotFound(err), "%v", err)
-	}, stacktest.Journey, eventually.Tick)
+	}, stacktest.Journey, eventually.StoryTick)
 }

@@ -84,7 +84,7 @@ func TestOnKind(t *testing.T) {
 			require.NoError(t, w.client.Create(t.Context(), inference(wide, "falcon-40b-instruct", 2)))
 			require.EventuallyWithT(t, func(c *assert.CollectT) {
 				assert.NotEmpty(c, w.azure.State().Pools)
-			}, eventually.Long, eventually.Tick)
+			}, eventually.Long, eventually.StoryTick)
 			require.NoError(
 				t,
 				w.client.DeleteAllOf(

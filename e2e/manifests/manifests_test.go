@@ -132,7 +132,7 @@ func apply(t *testing.T, c client.Client, objects []*unstructured.Unstructured) 
 			if sent.GetGeneration() == 0 {
 				versions[name] = "resource version " + sent.GetResourceVersion()
 			}
-		}, eventually.Short, eventually.Tick)
+		}, eventually.Short, eventually.StoryTick)
 	}
 	return versions
 }

@@ -77,6 +77,6 @@ func TestUsersGainOurKindsByTheClustersOwnRoles(t *testing.T) {
 					user, kind.resource,
 				)
 			}
-		}, eventually.Short, eventually.Tick)
+		}, eventually.Short, eventually.StoryTick)
 	}
 }

@@ -45,7 +45,7 @@ func TestARenamedOperatorStillMayNotCreateSecrets(t *testing.T) {
 			require.EventuallyWithT(t, func(ct *assert.CollectT) { // roles and policies hold after a moment
 				require.NoError(ct, operator.Create(t.Context(), secret(), client.DryRunAll), "it may ask")
 				assert.ErrorContains(ct, operator.Create(t.Context(), secret()), "may only ask whether a Secret exists")
-			}, eventually.Long, eventually.Tick)
+			}, eventually.Long, eventually.StoryTick)
 			assert.NoError(t, admin.Create(t.Context(), secret()), "others may create Secrets")
 		})
 	}

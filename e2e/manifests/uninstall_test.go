@@ -59,7 +59,7 @@ func TestUninstallingKeepsEverybodysObjects(t *testing.T) {
 		require.EventuallyWithT(t, func(ct *assert.CollectT) { // a namespace of the name may be going still
 			out, err := kubectl("apply", "--server-side", "-k", everything)
 			require.NoError(ct, err, out)
-		}, eventually.Long, eventually.Tick)
+		}, eventually.Long, eventually.StoryTick)
 	}
 	install()
 	var objects []*unstructured.Unstructured
@@ -89,7 +89,7 @@ func TestUninstallingKeepsEverybodysObjects(t *testing.T) {
 			require.EventuallyWithT(t, func(ct *assert.CollectT) {
 				err := api.Get(t.Context(), client.ObjectKeyFromObject(u), u.DeepCopy())
 				assert.True(ct, apierrors.IsNotFound(err), "%s %s: %v", u.GetKind(), u.GetName(), err)
-			}, eventually.Long, eventually.Tick)
+			}, eventually.Long, eventually.StoryTick)
 		}
 	}
 

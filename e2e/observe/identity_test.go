@@ -106,7 +106,7 @@ func (o *own) eventually(path string, status int, text string) {
 		got, body := o.probe(path)
 		assert.Equal(c, status, got, body)
 		assert.Contains(c, body, text)
-	}, eventually.Long, eventually.Tick)
+	}, eventually.Long, eventually.StoryTick)
 }
 
 func (o *own) log() string {

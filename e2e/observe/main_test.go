@@ -107,7 +107,7 @@ func condition(t *testing.T, name, conditionType string, status corev1.Condition
 		if reason != "" {
 			assert.Equal(c, reason, got.Reason, got.Message)
 		}
-	}, journey, eventually.Tick)
+	}, journey, eventually.StoryTick)
 }
 
 func ready(t *testing.T, names ...string) {
@@ -126,7 +126,7 @@ func empty(t *testing.T) {
 		require.NoError(c, shared.Client.List(t.Context(), &machines))
 		assert.Empty(c, machines.Items)
 		assert.Empty(c, shared.Azure.State().Pools)
-	}, journey, eventually.Tick)
+	}, journey, eventually.StoryTick)
 }
 
 // pool is an agent pool as it came over the wire.

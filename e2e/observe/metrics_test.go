@@ -85,7 +85,7 @@ func value(samples []sample, name string, labels ...string) float64 {
 
 func eventuallyMetrics(t *testing.T, check func(*assert.CollectT, []sample)) {
 	t.Helper()
-	require.EventuallyWithT(t, func(c *assert.CollectT) { check(c, scrape(c)) }, journey, 4*eventually.Tick)
+	require.EventuallyWithT(t, func(c *assert.CollectT) { check(c, scrape(c)) }, journey, 4*eventually.StoryTick)
 }
 
 // orphans are machines in a pool that bears this operator's tags and that no claim asked for: what a killed process

@@ -61,7 +61,7 @@ func TestOtherOperatorsMonitoringUsesExistingMetrics(t *testing.T) {
 				c, served["kaito_workspace_failed_attempts_total"] || served["kaito_tuningjob_attempts_total"],
 				"%s tells of no attempt", o,
 			)
-		}, eventually.Short, eventually.Tick)
+		}, eventually.Short, eventually.StoryTick)
 		served := names(scrapeFrom(t, s.Metrics[o]))
 		alertsAreOf(t, o, served)
 		panelsAreOf(t, o, own, served)

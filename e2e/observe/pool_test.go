@@ -156,7 +156,7 @@ func TestWhatAClassAndAMachineSayReachesTheAgentPool(t *testing.T) {
 			pools[p.Tags["row"]] = p
 		}
 		assert.Len(c, pools, len(rows), "a pool of its own each")
-	}, journey, eventually.Tick)
+	}, journey, eventually.StoryTick)
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			p := pools[row.name]

@@ -152,7 +152,7 @@ func (s *Stack) uninstall(ctx context.Context) error {
 }
 
 func (s *Stack) untilUninstalled(ctx context.Context) error {
-	return wait.PollUntilContextCancel(ctx, eventually.Tick, true, func(ctx context.Context) (bool, error) {
+	return wait.PollUntilContextCancel(ctx, eventually.StoryTick, true, func(ctx context.Context) (bool, error) {
 		for _, u := range s.claimed {
 			err := s.Client.Get(ctx, client.ObjectKeyFromObject(u), u.DeepCopy())
 			if !apierrors.IsNotFound(err) && !meta.IsNoMatchError(err) {

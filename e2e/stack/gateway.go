@@ -67,7 +67,7 @@ func (s *Stack) startEngine(ctx context.Context) error {
 }
 
 func (g *gateway) ready(ctx context.Context) error {
-	err := wait.PollUntilContextTimeout(ctx, eventually.Tick, eventually.Short, true, func(context.Context) (bool, error) {
+	serving := func(context.Context) (bool, error) {
 		if err := g.process.Died(); err != nil {
 			return false, err
 		}
@@ -77,7 +77,8 @@ func (g *gateway) ready(ctx context.Context) error {
 		}
 		_ = response.Body.Close()
 		return response.StatusCode == http.StatusOK, nil
-	})
+	}
+	err := wait.PollUntilContextTimeout(ctx, eventually.StoryTick, eventually.Short, true, serving)
 	if err != nil {
 		return fmt.Errorf("waiting for the gateway: %w\n%s", err, g.process.Tail())
 	}

@@ -39,7 +39,7 @@ func (s *Stack) playJobs(ctx context.Context) error {
 		for {
 			s.playWatched(ctx, watcher, seats)
 			// The API server has ended the watch, or has ended itself; a new watch begins with what there is.
-			err := wait.PollUntilContextCancel(ctx, eventually.Tick, true, func(context.Context) (bool, error) {
+			err := wait.PollUntilContextCancel(ctx, eventually.StoryTick, true, func(context.Context) (bool, error) {
 				watcher, err = watchPods()
 				return err == nil, nil
 			})
@@ -82,7 +82,7 @@ func (s *Stack) play(ctx context.Context, pod *corev1.Pod) error {
 	var failed error
 	err = wait.PollUntilContextTimeout(
 		ctx,
-		eventually.Tick,
+		eventually.StoryTick,
 		eventually.Long,
 		true,
 		func(ctx context.Context) (bool, error) {

@@ -93,7 +93,7 @@ func (m manifests) apply(ctx context.Context, c client.Client) error {
 func established(ctx context.Context, c client.Client, name string) error {
 	err := wait.PollUntilContextTimeout(
 		ctx,
-		eventually.Tick,
+		eventually.StoryTick,
 		eventually.Short,
 		true,
 		func(ctx context.Context) (bool, error) {

@@ -118,7 +118,7 @@ func (s *Stack) ready(ctx context.Context, o Operator) error {
 	r := s.operators[o]
 	err := wait.PollUntilContextTimeout(
 		ctx,
-		eventually.Tick,
+		eventually.StoryTick,
 		eventually.Long,
 		true,
 		func(ctx context.Context) (bool, error) {

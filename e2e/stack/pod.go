@@ -154,7 +154,7 @@ func (p *localPod) secret(ctx context.Context, name string) (*corev1.Secret, err
 	var failed error
 	err := wait.PollUntilContextTimeout(
 		ctx,
-		eventually.Tick,
+		eventually.StoryTick,
 		eventually.Long,
 		true,
 		func(ctx context.Context) (bool, error) {

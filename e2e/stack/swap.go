@@ -74,7 +74,7 @@ func (s *Stack) Uninstall(ctx context.Context, o Operator) error {
 	}
 	err := wait.PollUntilContextTimeout(
 		ctx,
-		eventually.Tick,
+		eventually.StoryTick,
 		eventually.Long,
 		true,
 		func(ctx context.Context) (bool, error) {

@@ -90,7 +90,7 @@ func TestMachineBecomesANodeWithoutWorkspaceOperator(t *testing.T) {
 		condition := machine.GetCondition(karpenterv1alpha5.ConditionReady)
 		require.NotNil(c, condition)
 		assert.Equal(c, corev1.ConditionTrue, condition.Status)
-	}, stacktest.Journey, eventually.Tick)
+	}, stacktest.Journey, eventually.StoryTick)
 	require.NoError(t, s.Client.Delete(t.Context(), machine))
 	stacktest.NothingLeft(t, s)
 }

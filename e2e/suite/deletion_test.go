@@ -27,7 +27,7 @@ func exists(t *testing.T, s *stack.Stack, list client.ObjectList, items func() i
 		require.NoError(c, s.Health())
 		require.NoError(c, s.Client.List(t.Context(), list, client.InNamespace(namespaceOf(list))))
 		assert.NotZero(c, items())
-	}, stacktest.Journey, eventually.Tick)
+	}, stacktest.Journey, eventually.StoryTick)
 }
 
 func namespaceOf(list client.ObjectList) string {
@@ -52,7 +52,7 @@ func TestDeletingAWorkspaceAtAnyStageLeavesNothing(t *testing.T) {
 			exists(t, s, list, func() int { return len(list.Items) })
 		}},
 		{"when its agent pool is being made", func(t *testing.T) {
-			require.EventuallyWithT(t, func(c *assert.CollectT) { assert.NotEmpty(c, s.Azure.State().Pools) }, stacktest.Journey, eventually.Tick)
+			require.EventuallyWithT(t, func(c *assert.CollectT) { assert.NotEmpty(c, s.Azure.State().Pools) }, stacktest.Journey, eventually.StoryTick)
 		}},
 		{"when its Node exists", func(t *testing.T) {
 			list := &corev1.NodeList{}

@@ -39,7 +39,7 @@ func TestAnExistingClusterIsLeftAsItWas(t *testing.T) {
 			now := everything(t, c.Config())
 			assert.Empty(collect, difference(now, before), "left behind")
 			assert.Empty(collect, difference(before, now), "taken away")
-		}, eventually.Long, eventually.Tick)
+		}, eventually.Long, eventually.StoryTick)
 	}
 
 	t.Run("by a demo that is interrupted while its Workspace is Ready", func(t *testing.T) {

@@ -193,7 +193,7 @@ func EventuallyWorkspace(
 		require.NoError(c, s.Health())
 		require.NoError(c, s.Client.Get(t.Context(), client.ObjectKey{Namespace: Namespace, Name: name}, workspace))
 		check(c, workspace)
-	}, Journey, eventually.Tick, "%s", show{workspace})
+	}, Journey, eventually.StoryTick, "%s", show{workspace})
 	return workspace
 }
 
