@@ -9,9 +9,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"sync"
+	"syscall"
 	"testing"
 
+	"golang.org/x/sync/errgroup"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"kaito.sh/e2e/provisioner/installed"
@@ -24,37 +28,65 @@ const (
 	account   = installed.Account
 )
 
-// shared is used by all tests, which run one after another.
-var shared struct {
+// sites are the control planes of the tests, each with what the operator needs. A test takes one for itself: most of a
+// story is waiting, so that several run at once.
+var (
+	sites  = make(chan site, siteCount)
+	binary string
+)
+
+const siteCount = 3
+
+type site struct {
 	cluster *cluster.Cluster
 	client  client.WithWatch
-	binary  string
 }
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer cancel()
 	folder, err := os.MkdirTemp("", "gpu-provisioner-")
 	if err != nil {
 		return failed(err)
 	}
 	defer func() { _ = os.RemoveAll(folder) }() // the folder is temporary
-	shared.binary = filepath.Join(folder, "gpu-provisioner")
-	if out, err := exec.Command("go", "build", "-o", shared.binary, "kaito.sh/gpu-provisioner/cmd").
-		CombinedOutput(); err != nil {
+	binary = filepath.Join(folder, "gpu-provisioner")
+	out, err := exec.CommandContext(ctx, "go", "build", "-o", binary, "kaito.sh/gpu-provisioner/cmd").CombinedOutput()
+	if err != nil {
 		return failed(fmt.Errorf("building the gpu-provisioner: %w\n%s", err, out))
 	}
-	code := cluster.Main(m, cluster.Options{
-		ControllerManager: true, KWOK: true, CRDPaths: installed.CRDPaths(root),
-	}, func(c *cluster.Cluster) {
-		shared.cluster = c
-		if shared.client, err = installed.Into(context.Background(), c, root); err != nil {
-			// Every test would fail for this reason: report it once.
-			_ = failed(err)
-			_ = c.Stop()
-			os.Exit(1)
+	var started errgroup.Group
+	var stops []func() error
+	var mu sync.Mutex
+	for range siteCount {
+		started.Go(func() error {
+			c, err := cluster.Start(ctx, cluster.Options{
+				ControllerManager: true, KWOK: true, CRDPaths: installed.CRDPaths(root),
+			})
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			stops = append(stops, c.Stop)
+			mu.Unlock()
+			direct, err := installed.Into(ctx, c, root)
+			sites <- site{c, direct}
+			return err
+		})
+	}
+	code := 1
+	if err := started.Wait(); err != nil {
+		_ = failed(err)
+	} else {
+		code = m.Run()
+	}
+	for _, stop := range stops {
+		if err := stop(); err != nil {
+			code = max(code, failed(err))
 		}
-	})
+	}
 	return code
 }
 

@@ -118,5 +118,5 @@ func (w *world) writes(verb string) int {
 
 func (w *world) eventually(what string, condition func() bool) {
 	w.t.Helper()
-	require.Eventually(w.t, condition, journey, eventually.Tick, what)
+	require.Eventually(w.t, condition, journey, eventually.StoryTick, what)
 }

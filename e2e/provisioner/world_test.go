@@ -37,9 +37,10 @@ const (
 	journey = 2 * eventually.Long
 )
 
-// world is one fake Azure and one gpu-provisioner on the shared cluster.
+// world is one fake Azure and one gpu-provisioner on a cluster of their own.
 type world struct {
 	t        *testing.T
+	site     site
 	client   client.WithWatch
 	azure    *fakeazure.Server
 	launcher *process.Launcher
@@ -61,11 +62,15 @@ const together = "--gather=5s"
 // newWorld starts a fake Azure and the operator. Resources that it leaves behind fail the test.
 func newWorld(t *testing.T, change func(*fakeazure.Options), args ...string) *world {
 	t.Helper()
-	clientset, err := kubernetes.NewForConfig(shared.cluster.Config())
+	t.Parallel()
+	own := <-sites
+	t.Cleanup(func() { sites <- own })
+	clientset, err := kubernetes.NewForConfig(own.cluster.Config())
 	require.NoError(t, err)
 	w := &world{
 		t:      t,
-		client: shared.client,
+		site:   own,
+		client: own.client,
 		args:   args,
 		checker: invariant.Checker{
 			Grace:    30 * time.Second,
@@ -136,7 +141,7 @@ func (w *world) start() {
 
 // run is start for other goroutines than the test's.
 func (w *world) run() error {
-	kubeconfig, err := shared.cluster.ServiceAccountKubeconfig(context.Background(), namespace, account)
+	kubeconfig, err := w.site.cluster.ServiceAccountKubeconfig(context.Background(), namespace, account)
 	if err != nil {
 		return err
 	}
@@ -165,13 +170,13 @@ func (w *world) runWith(kubeconfig string) error {
 		"--node-join-timeout=30s",
 		"--gpu-ready-timeout=5s",
 	}, w.args...)
-	w.process, err = w.launcher.Start(process.Spec{Name: "gpu-provisioner", Binary: shared.binary, Args: args})
+	w.process, err = w.launcher.Start(process.Spec{Name: "gpu-provisioner", Binary: binary, Args: args})
 	if err != nil {
 		return err
 	}
 	return wait.PollUntilContextTimeout(
 		context.Background(),
-		eventually.Tick,
+		eventually.StoryTick,
 		eventually.Long,
 		true,
 		func(context.Context) (bool, error) {
@@ -209,7 +214,7 @@ func (w *world) cleanUp() {
 		assert.Eventually(w.t, func() bool {
 			p, ok := w.picture()
 			return ok && len(p.Claims) == 0 && len(invariant.Empty(p)) == 0
-		}, journey, eventually.Tick, "I3: everything is given back")
+		}, journey, eventually.StoryTick, "I3: everything is given back")
 	}
 	w.stopWatching()
 	if w.t.Failed() && w.process != nil {
