@@ -2,6 +2,7 @@
 
 # What the demo and the end-to-end tests run as processes of their own.
 .PHONY: binaries
+binaries: export GOGC = 400
 binaries: ## Build the operators, the gateway, the runner, the simulators and the demo into bin/.
 	@mkdir -p $(LOCALBIN)
 	@for o in $(OPERATORS); do \
