@@ -20,7 +20,7 @@ func TestAPodsArgumentsAreRead(t *testing.T) {
 		`vllm serve microsoft/Phi-3-mini-128k-instruct --host 127.0.0.1 --port=8000 --served-model-name workspace-phi-3 phi-3-mini-128k-instruct
 		--max-model-len 2048 --max_num_seqs 64 --enable-lora --max-loras 2 --max-lora-rank 16 --lora-modules dolly=/adapters/dolly {"name":"b","path":"/b"}
 		--tensor-parallel-size 2 --gpu-memory-utilization 0.9 --dtype bfloat16 --trust-remote-code
-		--sim-load-time 30s --sim-first-token 200ms --sim-each-token 20ms --sim-unhealthy --sim-fail-requests 3 --sim-cut-after-tokens 5`,
+		--sim-load-time=30s --sim-first-token=200ms --sim-each-token=20ms --sim-unhealthy --sim-fail-requests=3 --sim-cut-after-tokens=5`,
 		map[string]string{"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "VLLM_SERVER_DEV_MODE": "1"},
 	)
 	require.NoError(t, err)
@@ -44,19 +44,23 @@ func TestModelIsServedUnderItsOwnNameByDefault(t *testing.T) {
 	}
 }
 
+func TestAnEarlierReleaseHasItsOwnFlags(t *testing.T) {
+	_, _, err := parse("m --sim-release=0.10.2 --swap-space=4", nil)
+	require.NoError(t, err)
+}
+
 func TestArgumentsThatVLLMWouldRefuseAreRefused(t *testing.T) {
 	for line, says := range map[string]string{
-		"m --max-model-length 5":        "unrecognized arguments: --max-model-length",
-		"m --max-model-len many":        "invalid int value",
-		"m --max-model-len":             "expected one argument",
-		"m --dtype a b":                 "--dtype: expected one argument, got 2",
-		"m --enable-lora yes":           "expected no argument",
-		"m --trust-remote-code=1":       "expected no argument",
-		"m --served-model-name":         "expected at least one",
-		"m --lora-modules dolly":        "NAME=PATH",
-		`m --lora-modules {"name":"a"}`: "not a JSON object with a name and a path",
-		"m -tp 2":                       "unrecognized arguments: -tp",
-		"m --sim-load-time soon":        "not a duration",
+		"m --max-model-length 5":           "unrecognized arguments: --max-model-length",
+		"m --max-model-len many":           "argument --max-model-len: invalid value",
+		"m --swap-space=4":                 "unrecognized arguments: --swap-space",
+		"m --task generate":                "unrecognized arguments: --task",
+		"m --enable-lora yes":              "unrecognized arguments: yes",
+		"m --lora-modules dolly":           "NAME=PATH",
+		"m --lora-modules =/path":          "must have a name",
+		"m --sim-load-time=soon":           "write it as --sim-load-time=VALUE",
+		"m --sim-release=0.1.0":            "engine 0.1.0 has no table of flags",
+		"m --sim-release=0.10.2 --hc-sp=1": "unrecognized arguments: --hc-sp",
 	} {
 		_, _, err := parse(line, nil)
 		assert.ErrorContains(t, err, says, line)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -78,6 +79,9 @@ func (s *Stack) serve(ctx context.Context, pod *corev1.Pod) (_ *Server, err erro
 		if err != nil {
 			return nil, err
 		}
+		if binaryOf(c) == "simengine" {
+			args = append(args, releaseOf(c.Image)...)
+		}
 		started, err := s.launcher.Start(
 			process.Spec{Name: pod.Name + "-" + c.Name, Binary: s.binary(binaryOf(c)), Args: args, Env: env},
 		)
@@ -90,6 +94,15 @@ func (s *Stack) serve(ctx context.Context, pod *corev1.Pod) (_ *Server, err erro
 		}
 	}
 	return server, (&gateway{address: server.Address, status: status, process: front}).ready(ctx)
+}
+
+// releaseOf has the simulated engine accept the flags of the release in the tag of its image.
+func releaseOf(image string) []string {
+	name, _, _ := strings.Cut(image[strings.LastIndex(image, "/")+1:], "@")
+	if _, tag, tagged := strings.Cut(name, ":v"); tagged {
+		return []string{"--sim-release=" + tag}
+	}
+	return nil
 }
 
 // Stop ends the processes.

@@ -35,7 +35,7 @@ func (c *Catalog) Model(name string) (Model, error) {
 	}
 	id, found := c.names[strings.ToLower(ref.Name)]
 	if !found {
-		return Model{}, &UnknownModelError{Name: ref.Name, Suggestions: nearest(ref.Name, c.modelNames())}
+		return Model{}, &UnknownModelError{Name: ref.Name, Suggestions: Nearest(ref.Name, c.modelNames())}
 	}
 	m := c.models[id].clone()
 	if ref.Revision != "" {
@@ -62,7 +62,7 @@ func (c *Catalog) Size(name string) (Size, error) {
 		for _, s := range c.sizes {
 			names = append(names, s.Name)
 		}
-		return Size{}, &UnknownSizeError{Name: name, Suggestions: nearest(name, names)}
+		return Size{}, &UnknownSizeError{Name: name, Suggestions: Nearest(name, names)}
 	}
 	return s, nil
 }

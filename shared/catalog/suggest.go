@@ -9,9 +9,9 @@ import (
 
 const maxSuggestions = 3
 
-// nearest returns the names with the smallest edit distance, best first. It omits names whose distance is too large for
+// Nearest returns the names with the smallest edit distance, best first. It omits names whose distance is too large for
 // a typing error, unless one name contains the other.
-func nearest(name string, known []string) []string {
+func Nearest(name string, known []string) []string {
 	type scored struct {
 		name  string
 		score int

@@ -49,5 +49,5 @@ func TestTheProgramRefusesWhatItDoesNotKnow(t *testing.T) {
 	require.NoError(t, err, string(out))
 	out, err = exec.Command(program, "serve", "a/b", "--max-model-length", "5").CombinedOutput()
 	require.Error(t, err)
-	assert.Equal(t, "simengine: unrecognized arguments: --max-model-length\n", string(out))
+	assert.Contains(t, string(out), "simengine: unrecognized arguments: --max-model-length")
 }

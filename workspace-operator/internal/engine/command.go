@@ -7,7 +7,7 @@ type Server struct {
 	// Model is an id of the model hub, or a path in the container. Revision is the id's commit; empty for a path.
 	Model, Revision string
 	// Flags are those of the plan (Engine.Flags).
-	Flags map[string]string
+	Flags Flags
 	// Names are those by which clients ask for the base model.
 	Names    []string
 	Adapters []Adapter

@@ -18,7 +18,7 @@ type Config struct {
 	// KVDtype, Quantization and Dtype are empty where the plan decides.
 	KVDtype, Quantization, Dtype string
 	// Passed are all other flags, as Engine.Flags returns them.
-	Passed map[string]string
+	Passed Flags
 }
 
 // Wrong returns an error about a key of the section.

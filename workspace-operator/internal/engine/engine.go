@@ -6,11 +6,11 @@ import "kaito.sh/shared/catalog"
 
 // Engine translates between a Workspace and one inference engine. Its methods depend on their arguments only.
 type Engine interface {
-	// ReadConfig reads the text of inference_config.yaml, which may be empty. The error is a *configfile.Error.
-	ReadConfig(text string) (Config, error)
-	// Flags returns the flags that follow from a plan, the catalogue and the user's configuration, without dashes. An
-	// empty value is a flag without a value.
-	Flags(s Settings) map[string]string
+	// ReadConfig reads the text of inference_config.yaml, which may be empty, for a release. It refuses what that release
+	// would refuse when it starts. The error is a *configfile.Error.
+	ReadConfig(text string, release catalog.Engine) (Config, error)
+	// Flags returns the flags that follow from a plan, the catalogue and the user's configuration.
+	Flags(s Settings) Flags
 	// Command returns how a container starts the engine.
 	Command(s Server) Command
 	// Ranked turns a command into that of each node of several. The kubelet expands $(NAME) in what it adds.

@@ -20,12 +20,12 @@ func (q *question) disk() int {
 }
 
 // args are the engine's flags; nil where no model is served.
-func (q *question) args(p *Plan) map[string]string {
+func (q *question) args(p *Plan) engine.Flags {
 	if q.request.Mode != ModeInference {
 		return nil
 	}
 	return q.software.Flags(engine.Settings{
-		Config: q.config, Model: q.model, Release: p.Engine, MaxModelLen: p.MaxModelLen,
+		Config: q.configs[p.Engine.Version].Config, Model: q.model, Release: p.Engine, MaxModelLen: p.MaxModelLen,
 		Utilization: q.utilization(p.Size), Dtype: p.Dtype, KVDtype: q.kvDtype(), Quantization: p.Quantization,
 		TensorParallel: p.TensorParallel, PipelineParallel: p.PipelineParallel, DataParallel: p.DataParallel,
 	})

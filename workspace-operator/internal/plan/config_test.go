@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
+	"kaito.sh/workspace-operator/internal/engine"
 )
 
 func TestUserFlagsHaveTheFormOfTheEnginesParser(t *testing.T) {
@@ -23,14 +24,16 @@ vllm:
   seed: "7"
   speculative-config: {method: ngram, num_speculative_tokens: 3}
   enable-auto-tool-choice: false
+  cudagraph-capture-sizes: [1, 2, 4]
   gpu-memory-utilization: 0.8
   kv-cache-dtype: fp8
 `
 	p := mustPlan(t, load(t), r)
-	for flag, want := range map[string]string{
-		"max-num-seqs": "64", "no-enable-prefix-caching": "", "enforce-eager": "", "seed": "7", "no-enable-auto-tool-choice": "",
-		"gpu-memory-utilization": "0.8", "kv-cache-dtype": "fp8", "speculative-config": `{"method":"ngram","num_speculative_tokens":3}`,
-	} {
+	for flag, want := range (engine.Flags{
+		"max-num-seqs": {"64"}, "no-enable-prefix-caching": nil, "enforce-eager": nil, "seed": {"7"},
+		"no-enable-auto-tool-choice": nil, "gpu-memory-utilization": {"0.8"}, "kv-cache-dtype": {"fp8"},
+		"speculative-config": {`{"method":"ngram","num_speculative_tokens":3}`}, "cudagraph-capture-sizes": {"1", "2", "4"},
+	}) {
 		got, set := p.Args[flag]
 		assert.True(t, set, flag)
 		assert.Equal(t, want, got, flag)
@@ -49,7 +52,7 @@ func TestWhatThePlanDecidesIsRefusedByName(t *testing.T) {
 	c := load(t)
 	for _, key := range []string{
 		"tensor-parallel-size", "tensor_parallel_size", "--tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size",
-		"tensor-parallel-s", "served-model-name", "model", "port", "host", "revision", "trust-remote-code", "no-trust-remote-code",
+		"tensor-parallel-s", "decode-context-parallel-size", "prefill_context_parallel_size", "grpc", "runner", "served-model-name", "model", "port", "host", "revision", "trust-remote-code", "no-trust-remote-code",
 		"enable-lora", "enable_expert_parallel", "api-key", "ssl-keyfile", "nnodes", "max-lora-rank", "a b", "",
 	} {
 		r := inference("phi-4", "Standard_NC24ads_A100_v4")
@@ -61,7 +64,7 @@ func TestWhatThePlanDecidesIsRefusedByName(t *testing.T) {
 	r := inference("phi-4", "Standard_NC24ads_A100_v4")
 	r.InferenceConfig = "vllm: {tokenizer: org/tokenizer}"
 	assert.Equal(
-		t, "org/tokenizer", mustPlan(t, c, r).Args["tokenizer"], "the beginning of tokenizer-mode, but a flag of its own",
+		t, []string{"org/tokenizer"}, mustPlan(t, c, r).Args["tokenizer"], "the beginning of tokenizer-mode, but a flag of its own",
 	)
 }
 
@@ -76,7 +79,7 @@ func TestValuesThatContradictTheModelAreRefused(t *testing.T) {
 		{"a context that is a fraction", "phi-4", "max-model-len: 1.5", "max-model-len"},
 		{"a utilization in percent", "phi-4", "gpu-memory-utilization: 90", "0.98"},
 		{"a dtype that is not planned with", "phi-4", "dtype: float32", "allowed: auto, float16, bfloat16"},
-		{"one flag in two spellings", "phi-4", "max-num-seqs: 1, max_num_seqs: 2", "twice"},
+		{"one flag in two spellings", "phi-4", "max-num-seqs: 1, max_num_seqs: 2", "sets the same flag"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -106,23 +109,23 @@ func TestWeightsQuantizedWhileLoadingAreHalfAsLarge(t *testing.T) {
 	plain := mustPlan(t, c, r)
 	r.InferenceConfig = "vllm: {quantization: fp8}"
 	p := mustPlan(t, c, r)
-	assert.Equal(t, "fp8", p.Args["quantization"])
+	assert.Equal(t, []string{"fp8"}, p.Args["quantization"])
 	assert.InDelta(t, plain.Memory.Weights/2, p.Memory.Weights, 1)
 }
 
 func TestCatalogueFlagsFollowModelEngineAndParallelism(t *testing.T) {
 	t.Parallel()
 	c := load(t)
-	args := func(model, size string) map[string]string { return mustPlan(t, c, inference(model, size)).Args }
+	args := func(model, size string) engine.Flags { return mustPlan(t, c, inference(model, size)).Args }
 
 	distill := args("deepseek-r1-distill-llama-8b", "Standard_NC24ads_A100_v4")
-	assert.Equal(t, "deepseek_v32", distill["tokenizer-mode"])
-	assert.Equal(t, "/vllm-workspace/examples/tool_chat_template_deepseekr1.jinja", distill["chat-template"])
-	assert.Equal(t, "deepseek_r1", distill["reasoning-parser"])
+	assert.Equal(t, []string{"deepseek_v32"}, distill["tokenizer-mode"])
+	assert.Equal(t, []string{"/vllm-workspace/examples/tool_chat_template_deepseekr1.jinja"}, distill["chat-template"])
+	assert.Equal(t, []string{"deepseek_r1"}, distill["reasoning-parser"])
 	assert.NotContains(
 		t, args("deepseek-r1-distill-llama-8b", "Standard_ND40rs_v2"), "tokenizer-mode", "0.10.2 does not know it",
 	)
-	assert.Equal(t, "mistral", args("mistral-7b-instruct", "Standard_NC12s_v3")["tokenizer-mode"], "but it knows this one")
+	assert.Equal(t, []string{"mistral"}, args("mistral-7b-instruct", "Standard_NC12s_v3")["tokenizer-mode"], "but it knows this one")
 
 	assert.NotContains(t, args("gpt-oss-20b", "Standard_NC24ads_A100_v4"), "enable-expert-parallel")
 	assert.Contains(
@@ -134,5 +137,5 @@ func TestCatalogueFlagsFollowModelEngineAndParallelism(t *testing.T) {
 	assert.Contains(t, v32, "no-enable-flashinfer-autotune", "a switch that the catalogue turns off")
 	assert.NotContains(t, v32, "trust-remote-code")
 	assert.Contains(t, args("moonshotai/Kimi-K2.5", "Standard_ND96isr_H200_v5"), "trust-remote-code")
-	assert.Equal(t, "fp8", args("zai-org/GLM-5.2-FP8", "Standard_ND96isr_H200_v5")["kv-cache-dtype"])
+	assert.Equal(t, []string{"fp8"}, args("zai-org/GLM-5.2-FP8", "Standard_ND96isr_H200_v5")["kv-cache-dtype"])
 }

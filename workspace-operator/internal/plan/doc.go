@@ -13,6 +13,7 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/catalog"
+	"kaito.sh/workspace-operator/internal/engine"
 )
 
 // Mode says what a plan is for.
@@ -107,8 +108,8 @@ type Plan struct {
 	CostPerHour float64
 	PriceDate   string
 	Priced      bool
-	// Args are the engine's flags without dashes; an empty value is a bare flag.
-	Args map[string]string
+	// Args are the engine's flags.
+	Args engine.Flags
 	// AdapterRank is the highest rank of adapters that the engine is started for; 0: there are none.
 	AdapterRank int
 	// DiskGiB is what image, weights, adapters and checkpoints need on the node.
@@ -161,6 +162,7 @@ const (
 	CauseContext    Cause = "ContextTooLong"               // the user's max-model-len does not fit
 	CauseCapability Cause = "UnsupportedComputeCapability" // no engine serves the GPU
 	CauseModel      Cause = "UnsupportedModelOnGPU"        // the GPU does not support the engine, dtype or quantization
+	CauseConfig     Cause = "InvalidConfig"                // the release of the engine for the GPU refuses the user's configuration
 	CauseNoGPU      Cause = "NoGPU"                        // a node that is there, without a GPU to allocate
 	CausePartition  Cause = "InvalidPartition"
 	CauseAdapters   Cause = "AdaptersUnsupported"

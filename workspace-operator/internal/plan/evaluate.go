@@ -79,6 +79,9 @@ func (q *question) engine(p *Plan) *fall {
 	if err != nil {
 		return fell(CauseCapability, "%s", err)
 	}
+	if err := q.configs[engine.Version].err; err != nil {
+		return fell(CauseConfig, "%s", err)
+	}
 	p.Engine, p.Dtype = engine, engine.Dtypes[0]
 	if slices.Contains(engine.Dtypes, q.model.Dtype) {
 		p.Dtype = q.model.Dtype

@@ -89,7 +89,7 @@ func TestKnownMistakesAreNotMade(t *testing.T) {
 			p, err := plan.Make(request, c, vllm.Engine{})
 			require.NoError(t, err)
 			assert.Equal(t, 4096, p.MaxModelLen)
-			assert.Equal(t, "4096", p.Args["max-model-len"])
+			assert.Equal(t, []string{"4096"}, p.Args["max-model-len"])
 		})
 	}
 	t.Run("a preset without tuning figures is refused, not a panic", func(t *testing.T) {

@@ -17,7 +17,10 @@ type question struct {
 	catalog  *catalog.Catalog
 	software engine.Engine
 	model    catalog.Model
+	// config is what the newest release reads that accepts the user's configuration. configs has, by the release's version,
+	// what each reads, or why it refuses the configuration.
 	config   engine.Config
+	configs  map[string]configuration
 	training training
 }
 
@@ -46,8 +49,8 @@ func ask(r Request, c *catalog.Catalog, e engine.Engine) (*question, error) {
 			),
 		}
 	}
-	if q.config, err = e.ReadConfig(r.InferenceConfig); err != nil {
-		return nil, invalidConfig(err)
+	if err := q.readConfig(); err != nil {
+		return nil, err
 	}
 	if err := q.agree(); err != nil {
 		return nil, err
@@ -77,6 +80,38 @@ func ask(r Request, c *catalog.Catalog, e engine.Engine) (*question, error) {
 		return nil, invalidConfig(err)
 	}
 	return q, nil
+}
+
+// configuration is what one release of the engine reads.
+type configuration struct {
+	engine.Config
+	err error
+}
+
+// readConfig reads the user's configuration for each release. One that the newest release refuses is accepted only for
+// sizes that the user names: a mistyped key must not lead to an older GPU.
+func (q *question) readConfig() error {
+	q.configs = map[string]configuration{}
+	var first error
+	found := false
+	for _, release := range q.catalog.Engines() {
+		if _, read := q.configs[release.Version]; read {
+			continue
+		}
+		c, err := q.software.ReadConfig(q.request.InferenceConfig, release)
+		q.configs[release.Version] = configuration{c, err}
+		switch {
+		case err != nil && first == nil:
+			first = err
+		case err == nil && !found:
+			q.config, found = c, true
+		}
+	}
+	chosen := len(q.request.InstanceTypes) > 0 || len(q.request.Sizes) > 0
+	if first != nil && (!found || !chosen && q.configs[q.catalog.Engines()[0].Version].err != nil) {
+		return invalidConfig(first)
+	}
+	return nil
 }
 
 // agree refuses what no size could make possible.

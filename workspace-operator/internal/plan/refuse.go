@@ -4,6 +4,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,6 +23,12 @@ func (q *question) refuse(candidates []Candidate, resting int, until time.Time) 
 			) + ". The next try is made at " + until.UTC().
 				Format(time.RFC3339) +
 				"; add sizes to resource.instanceTypes, or spot to resource.capacityTypes, to have more choices",
+		}
+	}
+	if i := slices.IndexFunc(candidates, func(c Candidate) bool { return c.Cause != CauseConfig }); i < 0 && len(candidates) > 0 {
+		return &Refusal{
+			Reason: kaitov1alpha1.ReasonInvalidConfig, Candidates: candidates,
+			Message: fmt.Sprintf("%s (on %s)", candidates[0].Rejected, candidates[0].InstanceType),
 		}
 	}
 	what := "the pod template"

@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -164,12 +163,7 @@ func newChoice(p *plan.Plan) choice {
 	if p.Engine.Name != "" {
 		out.Engine = p.Engine.Name + " " + p.Engine.Version
 	}
-	for _, flag := range slices.Sorted(maps.Keys(p.Args)) {
-		if value := p.Args[flag]; value != "" {
-			flag += "=" + value
-		}
-		out.Args = append(out.Args, "--"+flag)
-	}
+	out.Args = p.Args.Words()
 	return out
 }
 

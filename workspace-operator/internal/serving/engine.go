@@ -19,8 +19,8 @@ type Engine struct {
 	Model, Revision string
 	// Names under which the base model is served besides the Workspace's name.
 	Names []string
-	// Args are flags without their dashes; an empty value is a flag without a value.
-	Args map[string]string
+	// Args are the flags of the plan.
+	Args engine.Flags
 	Env  map[string]string
 	// GPUs is how many GPUs each pod takes.
 	GPUs int64

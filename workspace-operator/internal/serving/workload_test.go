@@ -42,12 +42,12 @@ func base() serving.Input {
 			Model:    "microsoft/Phi-3-mini-128k-instruct",
 			Revision: "072cb75",
 			Names:    []string{"phi-3-mini-128k-instruct", "microsoft/Phi-3-mini-128k-instruct"},
-			Args: map[string]string{
-				"max-model-len":           "4096",
-				"dtype":                   "float16",
-				"tensor-parallel-size":    "1",
-				"gpu-memory-utilization":  "0.9",
-				"enable-auto-tool-choice": "",
+			Args: map[string][]string{
+				"max-model-len":           {"4096"},
+				"dtype":                   {"float16"},
+				"tensor-parallel-size":    {"1"},
+				"gpu-memory-utilization":  {"0.9"},
+				"enable-auto-tool-choice": nil,
 			},
 			Env: map[string]string{
 				"VLLM_USE_V1": "0",
@@ -107,7 +107,8 @@ var cases = map[string]func(*serving.Input){
 	},
 	"several-nodes": func(in *serving.Input) {
 		in.Placement.Nodes, in.Engine.GPUs, in.Engine.Parallel = 2, 8, true
-		in.Engine.Args["tensor-parallel-size"], in.Engine.Args["pipeline-parallel-size"] = "8", "2"
+		in.Engine.Args.Set("tensor-parallel-size", "8")
+		in.Engine.Args.Set("pipeline-parallel-size", "2")
 	},
 	"load-balancer": func(in *serving.Input) { in.Public, in.APIKeySecret = true, "keys" },
 	"template": func(in *serving.Input) {
@@ -219,7 +220,7 @@ func TestUsersTextIsNotExpandedByTheKubelet(t *testing.T) {
 		in.Placement.Nodes = nodes
 		in.Engine.Model, in.Engine.Revision = "owner/"+evil, evil
 		in.Engine.Names = []string{evil}
-		in.Engine.Args = map[string]string{"chat-template": evil, "swap-space": "$$(HF_TOKEN)"}
+		in.Engine.Args = map[string][]string{"chat-template": {evil}, "seed": {"$$(HF_TOKEN)"}, "allowed-media-domains": {evil, evil}}
 		in.Engine.Env = map[string]string{"X": evil}
 		in.ModelHub = "https://hub.example.com/" + evil
 		in.Adapters = []serving.Adapter{{Name: evil, Image: "registry.example.com/" + evil}}
@@ -242,8 +243,8 @@ func TestUsersTextIsNotExpandedByTheKubelet(t *testing.T) {
 				assert.NotContains(t, strings.ReplaceAll(text, "$$", ""), "$(", c.Name)
 			}
 		}
-		assert.Equal(t, 11, found, "each text of the user's is there, escaped")
-		assert.Contains(t, pod.Containers[0].Args, "--swap-space=$$$$(HF_TOKEN)")
+		assert.Equal(t, 13, found, "each text of the user's is there, escaped")
+		assert.Contains(t, pod.Containers[0].Args, "--seed=$$$$(HF_TOKEN)")
 	}
 }
 

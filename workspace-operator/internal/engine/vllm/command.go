@@ -10,7 +10,7 @@ import (
 	"kaito.sh/workspace-operator/internal/engine"
 )
 
-// Command runs vllm serve. The flags are sorted, so that the same server gives the same text.
+// Command runs vllm serve.
 func (Engine) Command(s engine.Server) engine.Command {
 	return engine.Command{
 		Command: []string{"vllm", "serve", s.Model},
@@ -23,40 +23,27 @@ func (Engine) Command(s engine.Server) engine.Command {
 	}
 }
 
-// arguments of vllm serve. A flag that takes several values is followed by them; all others are one word.
+// arguments of vllm serve.
 func arguments(s engine.Server) []string {
 	flags := maps.Clone(s.Flags)
 	if flags == nil {
-		flags = map[string]string{}
+		flags = engine.Flags{}
 	}
-	flags["host"], flags["port"] = s.Host, strconv.Itoa(s.Port)
-	set(flags, "revision", s.Revision)
-	lists := map[string][]string{"served-model-name": s.Names}
+	flags.Set("host", s.Host)
+	flags.Set("port", strconv.Itoa(s.Port))
+	flags.Set("revision", s.Revision)
+	flags["served-model-name"] = s.Names
 	if len(s.Adapters) > 0 {
-		flags["enable-lora"] = ""
-		flags["max-loras"] = strconv.Itoa(len(s.Adapters))
+		flags["enable-lora"] = nil
+		flags.Set("max-loras", strconv.Itoa(len(s.Adapters)))
 		if s.MaxLoraRank > 0 {
-			flags["max-lora-rank"] = strconv.Itoa(s.MaxLoraRank)
+			flags.Set("max-lora-rank", strconv.Itoa(s.MaxLoraRank))
 		}
 		for _, a := range s.Adapters {
-			lists["lora-modules"] = append(lists["lora-modules"], a.Name+"="+a.Path)
+			flags["lora-modules"] = append(flags["lora-modules"], a.Name+"="+a.Path)
 		}
 	}
-	for name := range lists {
-		flags[name] = ""
-	}
-	var out []string
-	for _, name := range slices.Sorted(maps.Keys(flags)) {
-		switch values, several := lists[name]; {
-		case several:
-			out = append(append(out, "--"+name), values...)
-		case flags[name] == "":
-			out = append(out, "--"+name)
-		default:
-			out = append(out, "--"+name+"="+flags[name])
-		}
-	}
-	return out
+	return flags.Words("served-model-name", "lora-modules")
 }
 
 // Ranked adds vLLM's multi-node flags: each rank gets the number of ranks, its own rank, and the address on which rank

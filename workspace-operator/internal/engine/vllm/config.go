@@ -3,13 +3,14 @@
 package vllm
 
 import (
+	"errors"
 	"fmt"
-	"math"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
+	"kaito.sh/shared/catalog"
+	"kaito.sh/shared/engineargs"
 	"kaito.sh/workspace-operator/internal/configfile"
 	"kaito.sh/workspace-operator/internal/engine"
 )
@@ -17,23 +18,31 @@ import (
 // Section is the section of inference_config.yaml that has vLLM's flags.
 const Section = "vllm"
 
-var flagPattern = regexp.MustCompile(`^[a-z][a-z0-9.-]*$`)
-
 // section is the configuration while it is read.
-type section struct{ engine.Config }
+type section struct {
+	engine.Config
+	table *engineargs.Table
+	// keys maps each flag to the key that set it.
+	keys map[string]string
+}
 
-// ReadConfig reads the section vllm of inference_config.yaml.
-func (Engine) ReadConfig(text string) (engine.Config, error) {
-	out := section{engine.Config{Section: Section, Passed: map[string]string{}}}
+// ReadConfig reads the section vllm of inference_config.yaml. A key is refused where the release's own parser would
+// refuse it, or where the plan decides the flag.
+func (Engine) ReadConfig(text string, release catalog.Engine) (engine.Config, error) {
+	out := section{Config: engine.Config{Section: Section, Passed: engine.Flags{}}, keys: map[string]string{}}
 	if strings.TrimSpace(text) == "" {
 		return out.Config, nil
+	}
+	var err error
+	if out.table, err = engineargs.For(release.Version); err != nil {
+		return out.Config, configfile.Wrong(engine.ConfigFile, Section, "%s", err)
 	}
 	document, err := configfile.Read(engine.ConfigFile, text)
 	if err != nil {
 		return out.Config, err
 	}
 	for _, key := range configfile.Keys(document) {
-		if key != Section && key != "max_probe_steps" {
+		if key != Section && !slices.Contains(kaitosOwn, key) {
 			return out.Config, configfile.Wrong(engine.ConfigFile, key, "no such section; allowed: vllm")
 		}
 	}
@@ -51,83 +60,109 @@ func (Engine) ReadConfig(text string) (engine.Config, error) {
 	return out.Config, nil
 }
 
+// kaitosOwn are keys beside the section that KAITO's files have. Its search for a context that fits is the plan's work
+// here.
+var kaitosOwn = []string{"max_probe_steps", "kv_cache_cpu_memory_utilization"}
+
 func (c *section) take(key string, value any) error {
-	flag := strings.ReplaceAll(strings.TrimLeft(key, "-"), "_", "-")
-	if !flagPattern.MatchString(flag) {
-		return c.Wrong(key, "no name of a flag; allowed: small letters, digits, dots and dashes")
+	setting, err := c.table.Setting(key, value)
+	if err != nil {
+		return c.refuse(key, err)
 	}
-	if why, fixed := decidedBy(strings.TrimPrefix(flag, "no-")); fixed {
+	if setting == nil {
+		return nil
+	}
+	if why, fixed := decided[setting.Flag.Name]; fixed {
 		return c.Wrong(key, "may not be set: %s; remove the key", why)
 	}
-	text, err := configfile.Scalar(value)
-	if err != nil {
-		return c.Wrong(key, "%s", err)
+	if earlier, twice := c.keys[strings.TrimPrefix(setting.Name, "no-")]; twice {
+		return c.Wrong(key, "sets the same flag as %s; remove one", earlier)
 	}
-	switch flag {
-	case "max-model-len":
-		n, err := tokens(text)
-		if err != nil {
-			return c.Wrong(
-				key, "is %q; allowed: a whole number of tokens, at least 1, such as 8192 or 8K, or auto", text,
-			)
+	c.keys[strings.TrimPrefix(setting.Name, "no-")] = key
+	if len(setting.Values) == 1 {
+		if planned, err := c.plan(setting.Name, setting.Values[0]); planned || err != nil {
+			if err != nil {
+				return c.Wrong(key, "%s", err)
+			}
+			return nil
 		}
-		c.MaxModelLen = n
-		return nil
-	case "gpu-memory-utilization":
-		f, err := strconv.ParseFloat(text, 64)
-		if err != nil || f <= 0.1 || f > 0.98 {
-			return c.Wrong(key, "is %q; allowed: more than 0.1, at most 0.98", text)
-		}
-		c.Utilization = f
-		return nil
-	case "kv-cache-dtype":
-		if !slices.Contains([]string{"auto", "fp8", "fp8_e4m3", "fp8_e5m2"}, text) {
-			return c.Wrong(key, "is %q; allowed: auto, fp8, fp8_e4m3, fp8_e5m2", text)
-		}
-		if text != "auto" {
-			c.KVDtype = text
-		}
-		return nil
-	case "dtype":
-		if !slices.Contains([]string{"auto", "float16", "half", "bfloat16"}, text) {
-			return c.Wrong(key, "is %q; allowed: auto, float16, bfloat16", text)
-		}
-		if text == "half" {
-			text = "float16"
-		}
-		if text != "auto" {
-			c.Dtype = text
-		}
-		return nil
-	case "quantization":
-		c.Quantization = text
-		return nil
 	}
-	if _, twice := c.Passed[flag]; twice {
-		return c.Wrong(key, "is there twice, once with _ and once with -; remove one")
-	}
-	on, isSwitch := value.(bool)
-	switchFlag(c.Passed, flag, text, isSwitch, on)
+	c.Passed[setting.Name] = setting.Values
 	return nil
 }
 
-// tokens reads what vLLM reads: 8192, 8k (8000), 8K (8192), and auto or -1 for 0, which leaves it to the plan.
-func tokens(text string) (int, error) {
-	text = strings.TrimSpace(text)
-	if text == "auto" || text == "-1" {
-		return 0, nil
+// refuse puts the table's error in the words of the plan, where the plan has some.
+func (c *section) refuse(key string, err error) error {
+	var ambiguous *engineargs.AmbiguousFlagError
+	if why, fixed := decidedBy(key); fixed && errors.As(err, &ambiguous) {
+		return c.Wrong(key, "may not be set: %s; remove the key", why)
 	}
-	unit := 1.0
-	for suffix, factor := range map[string]float64{"k": 1e3, "K": 1 << 10, "m": 1e6, "M": 1 << 20} {
-		if rest, found := strings.CutSuffix(text, suffix); found {
-			text, unit = rest, factor
-			break
+	var value *engineargs.ValueError
+	if errors.As(err, &value) {
+		if _, narrower := c.plan(value.Flag, value.Value); narrower != nil {
+			err = narrower
 		}
 	}
-	n, err := strconv.ParseFloat(text, 64)
-	n *= unit
-	if err != nil || n != math.Trunc(n) || n < 1 || n > engine.MaxTokens {
-		return 0, fmt.Errorf("%q is not a number of tokens", text)
+	return c.Wrong(key, "%s", err)
+}
+
+// plan keeps what the plan needs to know. It returns false for a flag that is only passed on.
+func (c *section) plan(flag, text string) (bool, error) {
+	switch flag {
+	case "max-model-len":
+		n, err := tokens(text)
+		c.MaxModelLen = n
+		return true, err
+	case "gpu-memory-utilization":
+		f, err := strconv.ParseFloat(text, 64)
+		if err != nil || f <= 0.1 || f > 0.98 {
+			return true, fmt.Errorf("is %q; allowed: more than 0.1, at most 0.98", text)
+		}
+		c.Utilization = f
+		return true, nil
+	case "kv-cache-dtype":
+		if !slices.Contains(cacheTypes, text) {
+			return true, fmt.Errorf("is %q; allowed: %s", text, strings.Join(cacheTypes, ", "))
+		}
+		c.KVDtype = unlessAuto(text)
+		return true, nil
+	case "dtype":
+		if text == "half" {
+			text = "float16"
+		}
+		if !slices.Contains(dtypes, text) {
+			return true, fmt.Errorf("is %q; allowed: %s", text, strings.Join(dtypes, ", "))
+		}
+		c.Dtype = unlessAuto(text)
+		return true, nil
+	case "quantization":
+		c.Quantization = text
+		return true, nil
+	}
+	return false, nil
+}
+
+// The types that the planner has figures for; the engine has more.
+var (
+	cacheTypes = []string{"auto", "fp8", "fp8_e4m3", "fp8_e5m2"}
+	dtypes     = []string{"auto", "float16", "bfloat16"}
+)
+
+func unlessAuto(text string) string {
+	if text == "auto" {
+		return ""
+	}
+	return text
+}
+
+// tokens reads a length; 0, for auto and -1, leaves it to the plan.
+func tokens(text string) (int, error) {
+	if text = strings.TrimSpace(text); strings.EqualFold(text, "auto") || text == "-1" {
+		return 0, nil
+	}
+	n, ok := engineargs.Tokens(text)
+	if !ok || n < 1 || n > engine.MaxTokens {
+		return 0, fmt.Errorf("is %q; allowed: a whole number of tokens, at least 1, such as 8192 or 8K, or auto", text)
 	}
 	return int(n), nil
 }
