@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Print the flags of `vllm serve` as JSON, read from the parser of the vLLM release that is on the Python path.
+"""Print the flags of `vllm serve` as JSON, read from the parser of the vLLM release that is on the Python path, and the names of the chat templates
+in the folder that the first argument names, which the release's image has.
 
 Each flag has:
   name      without dashes
@@ -11,6 +12,7 @@ Each flag has:
   optional  "" and "None" are values, too
   default   where it is a number, a text or a boolean
   schema    for kind object: the JSON schema of the value, without descriptions
+  registered  names that the engine accepts when it starts, unless a plugin registers more
   fields    for kind lora: the fields that the JSON form may have
 
 It fails on anything that it does not know, so that a new release cannot add a kind of value unseen.
@@ -20,6 +22,7 @@ import argparse
 import dataclasses
 import functools
 import json
+import pathlib
 import sys
 
 
@@ -150,6 +153,23 @@ def flag_of(action):
     return flag
 
 
+def registered():
+    """The names that the two flags for parsers may have, unless a plugin registers more."""
+    from vllm.reasoning import ReasoningParserManager
+    try:
+        from vllm.tool_parsers import ToolParserManager
+    except ImportError:  # before the modules were moved
+        from vllm.entrypoints.openai.tool_parsers import ToolParserManager
+
+    def names(manager, known):
+        return sorted(set(known) | set(getattr(manager, "lazy_parsers", ())))
+
+    return {
+        "tool-call-parser": names(ToolParserManager, ToolParserManager.tool_parsers),
+        "reasoning-parser": names(ReasoningParserManager, ReasoningParserManager.reasoning_parsers),
+    }
+
+
 def main():
     import vllm
 
@@ -158,8 +178,14 @@ def main():
         flag_of(a) for a in parser._actions
         if a.option_strings and not isinstance(a, argparse._HelpAction) and a.help != argparse.SUPPRESS
     ]
+    for flag in flags:
+        if names := registered().get(flag["name"]):
+            flag["registered"] = names
     flags.sort(key=lambda f: f["name"])
-    json.dump({"engine": "vllm", "version": vllm.__version__, "flags": flags}, sys.stdout, indent=1, sort_keys=True)
+    # The image has the folder of the sources with the examples; the wheel has not.
+    templates = sorted(p.name for p in pathlib.Path(sys.argv[1]).glob("*.jinja"))
+    table = {"engine": "vllm", "version": vllm.__version__, "flags": flags, "templates": templates}
+    json.dump(table, sys.stdout, indent=1, sort_keys=True)
     print()
 
 

@@ -51,6 +51,7 @@ func decodeModel(d decoder, path string, n *yaml.Node) (Model, error) {
 		optional("noLoRA", flag(&m.NoLoRA)),
 		optional("multiNode", flag(&m.MultiNode)),
 		optional("minEngine", text(&m.MinEngine, versText, "a version, MAJOR.MINOR.PATCH")),
+		optional("minCapability", capability(&m.MinCapability)),
 		optional("attention", func(d decoder, path string, n *yaml.Node) error {
 			return decodeAttention(d, path, n, &m.Attention, &fullLayers)
 		}),
@@ -110,6 +111,7 @@ func decodeModelEngine(d decoder, path string, n *yaml.Node, e *ModelEngine) err
 		optional("toolCallParser", text(&e.ToolCallParser, nameText, "the engine's name of a parser")),
 		optional("reasoningParser", text(&e.ReasoningParser, nameText, "the engine's name of a parser")),
 		optional("chatTemplate", text(&e.ChatTemplate, nameText, "a template's name")),
+		optional("noChatTemplate", flag(&e.NoChatTemplate)),
 		optional("loadFormat", oneOf(&e.LoadFormat, "mistral")),
 		optional("tokenizerMode", text(&e.TokenizerMode, nameText, "the engine's name of a tokenizer mode")),
 		optional("trustRemoteCode", flag(&e.TrustRemoteCode)),
@@ -194,7 +196,6 @@ func decodeEngine(d decoder, path string, n *yaml.Node) (Engine, error) {
 		optional("maxCapability", capability(&e.MaxCapability)),
 		required("dtypes", texts(&e.Dtypes, regexp.MustCompile(`^(bfloat16|float16)$`), "bfloat16, float16")),
 		optional("env", stringMap(&e.Env)),
-		optional("tokenizerModes", texts(&e.TokenizerModes, nameText, "the engine's names of tokenizer modes")),
 		optional("templateDir", text(&e.TemplateDir, regexp.MustCompile(`^(/[A-Za-z0-9._-]+)+$`), "an absolute path")),
 		optional("dataParallel", flag(&e.DataParallel)),
 		optional("multiNode", flag(&e.MultiNode)),

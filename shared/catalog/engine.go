@@ -9,18 +9,17 @@ import (
 
 // Engine describes an image of an inference engine and the GPUs that it supports.
 type Engine struct {
-	Name           string
-	Version        string
-	Image          string
-	MinCapability  ComputeCapability // inclusive
-	MaxCapability  ComputeCapability // exclusive; zero: no upper limit
-	Dtypes         []string          // 16-bit types of the GPUs in this range
-	Env            map[string]string
-	TokenizerModes []string // supported modes besides the default; empty: all
-	TemplateDir    string   // folder of the chat templates in the image
-	DataParallel   bool     // several copies of a model behind one server
-	MultiNode      bool     // pipelines across nodes
-	HybridCache    bool     // layers with a sliding window need cache for the window only
+	Name          string
+	Version       string
+	Image         string
+	MinCapability ComputeCapability // inclusive
+	MaxCapability ComputeCapability // exclusive; zero: no upper limit
+	Dtypes        []string          // 16-bit types of the GPUs in this range
+	Env           map[string]string
+	TemplateDir   string // folder of the chat templates in the image
+	DataParallel  bool   // several copies of a model behind one server
+	MultiNode     bool   // pipelines across nodes
+	HybridCache   bool   // layers with a sliding window need cache for the window only
 }
 
 // Serves returns whether the engine supports a GPU.
@@ -33,7 +32,6 @@ func (e Engine) AtLeast(version string) bool { return !versionLess(e.Version, ve
 
 func (e Engine) clone() Engine {
 	e.Dtypes = append([]string(nil), e.Dtypes...)
-	e.TokenizerModes = append([]string(nil), e.TokenizerModes...)
 	env := make(map[string]string, len(e.Env))
 	for k, v := range e.Env {
 		env[k] = v

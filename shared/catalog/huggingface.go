@@ -251,7 +251,7 @@ func (c *Catalog) inherit(m *Model) {
 			continue
 		}
 		m.MinEngine, m.NoFloat16, m.NoLoRA, m.MultiNode = known.MinEngine, known.NoFloat16, known.NoLoRA, known.MultiNode
-		m.Attention.KVDtype = known.Attention.KVDtype
+		m.Attention.KVDtype, m.MinCapability = known.Attention.KVDtype, known.MinCapability
 		if m.Quant.Method == known.Quant.Method {
 			m.Engine.ExpertParallel = known.Engine.ExpertParallel
 		}

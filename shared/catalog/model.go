@@ -36,6 +36,8 @@ type Model struct {
 	NoLoRA       bool   // the engine cannot serve adapters on it
 	MultiNode    bool   // the engine supports a pipeline across nodes
 	MinEngine    string // first engine version with the architecture; empty: all
+	// MinCapability is the lowest compute capability that the engine has an attention backend for; zero: the engine's own.
+	MinCapability ComputeCapability
 
 	Attention Attention
 	Quant     Quant
@@ -75,6 +77,7 @@ type ModelEngine struct {
 	ToolCallParser  string
 	ReasoningParser string
 	ChatTemplate    string // name of a template in the engine's image
+	NoChatTemplate  bool   // a base model: it continues a text, and cannot be asked in messages
 	LoadFormat      string // mistral: the publisher's format instead of HuggingFace's
 	TokenizerMode   string
 	TrustRemoteCode bool // runs Python of the model's repository; set only if the model needs it

@@ -6,11 +6,14 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"kaito.sh/shared/catalog"
 )
 
 //go:embed data/*.json
@@ -20,6 +23,8 @@ var files embed.FS
 type Table struct {
 	Version string
 	Flags   []Flag
+	// Templates are the chat templates in the folder of examples of the release's image.
+	Templates []string
 
 	// options maps each word that the parser takes for a flag, with its dashes, to the flag.
 	options map[string]option
@@ -38,6 +43,8 @@ type Flag struct {
 	Optional bool
 	// Choices are the only values that the parser accepts. Empty: all of the kind.
 	Choices []string
+	// Registered are the names that the engine accepts when it starts, unless a plugin registers more. Empty: all.
+	Registered []string
 	// Fields that the JSON form of KindLora may have.
 	Fields []string
 	// Schema of the value of KindObject, as JSON.
@@ -97,6 +104,28 @@ func For(version string) (*Table, error) {
 		return t, nil
 	}
 	return nil, fmt.Errorf("engine %s has no table of flags: run `make catalogue` with it in hack/catalogue/releases", version)
+}
+
+// Closest returns the table of a release, of the last one before it, or of the first: an administrator's catalogue may
+// name releases that the repository has no table of.
+func Closest(version string) (*Table, error) {
+	all, err := tables()
+	if err != nil {
+		return nil, err
+	}
+	versions := slices.SortedFunc(maps.Keys(all), func(a, b string) int {
+		if (catalog.Engine{Version: a}).AtLeast(b) {
+			return 1
+		}
+		return -1
+	})
+	best := versions[0]
+	for _, v := range versions {
+		if (catalog.Engine{Version: version}).AtLeast(v) {
+			best = v
+		}
+	}
+	return all[best], nil
 }
 
 func load() (map[string]*Table, error) {

@@ -147,6 +147,16 @@ func TestReleasesDiffer(t *testing.T) {
 	assert.ErrorContains(t, err, "vLLM 0.10.2 has no such flag")
 }
 
+func TestClosest(t *testing.T) {
+	for version, want := range map[string]string{
+		"0.32.0": "0.32.0", "0.33.1": "0.32.0", "1.0.0": "0.32.0", "0.31.9": "0.10.2", "0.10.2": "0.10.2", "0.9.0": "0.10.2",
+	} {
+		got, err := Closest(version)
+		require.NoError(t, err)
+		assert.Equal(t, want, got.Version, version)
+	}
+}
+
 func TestTokens(t *testing.T) {
 	for text, want := range map[string]int64{
 		"8192": 8192, "8k": 8000, "8K": 8192, "1.5k": 1500, "2M": 2 << 20, " 1_000 ": 1000, "-1": -1,

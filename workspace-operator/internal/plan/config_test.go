@@ -118,14 +118,15 @@ func TestCatalogueFlagsFollowModelEngineAndParallelism(t *testing.T) {
 	c := load(t)
 	args := func(model, size string) engine.Flags { return mustPlan(t, c, inference(model, size)).Args }
 
+	r1 := args("deepseek-ai/DeepSeek-R1-0528", "Standard_ND96isr_H200_v5")
+	assert.Equal(t, []string{"deepseek_v3"}, r1["tool-call-parser"])
+	assert.Equal(t, []string{"/vllm-workspace/examples/tool_chat_template_deepseekr1.jinja"}, r1["chat-template"])
+	assert.NotContains(t, r1, "tokenizer-mode", "that of V3.2 would answer with empty texts")
 	distill := args("deepseek-r1-distill-llama-8b", "Standard_NC24ads_A100_v4")
-	assert.Equal(t, []string{"deepseek_v32"}, distill["tokenizer-mode"])
-	assert.Equal(t, []string{"/vllm-workspace/examples/tool_chat_template_deepseekr1.jinja"}, distill["chat-template"])
 	assert.Equal(t, []string{"deepseek_r1"}, distill["reasoning-parser"])
-	assert.NotContains(
-		t, args("deepseek-r1-distill-llama-8b", "Standard_ND40rs_v2"), "tokenizer-mode", "0.10.2 does not know it",
-	)
-	assert.Equal(t, []string{"mistral"}, args("mistral-7b-instruct", "Standard_NC12s_v3")["tokenizer-mode"], "but it knows this one")
+	assert.NotContains(t, distill, "tool-call-parser", "its tokenizer lacks the parser's tokens")
+	assert.NotContains(t, distill, "enable-auto-tool-choice")
+	assert.Equal(t, []string{"mistral"}, args("mistral-7b-instruct", "Standard_NC12s_v3")["tokenizer-mode"])
 
 	assert.NotContains(t, args("gpt-oss-20b", "Standard_NC24ads_A100_v4"), "enable-expert-parallel")
 	assert.Contains(
@@ -133,6 +134,11 @@ func TestCatalogueFlagsFollowModelEngineAndParallelism(t *testing.T) {
 	)
 	assert.NotContains(t, args("phi-4", "Standard_NC48ads_A100_v4"), "enable-expert-parallel", "it has no experts")
 
+	for _, model := range []string{"deepseek-ai/DeepSeek-V3.2", "deepseek-ai/DeepSeek-V4-Flash-0731", "zai-org/GLM-5.2-FP8"} {
+		got := refusal(t, c, inference(model, "Standard_ND96amsr_A100_v4"))
+		assert.Contains(t, got.Message, "no attention backend", model)
+		assert.Contains(t, got.Message, "below compute capability 9.0, and the GPU has 8.0", model)
+	}
 	v32 := args("deepseek-ai/DeepSeek-V3.2", "Standard_ND96isr_H200_v5")
 	assert.Contains(t, v32, "no-enable-flashinfer-autotune", "a switch that the catalogue turns off")
 	assert.NotContains(t, v32, "trust-remote-code")

@@ -112,6 +112,12 @@ func (q *question) served(p *Plan) *fall {
 			m.MinEngine, p.Engine.Version, p.Size.Capability,
 		)
 	}
+	if p.Size.Capability.Less(m.MinCapability) {
+		return fell(
+			CauseModel, "%s %s has no attention backend for %s models below compute capability %s, and the GPU has %s",
+			p.Engine.Name, p.Engine.Version, m.Architecture, m.MinCapability, p.Size.Capability,
+		)
+	}
 	if m.NoLoRA && q.request.Adapters > 0 {
 		return fell(
 			CauseAdapters, "%s serves no adapters on %s models: merge the adapter into the weights, or choose another model",

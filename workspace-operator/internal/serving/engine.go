@@ -19,6 +19,8 @@ type Engine struct {
 	Model, Revision string
 	// Names under which the base model is served besides the Workspace's name.
 	Names []string
+	// Completions: the model has no chat template, so that /chat continues the prompt.
+	Completions bool
 	// Args are the flags of the plan.
 	Args engine.Flags
 	Env  map[string]string
@@ -53,7 +55,7 @@ type Registries struct {
 func NewEngine(p *plan.Plan, w *kaitov1alpha1.Workspace, software engine.Engine, registries Registries) Engine {
 	e := Engine{
 		Software: software, Image: inRegistry(p.Engine.Image, registries.Engine),
-		Model: p.Model.ID, Revision: p.Model.Revision, Args: p.Args, Env: p.Engine.Env,
+		Model: p.Model.ID, Revision: p.Model.Revision, Args: p.Args, Env: p.Engine.Env, Completions: completions(p),
 		GPUs: int64(p.GPUsPerNode), Parallel: p.GPUsPerNode > 1,
 		WeightsBytes: p.Model.WeightsBytes, MaxLoraRank: p.AdapterRank,
 	}
@@ -86,4 +88,10 @@ func inRegistry(image, registry string) string {
 		return image
 	}
 	return strings.TrimSuffix(registry, "/") + "/" + path
+}
+
+// completions says whether the engine has no chat template for the model: neither the model's own nor the user's.
+func completions(p *plan.Plan) bool {
+	_, given := p.Args["chat-template"]
+	return p.Model.Engine.NoChatTemplate && !given
 }

@@ -55,6 +55,9 @@ func gatewayContainer(in Input) corev1.Container {
 			Limits: corev1.ResourceList{corev1.ResourceMemory: gatewayMemory},
 		},
 	}
+	if in.Engine.Completions {
+		c.Args = append(c.Args, "--prompt-api=completions")
+	}
 	if in.APIKeySecret != "" {
 		c.Args = append([]string{"--api-key-file=" + keysDir + "/keys"}, c.Args...)
 		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "keys", MountPath: keysDir, ReadOnly: true})

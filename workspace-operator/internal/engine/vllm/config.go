@@ -24,6 +24,8 @@ type section struct {
 	table *engineargs.Table
 	// keys maps each flag to the key that set it.
 	keys map[string]string
+	// templates is the folder of the chat templates in the release's image.
+	templates string
 }
 
 // ReadConfig reads the section vllm of inference_config.yaml. A key is refused where the release's own parser would
@@ -34,7 +36,7 @@ func (Engine) ReadConfig(text string, release catalog.Engine) (engine.Config, er
 		return out.Config, nil
 	}
 	var err error
-	if out.table, err = engineargs.For(release.Version); err != nil {
+	if out.table, err = engineargs.Closest(release.Version); err != nil {
 		return out.Config, configfile.Wrong(engine.ConfigFile, Section, "%s", err)
 	}
 	document, err := configfile.Read(engine.ConfigFile, text)
@@ -52,12 +54,13 @@ func (Engine) ReadConfig(text string, release catalog.Engine) (engine.Config, er
 			engine.ConfigFile, Section, "is %T; allowed: a map of the engine's flags", document[Section],
 		)
 	}
+	out.templates = release.TemplateDir
 	for _, key := range configfile.Keys(flags) {
 		if err := out.take(key, flags[key]); err != nil {
 			return out.Config, err
 		}
 	}
-	return out.Config, nil
+	return out.Config, out.registered()
 }
 
 // kaitosOwn are keys beside the section that KAITO's files have. Its search for a context that fits is the plan's work
@@ -86,6 +89,13 @@ func (c *section) take(key string, value any) error {
 			}
 			return nil
 		}
+	}
+	if setting.Name == "chat-template" {
+		path, err := c.template(setting.Values[0])
+		if err != nil {
+			return c.Wrong(key, "%s", err)
+		}
+		setting.Values = []string{path}
 	}
 	c.Passed[setting.Name] = setting.Values
 	return nil

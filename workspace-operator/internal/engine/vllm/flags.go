@@ -4,7 +4,6 @@ package vllm
 
 import (
 	"maps"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -39,15 +38,15 @@ func (Engine) Flags(s engine.Settings) engine.Flags {
 // modelFlags adds what the catalogue says of the model.
 func modelFlags(out engine.Flags, s engine.Settings) {
 	m := s.Model.Engine
-	out.Set("tool-call-parser", m.ToolCallParser)
-	if m.ToolCallParser != "" {
+	if parser := m.ToolCallParser; parser != "" && hasParser(s.Release, "tool-call-parser", parser) {
+		out.Set("tool-call-parser", parser)
 		out["enable-auto-tool-choice"] = nil
 	}
-	out.Set("reasoning-parser", m.ReasoningParser)
+	if hasParser(s.Release, "reasoning-parser", m.ReasoningParser) {
+		out.Set("reasoning-parser", m.ReasoningParser)
+	}
 	if m.ChatTemplate != "" {
-		// vLLM's examples/ has its templates under these names.
-		name := "tool_chat_template_" + strings.ReplaceAll(m.ChatTemplate, "-", "_") + ".jinja"
-		out.Set("chat-template", s.Release.TemplateDir+"/"+name)
+		out.Set("chat-template", s.Release.TemplateDir+"/"+templateFile(m.ChatTemplate))
 	}
 	mode := m.TokenizerMode
 	if m.LoadFormat == "mistral" {
@@ -55,9 +54,7 @@ func modelFlags(out engine.Flags, s engine.Settings) {
 		out.Set("config-format", "mistral")
 		mode = "mistral"
 	}
-	if known := s.Release.TokenizerModes; len(known) == 0 || slices.Contains(known, mode) {
-		out.Set("tokenizer-mode", mode)
-	}
+	out.Set("tokenizer-mode", mode)
 	if m.TrustRemoteCode {
 		out["trust-remote-code"] = nil
 	}
