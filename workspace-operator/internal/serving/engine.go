@@ -70,7 +70,8 @@ func NewEngine(p *plan.Plan, w *kaitov1alpha1.Workspace, software engine.Engine,
 		return e
 	}
 	name, _, pinned := strings.Cut(preset.Name, "@")
-	e.Names = []string{name, p.Model.ID}
+	// KAITO's name of a model is the last part of its id in small letters.
+	e.Names = []string{name, p.Model.ID, strings.ToLower(p.Model.ID[strings.LastIndex(p.Model.ID, "/")+1:])}
 	if o := preset.PresetOptions; o != nil {
 		e.AccessSecret, e.WeightsImage, e.PullSecrets = o.ModelAccessSecret, o.Image, o.ImagePullSecrets
 	}

@@ -62,3 +62,23 @@ func TestEnginesComeFromTheConfiguredRegistry(t *testing.T) {
 		assert.Contains(t, serving.NewEngine(p, w, vllm.Engine{}, serving.Registries{Engine: registry}).Image, want)
 	}
 }
+func newEngine(model catalog.Model, preset string, args map[string][]string) serving.Engine {
+	w := &kaitov1alpha1.Workspace{
+		Inference: &kaitov1alpha1.InferenceSpec{Preset: &kaitov1alpha1.PresetSpec{Name: preset}},
+	}
+	return serving.NewEngine(&plan.Plan{Model: model, Args: args}, w, vllm.Engine{}, serving.Registries{})
+}
+
+func TestServedNames(t *testing.T) {
+	t.Parallel()
+	e := newEngine(catalog.Model{ID: "Qwen/Qwen3-8B-AWQ"}, "qwen3@main", nil)
+	assert.Equal(t, []string{"qwen3", "Qwen/Qwen3-8B-AWQ", "qwen3-8b-awq"}, e.Names, "the last one is KAITO's")
+}
+
+func TestCompletions(t *testing.T) {
+	t.Parallel()
+	base := catalog.Model{ID: "microsoft/phi-2", Engine: catalog.ModelEngine{NoChatTemplate: true}}
+	assert.True(t, newEngine(base, "phi-2", nil).Completions)
+	assert.False(t, newEngine(base, "phi-2", map[string][]string{"chat-template": {"/x.jinja"}}).Completions)
+	assert.False(t, newEngine(catalog.Model{ID: "microsoft/phi-4"}, "phi-4", nil).Completions)
+}
