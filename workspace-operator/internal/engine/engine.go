@@ -53,6 +53,10 @@ type Figures struct {
 	ActivationBase, ActivationShare float64
 	// WindowTokens is how many tokens past its window a layer keeps in the cache until they are settled.
 	WindowTokens int
+	// BlockTokens is how many tokens a block of the cache has; a sequence takes whole ones, and one block is always empty.
+	BlockTokens int
+	// SpareShare of the usable memory stays free, since the other figures are not exact to the byte.
+	SpareShare float64
 	// VocabularyMultiple is what the vocabulary is padded to, and then divided among the GPUs.
 	VocabularyMultiple int
 	// DefaultLoraRank is the highest rank of adapters when no flag sets it.

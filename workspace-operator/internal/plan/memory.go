@@ -12,6 +12,8 @@ type cache struct {
 	// perToken grows with the context, perWindowToken with it up to window, fixed does not depend on it; bytes.
 	perToken, perWindowToken, fixed float64
 	window                          int
+	// block is how many tokens a block has.
+	block int
 }
 
 // cache of the model on one GPU. MLA's latent is whole on every GPU: it is divided by the pipeline only.
@@ -32,13 +34,14 @@ func (f filling) cache() cache {
 	index := float64(a.IndexerBytes) * full / stages
 	return cache{
 		perToken: full*perLayer + index, perWindowToken: sliding * perLayer, window: a.Window - 1 + f.figures.WindowTokens,
-		fixed: float64(a.StateBytes) / (float64(tp) * stages),
+		fixed: float64(a.StateBytes) / (float64(tp) * stages), block: max(f.figures.BlockTokens, 1),
 	}
 }
 
-// bytes of the cache for one sequence of a length.
+// bytes of the cache for one sequence of a length, in whole blocks, and the block that is always empty.
 func (c cache) bytes(tokens int) float64 {
-	return c.fixed + c.perToken*float64(tokens) + c.perWindowToken*float64(min(tokens, max(c.window, 0)))
+	held := func(tokens int) float64 { return float64((tokens+c.block-1)/c.block*c.block + c.block) }
+	return c.fixed + c.perToken*held(tokens) + c.perWindowToken*held(min(tokens, max(c.window, 0)))
 }
 
 // fits is the longest sequence that the memory holds, at most limit.
@@ -82,7 +85,7 @@ func (f filling) fill() (Terms, int, bool) {
 		t.Weights += float64(f.adapters) * adapterParams(f.model, f.rank) * 2 / float64(f.pipelineParallel)
 	}
 	c := f.cache()
-	context := c.fits(t.Usable-t.Weights-t.Activations, f.limit)
+	context := c.fits(t.Usable*(1-f.figures.SpareShare)-t.Weights-t.Activations, f.limit)
 	ok := context >= min(MinContext, f.limit) && context > 0
 	held := context
 	if !ok {

@@ -22,6 +22,8 @@ func (Engine) Figures() engine.Figures {
 		// it serves (EngineArgs, 8192 on an H100 and 2048 on smaller GPUs; one figure for all keeps a plan from getting
 		// worse on a larger GPU).
 		WindowTokens:       2 * 8192,
+		BlockTokens:        16, // CacheConfig.DEFAULT_BLOCK_SIZE; block 0 of the BlockPool is the null block
+		SpareShare:         0.01,
 		VocabularyMultiple: 64, // DEFAULT_VOCAB_PADDING_SIZE
 		DefaultLoraRank:    16, // max-lora-rank
 		CacheBytes:         cacheBytes,
