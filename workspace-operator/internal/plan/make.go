@@ -28,7 +28,11 @@ func Make(r Request, c *catalog.Catalog, e engine.Engine) (*Plan, error) {
 			return p, nil
 		}
 	}
-	return decide(r, c, e)
+	p, err := decide(r, c, e)
+	if err != nil {
+		return nil, withChoices(err, r, c, e)
+	}
+	return p, nil
 }
 
 // decide evaluates every allowed choice and takes the best one.

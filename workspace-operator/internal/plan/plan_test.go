@@ -123,7 +123,7 @@ func TestRefusalsNameTheFieldTheValueAndTheRemedy(t *testing.T) {
 	}{
 		{"unknown preset", inference("phi-33"), kaitov1alpha1.ReasonUnknownPreset, []string{"preset.name", "phi-33", "did you mean"}},
 		{"unknown size", inference("phi-4", "Standard_NC6"), kaitov1alpha1.ReasonUnknownInstanceType, []string{"resource.instanceType", "Standard_NC6", "did you mean"}},
-		{"too large for the size", inference("llama-3.3-70b-instruct", "Standard_NC6s_v3"), kaitov1alpha1.ReasonInfeasible, []string{"GiB", "Standard_NC6s_v3", "Remedy"}},
+		{"too large for the size", inference("llama-3.3-70b-instruct", "Standard_NC6s_v3"), kaitov1alpha1.ReasonInfeasible, []string{"GiB", "Standard_NC6s_v3", "Remedy", "What fits: Standard_"}},
 		{"too large for any allowed count", with(inference("deepseek-r1-0528"), func(r *plan.Request) { r.Count = count(1) }), "", nil},
 		{"the plan's flag in the config", with(inference("phi-4"), func(r *plan.Request) { r.InferenceConfig = "vllm: {tensor-parallel-size: 2}" }), kaitov1alpha1.ReasonInvalidConfig, []string{"tensor-parallel-size", "remove the key"}},
 		{"a section that does not exist", with(inference("phi-4"), func(r *plan.Request) { r.InferenceConfig = "vlm: {}" }), kaitov1alpha1.ReasonInvalidConfig, []string{"vlm", "allowed: vllm"}},
@@ -148,6 +148,22 @@ func TestRefusalsNameTheFieldTheValueAndTheRemedy(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestRefusalNamesWhatFits(t *testing.T) {
+	t.Parallel()
+	c := load(t)
+	request := inference("llama-3.3-70b-instruct", "Standard_NC24ads_A100_v4")
+	request.Count = count(1)
+	message := refusal(t, c, request).Message
+	cheapest, err := plan.Make(inference("llama-3.3-70b-instruct"), c, vllm.Engine{})
+	require.NoError(t, err)
+	assert.Contains(t, message, fmt.Sprintf(". What fits: %s at $%.2f an hour, with ", cheapest.InstanceType, cheapest.CostPerHour))
+	assert.Regexp(t, `; or resource\.count [0-9]+ of Standard_NC24ads_A100_v4 at \$[0-9]+\.[0-9]{2} an hour, with [0-9]+ tokens$`, message)
+
+	request = inference("deepseek-r1-0528")
+	request.Forbidden = func(*plan.Plan) string { return "not allowed" }
+	assert.NotContains(t, refusal(t, c, request).Message, "What fits", "the budget allows none")
 }
 
 func TestRestingChoiceIsSkippedAndRefusalNamesItsEnd(t *testing.T) {
