@@ -148,5 +148,5 @@ func dashed(word string) string {
 
 // negative says whether a word is a negative number, which argparse takes for a value.
 func negative(word string) bool {
-	return len(word) > 1 && word[0] == '-' && number(word)
+	return len(word) > 1 && word[0] == '-' && floating.MatchString(word)
 }

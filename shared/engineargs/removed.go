@@ -10,7 +10,7 @@ var removed = map[string]string{
 	"cuda-graph-sizes":                              "write cudagraph-capture-sizes",
 	"disable-async-output-proc":                     "remove the key",
 	"disable-frontend-multiprocessing":              "remove the key",
-	"disable-log-requests":                          "requests are not logged unless enable-log-requests is set; remove the key",
+	"disable-log-requests":                          "requests are logged only with enable-log-requests; remove the key",
 	"disable-mm-preprocessor-cache":                 "write mm-processor-cache-gb: 0",
 	"enable-lora-bias":                              "remove the key",
 	"enable-multimodal-encoder-data-parallel":       "write mm-encoder-tp-mode: data",

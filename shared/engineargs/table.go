@@ -103,7 +103,9 @@ func For(version string) (*Table, error) {
 	if t, ok := all[version]; ok {
 		return t, nil
 	}
-	return nil, fmt.Errorf("engine %s has no table of flags: run `make catalogue` with it in hack/catalogue/releases", version)
+	return nil, fmt.Errorf(
+		"engine %s has no table of flags: add it to hack/catalogue/releases and run `make catalogue`", version,
+	)
 }
 
 // Closest returns the table of a release, of the last one before it, or of the first: an administrator's catalogue may

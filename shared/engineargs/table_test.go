@@ -147,6 +147,17 @@ func TestReleasesDiffer(t *testing.T) {
 	assert.ErrorContains(t, err, "vLLM 0.10.2 has no such flag")
 }
 
+// TestFloats: what Python's float() reads.
+func TestFloats(t *testing.T) {
+	f, _ := table(t, newest).Flag("gpu-memory-utilization")
+	for _, text := range []string{"0.9", ".5", "5.", " 1e-1 ", "1_0.5", "-inf", "NaN", "Infinity", "+1E5"} {
+		assert.NoError(t, f.check(text), text)
+	}
+	for _, text := range []string{"", ".", "e5", "1e", "0x1", "1__0", "0,9", "90%", "infin"} {
+		assert.Error(t, f.check(text), text)
+	}
+}
+
 func TestClosest(t *testing.T) {
 	for version, want := range map[string]string{
 		"0.32.0": "0.32.0", "0.33.1": "0.32.0", "1.0.0": "0.32.0", "0.31.9": "0.10.2", "0.10.2": "0.10.2", "0.9.0": "0.10.2",

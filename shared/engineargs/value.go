@@ -18,8 +18,9 @@ import (
 // What Python's int() and float() read, and vLLM's human_readable_int.
 var (
 	integer  = regexp.MustCompile(`^[+-]?[0-9]+(_[0-9]+)*$`)
-	floating = regexp.MustCompile(`^[+-]?(([0-9]+(_[0-9]+)*)?\.?([0-9]+(_[0-9]+)*)?([eE][+-]?[0-9]+(_[0-9]+)*)?|[iI][nN][fF]([iI][nN][iI][tT][yY])?|[nN][aA][nN])$`)
-	digits   = regexp.MustCompile(`[0-9]`)
+	floating = regexp.MustCompile(
+		`(?i)^[+-]?(([0-9]+(_[0-9]+)*\.?([0-9]+(_[0-9]+)*)?|\.[0-9]+(_[0-9]+)*)(e[+-]?[0-9]+(_[0-9]+)*)?|inf(inity)?|nan)$`,
+	)
 	decimals = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?[kmgt]$`)
 	binaries = regexp.MustCompile(`^[0-9]+[KMGT]$`)
 	braces   = regexp.MustCompile(`(?s)^\s*\{.*\}\s*$`)
@@ -66,7 +67,7 @@ func (f Flag) valid(value string) bool {
 	case KindInt:
 		return integer.MatchString(trimmed)
 	case KindFloat:
-		return number(trimmed)
+		return floating.MatchString(trimmed)
 	case KindTokens:
 		return tokens(trimmed)
 	case KindTokensOrAuto:
@@ -81,11 +82,6 @@ func (f Flag) valid(value string) bool {
 	case KindText, KindFolded, KindSwitch, KindOnlyOn:
 	}
 	return true
-}
-
-func number(text string) bool {
-	letters := strings.ContainsAny(text, "nN") // inf and nan
-	return floating.MatchString(text) && (letters || digits.MatchString(text) && !strings.HasPrefix(strings.TrimLeft(text, "+-"), "e"))
 }
 
 func tokens(text string) bool {

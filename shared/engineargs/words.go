@@ -15,7 +15,8 @@ import (
 
 // Setting is a flag with its values, as the engine's parser takes them.
 type Setting struct {
-	// Name without dashes. It begins with no- for a switch that is off, and has a path after a dot for a part of an object.
+	// Name without dashes. It begins with no- for a switch that is off, and has a path after a dot for a part of an
+	// object.
 	Name string
 	// Flag is the table's.
 	Flag Flag

@@ -162,7 +162,7 @@ const (
 	CauseContext    Cause = "ContextTooLong"               // the user's max-model-len does not fit
 	CauseCapability Cause = "UnsupportedComputeCapability" // no engine serves the GPU
 	CauseModel      Cause = "UnsupportedModelOnGPU"        // the GPU does not support the engine, dtype or quantization
-	CauseConfig     Cause = "InvalidConfig"                // the release of the engine for the GPU refuses the user's configuration
+	CauseConfig     Cause = "InvalidConfig"                // the GPU's engine refuses the configuration
 	CauseNoGPU      Cause = "NoGPU"                        // a node that is there, without a GPU to allocate
 	CausePartition  Cause = "InvalidPartition"
 	CauseAdapters   Cause = "AdaptersUnsupported"

@@ -17,7 +17,7 @@ type question struct {
 	catalog  *catalog.Catalog
 	software engine.Engine
 	model    catalog.Model
-	// config is what the newest release reads that accepts the user's configuration. configs has, by the release's version,
+	// config is what the newest release reads that accepts the user's configuration. configs has, by the version,
 	// what each reads, or why it refuses the configuration.
 	config   engine.Config
 	configs  map[string]configuration

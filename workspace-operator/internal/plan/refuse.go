@@ -25,7 +25,8 @@ func (q *question) refuse(candidates []Candidate, resting int, until time.Time) 
 				"; add sizes to resource.instanceTypes, or spot to resource.capacityTypes, to have more choices",
 		}
 	}
-	if i := slices.IndexFunc(candidates, func(c Candidate) bool { return c.Cause != CauseConfig }); i < 0 && len(candidates) > 0 {
+	other := func(c Candidate) bool { return c.Cause != CauseConfig }
+	if len(candidates) > 0 && !slices.ContainsFunc(candidates, other) {
 		return &Refusal{
 			Reason: kaitov1alpha1.ReasonInvalidConfig, Candidates: candidates,
 			Message: fmt.Sprintf("%s (on %s)", candidates[0].Rejected, candidates[0].InstanceType),

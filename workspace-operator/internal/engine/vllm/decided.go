@@ -41,7 +41,7 @@ var decided = map[string]string{
 	"tokenizer-mode":                       "the catalogue decides it",
 	"load-format":                          "the catalogue decides it",
 	"config-format":                        "the catalogue decides it",
-	"trust-remote-code":                    "it runs Python from the model's repository, so only the catalogue can ask for it",
+	"trust-remote-code":                    "it runs Python from the model's repository, so only the catalogue sets it",
 	"hf-token":                             "name a Secret in inference.preset.presetOptions.modelAccessSecret",
 	"host":                                 "the engine is reached through the gateway only",
 	"port":                                 "the engine is reached through the gateway only",

@@ -34,7 +34,8 @@ func (c *section) template(value string) (string, error) {
 		near = c.table.Templates
 	}
 	return "", fmt.Errorf(
-		"is %q, which the image of vLLM %s does not have; remove the key to use the model's own template, or name one in %s: %s",
+		"is %q, which the image of vLLM %s does not have; remove the key to use the model's own template, or name one "+
+			"in %s: %s",
 		value, c.table.Version, c.templates, strings.Join(near, ", "),
 	)
 }
