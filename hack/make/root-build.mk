@@ -2,6 +2,8 @@
 
 # What the demo and the end-to-end tests run as processes of their own.
 .PHONY: binaries
+# As in the images: without C, Go links the programs itself.
+binaries: export CGO_ENABLED = 0
 binaries: export GOGC = 400
 binaries: ## Build the operators, the gateway, the runner, the simulators and the demo into bin/.
 	@mkdir -p $(LOCALBIN)

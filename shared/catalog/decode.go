@@ -16,6 +16,7 @@ var (
 	aliasText = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]*$`)
 	hashText  = regexp.MustCompile(`^[0-9a-f]{40}$`)
 	versText  = regexp.MustCompile(`^\d+\.\d+\.\d+$`)
+	dateText  = regexp.MustCompile(`^\d{4}-\d\d-\d\d$`)
 	imageText = regexp.MustCompile(`^[a-z0-9.-]+(:\d+)?/[a-z0-9._/-]+(:[A-Za-z0-9._-]+)?(@sha256:[0-9a-f]{64})?$`)
 	nameText  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 )
@@ -159,6 +160,8 @@ func decodeSize(d decoder, path string, n *yaml.Node) (Size, error) {
 		optional("nvme", flag(&s.LocalNVMe)),
 		required("quotaFamily", text(&s.QuotaFamily, anyText, "Azure's name of the quota")),
 		optional("utilization", measure(&s.Utilization, 1)),
+		optional("retired", text(&s.Retired, dateText, "a day, YYYY-MM-DD")),
+		optional("replacedBy", text(&s.ReplacedBy, nameText, "a VM size")),
 	)
 	s.PhysicalGPUs = s.GPUs
 	return s, err

@@ -5,7 +5,6 @@ package catalog
 import (
 	"embed"
 	"fmt"
-	"regexp"
 	"sort"
 	"strings"
 
@@ -133,7 +132,7 @@ func lineOf(n *yaml.Node, name string) int {
 
 func (c *Catalog) addPrices(d decoder, path string, n *yaml.Node) error {
 	return d.object(path, n,
-		required("date", text(&c.priceDate, regexp.MustCompile(`^\d{4}-\d\d-\d\d$`), "a day, YYYY-MM-DD")),
+		required("date", text(&c.priceDate, dateText, "a day, YYYY-MM-DD")),
 		required("onDemand", entries(func(d decoder, path, size string, n *yaml.Node) error {
 			size = strings.ToLower(size)
 			if c.prices[size] == nil {

@@ -17,6 +17,8 @@ type Size struct {
 	Utilization  float64 // fraction of DeviceGiB that an engine may use
 	MIGProfile   string  // empty: whole GPUs
 	PhysicalGPUs int     // equals GPUs unless partitioned
+	Retired      string  // the day from which Azure does not offer the size, YYYY-MM-DD; empty: none is announced
+	ReplacedBy   string  // the size that Azure recommends instead
 }
 
 // UsableGiB returns the memory that a plan may use on each GPU.

@@ -108,6 +108,8 @@ type Plan struct {
 	CostPerHour float64
 	PriceDate   string
 	Priced      bool
+	// Warnings are what the user should know of the choice.
+	Warnings []string
 	// Args are the engine's flags.
 	Args engine.Flags
 	// AdapterRank is the highest rank of adapters that the engine is started for; 0: there are none.

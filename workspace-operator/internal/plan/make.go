@@ -88,7 +88,7 @@ func decide(r Request, c *catalog.Catalog, e engine.Engine) (*Plan, error) {
 	slices.SortStableFunc(candidates, func(a, b Candidate) int {
 		return rank(a, best) - rank(b, best)
 	})
-	best.Candidates = candidates
+	best.Candidates, best.Warnings = candidates, q.warnings(best, feasible)
 	best.Args = q.args(best)
 	if r.AdapterRank > 0 {
 		best.AdapterRank = e.LoraRank(r.AdapterRank)
@@ -108,10 +108,15 @@ func rank(c Candidate, best *Plan) int {
 	return 2
 }
 
-// preferred is a total order: price, then nodes, then name; plans of one size keep the order of their capacity types.
+// preferred is a total order: what Azure still offers, price, then nodes, then name; plans of one size keep the order of their capacity types.
 // A pipeline over the network is the last resort: where one node is enough, it is preferred even if it costs more.
 func preferred(a, b *Plan) int {
 	switch {
+	case (a.Size.Retired == "") != (b.Size.Retired == ""):
+		if a.Size.Retired == "" {
+			return -1
+		}
+		return 1
 	case (a.Nodes > 1) != (b.Nodes > 1):
 		if a.Nodes == 1 {
 			return -1

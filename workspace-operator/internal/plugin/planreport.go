@@ -103,6 +103,7 @@ func newPlanReport(s *subject, st stage, r plan.Request, c *catalog.Catalog) pla
 	}
 	out.Feasible, out.Model, out.Revision = true, p.Model.ID, p.Model.Revision
 	out.PriceDate = p.PriceDate
+	out.Notes = append(out.Notes, p.Warnings...)
 	out.addCandidates(p.Candidates, r, c)
 	if len(r.InstanceTypes) == 0 {
 		// The chosen candidate is not always the cheapest: a pipeline over the network is used only if one node is too small.
