@@ -95,7 +95,7 @@ func (f Flag) part(path string, value any) (*Setting, error) {
 	if err != nil {
 		return nil, err
 	}
-	document := any(fieldValue(word))
+	document := fieldValue(word)
 	keys := strings.Split(strings.TrimSuffix(path, "+"), ".")
 	if strings.HasSuffix(path, "+") {
 		document = list(word)
