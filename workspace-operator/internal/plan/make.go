@@ -108,8 +108,9 @@ func rank(c Candidate, best *Plan) int {
 	return 2
 }
 
-// preferred is a total order: what Azure still offers, price, then nodes, then name; plans of one size keep the order of their capacity types.
-// A pipeline over the network is the last resort: where one node is enough, it is preferred even if it costs more.
+// preferred is a total order: what Azure still offers, price, then nodes, then name; plans of one size keep the order
+// of their capacity types. A pipeline over the network is the last resort: where one node is enough, it is preferred
+// even if it costs more.
 func preferred(a, b *Plan) int {
 	switch {
 	case (a.Size.Retired == "") != (b.Size.Retired == ""):
