@@ -122,13 +122,17 @@ func (s *story) pod() *corev1.Pod {
 	require.EventuallyWithT(s, func(c *assert.CollectT) {
 		found = nil
 		for i, p := range s.pods() {
-			if p.DeletionTimestamp == nil && p.Status.Phase != corev1.PodFailed && p.Status.Phase != corev1.PodSucceeded {
+			if live(p) {
 				found = &s.pods()[i]
 			}
 		}
 		assert.NotNil(c, found)
 	}, eventually.Long, eventually.Tick)
 	return found
+}
+
+func live(p corev1.Pod) bool {
+	return p.DeletionTimestamp == nil && p.Status.Phase != corev1.PodFailed && p.Status.Phase != corev1.PodSucceeded
 }
 
 func (s *story) pods() []corev1.Pod {

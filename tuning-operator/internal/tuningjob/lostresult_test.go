@@ -30,13 +30,20 @@ func (s *story) runWithoutResult() {
 	s.admit(o)
 }
 
-// asks waits for the pod of the result Job.
+// asks waits for the pod of the result Job. Before it, the pod that tuned may be seen while it pushes.
 func (s *story) asks() *corev1.Pod {
 	s.Helper()
 	tj := s.reaches(tuningv1alpha1.ReasonPushing)
-	pod := s.pod()
-	require.Equal(s, job.ResultJobName(tj), pod.Labels[batchv1.JobNameLabel], ready(tj).Message)
-	return pod
+	var asked *corev1.Pod
+	require.EventuallyWithT(s, func(c *assert.CollectT) {
+		for _, pod := range s.pods() {
+			if live(pod) && pod.Labels[batchv1.JobNameLabel] == job.ResultJobName(tj) {
+				asked = &pod
+			}
+		}
+		assert.NotNil(c, asked, "no pod of the result Job: %s", ready(tj).Message)
+	}, eventually.Long, eventually.Tick)
+	return asked
 }
 
 // found returns the outcome of the pod when the registry has the adapter.

@@ -224,7 +224,9 @@ func TestTheEnginesHookWaitsForTheLastStream(t *testing.T) {
 	until(
 		t, "not ready", func() bool { status, _ := s.status(t, "/readyz"); return status == http.StatusServiceUnavailable },
 	)
+	waiting := s.clock.Waiters()
 	late := s.hook()
+	until(t, "the late hook waits", func() bool { return s.clock.Waiters() > waiting })
 	s.clock.Step(DefaultConfig().DrainDelay)
 	s.more <- "b\n"
 	line, err := lines.ReadString('\n')
