@@ -63,7 +63,7 @@ func run(m *testing.M) int {
 	for range siteCount {
 		started.Go(func() error {
 			c, err := cluster.Start(ctx, cluster.Options{
-				ControllerManager: true, KWOK: true, CRDPaths: installed.CRDPaths(root),
+				ControllerManager: true, KWOK: true, CRDPaths: installed.CRDPaths(root), APIServerArgs: cluster.WithoutAudit,
 			})
 			if err != nil {
 				return err

@@ -49,8 +49,7 @@ func run(m *testing.M) int {
 	// The fake cloud sets the state of Nodes. Nothing keeps them Ready by the real clock.
 	return cluster.Main(m, cluster.Options{
 		CRDPaths: installed.CRDPaths(root),
-		// There is only one client, so neither audit nor fairness is needed. Both cost a quarter of the time.
-		APIServerArgs: []string{"--audit-log-path=", "--audit-policy-file=", "--enable-priority-and-fairness=false"},
+		APIServerArgs: cluster.WithoutAudit,
 	}, func(c *cluster.Cluster) {
 		if err := prepare(c); err != nil {
 			// Every test would fail for this reason: report it once.

@@ -122,6 +122,8 @@ func (c *Cluster) apiServerArguments(etcd string, port int) []string {
 		"--service-account-key-file=" + c.file("service-account.pub"),
 		"--service-cluster-ip-range=10.96.0.0/16",
 		"--allow-privileged=true",
+		// There are few clients. Fairness among them would cost time at each request, and its objects at each start.
+		"--enable-priority-and-fairness=false",
 		"--audit-policy-file=" + c.file("audit-policy.yaml"),
 		"--audit-log-path=" + c.AuditLog(),
 		"--audit-log-maxsize=0", // requests in a rotated log would not be counted
@@ -134,6 +136,9 @@ func (c *Cluster) apiServerArguments(etcd string, port int) []string {
 	}
 	return arguments
 }
+
+// WithoutAudit are APIServerArgs for tests that count no requests. It is read only.
+var WithoutAudit = []string{"--audit-log-path=", "--audit-policy-file="}
 
 // garbage has Go collect garbage a quarter as often: a fifth of the CPU time of the API servers of the end-to-end tests
 // was for it. The limit keeps ten of them within a few gigabytes.
