@@ -48,7 +48,7 @@ func run(m *testing.M) int {
 	}
 	// The fake cloud sets the state of Nodes. Nothing keeps them Ready by the real clock.
 	return cluster.Main(m, cluster.Options{
-		CRDPaths: installed.CRDPaths(root),
+		CRDPaths:      installed.CRDPaths(root),
 		APIServerArgs: cluster.WithoutAudit,
 	}, func(c *cluster.Cluster) {
 		if err := prepare(c); err != nil {
