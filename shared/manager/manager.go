@@ -106,6 +106,7 @@ func newManager(config *rest.Config, opts Options, s settings) (ctrl.Manager, er
 		Scheme:                        opts.Scheme,
 		Cache:                         opts.Cache,
 		Client:                        opts.Client,
+		Controller:                    Controllers(),
 		Metrics:                       metrics,
 		HealthProbeBindAddress:        s.probeAddress,
 		LeaderElection:                s.leaderElect,

@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"kaito.sh/shared/catalog"
+	"kaito.sh/shared/manager"
 	"kaito.sh/shared/test/audit"
 	"kaito.sh/shared/test/cluster"
 	"kaito.sh/tuning-operator/internal/job"
@@ -92,6 +93,7 @@ func newManager(ctx context.Context, config *rest.Config) (ctrl.Manager, error) 
 	config.QPS, config.Burst = 200, 400
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme: kinds(), Cache: tuningjob.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"},
+		Controller: manager.Controllers(),
 	})
 	if err != nil {
 		return nil, err

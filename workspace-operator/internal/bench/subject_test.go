@@ -25,6 +25,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"kaito.sh/shared/catalog"
+	"kaito.sh/shared/manager"
 	"kaito.sh/workspace-operator/internal/scheme"
 	"kaito.sh/workspace-operator/internal/watch"
 	"kaito.sh/workspace-operator/internal/workspace"
@@ -71,7 +72,10 @@ func runSubject(role string) error {
 	}
 	mgr, err := ctrl.NewManager(
 		config,
-		ctrl.Options{Scheme: scheme, Cache: watch.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"}},
+		ctrl.Options{
+			Scheme: scheme, Cache: watch.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"},
+			Controller: manager.Controllers(),
+		},
 	)
 	if err != nil {
 		return err

@@ -29,6 +29,7 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/catalog"
+	"kaito.sh/shared/manager"
 	"kaito.sh/shared/test/cluster"
 	"kaito.sh/shared/test/eventually"
 	"kaito.sh/shared/test/printed"
@@ -115,7 +116,10 @@ func operate(c *cluster.Cluster) error {
 	}
 	mgr, err := ctrl.NewManager(
 		c.Config(),
-		ctrl.Options{Scheme: scheme, Cache: watch.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"}},
+		ctrl.Options{
+			Scheme: scheme, Cache: watch.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"},
+			Controller: manager.Controllers(),
+		},
 	)
 	if err != nil {
 		return err

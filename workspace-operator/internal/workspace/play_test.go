@@ -20,13 +20,16 @@ import (
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/shared/manager"
 	"kaito.sh/shared/test/cluster"
 	"kaito.sh/shared/test/eventually"
 )
 
 func ctrlConfig() config.Controller {
 	// Tests start the operator several times in one process; names must be unique only within one.
-	return config.Controller{SkipNameValidation: ptr.To(true)}
+	c := manager.Controllers()
+	c.SkipNameValidation = ptr.To(true)
+	return c
 }
 
 // newNamespace also waits for its default service account, without which no pod is admitted.
