@@ -28,7 +28,7 @@ var removed = map[string]string{
 	"max-seq-len-to-capture":                        "write max-cudagraph-capture-size",
 	"num-lookahead-slots":                           "write speculative-config: {num_speculative_tokens: …}",
 	"num-redundant-experts":                         "write eplb-config: {num_redundant_experts: …}",
-	"num-scheduler-steps":                           "write async-scheduling",
+	"num-scheduler-steps":                           "remove the key",
 	"override-attention-dtype":                      "remove the key",
 	"override-pooler-config":                        "write pooler-config",
 	"preemption-mode":                               "preempted requests are always recomputed; remove the key",

@@ -16,8 +16,8 @@ const (
 	Quiet = 2 * time.Second
 	// Tick is the time between two checks of a condition.
 	Tick = 50 * time.Millisecond
-	// StoryTick is the time between two checks of a story of several processes. With Tick the checks of all stories that
-	// run at once would take a fifth of the machine.
+	// StoryTick is the time between two checks of a story of several processes. Many stories run at once, and each check
+	// costs their API servers time.
 	StoryTick = 200 * time.Millisecond
 	// Look is the time between two checks of a whole cluster. Lists of all kinds at each Tick would be most of the load of
 	// the API servers of the end-to-end tests.

@@ -51,9 +51,11 @@ func templateFile(name string) string {
 // registered refuses the name of a parser that the engine does not have. It looks for the name when it starts, after
 // the node is bought.
 func (c *section) registered() error {
-	for flag, plugin := range map[string]string{
-		"tool-call-parser": "tool-parser-plugin", "reasoning-parser": "reasoning-parser-plugin",
+	// In a fixed order, so that the same configuration gives the same error.
+	for _, pair := range [][2]string{
+		{"reasoning-parser", "reasoning-parser-plugin"}, {"tool-call-parser", "tool-parser-plugin"},
 	} {
+		flag, plugin := pair[0], pair[1]
 		values, given := c.Passed[flag]
 		if _, plugged := c.Passed[plugin]; !given || plugged || c.table == nil {
 			continue
