@@ -192,9 +192,6 @@ func (s *simulation) delete(name string) {
 		return
 	}
 	c.Deleting, c.Released = true, true
-	if p := s.pools[azure.PoolOf(c.ProviderID)]; p != nil {
-		delete(p.hidden, c.ProviderID) // the gap that "Azure lists too few machines" describes
-	}
 }
 
 // show makes Azure list all machines again.
