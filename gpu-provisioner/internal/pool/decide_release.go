@@ -4,6 +4,7 @@ package pool
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"kaito.sh/gpu-provisioner/internal/azure"
@@ -81,6 +82,9 @@ func (d *decider) repair() {
 		if !missing && !empty {
 			continue
 		}
+		if missing && d.releasing(p.Name) {
+			continue // the list may lack a released machine that is there; Azure would choose which one goes
+		}
 		confirmed := d.confirm(sightCount(p.Name), p.MachinesAt)
 		_, held := d.held(p.Name)
 		if !confirmed || p.written || held || p.Autoscaled && !empty {
@@ -93,6 +97,23 @@ func (d *decider) repair() {
 		}
 		d.do(Reset{Pool: p.Name, Count: len(p.Machines)})
 	}
+}
+
+// releasing returns whether a claim that is being deleted has a machine of the pool that the list lacks, and that no
+// operation of ours deletes.
+func (d *decider) releasing(pool string) bool {
+	for _, c := range d.claims {
+		if c.Released && azure.PoolOf(c.ProviderID) == pool && !d.deletes(pool, c.ProviderID) && !d.listed(c.ProviderID) {
+			return true
+		}
+	}
+	return false
+}
+
+// listed returns whether Azure lists the machine.
+func (d *decider) listed(providerID string) bool {
+	p, ok := d.View.Pool(azure.PoolOf(providerID))
+	return ok && slices.ContainsFunc(p.Machines, func(m azure.Machine) bool { return m.ProviderID == providerID })
 }
 
 // lose deletes claims whose machine is gone, or did not register as a Node in time.
