@@ -106,7 +106,6 @@ func newManager(config *rest.Config, opts Options, s settings) (ctrl.Manager, er
 		Scheme:                        opts.Scheme,
 		Cache:                         opts.Cache,
 		Client:                        opts.Client,
-		Controller:                    Controllers(),
 		Metrics:                       metrics,
 		HealthProbeBindAddress:        s.probeAddress,
 		LeaderElection:                s.leaderElect,
@@ -121,7 +120,7 @@ func newManager(config *rest.Config, opts Options, s settings) (ctrl.Manager, er
 		options.LeaderElectionResourceLockInterface = lock
 		options.LeaseDuration, options.RenewDeadline, options.RetryPeriod = &s.leaseDuration, &deadline, &retry
 	}
-	mgr, err := ctrl.NewManager(config, options)
+	mgr, err := New(config, options)
 	if err != nil {
 		return nil, fmt.Errorf("making the manager: %w", err)
 	}

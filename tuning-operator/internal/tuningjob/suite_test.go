@@ -91,9 +91,8 @@ func newManager(ctx context.Context, config *rest.Config) (ctrl.Manager, error) 
 	ctrl.SetLogger(logr.Discard())
 	config = rest.CopyConfig(config)
 	config.QPS, config.Burst = 200, 400
-	mgr, err := ctrl.NewManager(config, ctrl.Options{
+	mgr, err := manager.New(config, ctrl.Options{
 		Scheme: kinds(), Cache: tuningjob.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"},
-		Controller: manager.Controllers(),
 	})
 	if err != nil {
 		return nil, err

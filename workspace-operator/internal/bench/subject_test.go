@@ -70,11 +70,10 @@ func runSubject(role string) error {
 	if err != nil {
 		return err
 	}
-	mgr, err := ctrl.NewManager(
+	mgr, err := manager.New(
 		config,
 		ctrl.Options{
 			Scheme: scheme, Cache: watch.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"},
-			Controller: manager.Controllers(),
 		},
 	)
 	if err != nil {

@@ -114,11 +114,10 @@ func operate(c *cluster.Cluster) error {
 	if err != nil {
 		return err
 	}
-	mgr, err := ctrl.NewManager(
+	mgr, err := manager.New(
 		c.Config(),
 		ctrl.Options{
 			Scheme: scheme, Cache: watch.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"},
-			Controller: manager.Controllers(),
 		},
 	)
 	if err != nil {

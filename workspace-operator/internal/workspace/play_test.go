@@ -20,16 +20,13 @@ import (
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
-	"kaito.sh/shared/manager"
 	"kaito.sh/shared/test/cluster"
 	"kaito.sh/shared/test/eventually"
 )
 
 func ctrlConfig() config.Controller {
 	// Tests start the operator several times in one process; names must be unique only within one.
-	c := manager.Controllers()
-	c.SkipNameValidation = ptr.To(true)
-	return c
+	return config.Controller{SkipNameValidation: ptr.To(true)}
 }
 
 // newNamespace also waits for its default service account, without which no pod is admitted.
