@@ -38,6 +38,9 @@ type Options struct {
 	APIServerArgs         []string
 	ControllerManagerArgs []string
 	SchedulerArgs         []string
+	// OwnSettings leaves the components their own settings of garbage collection and fairness, as a benchmark needs. Tests
+	// use settings that take less CPU time.
+	OwnSettings bool
 
 	// Dir holds data, logs, certificates and kubeconfigs. Empty: a temporary folder that Stop deletes. A named folder is
 	// kept, and the files of an earlier cluster in it are replaced.

@@ -122,14 +122,16 @@ func (c *Cluster) apiServerArguments(etcd string, port int) []string {
 		"--service-account-key-file=" + c.file("service-account.pub"),
 		"--service-cluster-ip-range=10.96.0.0/16",
 		"--allow-privileged=true",
-		// There are few clients. Fairness among them would cost time at each request, and its objects at each start.
-		"--enable-priority-and-fairness=false",
 		"--audit-policy-file=" + c.file("audit-policy.yaml"),
 		"--audit-log-path=" + c.AuditLog(),
 		"--audit-log-maxsize=0", // requests in a rotated log would not be counted
 		"--kubelet-certificate-authority=" + c.file("ca.crt"),
 		// KWOK answers for each simulated node at the address of this type: see embeddedKubelet.
 		"--kubelet-preferred-address-types=InternalDNS,InternalIP",
+	}
+	if !c.options.OwnSettings {
+		// There are few clients. Fairness among them would cost time at each request, and its objects at each start.
+		arguments = append(arguments, "--enable-priority-and-fairness=false")
 	}
 	if !c.options.ControllerManager {
 		arguments = append(arguments, "--disable-admission-plugins=ServiceAccount")
@@ -141,12 +143,17 @@ func (c *Cluster) apiServerArguments(etcd string, port int) []string {
 var WithoutAudit = []string{"--audit-log-path=", "--audit-policy-file="}
 
 // garbage has Go collect garbage a quarter as often: a fifth of the CPU time of the API servers of the end-to-end tests
-// was for it. The limit keeps ten of them within a few gigabytes.
-var garbage = []string{"GOGC=400", "GOMEMLIMIT=700MiB"}
+// was for it. The limit keeps ten of them within the memory of the machine. It is far above what the objects of a test
+// need: near the limit, Go would do little else than collect garbage.
+var garbage = []string{"GOGC=400", "GOMEMLIMIT=1500MiB"}
 
 // run starts a component and adds it to a layer. Stop stops the layers in reverse order.
 func (c *Cluster) run(name string, layer int, arguments ...string) (*process.Process, error) {
-	p, err := c.launcher.Start(process.Spec{Name: name, Binary: c.binaries[name], Args: arguments, Env: garbage})
+	spec := process.Spec{Name: name, Binary: c.binaries[name], Args: arguments}
+	if !c.options.OwnSettings {
+		spec.Env = garbage
+	}
+	p, err := c.launcher.Start(spec)
 	if err != nil {
 		return nil, err
 	}

@@ -41,7 +41,7 @@ var (
 	number = flag.Int("n", 20, "Workspaces that are created at once")
 	rounds = flag.Int(
 		"rounds", 0,
-		"rounds of floor and operator; 0 is 3 with -strict, or 1 without it. The ratio of the median round counts, since other work on the machine comes and goes",
+		"rounds of floor and operator; 0 is 5 with -strict (3 above 200 Workspaces), or 1 without it. The ratio of the median round counts, since other work on the machine comes and goes",
 	)
 	qps   = flag.Int("qps", 500, "requests a second that each subject may make")
 	burst = flag.Int("burst", 1000, "requests that each subject may make at once")
@@ -83,7 +83,7 @@ type measured struct {
 }
 
 func TestTheOperatorIsNearTheFloor(t *testing.T) {
-	c := cluster.ForTest(t, cluster.Options{CRDPaths: []string{
+	c := cluster.ForTest(t, cluster.Options{OwnSettings: true, CRDPaths: []string{
 		"../../../shared/api/crds/kaito.sh_workspaces.yaml",
 		"../../../shared/api/crds/kaito.sh_gpubudgets.yaml",
 		"../../../shared/api/crds/karpenter.sh_machines.yaml",
@@ -104,10 +104,7 @@ func TestTheOperatorIsNearTheFloor(t *testing.T) {
 	}
 
 	if *rounds < 1 {
-		*rounds = 1
-		if *strict {
-			*rounds = 3
-		}
+		*rounds = defaultRounds()
 	}
 	var floors, operators []measured
 	for round := range *rounds {
@@ -131,6 +128,18 @@ func TestTheOperatorIsNearTheFloor(t *testing.T) {
 		assert.LessOrEqual(t, r.p50, 1.3, "time to Ready")
 		assert.LessOrEqual(t, r.cpu, 1.4+min(float64(max(*number-100, 0))/9000, 0.1), "CPU: 1.4 at 100, 1.5 at 1,000")
 		assert.LessOrEqual(t, r.operator.memory, 60+float64(*number-100)*0.1, "MiB: 60 at 100 Workspaces, 150 at 1,000")
+	}
+}
+
+// defaultRounds is enough for a median that the machine's other work does not move: a short run needs more rounds.
+func defaultRounds() int {
+	switch {
+	case !*strict:
+		return 1
+	case *number > 200:
+		return 3
+	default:
+		return 5
 	}
 }
 

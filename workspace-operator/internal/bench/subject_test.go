@@ -25,7 +25,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"kaito.sh/shared/catalog"
-	"kaito.sh/shared/manager"
+	"kaito.sh/shared/controllers"
 	"kaito.sh/workspace-operator/internal/scheme"
 	"kaito.sh/workspace-operator/internal/watch"
 	"kaito.sh/workspace-operator/internal/workspace"
@@ -70,7 +70,7 @@ func runSubject(role string) error {
 	if err != nil {
 		return err
 	}
-	mgr, err := manager.New(
+	mgr, err := controllers.NewManager(
 		config,
 		ctrl.Options{
 			Scheme: scheme, Cache: watch.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"},

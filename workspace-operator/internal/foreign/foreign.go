@@ -192,7 +192,8 @@ func (k *Kinds) inform(ctx context.Context, kind Kind) error {
 
 func (k *Kinds) established(ctx context.Context, gvk schema.GroupVersionKind, kind Kind) (bool, error) {
 	crd := &apiextensionsv1.CustomResourceDefinition{}
-	err := k.cache.Get(ctx, client.ObjectKey{Name: definition(gvk, kind)}, crd)
+	// It is only read, and each pass of each Workspace asks: a copy would be the larger part of the work.
+	err := k.cache.Get(ctx, client.ObjectKey{Name: definition(gvk, kind)}, crd, client.UnsafeDisableDeepCopy)
 	if apierrors.IsNotFound(err) {
 		return false, nil
 	}

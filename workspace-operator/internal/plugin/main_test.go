@@ -29,7 +29,7 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/catalog"
-	"kaito.sh/shared/manager"
+	"kaito.sh/shared/controllers"
 	"kaito.sh/shared/test/cluster"
 	"kaito.sh/shared/test/eventually"
 	"kaito.sh/shared/test/printed"
@@ -114,7 +114,7 @@ func operate(c *cluster.Cluster) error {
 	if err != nil {
 		return err
 	}
-	mgr, err := manager.New(
+	mgr, err := controllers.NewManager(
 		c.Config(),
 		ctrl.Options{
 			Scheme: scheme, Cache: watch.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"},
