@@ -24,7 +24,6 @@ import (
 	"kaito.sh/e2e/stack/stacktest"
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
-	"kaito.sh/shared/controllers"
 	"kaito.sh/shared/test/cluster"
 	"kaito.sh/shared/test/eventually"
 )
@@ -69,7 +68,7 @@ func eventuallyGet(t *testing.T, s *stack.Stack, obj client.Object, check func(*
 // ends.
 func runHandMade(t *testing.T, s *stack.Stack, setups ...func(ctrl.Manager) error) (stop func()) {
 	t.Helper()
-	mgr, err := controllers.NewManager(s.Cluster.Config(), ctrl.Options{
+	mgr, err := ctrl.NewManager(s.Cluster.Config(), ctrl.Options{
 		Scheme: s.Client.Scheme(), Metrics: metricsserver.Options{BindAddress: "0"},
 		Controller: config.Controller{SkipNameValidation: ptr.To(true)}, // several tests run the same controller
 	})

@@ -20,8 +20,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
-
-	"kaito.sh/shared/controllers"
 )
 
 // Options describe an operator.
@@ -122,7 +120,7 @@ func newManager(config *rest.Config, opts Options, s settings) (ctrl.Manager, er
 		options.LeaderElectionResourceLockInterface = lock
 		options.LeaseDuration, options.RenewDeadline, options.RetryPeriod = &s.leaseDuration, &deadline, &retry
 	}
-	mgr, err := controllers.NewManager(config, options)
+	mgr, err := ctrl.NewManager(config, options)
 	if err != nil {
 		return nil, fmt.Errorf("making the manager: %w", err)
 	}

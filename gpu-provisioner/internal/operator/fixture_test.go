@@ -34,7 +34,6 @@ import (
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 	nodeclassv1alpha1 "kaito.sh/shared/api/nodeclass/v1alpha1"
 	"kaito.sh/shared/catalog"
-	"kaito.sh/shared/controllers"
 	"kaito.sh/shared/test/cluster"
 	"kaito.sh/shared/test/eventually"
 )
@@ -66,7 +65,7 @@ func newFixture(t *testing.T) *fixture {
 	f := &fixture{t: t, client: direct, azure: azuretest.New()}
 	f.azure.Auto, f.azure.Booted, f.azure.Gone = true, f.joins, f.leaves
 
-	mgr, err := controllers.NewManager(c.Config(), ctrl.Options{Scheme: kinds, Metrics: metricsserver.Options{BindAddress: "0"},
+	mgr, err := ctrl.NewManager(c.Config(), ctrl.Options{Scheme: kinds, Metrics: metricsserver.Options{BindAddress: "0"},
 		// Each test starts the controllers again.
 		Controller: config.Controller{SkipNameValidation: ptr.To(true)}})
 	require.NoError(t, err)

@@ -24,7 +24,6 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"kaito.sh/shared/catalog"
-	"kaito.sh/shared/controllers"
 	"kaito.sh/shared/test/audit"
 	"kaito.sh/shared/test/cluster"
 	"kaito.sh/tuning-operator/internal/job"
@@ -91,7 +90,7 @@ func newManager(ctx context.Context, config *rest.Config) (ctrl.Manager, error) 
 	ctrl.SetLogger(logr.Discard())
 	config = rest.CopyConfig(config)
 	config.QPS, config.Burst = 200, 400
-	mgr, err := controllers.NewManager(config, ctrl.Options{
+	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme: kinds(), Cache: tuningjob.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"},
 	})
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -375,7 +376,8 @@ func (b *bench) clear(t *testing.T, namespace string) {
 	for _, all := range []client.Object{&karpenterv1alpha5.Machine{}, &corev1.Node{}} {
 		require.NoError(t, b.client.DeleteAllOf(ctx, all))
 	}
-	for _, all := range []client.Object{&appsv1.Deployment{}} {
+	// Nothing collects what has lost its owner here, and it would be in the caches of the next round.
+	for _, all := range []client.Object{&appsv1.Deployment{}, &corev1.Service{}, &networkingv1.NetworkPolicy{}} {
 		require.NoError(t, b.client.DeleteAllOf(ctx, all, client.InNamespace(namespace)))
 	}
 }

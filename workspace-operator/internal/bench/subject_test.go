@@ -25,7 +25,6 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"kaito.sh/shared/catalog"
-	"kaito.sh/shared/controllers"
 	"kaito.sh/workspace-operator/internal/scheme"
 	"kaito.sh/workspace-operator/internal/watch"
 	"kaito.sh/workspace-operator/internal/workspace"
@@ -70,7 +69,7 @@ func runSubject(role string) error {
 	if err != nil {
 		return err
 	}
-	mgr, err := controllers.NewManager(
+	mgr, err := ctrl.NewManager(
 		config,
 		ctrl.Options{
 			Scheme: scheme, Cache: watch.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"},

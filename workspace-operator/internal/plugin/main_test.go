@@ -29,7 +29,6 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/catalog"
-	"kaito.sh/shared/controllers"
 	"kaito.sh/shared/test/cluster"
 	"kaito.sh/shared/test/eventually"
 	"kaito.sh/shared/test/printed"
@@ -114,7 +113,7 @@ func operate(c *cluster.Cluster) error {
 	if err != nil {
 		return err
 	}
-	mgr, err := controllers.NewManager(
+	mgr, err := ctrl.NewManager(
 		c.Config(),
 		ctrl.Options{
 			Scheme: scheme, Cache: watch.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"},

@@ -29,7 +29,6 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"kaito.sh/shared/catalog"
-	"kaito.sh/shared/controllers"
 	"kaito.sh/shared/test/audit"
 	"kaito.sh/shared/test/cluster"
 	"kaito.sh/workspace-operator/internal/scheme"
@@ -162,7 +161,7 @@ func start(t *testing.T, options workspace.Options) *operator {
 	config := rest.CopyConfig(shared.config)
 	config.QPS, config.Burst = 200, 400
 	ctx, cancel := context.WithCancel(context.Background())
-	mgr, err := controllers.NewManager(config, ctrl.Options{
+	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme: scheme, Cache: watch.CacheOptions(), Metrics: metricsserver.Options{BindAddress: "0"},
 		Controller: ctrlConfig(),
 	})
