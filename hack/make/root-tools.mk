@@ -12,7 +12,7 @@ tools: $(CONTROLLER_GEN) $(KUSTOMIZE) $(GOLANGCI_LINT) ## Build the tools that g
 define build-tool
 	@mkdir -p $(LOCALBIN)
 	@echo "building $(notdir $(3)) …"
-	@cd $(ROOT)/$(1) && GOWORK=off go build -trimpath -o $(3) $(2)
+	@cd $(ROOT)/$(1) && GOWORK=off CGO_ENABLED=0 go build -trimpath -o $(3) $(2)
 endef
 
 $(CONTROLLER_GEN): $(ROOT)/hack/tools/go.mod

@@ -144,7 +144,7 @@ var WithoutAudit = []string{"--audit-log-path=", "--audit-policy-file="}
 
 // garbage has Go collect garbage a quarter as often: a fifth of the CPU time of the API servers of the end-to-end tests
 // was for it. The limit keeps ten of them within the memory of the machine. It is far above what the objects of a test
-// need: near the limit, Go would do little else than collect garbage.
+// need: near the limit, Go would collect garbage most of the time.
 var garbage = []string{"GOGC=400", "GOMEMLIMIT=1500MiB"}
 
 // run starts a component and adds it to a layer. Stop stops the layers in reverse order.
