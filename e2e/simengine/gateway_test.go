@@ -162,10 +162,11 @@ func TestAQuestionIsAnsweredThroughTheGateway(t *testing.T) {
 	)
 	p.until(t, "/readyz", http.StatusOK)
 	for name, tc := range map[string]struct{ path, body, want string }{
-		"the quick start's call":  {"/chat", `{"prompt":"YOUR QUESTION HERE"}`, `{"Result":"[workspace-phi-3] You asked: YOUR QUESTION HERE"}`},
-		"messages to an adapter":  {"/chat", `{"model":"dolly","messages":[{"role":"user","content":"why?"}]}`, `{"Result":"[workspace-phi-3 + adapter sha256:4f53] You asked: why?"}`},
-		"a bound on the length":   {"/chat", `{"prompt":"one two three","generate_kwargs":{"max_length":4,"do_sample":false}}`, `{"Result":"[workspace-phi-3] You asked: one"}`},
-		"a model that is unknown": {"/chat", `{"model":"x","prompt":"why?"}`, "{\"error\":{\"message\":\"The model `x` does not exist.\",\"type\":\"invalid_request_error\",\"param\":\"model\",\"code\":\"not_found\"}}"},
+		"the quick start's call":        {"/chat", `{"prompt":"YOUR QUESTION HERE"}`, `{"Result":"[workspace-phi-3] You asked: YOUR QUESTION HERE"}`},
+		"messages to an adapter":        {"/chat", `{"model":"dolly","messages":[{"role":"user","content":"why?"}]}`, `{"Result":"[workspace-phi-3 + adapter sha256:4f53] You asked: why?"}`},
+		"a bound on the length":         {"/chat", `{"prompt":"one two three","generate_kwargs":{"max_length":4,"do_sample":false}}`, `{"Result":"[workspace-phi-3] You asked: one"}`},
+		"a model that is unknown":       {"/chat", `{"model":"x","prompt":"why?"}`, "{\"error\":{\"message\":\"The model `x` does not exist. Available: dolly, workspace-phi-3.\",\"type\":\"invalid_request_error\",\"param\":\"model\",\"code\":\"model_not_found\"}}"},
+		"the same through OpenAI's API": {"/v1/chat/completions", `{"model":"x","messages":[{"role":"user","content":"why?"}]}`, "{\"error\":{\"message\":\"The model `x` does not exist. Available: dolly, workspace-phi-3.\",\"type\":\"invalid_request_error\",\"param\":\"model\",\"code\":\"model_not_found\"}}"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, body := p.do(t, http.MethodPost, tc.path, tc.body)

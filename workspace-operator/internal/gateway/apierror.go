@@ -48,19 +48,24 @@ type errorDetail struct {
 	Code    string  `json:"code"`
 }
 
-// write sends e. It ignores write errors, which mean that the client disconnected.
-func (e *apiError) write(w http.ResponseWriter) {
+// body of the response.
+func (e *apiError) body() errorBody {
 	detail := errorDetail{Message: e.message, Type: e.kind, Code: e.code}
 	if e.param != "" {
 		detail.Param = &e.param
 	}
+	return errorBody{Error: detail}
+}
+
+// write sends e. It ignores write errors, which mean that the client disconnected.
+func (e *apiError) write(w http.ResponseWriter) {
 	if e.retryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(e.retryAfter.Seconds()))))
 	}
 	if e.headerName != "" {
 		w.Header().Set(e.headerName, e.headerValue)
 	}
-	writeJSON(w, e.status, errorBody{Error: detail})
+	writeJSON(w, e.status, e.body())
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

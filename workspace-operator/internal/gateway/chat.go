@@ -237,7 +237,9 @@ func (g *Gateway) answerChat(w http.ResponseWriter, r *http.Request, chat *chatR
 		return g.engineFailure(ctx, err)
 	}
 	if res.StatusCode != http.StatusOK {
-		return engineRefusal(res.StatusCode, body)
+		refusal := engineRefusal(res.StatusCode, body)
+		g.nameModels(ctx, refusal)
+		return refusal
 	}
 	var answer engineAnswer
 	if err := json.Unmarshal(body, &answer); err != nil || len(answer.Choices) == 0 {

@@ -70,7 +70,7 @@ func (g *Gateway) newProxy() *httputil.ReverseProxy {
 			res.Header.Del("Server")
 			res.Header.Del("X-Request-Id") // the gateway sets it
 			g.extendStream(res)
-			return nil
+			return g.explainUnknown(res)
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if refusal := g.engineFailure(r.Context(), err); refusal != nil {

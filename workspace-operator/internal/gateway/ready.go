@@ -4,11 +4,11 @@ package gateway
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -75,22 +75,9 @@ func (g *Gateway) probeEngine(ctx context.Context) error {
 	if _, err := g.get(ctx, "/health", maxProbeBytes); err != nil {
 		return err
 	}
-	body, err := g.get(ctx, "/v1/models", maxProbeBytes)
-	if err != nil {
+	names, err := g.listModels(ctx)
+	if err != nil || slices.Contains(names, g.cfg.Model) {
 		return err
-	}
-	var list struct {
-		Data []struct {
-			ID string `json:"id"`
-		} `json:"data"`
-	}
-	if err := json.Unmarshal(body, &list); err != nil {
-		return errors.New("the engine's /v1/models is not a list of models")
-	}
-	for _, model := range list.Data {
-		if model.ID == g.cfg.Model {
-			return nil
-		}
 	}
 	return fmt.Errorf("the engine does not list model %q", g.cfg.Model)
 }

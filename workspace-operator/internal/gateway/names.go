@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// maxListed bounds the names in an error.
+const maxListed = 20
+
+// listModels returns the names that the engine answers to: the model's, and those of its adapters.
+func (g *Gateway) listModels(ctx context.Context) ([]string, error) {
+	body, err := g.get(ctx, "/v1/models", maxProbeBytes)
+	if err != nil {
+		return nil, err
+	}
+	var list struct {
+		Data []struct {
+			ID string `json:"id"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(body, &list); err != nil {
+		return nil, errors.New("the engine's /v1/models is not a list of models")
+	}
+	var names []string
+	for _, model := range list.Data {
+		names = append(names, model.ID)
+	}
+	return names, nil
+}
+
+// nameModels adds the names that there are to the engine's refusal of one that it does not have.
+func (g *Gateway) nameModels(ctx context.Context, refusal *apiError) {
+	if refusal.status != http.StatusNotFound || !strings.Contains(refusal.message, "The model ") {
+		return
+	}
+	names, err := g.listModels(ctx)
+	if err != nil || len(names) == 0 {
+		return // the engine's own answer is right, only shorter
+	}
+	slices.Sort(names)
+	more := ""
+	if len(names) > maxListed {
+		names, more = names[:maxListed], ", …"
+	}
+	refusal.message += " Available: " + strings.Join(names, ", ") + more + "."
+	refusal.code, refusal.param = "model_not_found", "model"
+}
+
+// explainUnknown puts the names that there are into the engine's answer that it does not have a model.
+func (g *Gateway) explainUnknown(res *http.Response) error {
+	if res.StatusCode != http.StatusNotFound || res.Header.Get("Content-Encoding") != "" {
+		return nil
+	}
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxProbeBytes))
+	if err != nil {
+		return err
+	}
+	_ = res.Body.Close() // read only
+	refusal := engineRefusal(res.StatusCode, body)
+	before := refusal.message
+	if g.nameModels(res.Request.Context(), refusal); refusal.message != before {
+		if body, err = json.Marshal(refusal.body()); err != nil {
+			return err
+		}
+		res.Header.Set("Content-Type", "application/json")
+	}
+	res.Body, res.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	res.Header.Set("Content-Length", strconv.Itoa(len(body)))
+	return nil
+}
