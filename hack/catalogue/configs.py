@@ -4,6 +4,7 @@
 import copy
 import json
 import pathlib
+import re
 
 import yaml
 
@@ -19,13 +20,23 @@ def merged(base, change):
 
 
 def expanded(value):
-    """The value with each "1.0 x 3" as a list, and without references to the file's own objects."""
+    """The value with each "1.0 x 3" and each "a.{0..2}" as a list, and without references to the file's own objects."""
     if isinstance(value, dict):
         return {key: expanded(inner) for key, inner in value.items()}
     if isinstance(value, str) and " x " in value:
         item, _, times = value.partition(" x ")
         return [float(item)] * int(times)
+    if isinstance(value, list):
+        return [one for item in value for one in ranged(item)]
     return copy.deepcopy(value)
+
+
+def ranged(item):
+    found = re.search(r"\{(\d+)\.\.(\d+)\}", item) if isinstance(item, str) else None
+    if not found:
+        return [expanded(item)]
+    numbers = range(int(found.group(1)), int(found.group(2)) + 1)
+    return [item.replace(found.group(0), str(number)) for number in numbers]
 
 
 class Configs:

@@ -1,9 +1,9 @@
 ##@ Tables that the inference engine writes: not in CI, needs Python 3.11
 
 .PHONY: catalogue
-catalogue: ## Read the flags of each pinned vLLM release from its own parser (downloads several GB the first time).
-	@$(ROOT)/hack/catalogue/run
+catalogue: ## Write TABLES (flags verdicts shapes plans; all) of the pinned vLLM releases, as they say themselves (downloads several GB the first time).
+	@$(ROOT)/hack/catalogue/run $(TABLES)
 
 .PHONY: verify-catalogue
 verify-catalogue: ## Compare the tables with the engine; fails where they differ.
-	@$(ROOT)/hack/catalogue/run --check
+	@$(ROOT)/hack/catalogue/run --check $(TABLES)

@@ -19,6 +19,10 @@ type Engine interface {
 	LoraRank(want int) int
 	// Figures are the engine's own in the arithmetic of memory.
 	Figures() Figures
+	// Shape is what a release needs for a model, as the engine counts it; nil where it was not asked.
+	Shape(model catalog.Model, release catalog.Engine) *Shape
+	// Batch is what the engine computes at once on a GPU unless the user's configuration says otherwise.
+	Batch(size catalog.Size) Batch
 	// LogTexts are what the engine writes when it fails.
 	LogTexts() LogTexts
 }
@@ -43,6 +47,12 @@ type Settings struct {
 	Quantization string
 	// TensorParallel GPUs share each layer, PipelineParallel stages share the layers, DataParallel copies answer.
 	TensorParallel, PipelineParallel, DataParallel int
+}
+
+// Batch is what an engine computes at once.
+type Batch struct {
+	// Tokens of a step, and Sequences that they belong to, at most.
+	Tokens, Sequences int
 }
 
 // Figures are an engine's own in the arithmetic of memory.

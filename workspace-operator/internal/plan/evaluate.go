@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"kaito.sh/shared/catalog"
+	"kaito.sh/workspace-operator/internal/engine"
 )
 
 // evaluate makes the best plan of one option; the fall is why there is none, with the arithmetic of the attempt in the
@@ -213,42 +214,12 @@ func (q *question) place(p *Plan, nodes, limit int) bool {
 	return found
 }
 
-// tensorParallels are the ways to cut the model that a node has GPUs for, ascending. Where the rest of the GPUs cannot
-// work as copies of the model, in a pipeline across nodes or because the engine has no copies, only the largest is
-// taken.
-func (q *question) tensorParallels(p *Plan, nodes int) []int {
-	var out []int
-	multiple := q.software.Figures().VocabularyMultiple
-	for tp := 1; tp <= min(p.GPUsPerNode, multiple); tp++ {
-		if divides(q.model, tp, multiple) {
-			out = append(out, tp)
-		}
-	}
-	if nodes > 1 || !p.Engine.DataParallel {
-		return out[len(out)-1:]
-	}
-	return out
-}
-
-// divides says whether the engine can cut the model into tp: attention heads, padded vocabulary and, where it is known,
-// the feed-forward width. Fewer KV heads than tp are repeated, so one must divide the other.
-func divides(m catalog.Model, tp, vocabularyMultiple int) bool {
-	if tp == 1 {
-		return true
-	}
-	if m.Heads%tp != 0 || vocabularyMultiple%tp != 0 || m.Tuning != nil && m.Tuning.Intermediate%tp != 0 {
-		return false
-	}
-	if m.Attention.Kind == catalog.AttentionMLA || m.KVHeads == 0 {
-		return true
-	}
-	return m.KVHeads%tp == 0 || tp%m.KVHeads == 0
-}
-
 func (q *question) fill(p *Plan, tp, pp, limit int) (Terms, int, bool) {
 	m := q.model
-	if quantization, known := q.catalog.Quantization(p.Quantization); known {
-		m.WeightsBytes = m.WeightsBytes * int64(quantization.Bits) / 16
+	weights := float64(m.WeightsBytes)
+	quantization, quantized := q.catalog.Quantization(p.Quantization)
+	if quantized {
+		weights = weights * float64(quantization.Bits) / 16
 	}
 	rank := q.software.Figures().DefaultLoraRank
 	if q.request.AdapterRank > 0 {
@@ -257,8 +228,21 @@ func (q *question) fill(p *Plan, tp, pp, limit int) (Terms, int, bool) {
 	return filling{
 		model: m, size: p.Size, figures: q.software.Figures(), utilization: q.utilization(p.Size), kvDtype: q.kvDtype(),
 		tensorParallel: tp, pipelineParallel: pp, limit: limit, adapters: q.request.Adapters, rank: rank,
-		hybrid: p.Engine.HybridCache,
+		hybrid: p.Engine.HybridCache, shape: q.software.Shape(m, p.Engine), batch: q.batch(p.Size), quantized: quantized,
+		weightBytes: weights, cacheBytes: q.config.CacheBytes, cacheBlocks: q.config.CacheBlocks,
 	}.fill()
+}
+
+// batch is what the engine computes at once on a GPU.
+func (q *question) batch(size catalog.Size) engine.Batch {
+	b := q.software.Batch(size)
+	if q.config.BatchTokens > 0 {
+		b.Tokens = q.config.BatchTokens
+	}
+	if q.config.Sequences > 0 {
+		b.Sequences = q.config.Sequences
+	}
+	return b
 }
 
 // why puts the closest attempt's arithmetic into words.

@@ -39,13 +39,13 @@ func TestExistingNodesAreCountedBeforeTheyAreChosen(t *testing.T) {
 	t.Parallel()
 	c, err := catalog.Load()
 	require.NoError(t, err)
-	// 70 billion parameters in 16 bits: 131 GiB, which one node with two A100s of 80 GB can't hold, and two can.
+	// 214 GiB, which one node with two A100s of 80 GB can't hold, and two can.
 	request := func(nodes []corev1.Node, change func(*kaitov1alpha1.ResourceSpec)) Request {
 		w := &kaitov1alpha1.Workspace{
 			Resource: kaitov1alpha1.ResourceSpec{
 				LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"a": "b"}},
 			},
-			Inference: &kaitov1alpha1.InferenceSpec{Preset: &kaitov1alpha1.PresetSpec{Name: "llama-3.3-70b-instruct"}},
+			Inference: &kaitov1alpha1.InferenceSpec{Preset: &kaitov1alpha1.PresetSpec{Name: "minimax-m2.7"}},
 		}
 		if change != nil {
 			change(&w.Resource)

@@ -46,16 +46,7 @@ func (c cache) bytes(tokens int) float64 {
 
 // fits is the longest sequence that the memory holds, at most limit.
 func (c cache) fits(memory float64, limit int) int {
-	low, high := 0, limit
-	for low < high {
-		middle := low + (high-low+1)/2
-		if c.bytes(middle) <= memory {
-			low = middle
-		} else {
-			high = middle - 1
-		}
-	}
-	return low
+	return longest(limit, func(tokens int) bool { return c.bytes(tokens) <= memory })
 }
 
 // filling is one GPU that is filled for inference.
@@ -73,19 +64,36 @@ type filling struct {
 	adapters, rank int
 	// hybrid: layers with a sliding window need cache for the window only.
 	hybrid bool
+	// shape is the engine's own count; nil: the memory is estimated from the catalogue.
+	shape *engine.Shape
+	// batch is what the engine computes at once.
+	batch engine.Batch
+	// quantized: the engine quantizes 16-bit weights while it loads them; weightBytes is what they then take.
+	quantized   bool
+	weightBytes float64
+	// cacheBytes and cacheBlocks are the user's size of the cache; 0: what is left.
+	cacheBytes, cacheBlocks int
 }
 
 // fill returns what fills the GPU. The context is what is left, at most limit; ok is false under MinContext.
 func (f filling) fill() (Terms, int, bool) {
-	device := f.size.DeviceGiB * GiB
-	t := Terms{Usable: device * f.utilization, Overhead: device * (1 - f.utilization)}
-	t.Weights = float64(f.model.WeightsBytes) * f.figures.WeightsFactor / float64(f.tensorParallel*f.pipelineParallel)
-	t.Activations = f.figures.ActivationBase + f.figures.ActivationShare*t.Weights
+	if f.shape != nil {
+		if share := f.shape.GPUs[f.tensorParallel]; len(share.Pipelines[f.pipelineParallel]) > 0 {
+			return f.counted(share)
+		}
+	}
+	t := f.empty()
+	t.Weights = f.weightBytes * f.figures.WeightsFactor / float64(f.tensorParallel*f.pipelineParallel)
+	t.Activations = f.activations(t.Weights)
 	if f.adapters > 0 {
 		t.Weights += float64(f.adapters) * adapterParams(f.model, f.rank) * 2 / float64(f.pipelineParallel)
 	}
 	c := f.cache()
-	context := c.fits(t.Usable*(1-f.figures.SpareShare)-t.Weights-t.Activations, f.limit)
+	memory := f.cacheMemory(t)
+	if f.cacheBlocks > 0 {
+		memory = min(memory, c.fixed+(c.perToken+c.perWindowToken)*float64(f.cacheBlocks*c.block))
+	}
+	context := c.fits(memory, f.limit)
 	ok := context >= min(MinContext, f.limit) && context > 0
 	held := context
 	if !ok {

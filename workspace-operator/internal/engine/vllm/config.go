@@ -149,7 +149,25 @@ func (c *section) plan(flag, text string) (bool, error) {
 		c.Quantization = text
 		return true, nil
 	}
-	return false, nil
+	return false, c.count(flag, text)
+}
+
+// count keeps a number that the plan needs to know, and that is passed on.
+func (c *section) count(flag, text string) error {
+	fields := map[string]*int{
+		"max-num-batched-tokens": &c.BatchTokens, "max-num-seqs": &c.Sequences, "kv-cache-memory-bytes": &c.CacheBytes,
+		"num-gpu-blocks-override": &c.CacheBlocks,
+	}
+	field, known := fields[flag]
+	if !known || strings.EqualFold(text, "none") || text == "" {
+		return nil
+	}
+	n, ok := engineargs.Tokens(text) // sizes and counts are written alike
+	if !ok || n < 1 || n > 1<<50 {
+		return fmt.Errorf("is %q; allowed: a whole number, at least 1", text)
+	}
+	*field = int(n)
+	return nil
 }
 
 // The types that the planner has figures for; the engine has more.

@@ -2,7 +2,12 @@
 
 package vllm
 
-import "kaito.sh/workspace-operator/internal/engine"
+import (
+	"strings"
+
+	"kaito.sh/shared/catalog"
+	"kaito.sh/workspace-operator/internal/engine"
+)
 
 // Engine is vLLM.
 type Engine struct{}
@@ -27,6 +32,18 @@ func (Engine) Figures() engine.Figures {
 		VocabularyMultiple: 64, // DEFAULT_VOCAB_PADDING_SIZE
 		DefaultLoraRank:    16, // max-lora-rank
 		CacheBytes:         cacheBytes,
+	}
+}
+
+// Batch returns the defaults of `vllm serve` (EngineArgs.get_batch_defaults of vLLM 0.32.0).
+func (Engine) Batch(size catalog.Size) engine.Batch {
+	switch {
+	case size.DeviceGiB >= 160:
+		return engine.Batch{Tokens: 16384, Sequences: 1024}
+	case size.DeviceGiB >= 70 && !strings.Contains(strings.ToLower(size.GPUModel), "a100"):
+		return engine.Batch{Tokens: 8192, Sequences: 1024}
+	default:
+		return engine.Batch{Tokens: 2048, Sequences: 256}
 	}
 }
 
