@@ -48,11 +48,14 @@ def one_gpu(plans, files, templates):
             else:
                 with shapes.folder_of(known.config(plan["model"])) as folder:
                     kept = [w for w in words if not w.startswith(NEEDS_FILES)]
+                    if known.models[plan["model"]].get("processor"):
+                        kept.append("--language-model-only")  # its processor is code of the publisher's, which is not here
                     tokenizer_into(folder)
                     parsed = parser.parse_args([folder, *kept, f"--tokenizer={folder}"])
                     parsed.model = folder
                     config = AsyncEngineArgs.from_cli_args(parsed).create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
                     answer.update(counted(shapes, built, folder, plan, config))
+                    answer["approximate"] = known.models[plan["model"]].get("approximate", False)
         except (Exception, SystemExit) as why:  # noqa: BLE001  (each reason that the engine has)
             answer["verdict"] = f"{type(why).__name__}: " + re.sub(r"\s+", " ", str(why))[:200]
         print(json.dumps({**plan, **answer}), flush=True)
@@ -81,9 +84,10 @@ def counted(shapes, built, folder, plan, config):
 
     tensor, stages = plan["tensor"], plan["pipeline"]
     kind = config.cache_config.cache_dtype
-    key = (plan["model"], tensor, kind)
+    experts = config.parallel_config.enable_expert_parallel
+    key = (plan["model"], tensor, kind, experts)
     if key not in built:
-        model = shapes.Model(folder, tensor, kv_cache_dtype=kind)
+        model = shapes.Model(folder, tensor, kv_cache_dtype=kind, enable_expert_parallel=experts)
         specs = model.cache_specs()
         shapes.lay_out(model.config, specs)
         built.clear()
@@ -94,8 +98,12 @@ def counted(shapes, built, folder, plan, config):
     model.config.scheduler_config.max_num_batched_tokens = config.scheduler_config.max_num_batched_tokens
     if stages not in weights:
         weights[stages] = {}
-        for stage in sorted({0, stages // 2, stages - 1}):  # the ends, and one between them that may have a layer more
-            layers, other = (model if stages == 1 else shapes.Model(folder, tensor, stages, stage)).weights()
+        layers_on = [end - start for start, end in (get_pp_indices(model.layers, s, stages) for s in range(stages))]
+        between = max(range(1, stages - 1), key=lambda s: (layers_on[s], s), default=0)
+        for stage in sorted({0, between, stages - 1}):  # the ends, and the fullest between them
+            layers, other = (
+                model if stages == 1 else shapes.Model(folder, tensor, stages, stage, enable_expert_parallel=experts)
+            ).weights()
             weights[stages][stage] = sum(layers) + other
     model.config.parallel_config.pipeline_parallel_size = stages
     fullest = (0, 0)
@@ -157,7 +165,10 @@ def main():
     refused = [p for p in rows if p["verdict"] not in ("ok", "parsed")]
     short = [p for p in rows if p.get("engineCache", 0) > p["cache"] + p["free"]]
     cache = [abs(p["cache"] / p["engineCache"] - 1) for p in rows if p.get("engineCache")]
-    weights = [abs(p["weights"] / p["engineWeights"] - 1) for p in rows if p.get("engineWeights") and not p["adapters"]]
+    weights = [
+        abs(p["weights"] / p["engineWeights"] - 1) for p in rows
+        if p.get("engineWeights") and not p["adapters"] and not p["approximate"]
+    ]
     print(f"# vLLM {arguments.release}: {len(rows)} argument lists, {len(refused)} refused; {len(cache)} with the model's configuration,")
     print(f"# {len(short)} whose context needs more than the plan leaves; within 2 %: cache {within(cache)}, weights {within(weights)}.")
     for text in sorted(map(row, rows)):

@@ -149,6 +149,15 @@ class Model:
         return specs
 
 
+    def together(self, stages):
+        """Whether each layer that uses another one's cache is on the same stage."""
+        for name, layer in self.config.compilation_config.static_forward_context.items():
+            target = getattr(layer, "kv_sharing_target_layer_name", None)
+            if target and not any(start <= layer_of(name) < end and start <= layer_of(target) < end for start, end in stages):
+                return False
+        return True
+
+
 def layer_of(name):
     """The number of the layer in a parameter's or a cache's name; None for what is not in a layer of the language model."""
     if any(word in name for word in ("vision", "visual", "audio", "mtp", "patch")):
@@ -225,9 +234,11 @@ def cache_of(model):
     groups = kv_cache_utils.get_kv_cache_groups(config, dict(specs))
     answer = {"groups": [blocks_of(g.kv_cache_spec, config) for g in groups], "stages": {}}
     for stages in range(1, min(MOST_STAGES, model.layers) + 1):
+        ends = [get_pp_indices(model.layers, stage, stages) for stage in range(stages)]
+        if not model.together(ends):
+            continue  # the engine refuses a layer whose cache is on another stage
         sizes = []
-        for stage in range(stages):
-            start, end = get_pp_indices(model.layers, stage, stages)
+        for start, end in ends:
             mine = {n: s for n, s in specs.items() if start <= (layer_of(n) or 0) < end}
             projected = kv_cache_utils._project_kv_cache_groups_to_worker(groups, mine)
             sizes.append(kv_cache_utils._pool_bytes_per_block(config, projected) if mine else 0)
@@ -296,7 +307,7 @@ def folder_of(config):
 def ask(name, config):
     """What the engine says about a model, by the number of GPUs that share a layer."""
     quantized = "quantization_config" in config or "quantization_config" in config.get("text_config", {})
-    answer = {"shape": {}, "parallel": {}, "vision": "vision_config" in config}
+    answer = {"shape": {}, "parallel": {}, "vision": "vision_config" in config, "least": 0}
     with folder_of(config) as folder:
         for tensor in TENSOR_PARALLEL:
             row = None
@@ -305,6 +316,7 @@ def ask(name, config):
             if row is None:
                 continue
             answer["shape"] = shape_of(model.config.model_config.hf_text_config)
+            answer["least"] = least_batch(folder)
             row["cache"] = {}
             for kind in ("auto", "fp8"):
                 with refusals(name, tensor, f"cache {kind}"):
@@ -333,11 +345,32 @@ def adapted(folder, config):
         file.write_text(json.dumps(config))
 
 
-def table(name, release, answer):
+def least_batch(folder):
+    """The fewest tokens of a step that the engine accepts on a GPU whose default is small; 0: that default."""
+    from unittest import mock
+
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.usage.usage_lib import UsageContext
+
+    server = UsageContext.OPENAI_API_SERVER
+    defaults = classmethod(lambda cls, world_size: ({server: FEWEST_TOKENS}, {server: 256}))
+    with mock.patch.object(EngineArgs, "get_batch_defaults", defaults):
+        small = EngineArgs(
+            model=folder, tokenizer=folder, skip_tokenizer_init=True, load_format="dummy", max_model_len=FEWEST_TOKENS,
+        ).create_engine_config(usage_context=server)
+    tokens = small.scheduler_config.max_num_batched_tokens
+    return tokens if tokens > FEWEST_TOKENS else 0
+
+
+def table(name, release, answer, entry):
     """The file of a model."""
     out = {"model": name, "release": release, **answer["shape"], "gpus": {}}
     if answer["vision"]:
         out["vision"] = True
+    if answer["least"]:
+        out["leastBatch"] = answer["least"]
+    if entry.get("approximate"):
+        out["approximate"] = True
     for tensor, row in answer["parallel"].items():
         share = {key: row[key] for key in ("adapter", "adapters") if row.get(key)}
         names = ("tokens", "window", "fixed")
@@ -354,6 +387,8 @@ def pipelines_of(row):
     weights = spread(row)
     quantized = spread(row["fp8"]) if "fp8" in row else {}
     for stages, sizes in weights.items():
+        if any(stages not in cache["stages"] for cache in row["cache"].values()):
+            continue
         rows = []
         for stage, size in enumerate(sizes):
             entry = {"weights": size, "block": {kind: cache["stages"][stages][stage] for kind, cache in row["cache"].items()}}
@@ -404,6 +439,7 @@ def refusals(name, tensor, question):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--older", action="store_true", help="only models that differ on older GPUs, in files of their own")
     parser.add_argument("configs", type=pathlib.Path, help="the folder of the publishers' config.json files")
     parser.add_argument("out", type=pathlib.Path, help="the folder that the files are written to")
     parser.add_argument("models", nargs="*", help="models of configs.yaml; without any, all")
@@ -413,10 +449,12 @@ def main():
     known = configs.Configs(pathlib.Path(__file__).with_name("configs.yaml"), arguments.configs)
     arguments.out.mkdir(parents=True, exist_ok=True)
     names = arguments.models or list(known.models)
+    if arguments.older:
+        names = [name for name in names if known.models[name].get("older")]
     for number, name in enumerate(names, 1):
         print(f"{number} of {len(names)}: {name}", file=sys.stderr, flush=True)
-        file = arguments.out / (name.replace("/", "--") + ".json")
-        file.write_text(written(table(name, vllm.__version__, ask(name, known.config(name)))))
+        file = arguments.out / (name.replace("/", "--") + ("@8.0" if arguments.older else "") + ".json")
+        file.write_text(written(table(name, vllm.__version__, ask(name, known.config(name)), known.models[name])))
 
 
 def written(value):

@@ -7,3 +7,7 @@ catalogue: ## Write TABLES (flags verdicts shapes plans; all) of the pinned vLLM
 .PHONY: verify-catalogue
 verify-catalogue: ## Compare the tables with the engine; fails where they differ.
 	@$(ROOT)/hack/catalogue/run --check $(TABLES)
+
+.PHONY: prices
+prices: ## Refresh the list prices in shared/catalog/data/prices.yaml from Azure's Retail Prices API.
+	@cd $(ROOT)/shared && go run ./catalog/prices

@@ -19,8 +19,8 @@ type Engine interface {
 	LoraRank(want int) int
 	// Figures are the engine's own in the arithmetic of memory.
 	Figures() Figures
-	// Shape is what a release needs for a model, as the engine counts it; nil where it was not asked.
-	Shape(model catalog.Model, release catalog.Engine) *Shape
+	// Shape is what a release needs for a model on a kind of GPU, as the engine counts it; nil where it was not asked.
+	Shape(model catalog.Model, release catalog.Engine, gpu catalog.ComputeCapability) *Shape
 	// Batch is what the engine computes at once on a GPU unless the user's configuration says otherwise.
 	Batch(size catalog.Size) Batch
 	// LogTexts are what the engine writes when it fails.

@@ -14,6 +14,10 @@ type Shape struct {
 	ExpertIntermediate int `json:"expertIntermediate"`
 	// Vision: the model also reads images, which need memory that is not counted here.
 	Vision bool `json:"vision"`
+	// LeastBatch is the fewest tokens of a step that the engine takes by default; 0: no such bound.
+	LeastBatch int `json:"leastBatch"`
+	// Approximate: the files are larger than this count where its configuration is not exactly the model's.
+	Approximate bool `json:"approximate"`
 	// GPUs has what each GPU holds, by how many share each layer. A number that is missing is refused by the engine.
 	GPUs map[int]Share `json:"gpus"`
 }

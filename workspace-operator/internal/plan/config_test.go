@@ -9,6 +9,7 @@ import (
 
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/workspace-operator/internal/engine"
+	"kaito.sh/workspace-operator/internal/plan"
 )
 
 func TestUserFlagsHaveTheFormOfTheEnginesParser(t *testing.T) {
@@ -111,7 +112,7 @@ func TestWeightsQuantizedWhileLoading(t *testing.T) {
 	r.InferenceConfig = "vllm: {quantization: fp8}"
 	p := mustPlan(t, c, r)
 	assert.Equal(t, []string{"fp8"}, p.Args["quantization"])
-	assert.InDelta(t, plain.Memory.Weights/2+152064*5120*2, p.Memory.Weights, 0.1*(1<<30))
+	assert.InDelta(t, plain.Memory.Weights/2+152064*5120*2, p.Memory.Weights, 0.1*plan.GiB)
 }
 
 func TestCatalogueFlagsFollowModelEngineAndParallelism(t *testing.T) {
@@ -145,4 +146,22 @@ func TestCatalogueFlagsFollowModelEngineAndParallelism(t *testing.T) {
 	assert.NotContains(t, v32, "trust-remote-code")
 	assert.Contains(t, args("moonshotai/Kimi-K2.5", "Standard_ND96isr_H200_v5"), "trust-remote-code")
 	assert.Equal(t, []string{"fp8"}, args("zai-org/GLM-5.2-FP8", "Standard_ND96isr_H200_v5")["kv-cache-dtype"])
+}
+
+// TestTheUsersCacheCounts: a block of Llama 3.1 8B has 16 tokens and 2 MiB, and the first is always empty.
+func TestTheUsersCacheCounts(t *testing.T) {
+	t.Parallel()
+	c := load(t)
+	on := func(config string) plan.Request {
+		r := inference("llama-3.1-8b-instruct", "Standard_NV36ads_A10_v5")
+		r.InferenceConfig = "vllm: {" + config + "}"
+		return r
+	}
+	left := mustPlan(t, c, on("")).MaxModelLen
+	assert.Equal(t, 499*16, mustPlan(t, c, on("num-gpu-blocks-override: 500")).MaxModelLen)
+	assert.Equal(t, 511*16, mustPlan(t, c, on("kv-cache-memory-bytes: 1073741824")).MaxModelLen)
+	assert.Contains(t, refusal(t, c, on("num-gpu-blocks-override: 100000")).Message, "fits no allowed choice")
+	assert.Less(t, mustPlan(t, c, on("max-num-batched-tokens: 16384")).MaxModelLen, left, "more activations")
+	assert.Contains(t, refusal(t, c, on("kv-cache-memory-bytes: 21474836480")).Message, "fits no allowed choice")
+	assert.Contains(t, refusal(t, c, on("max-num-batched-tokens: 0")).Message, "max-num-batched-tokens")
 }

@@ -12,10 +12,6 @@ import (
 // countedRank is the rank that the shapes' figures for adapters are of.
 const countedRank = 16
 
-// ownShare is how much of the files' size the engine's count must have. Less means that its configuration is not quite
-// the model's: the weights are then as large as the files.
-const ownShare = 0.95
-
 // counted fills a GPU by the engine's own count. The terms are those of the stage that has the least left.
 func (f filling) counted(share engine.Share) (Terms, int, bool) {
 	kind := "auto"
@@ -30,7 +26,10 @@ func (f filling) counted(share engine.Share) (Terms, int, bool) {
 		left := f.cacheMemory(t)
 		n := int(math.Floor(left/stage.Block[kind])) - 1 // the first block is always empty
 		if wanted := f.cacheBlocks - 1; f.cacheBlocks > 0 {
-			n = min(n, wanted)
+			if n < wanted {
+				wanted = 0 // the engine would take what is not there
+			}
+			n = wanted
 		}
 		if n < blocks {
 			tightest, blocks, block = t, n, stage.Block[kind]
@@ -55,10 +54,9 @@ func (f filling) stage(share engine.Share, stage engine.Stage) Terms {
 	if f.quantized && stage.Quantized > 0 {
 		t.Weights = stage.Quantized
 	}
-	if alone := share.Pipelines[1]; len(alone) > 0 && !f.quantized {
-		if whole := alone[0].Weights * float64(f.tensorParallel); whole < ownShare*float64(f.model.WeightsBytes) {
-			t.Weights *= float64(f.model.WeightsBytes) / whole
-		}
+	if alone := share.Pipelines[1]; f.shape.Approximate && len(alone) > 0 {
+		whole := alone[0].Weights * float64(f.tensorParallel)
+		t.Weights *= max(float64(f.model.WeightsBytes)/whole, 1)
 	}
 	t.Activations = f.activations(t.Weights)
 	if f.adapters > 0 && share.Adapter == 0 {

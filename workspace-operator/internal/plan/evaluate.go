@@ -221,6 +221,7 @@ func (q *question) fill(p *Plan, tp, pp, limit int) (Terms, int, bool) {
 	if quantized {
 		weights = weights * float64(quantization.Bits) / 16
 	}
+	shape := q.software.Shape(m, p.Engine, p.Size.Capability)
 	rank := q.software.Figures().DefaultLoraRank
 	if q.request.AdapterRank > 0 {
 		rank = q.software.LoraRank(q.request.AdapterRank)
@@ -228,14 +229,17 @@ func (q *question) fill(p *Plan, tp, pp, limit int) (Terms, int, bool) {
 	return filling{
 		model: m, size: p.Size, figures: q.software.Figures(), utilization: q.utilization(p.Size), kvDtype: q.kvDtype(),
 		tensorParallel: tp, pipelineParallel: pp, limit: limit, adapters: q.request.Adapters, rank: rank,
-		hybrid: p.Engine.HybridCache, shape: q.software.Shape(m, p.Engine), batch: q.batch(p.Size), quantized: quantized,
+		hybrid: p.Engine.HybridCache, shape: shape, batch: q.batch(p.Size, shape), quantized: quantized,
 		weightBytes: weights, cacheBytes: q.config.CacheBytes, cacheBlocks: q.config.CacheBlocks,
 	}.fill()
 }
 
 // batch is what the engine computes at once on a GPU.
-func (q *question) batch(size catalog.Size) engine.Batch {
+func (q *question) batch(size catalog.Size, shape *engine.Shape) engine.Batch {
 	b := q.software.Batch(size)
+	if shape != nil {
+		b.Tokens = max(b.Tokens, shape.LeastBatch)
+	}
 	if q.config.BatchTokens > 0 {
 		b.Tokens = q.config.BatchTokens
 	}

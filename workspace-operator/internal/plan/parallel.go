@@ -10,7 +10,7 @@ import "kaito.sh/shared/catalog"
 func (q *question) tensorParallels(p *Plan, nodes int) []int {
 	var out []int
 	multiple := q.software.Figures().VocabularyMultiple
-	shape := q.software.Shape(q.model, p.Engine)
+	shape := q.software.Shape(q.model, p.Engine, p.Size.Capability)
 	for tp := 1; tp <= min(p.GPUsPerNode, multiple); tp++ {
 		divided := divides(q.model, tp, multiple)
 		if shape != nil && nodes <= MaxNodes {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // printPlans writes the tables of the reports.
@@ -18,7 +19,28 @@ func (e *environment) printPlans(reports []planReport, wide bool) error {
 			return err
 		}
 	}
+	for i := range reports {
+		if warning := oldPrices(reports[i].PriceDate, e.clock.Now()); warning != "" {
+			_, _ = fmt.Fprintln(e.ErrOut, "warning: "+warning) // not part of the plan
+			break
+		}
+	}
 	return nil
+}
+
+// freshPrices is how long list prices are shown without a word about their age.
+const freshPrices = 90 * 24 * time.Hour
+
+// oldPrices says that the prices of a day, YYYY-MM-DD, are old; empty: they are not, or there are none.
+func oldPrices(date string, now time.Time) string {
+	day, err := time.Parse(time.DateOnly, date)
+	if err != nil || now.Sub(day) <= freshPrices {
+		return ""
+	}
+	return fmt.Sprintf(
+		"the list prices are of %s, %d days ago: compare them with Azure's before you decide by them", date,
+		int(now.Sub(day).Hours()/24),
+	)
 }
 
 func (e *environment) printPlan(r *planReport, wide bool) error {

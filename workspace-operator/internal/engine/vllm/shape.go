@@ -30,23 +30,40 @@ var read sync.Map
 
 // Shape returns what the release needs for the model; nil where the engine was not asked about it, which includes all
 // models that the catalogue does not have, and releases that are older than the one that was asked.
-func (Engine) Shape(model catalog.Model, release catalog.Engine) *engine.Shape {
-	name := "shapes/" + strings.ReplaceAll(model.ID, "/", "--") + ".json"
-	known, ok := read.Load(name)
-	if !ok {
-		text, err := shapes.ReadFile(name)
-		if err != nil {
-			return nil // not asked
-		}
-		s := &shaped{}
-		if err := json.Unmarshal(text, s); err != nil {
-			panic(fmt.Sprintf("%s, which is embedded: %v", name, err))
-		}
-		known, _ = read.LoadOrStore(name, s)
+func (Engine) Shape(model catalog.Model, release catalog.Engine, gpu catalog.ComputeCapability) *engine.Shape {
+	name := "shapes/" + strings.ReplaceAll(model.ID, "/", "--")
+	var s *shaped
+	if gpu.Less(hopper) {
+		s = shapeIn(name + "@8.0.json")
 	}
-	s, ok := known.(*shaped)
-	if !ok || !release.AtLeast(s.Release) {
+	if s == nil {
+		s = shapeIn(name + ".json")
+	}
+	if s == nil || !release.AtLeast(s.Release) {
 		return nil
 	}
 	return &s.Shape
+}
+
+// hopper is the capability from which on the engine has other kernels for some kinds of weights.
+var hopper = catalog.ComputeCapability{Major: 9}
+
+// shapeIn returns the shape of an embedded file; nil: there is no such file.
+func shapeIn(name string) *shaped {
+	if known, ok := read.Load(name); ok {
+		s, _ := known.(*shaped) // it stores nothing else
+		return s
+	}
+	var s *shaped
+	if text, err := shapes.ReadFile(name); err == nil {
+		s = &shaped{}
+		if err := json.Unmarshal(text, s); err != nil {
+			panic(fmt.Sprintf("%s, which is embedded: %v", name, err))
+		}
+	}
+	// An absent file is remembered for models that have one of the two only.
+	if s != nil {
+		read.Store(name, s)
+	}
+	return s
 }
