@@ -69,9 +69,10 @@ const lineWidth = 150
 // document is the text of prices.yaml, with sizes in the order of the catalogue.
 func document(date string, order []string, prices map[string]map[string]float64) string {
 	var out strings.Builder
-	out.WriteString(`# List prices in US dollars an hour for one Linux node, on demand, as Azure's Retail Prices API has them on the date below
-# (make prices). A size with no price in a region is not offered there. Spot prices change by the hour and are not here; Azure
-# never charges more for spot than the on-demand price.
+	out.WriteString(`# List prices in US dollars an hour for one Linux node, on demand, as Azure's Retail Prices API has
+# them on the date below (make prices). A size with no price in a region is not offered there. Spot
+# prices change by the hour and are not here; Azure never charges more for spot than the on-demand
+# price.
 prices:
   date: "` + date + `"
   onDemand:

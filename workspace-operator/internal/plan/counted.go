@@ -93,8 +93,8 @@ func (f filling) inFlight() int { return (f.pipelineParallel + 1) * f.batch.Toke
 // activations are the peak of what a step needs besides weights and cache, bytes: the base, and for each token of a
 // batch the widest layer's vectors of 16 bits. Of a dense layer these are the gate, the product and the result of the
 // feed-forward part, which GPUs share, and four vectors of the hidden width (residual, input, output, and a copy that
-// GPUs add up). Of a mixture of experts each token has them once an expert (the workspaces of fused_moe in vLLM 0.32.0).
-// Where the widths are not known, or images are read, at least a share of the weights is taken.
+// GPUs add up). Of a mixture of experts each token has them once an expert (the workspaces of fused_moe in vLLM
+// 0.32.0). Where the widths are not known, or images are read, at least a share of the weights is taken.
 func (f filling) activations(weights float64) float64 {
 	byWeights := f.figures.ActivationShare * weights
 	s := f.shape
