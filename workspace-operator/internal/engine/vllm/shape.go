@@ -29,7 +29,8 @@ type shaped struct {
 var read sync.Map
 
 // Shape returns what the release needs for the model; nil where the engine was not asked about it, which includes all
-// models that the catalogue does not have, and releases that are older than the one that was asked.
+// models that the catalogue does not have, those that an administrator's catalogue describes otherwise, and releases
+// that are older than the one that was asked.
 func (Engine) Shape(model catalog.Model, release catalog.Engine, gpu catalog.ComputeCapability) *engine.Shape {
 	name := "shapes/" + strings.ReplaceAll(model.ID, "/", "--")
 	var s *shaped
@@ -39,7 +40,7 @@ func (Engine) Shape(model catalog.Model, release catalog.Engine, gpu catalog.Com
 	if s == nil {
 		s = shapeIn(name + ".json")
 	}
-	if s == nil || !release.AtLeast(s.Release) {
+	if s == nil || !release.AtLeast(s.Release) || s.Hidden != model.Hidden {
 		return nil
 	}
 	return &s.Shape

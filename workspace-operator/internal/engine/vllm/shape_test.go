@@ -49,6 +49,9 @@ func TestShapesAgreeWithTheCatalogue(t *testing.T) {
 	}
 	assert.Equal(t, 58, known)
 	older := c.Engines()[len(c.Engines())-1]
+	another := mustModel(t, c, "phi-4")
+	another.Hidden++
+	assert.Nil(t, vllm.Engine{}.Shape(another, newest, catalog.ComputeCapability{Major: 9}), "an administrator's model")
 	assert.Nil(t, vllm.Engine{}.Shape(mustModel(t, c, "phi-4"), older, catalog.ComputeCapability{Major: 7}), "0.10.2 was not asked")
 }
 
