@@ -54,17 +54,21 @@ func (c *Catalog) Models() []Model {
 	return out
 }
 
-// Size returns a GPU size by its name. Letter case does not matter. The error is an *UnknownSizeError.
+// Size returns a GPU size by its name or an alias. Letter case does not matter. The error is an *UnknownSizeError.
 func (c *Catalog) Size(name string) (Size, error) {
-	s, found := c.sizes[strings.ToLower(strings.TrimSpace(name))]
-	if !found {
-		names := make([]string, 0, len(c.sizes))
-		for _, s := range c.sizes {
-			names = append(names, s.Name)
-		}
-		return Size{}, &UnknownSizeError{Name: name, Suggestions: Nearest(name, names)}
+	if s, found := c.sizes[strings.ToLower(strings.TrimSpace(name))]; found {
+		return s, nil
 	}
-	return s, nil
+	names := make([]string, 0, len(c.sizes))
+	for _, s := range c.sizes {
+		for _, alias := range s.Aliases {
+			if strings.EqualFold(alias, strings.TrimSpace(name)) {
+				return s, nil
+			}
+		}
+		names = append(names, s.Name)
+	}
+	return Size{}, &UnknownSizeError{Name: name, Suggestions: Nearest(name, names)}
 }
 
 // Sizes returns all sizes, sorted by name.

@@ -125,6 +125,14 @@ func TestInvalidReferencesAreRefused(t *testing.T) {
 	assert.True(t, ref.IsRepository())
 }
 
+func TestASizeIsFoundByItsAlias(t *testing.T) {
+	t.Parallel()
+	c := load(t)
+	s, err := c.Size("standard_nd96asr_a100_v4")
+	require.NoError(t, err)
+	assert.Equal(t, "Standard_ND96asr_v4", s.Name, "the name that Azure has")
+}
+
 func TestSizesHavePricesAndEngines(t *testing.T) {
 	c := load(t)
 	require.Len(t, c.Sizes(), 21)

@@ -150,6 +150,7 @@ func decodeSize(d decoder, path string, n *yaml.Node) (Size, error) {
 	s := Size{Utilization: DefaultUtilization}
 	err := d.object(path, n,
 		required("name", text(&s.Name, nameText, "a VM size")),
+		optional("aliases", texts(&s.Aliases, nameText, "a VM size")),
 		required("gpus", count(&s.GPUs, 1, 64)),
 		required("gpu", text(&s.GPUModel, nameText, "a GPU model")),
 		required("memoryGiB", measure(&s.MemoryGiB, 1024)),

@@ -5,6 +5,7 @@ package catalog
 // Size describes a VM size with GPUs. A partitioned size is a Size too: its GPUs are the MIG instances.
 type Size struct {
 	Name         string
+	Aliases      []string // other names that people give it; Azure knows Name only
 	GPUs         int
 	GPUModel     string
 	MemoryGiB    float64 // nominal, per GPU; 0: unknown

@@ -82,6 +82,19 @@ func TestExistingNodesAreCountedBeforeTheyAreChosen(t *testing.T) {
 	}
 }
 
+func TestAnAliasOfASizeFindsTheNodesThatAreThere(t *testing.T) {
+	t.Parallel()
+	c, err := catalog.Load()
+	require.NoError(t, err)
+	p, err := Make(Request{
+		Mode: ModeInference, Preset: "minimax-m2.7", InstanceTypes: []string{"Standard_ND96asr_A100_v4"},
+		Existing: idle(1, "Standard_ND96asr_v4", "8"),
+	}, c, vllm.Engine{})
+	require.NoError(t, err)
+	assert.Equal(t, "Standard_ND96asr_v4", p.InstanceType)
+	assert.False(t, p.Priced, "nodes that are there cost nothing")
+}
+
 func TestSizeOfAnUnknownNodeIsWhatCUDACanUse(t *testing.T) {
 	t.Parallel()
 	c, err := catalog.Load()

@@ -17,6 +17,7 @@ import (
 // Make decides. The same request, catalogue and engine give the same plan; the error is a *Refusal. Nodes that were
 // rented before, and existing nodes, are preferred to new ones.
 func Make(r Request, c *catalog.Catalog, e engine.Engine) (*Plan, error) {
+	r.InstanceTypes = asAzureNamesThem(r.InstanceTypes, c)
 	if r.OnlyExisting {
 		var err error
 		if r, err = onlyExisting(r, c); err != nil {
@@ -33,6 +34,18 @@ func Make(r Request, c *catalog.Catalog, e engine.Engine) (*Plan, error) {
 		return nil, withChoices(err, r, c, e)
 	}
 	return p, nil
+}
+
+// asAzureNamesThem has the sizes' own names, which nodes and earlier choices have, instead of aliases. A name that is
+// not known stays, for the refusal.
+func asAzureNamesThem(names []string, c *catalog.Catalog) []string {
+	out := slices.Clone(names)
+	for i, name := range names {
+		if size, err := c.Size(name); err == nil {
+			out[i] = size.Name
+		}
+	}
+	return out
 }
 
 // decide evaluates every allowed choice and takes the best one.
