@@ -12,7 +12,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 )
@@ -21,55 +20,42 @@ import (
 const AnnotationIntent = "kaito.sh/intent"
 
 // Apply writes obj by server-side apply with the field manager manager. It sends no request when current carries the
-// hash of the same obj. current is the object in the cache, or nil if there is none. obj is as it is wanted, without
-// what the server sets. It needs a name, a namespace and, if it is owned, its owner references; Apply does not change
-// it. It returns whether it wrote.
+// hash of the same obj. current is the object in the cache, or nil if there is none. obj needs a name, a namespace and,
+// if it is owned, its owner references; Apply does not change it. It returns whether it wrote.
 //
 // When current is set, Apply takes over fields that conflict with other field managers: this operator alone decides the
 // fields that it sets. When current is nil, a conflict means that the existing object has another owner: the error is a
 // *TakenError.
 func Apply(ctx context.Context, c client.Client, manager string, obj, current client.Object) (bool, error) {
-	gvk, err := apiutil.GVKForObject(obj, c.Scheme())
-	if err != nil {
-		return false, fmt.Errorf("finding the kind of %T: %w", obj, err)
-	}
-	hash, err := hash(gvk, obj)
+	intent, err := intended(c.Scheme(), obj)
 	if err != nil {
 		return false, err
 	}
 	options := []client.ApplyOption{client.FieldOwner(manager)}
 	if current != nil {
-		if current.GetAnnotations()[AnnotationIntent] == hash {
+		if current.GetAnnotations()[AnnotationIntent] == intent.GetAnnotations()[AnnotationIntent] {
 			return false, nil
 		}
 		options = append(options, client.ForceOwnership)
 	}
-	intent, err := intended(gvk, obj, hash)
-	if err != nil {
-		return false, err
-	}
+	kind := intent.GetKind()
 	err = c.Apply(ctx, client.ApplyConfigurationFromUnstructured(intent), options...)
 	switch {
 	case err == nil:
 		return true, nil
 	case current == nil && apierrors.IsConflict(err):
-		return false, &TakenError{Kind: gvk.Kind, Key: client.ObjectKeyFromObject(obj), Cause: err}
+		return false, &TakenError{Kind: kind, Key: client.ObjectKeyFromObject(obj), Cause: err}
 	}
-	return false, fmt.Errorf("applying %s %s: %w", gvk.Kind, client.ObjectKeyFromObject(obj), err)
+	return false, fmt.Errorf("applying %s %s: %w", kind, client.ObjectKeyFromObject(obj), err)
 }
 
-// hash of the kind and the JSON of obj.
-func hash(gvk schema.GroupVersionKind, obj client.Object) (string, error) {
-	text, err := json.Marshal(obj)
+// intended returns the object that Apply sends: obj without its status and the fields that the server sets, and with
+// the hash of its JSON as an annotation. The same obj gives the same bytes.
+func intended(scheme *runtime.Scheme, obj client.Object) (*unstructured.Unstructured, error) {
+	gvk, err := apiutil.GVKForObject(obj, scheme)
 	if err != nil {
-		return "", fmt.Errorf("hashing %s %s: %w", gvk.Kind, client.ObjectKeyFromObject(obj), err)
+		return nil, fmt.Errorf("finding the kind of %T: %w", obj, err)
 	}
-	sum := sha256.Sum256(append([]byte(gvk.String()+"\n"), text...))
-	return hex.EncodeToString(sum[:16]), nil
-}
-
-// intended returns the object that Apply sends: obj without its status, and with its hash as an annotation.
-func intended(gvk schema.GroupVersionKind, obj client.Object, hash string) (*unstructured.Unstructured, error) {
 	raw, err := runtime.DefaultUnstructuredConverter.ToUnstructured(obj)
 	if err != nil {
 		return nil, fmt.Errorf("rendering %s %s: %w", gvk.Kind, client.ObjectKeyFromObject(obj), err)
@@ -77,12 +63,23 @@ func intended(gvk schema.GroupVersionKind, obj client.Object, hash string) (*uns
 	u := &unstructured.Unstructured{Object: raw}
 	u.SetGroupVersionKind(gvk)
 	delete(u.Object, "status")
+	unstructured.RemoveNestedField(u.Object, "metadata", "creationTimestamp")
+	unstructured.RemoveNestedField(u.Object, "metadata", "resourceVersion")
+	unstructured.RemoveNestedField(u.Object, "metadata", "managedFields")
+	unstructured.RemoveNestedField(u.Object, "metadata", "uid")
+	unstructured.RemoveNestedField(u.Object, "metadata", "generation")
+	unstructured.RemoveNestedField(u.Object, "metadata", "annotations", AnnotationIntent)
 	dropNullTimestamps(u.Object)
+	text, err := json.Marshal(u.Object)
+	if err != nil {
+		return nil, fmt.Errorf("hashing %s %s: %w", gvk.Kind, client.ObjectKeyFromObject(obj), err)
+	}
+	sum := sha256.Sum256(text)
 	annotations := u.GetAnnotations()
 	if annotations == nil {
 		annotations = map[string]string{}
 	}
-	annotations[AnnotationIntent] = hash
+	annotations[AnnotationIntent] = hex.EncodeToString(sum[:16])
 	u.SetAnnotations(annotations)
 	return u, nil
 }

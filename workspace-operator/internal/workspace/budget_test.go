@@ -234,7 +234,7 @@ func TestANewLeaderCountsWhatTheLastOneRented(t *testing.T) {
 
 func TestAPlanOfTooManyNodesIsRefused(t *testing.T) {
 	o := options()
-	o.MaxNodes = 2
+	o.MaxNodes = 1
 	start(t, o)
 	namespace := newNamespace(t)
 	w := inferenceWorkspace(namespace, "model")
@@ -246,6 +246,6 @@ func TestAPlanOfTooManyNodesIsRefused(t *testing.T) {
 	})
 	message := conditions.Get(got, conditions.Stalled).Message
 	assert.Contains(t, message, fmt.Sprintf("%d new nodes", got.Status.Plan.Nodes))
-	assert.Contains(t, message, "at most 2 (--max-nodes-per-workspace")
+	assert.Contains(t, message, "at most 1 (--max-nodes-per-workspace")
 	assert.Empty(t, machinesOf(t, w), "no claim is made")
 }
