@@ -5,7 +5,7 @@ For each plan the engine parses the arguments and makes its configuration of the
 own configuration, on a pretended GPU of the plan's kind. Its own functions then say how large the weights of the fullest
 stage are, which it builds itself, and how much cache the planned context needs there. Columns:
 
-  verdict  ok; or what the engine refuses
+  verdict  ok; configured, where it was not counted; or what the engine refuses
   cache    GiB of the engine's own count, and ours beside it
   weights  GiB of the engine's own count, and ours beside it
 
@@ -24,6 +24,7 @@ import sys
 GIB = 2**30
 # Words that need the publisher's files, which are not here.
 NEEDS_FILES = ("--load-format=", "--config-format=", "--tokenizer-mode=", "--trust-remote-code", "--revision=", "--hf-overrides=")
+NEEDS_TOKENIZER = ("--reasoning-parser=", "--tool-call-parser=", "--enable-auto-tool-choice")
 
 
 def one_gpu(plans, files, templates):
@@ -49,12 +50,18 @@ def one_gpu(plans, files, templates):
                 with shapes.folder_of(known.config(plan["model"])) as folder:
                     kept = [w for w in words if not w.startswith(NEEDS_FILES)]
                     if known.models[plan["model"]].get("processor"):
-                        kept.append("--language-model-only")  # its processor is code of the publisher's, which is not here
-                    tokenizer_into(folder)
+                        # The tokenizer would bring the images' processor, which is code of the publisher's.
+                        kept = [w for w in kept if not w.startswith(NEEDS_TOKENIZER)] + ["--skip-tokenizer-init"]
+                    else:
+                        tokenizer_into(folder)
                     parsed = parser.parse_args([folder, *kept, f"--tokenizer={folder}"])
                     parsed.model = folder
                     config = AsyncEngineArgs.from_cli_args(parsed).create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
-                    answer.update(counted(shapes, built, folder, plan, config))
+                    try:
+                        answer.update(counted(shapes, built, folder, plan, config))
+                    except (NotImplementedError, RuntimeError) as why:
+                        # Experts that are distributed whole are mapped by data, which there is not.
+                        answer["verdict"], answer["why"] = "configured", str(why)
                     answer["approximate"] = known.models[plan["model"]].get("approximate", False)
         except (Exception, SystemExit) as why:  # noqa: BLE001  (each reason that the engine has)
             answer["verdict"] = f"{type(why).__name__}: " + re.sub(r"\s+", " ", str(why))[:200]
@@ -162,7 +169,7 @@ def main():
         one_gpu([json.loads(line) for line in sys.stdin], arguments.configs, arguments.templates)
         return
     rows = list(all_gpus(arguments))
-    refused = [p for p in rows if p["verdict"] not in ("ok", "parsed")]
+    refused = [p for p in rows if p["verdict"] not in ("ok", "configured", "parsed")]
     short = [p for p in rows if p.get("engineCache", 0) > p["cache"] + p["free"]]
     cache = [abs(p["cache"] / p["engineCache"] - 1) for p in rows if p.get("engineCache")]
     weights = [

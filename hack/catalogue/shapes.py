@@ -27,7 +27,10 @@ FEWEST_TOKENS = 2048
 def engine():
     """The parts of vLLM, which take a while to import."""
     import torch
+    from torch.fx.experimental import _config
     from torch.overrides import TorchFunctionMode
+
+    _config.meta_nonzero_assume_all_nonzero = True  # which experts are on this GPU is not computed
 
     class OnMeta(TorchFunctionMode):
         """Every tensor for a GPU is one without data."""
