@@ -60,7 +60,9 @@ def one_gpu(plans, files, templates):
                     try:
                         answer.update(counted(shapes, built, folder, plan, config))
                     except (NotImplementedError, RuntimeError) as why:
-                        # Experts that are distributed whole are mapped by data, which there is not.
+                        # Experts that are distributed whole are mapped by data, which there is not. Any other reason is a refusal.
+                        if "meta tensors" not in str(why) and "nonzero" not in str(why):
+                            raise
                         answer["verdict"], answer["why"] = "configured", str(why)
                     answer["approximate"] = known.models[plan["model"]].get("approximate", False)
         except (Exception, SystemExit) as why:  # noqa: BLE001  (each reason that the engine has)

@@ -17,8 +17,8 @@ type Config struct {
 	Utilization float64
 	// KVDtype, Quantization and Dtype are empty where the plan decides.
 	KVDtype, Quantization, Dtype string
-	// BatchTokens and Sequences are the most that the engine computes at once; 0: its default.
-	BatchTokens, Sequences int
+	// BatchTokens is the most that the engine computes at once; 0: its default.
+	BatchTokens int
 	// CacheBytes and CacheBlocks set the size of the KV cache on each GPU; 0: it takes what the plan leaves.
 	CacheBytes, CacheBlocks int
 	// Passed are all other flags, as Engine.Flags returns them.

@@ -51,8 +51,8 @@ type Settings struct {
 
 // Batch is what an engine computes at once.
 type Batch struct {
-	// Tokens of a step, and Sequences that they belong to, at most.
-	Tokens, Sequences int
+	// Tokens of a step, at most.
+	Tokens int
 }
 
 // Figures are an engine's own in the arithmetic of memory.

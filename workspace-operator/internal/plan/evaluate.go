@@ -243,9 +243,6 @@ func (q *question) batch(size catalog.Size, shape *engine.Shape) engine.Batch {
 	if q.config.BatchTokens > 0 {
 		b.Tokens = q.config.BatchTokens
 	}
-	if q.config.Sequences > 0 {
-		b.Sequences = q.config.Sequences
-	}
 	return b
 }
 

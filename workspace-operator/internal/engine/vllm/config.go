@@ -155,7 +155,7 @@ func (c *section) plan(flag, text string) (bool, error) {
 // count keeps a number that the plan needs to know, and that is passed on.
 func (c *section) count(flag, text string) error {
 	fields := map[string]*int{
-		"max-num-batched-tokens": &c.BatchTokens, "max-num-seqs": &c.Sequences, "kv-cache-memory-bytes": &c.CacheBytes,
+		"max-num-batched-tokens": &c.BatchTokens, "kv-cache-memory-bytes": &c.CacheBytes,
 		"num-gpu-blocks-override": &c.CacheBlocks,
 	}
 	field, known := fields[flag]

@@ -62,8 +62,7 @@ func shapeIn(name string) *shaped {
 			panic(fmt.Sprintf("%s, which is embedded: %v", name, err))
 		}
 	}
-	// An absent file is remembered for models that have one of the two only.
-	if s != nil {
+	if s != nil { // what is absent is not remembered: users name models without bound
 		read.Store(name, s)
 	}
 	return s

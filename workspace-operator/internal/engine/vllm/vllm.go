@@ -39,11 +39,11 @@ func (Engine) Figures() engine.Figures {
 func (Engine) Batch(size catalog.Size) engine.Batch {
 	switch {
 	case size.DeviceGiB >= 160:
-		return engine.Batch{Tokens: 16384, Sequences: 1024}
+		return engine.Batch{Tokens: 16384}
 	case size.DeviceGiB >= 70 && !strings.Contains(strings.ToLower(size.GPUModel), "a100"):
-		return engine.Batch{Tokens: 8192, Sequences: 1024}
+		return engine.Batch{Tokens: 8192}
 	default:
-		return engine.Batch{Tokens: 2048, Sequences: 256}
+		return engine.Batch{Tokens: 2048}
 	}
 }
 
