@@ -33,3 +33,4 @@ fmt: $(GOLANGCI_LINT) ## Format the code.
 tidy: ## Tidy every module.
 	@cd $(ROOT) && go work sync
 	@for m in $(MODULES); do (cd $(ROOT)/$$m && GOWORK=off go mod tidy); done
+	@$(ROOT)/hack/align
