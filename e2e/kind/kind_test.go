@@ -95,6 +95,7 @@ func TestOnKind(t *testing.T) {
 			assert.Len(t, machines(t, w), 2)
 			assert.Len(t, w.azure.State().Pools, 1, "the two share a pool")
 			assert.Contains(t, w.ask(t, wide, "How many are you?"), "How many are you?")
+			w.ranksRestart(t, wide)
 			require.NoError(t, w.client.Delete(t.Context(), inference(wide, "", 2)))
 			w.gone(t)
 		},

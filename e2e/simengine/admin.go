@@ -72,10 +72,8 @@ func (e *Engine) always(answer any) http.HandlerFunc {
 // hold stops generation: no token comes until it is released.
 func (e *Engine) hold(asleep bool, status string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
+		e.Stall()
 		e.mu.Lock()
-		if e.resumed == nil {
-			e.resumed = make(chan struct{})
-		}
 		e.asleep = e.asleep || asleep
 		e.mu.Unlock()
 		e.answerStatus(w, status)

@@ -46,6 +46,9 @@ func ParseArgs(args []string, getenv func(string) string) (Options, string, erro
 	if err := opts.set(table, parsed); err != nil {
 		return Options{}, "", err
 	}
+	if opts.Group, err = group(parsed); err != nil {
+		return Options{}, "", err
+	}
 	given := func(flag, otherwise string) string {
 		if values := parsed.Values[flag]; len(values) > 0 {
 			return values[0]
@@ -120,6 +123,28 @@ func (o *Options) set(table *engineargs.Table, parsed engineargs.Arguments) erro
 		*into = int(n)
 	}
 	return nil
+}
+
+// group reads the flags of several nodes; the address is vLLM's default where none is given.
+func group(parsed engineargs.Arguments) (Group, error) {
+	value := func(flag, otherwise string) string {
+		if values := parsed.Values[flag]; len(values) > 0 {
+			return values[0]
+		}
+		return otherwise
+	}
+	g := Group{
+		Address:  net.JoinHostPort(value("master-addr", "127.0.0.1"), value("master-port", "29501")),
+		Headless: value("headless", "false") == "true",
+	}
+	var err error
+	if g.Nodes, err = strconv.Atoi(value("nnodes", "1")); err != nil {
+		return g, fmt.Errorf("argument --nnodes: %w", err)
+	}
+	if g.Rank, err = strconv.Atoi(value("node-rank", "0")); err != nil {
+		return g, fmt.Errorf("argument --node-rank: %w", err)
+	}
+	return g, g.validate()
 }
 
 // truthy reads an environment variable as vLLM does: 1 and true are yes.

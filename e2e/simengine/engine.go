@@ -37,6 +37,8 @@ type Options struct {
 	RuntimeLoRA bool
 	// DevMode opens the routes that VLLM_SERVER_DEV_MODE opens: pause, sleep, collective_rpc, update_weights, …
 	DevMode bool
+	// Group is the process' place among those of several nodes; the program meets the others before it serves.
+	Group Group
 	// LoadTime is how long everything is answered with 503 after New.
 	LoadTime time.Duration
 	// FirstToken and EachToken pace an answer; zero means at once.
@@ -146,6 +148,15 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	e.mux.ServeHTTP(w, r)
+}
+
+// Stall lets every request wait from now on, as vLLM does when a rank of another node is gone.
+func (e *Engine) Stall() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.resumed == nil {
+		e.resumed = make(chan struct{})
+	}
 }
 
 // SetFaults replaces what goes wrong from now on.

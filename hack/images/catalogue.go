@@ -20,16 +20,15 @@ type source struct {
 type program struct{ pkg, file string }
 
 // sources are all images but the trainer's, which is Python and has a Dockerfile only. The simulated engine and trainer
-// have the names of the programs that they stand for, by which pods call them, and the shell that some pods start
-// engines by.
+// have the names of the programs that they stand for, by which pods call them.
 var sources = []source{
 	{"workspace-operator", "workspace-operator", []program{{"./cmd", "manager"}}},
-	{"gateway", "workspace-operator", []program{{"./cmd/gateway", "gateway"}}},
+	{"gateway", "workspace-operator", []program{{"./cmd/gateway", "gateway"}, {"./cmd/ranks", "ranks"}}},
 	{"gpu-provisioner", "gpu-provisioner", []program{{"./cmd", "manager"}}},
 	{"tuning-operator", "tuning-operator", []program{{"./cmd", "manager"}}},
 	{"runner", "tuning-operator", []program{{"./cmd/runner", "runner"}}},
 	{"fakeazure", "e2e", []program{{"./cmd/fakeazure", "fakeazure"}}},
-	{"simengine", "e2e", []program{{"./cmd/simengine", "vllm"}, {"./cmd/sh", "bin/sh"}}},
+	{"simengine", "e2e", []program{{"./cmd/simengine", "vllm"}}},
 	{"simtrainer", "e2e", []program{{"./cmd/simtrainer", "python"}}},
 	{"sources", "e2e", []program{{"./cmd/sources", "sources"}}},
 	{"ask", "e2e", []program{{"./cmd/ask", "ask"}}},

@@ -70,5 +70,5 @@ test-trainer: ## The real TRL and PEFT on the CPU with a tiny model (downloads s
 	@$(ROOT)/tuning-operator/trainer/test/run
 
 .PHONY: test-engine
-test-engine: ## The gateway in front of a real vLLM on the CPU with a tiny model (downloads several GB of Python packages the first time).
+test-engine: ## The pods that the operator renders, with a real vLLM on the CPU and a tiny model: adapters, several nodes, the gateway (downloads several GB of Python packages the first time).
 	@$(ROOT)/workspace-operator/internal/gateway/engine/run

@@ -37,6 +37,21 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	if opts.Group.Nodes > 1 {
+		lost, err := opts.Group.Meet(ctx)
+		if err != nil {
+			return fmt.Errorf("meeting the other ranks: %w", err)
+		}
+		_, _ = fmt.Println("rank", opts.Group.Rank, "has met the others")
+		if opts.Group.Headless {
+			<-ctx.Done()
+			return nil
+		}
+		go func() {
+			<-lost
+			engine.Stall()
+		}()
+	}
 	url, err := engine.Start(ctx, address)
 	if err != nil {
 		return err

@@ -136,15 +136,16 @@ func nodeStages(kubelet corev1.NodeAddress) []stage {
 	template := strings.NewReplacer("ADDRESS_TYPE", string(kubelet.Type), "ADDRESS", kubelet.Address).Replace(nodeTemplate)
 	const ready = `any(.status.conditions[]?; .type == "Ready" and .status == "True")`
 	node := func(name, when string) stage {
-		return stage{name: name, kind: "Node", when: `.metadata.deletionTimestamp == null and ` + when, steps: []object{
+		return stage{name: name, kind: "Node", when: when, steps: []object{
 			{"patch": object{"subresource": "status", "root": "status", "type": "strategic", "template": template}},
 		}}
 	}
 	const notReady = `.metadata.annotations["` + NotReadyAnnotation + `"]`
 	return []stage{
 		// The address of the kubelet is set too, because other writers of the node's status do not know it.
-		node("node-initialize", notReady+` == null and ((`+ready+` and .status.daemonEndpoints.kubeletEndpoint.Port
+		node("node-initialize", `.metadata.deletionTimestamp == null and `+notReady+` == null and ((`+ready+` and .status.daemonEndpoints.kubeletEndpoint.Port
 			and any(.status.addresses[]?; .address == "`+kubelet.Address+`")) | not)`),
+		// Also while it is being deleted: a finalizer keeps the Node of a machine that is gone.
 		node("node-not-ready", notReady+` != null and `+ready),
 	}
 }

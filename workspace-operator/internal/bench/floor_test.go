@@ -8,8 +8,10 @@ import (
 	"sync"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	recorder "k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
@@ -20,6 +22,7 @@ import (
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	karpenterv1alpha5 "kaito.sh/shared/api/karpenter/v1alpha5"
 	"kaito.sh/shared/conditions"
+	"kaito.sh/shared/events"
 	"kaito.sh/workspace-operator/internal/engine/vllm"
 	"kaito.sh/workspace-operator/internal/placement"
 	"kaito.sh/workspace-operator/internal/serving"
@@ -30,6 +33,7 @@ import (
 // need not survive.
 type floor struct {
 	client client.Client
+	events recorder.EventRecorder
 	// stages by Workspace: 0 nothing, 1 claimed, 2 applied, 3 ready.
 	mu     sync.Mutex
 	stages map[client.ObjectKey]int
@@ -49,7 +53,7 @@ func (f *floor) reach(key client.ObjectKey, stage int) {
 }
 
 func setupFloor(mgr ctrl.Manager, bare bool) error {
-	f := &floor{client: mgr.GetClient(), stages: map[client.ObjectKey]int{}, bare: bare}
+	f := &floor{client: mgr.GetClient(), events: mgr.GetEventRecorder("floor"), stages: map[client.ObjectKey]int{}, bare: bare}
 	return ctrl.NewControllerManagedBy(mgr).Named("floor").
 		For(&kaitov1alpha1.Workspace{}).
 		Owns(&appsv1.Deployment{}).
@@ -148,6 +152,8 @@ func (f *floor) status(ctx context.Context, w *kaitov1alpha1.Workspace, ready bo
 	if err := f.client.Status().Patch(ctx, w, client.MergeFrom(before)); err != nil {
 		return fmt.Errorf("writing the status: %w", err)
 	}
+	is := conditions.Get(w, conditions.Ready)
+	events.Publish(f.events, w, corev1.EventTypeNormal, is.Reason, is.Message)
 	return nil
 }
 

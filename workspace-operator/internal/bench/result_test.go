@@ -37,6 +37,7 @@ func sum(rounds []measured) measured {
 	for _, m := range rounds {
 		p50, p90, cpu, server = append(p50, m.p50), append(p90, m.p90), append(cpu, m.cpu), append(server, m.server)
 		out.requests, out.memory = max(out.requests, m.requests), max(out.memory, m.memory)
+		out.events = max(out.events, m.events)
 		out.conflicts += m.conflicts
 		out.status, out.deletion = m.status, m.deletion // of the last round
 	}
@@ -57,6 +58,7 @@ func (r result) String() string {
 	return fmt.Sprintf("%d Workspaces at once, limits %d/%d, %d rounds\n", *number, *qps, *burst, *rounds) +
 		row("", "floor", "operator", "ratio") +
 		row("requests a Workspace", number2(f.requests), number2(o.requests), number2(o.requests/f.requests)) +
+		row("events a Workspace", number2(f.events), number2(o.events), "") +
 		row("refused requests", fmt.Sprint(f.conflicts), fmt.Sprint(o.conflicts), "") +
 		row("time to Ready, p50", ms(f.p50), ms(o.p50), number2(r.p50)) +
 		row("time to Ready, p90", ms(f.p90), ms(o.p90), number2(r.p90)) +

@@ -36,5 +36,7 @@ type Ranks struct {
 // Command is how a container is started.
 type Command struct {
 	Command, Args []string
-	Env           map[string]string
+	// FollowerArgs are further arguments of all ranks but the first, where there are several.
+	FollowerArgs []string
+	Env          map[string]string
 }

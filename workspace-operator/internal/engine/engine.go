@@ -21,6 +21,9 @@ type Engine interface {
 	Figures() Figures
 	// Shape is what a release needs for a model on a kind of GPU, as the engine counts it; nil where it was not asked.
 	Shape(model catalog.Model, release catalog.Engine, gpu catalog.ComputeCapability) *Shape
+	// CacheTypes are the types of KV cache, of auto and fp8, that a release accepts for a model on a kind of GPU. known is
+	// false where the engine was not asked.
+	CacheTypes(model catalog.Model, release catalog.Engine, gpu catalog.ComputeCapability) (types []string, known bool)
 	// Batch is what the engine computes at once on a GPU unless the user's configuration says otherwise.
 	Batch(size catalog.Size) Batch
 	// LogTexts are what the engine writes when it fails.

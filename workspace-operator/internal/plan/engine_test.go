@@ -84,9 +84,7 @@ func ask(p *plan.Plan, adapters int) asked {
 	}
 	var words []string
 	for _, word := range command.Args {
-		if word != "MODEL" {
-			words = append(words, strings.ReplaceAll(word, "$(RANK)", "0"))
-		}
+		words = append(words, strings.ReplaceAll(word, "$(RANK)", "0"))
 	}
 	return asked{
 		Model: p.Model.ID, Hardware: hardware(p.Size), Capability: p.Size.Capability.String(), DeviceGiB: p.Size.DeviceGiB,

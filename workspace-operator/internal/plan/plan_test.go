@@ -57,6 +57,22 @@ func TestTheSeedFits(t *testing.T) {
 func TestKnownMistakesAreNotMade(t *testing.T) {
 	t.Parallel()
 	c := load(t)
+	t.Run("the driver of an A10 runs CUDA 12", func(t *testing.T) {
+		t.Parallel()
+		p, err := plan.Make(inference("phi-4-mini-instruct", "Standard_NV36ads_A10_v5"), c, vllm.Engine{})
+		require.NoError(t, err)
+		assert.Regexp(t, "-cu129$", p.Engine.Image)
+	})
+	t.Run("an 8-bit cache needs a backend", func(t *testing.T) {
+		t.Parallel()
+		request := inference("gpt-oss-20b", "Standard_NC24ads_A100_v4")
+		request.InferenceConfig = "vllm: {kv-cache-dtype: fp8}"
+		_, err := plan.Make(request, c, vllm.Engine{})
+		assert.ErrorContains(t, err, "no attention backend with kv-cache-dtype fp8")
+		request.InstanceTypes = []string{"Standard_NC40ads_H100_v5"}
+		_, err = plan.Make(request, c, vllm.Engine{})
+		assert.NoError(t, err)
+	})
 	t.Run("28 heads are not cut into 8", func(t *testing.T) {
 		t.Parallel()
 		p, err := plan.Make(inference("qwen2.5-coder-7b-instruct", "Standard_ND96isr_H100_v5"), c, vllm.Engine{})

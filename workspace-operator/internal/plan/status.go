@@ -21,7 +21,7 @@ func (p *Plan) Status() kaitov1alpha1.PlanStatus {
 		Nodes: int32(p.Nodes), GPUsPerNode: int32(p.GPUsPerNode),
 		TensorParallel: int32(p.TensorParallel), PipelineParallel: int32(p.PipelineParallel),
 		DataParallel: int32(p.DataParallel), MaxModelLen: int64(p.MaxModelLen), DType: p.Dtype,
-		EngineImage: p.Engine.Image, Model: p.Model.ID, Revision: p.Model.Revision,
+		EngineImage: p.Engine.Image, Model: p.Model.ID, Revision: p.Model.Revision, Warnings: p.Warnings,
 	}
 	if p.Priced {
 		out.CostPerHour, out.PriceDate = strconv.FormatFloat(p.CostPerHour, 'f', 3, 64), p.PriceDate

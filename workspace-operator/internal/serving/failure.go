@@ -15,6 +15,7 @@ import (
 	kaitov1alpha1 "kaito.sh/shared/api/kaito/v1alpha1"
 	"kaito.sh/shared/excerpt"
 	"kaito.sh/workspace-operator/internal/engine"
+	"kaito.sh/workspace-operator/internal/ranks"
 )
 
 // Failure is why a workload does not serve.
@@ -91,6 +92,9 @@ func of(pod *corev1.Pod, known engine.LogTexts) []trouble {
 		case s.State.Running != nil && !s.Ready && s.RestartCount > 0 && s.LastTerminationState.Terminated != nil:
 			// It runs again and has not come as far as before it ended: its end is still the news.
 			t.ended = s.LastTerminationState.Terminated
+		}
+		if t.ended != nil && t.ended.ExitCode == ranks.ExitPeerEnded && s.Name == ContainerEngine {
+			continue // the rank that ended first says why
 		}
 		if t.waiting != nil {
 			t.text = t.waiting.Message

@@ -104,6 +104,7 @@ func TestPods(t *testing.T) {
 		{"a ConfigMap that is missing", engine(corev1.ContainerStatus{State: waiting("CreateContainerConfigError", `configmap "c" not found`)}), kaitov1alpha1.ReasonConfigMapNotFound, []string{`configmap "c"`}},
 		{"an image that cannot be pulled", engine(corev1.ContainerStatus{State: waiting("ImagePullBackOff", "manifest unknown")}), kaitov1alpha1.ReasonImagePullFailed, []string{"manifest unknown", "pull secret"}},
 		{"an engine that ends", crashed(2, "Error", "ValueError: bad flag"), kaitov1alpha1.ReasonEngineCrashing, []string{"ValueError: bad flag", "kubectl logs -n ns phi-0 -c engine --previous"}},
+		{"an engine that was ended for another rank", engine(corev1.ContainerStatus{RestartCount: 2, State: waiting("CrashLoopBackOff", ""), LastTerminationState: ended(75, "Error", "rank 1: the connection was closed. All ranks of a server start again together")}), "", nil},
 		{"an engine that runs again after it ended", engine(corev1.ContainerStatus{RestartCount: 1, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}, LastTerminationState: ended(1, "Error", "GatedRepoError")}), kaitov1alpha1.ReasonModelAccessDenied, nil},
 		{"a fetch that was denied", func(p *corev1.Pod) {
 			p.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: "fetch-adapter-0", RestartCount: 2, State: waiting("CrashLoopBackOff", ""), LastTerminationState: ended(42, "Error", `{"step":"fetch","reason":"SourceDenied"}`)}}

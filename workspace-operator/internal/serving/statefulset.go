@@ -75,13 +75,17 @@ func StatefulSet(in Input) *appsv1.StatefulSet {
 // ranked turns the pod of one node into one of several, which knows its rank.
 func ranked(in Input, spec *corev1.PodSpec) {
 	c := &spec.Containers[0]
-	command := in.Engine.Software.Ranked(engine.Command{Command: c.Command, Args: c.Args}, engine.Ranks{
+	group := engine.Ranks{
 		Nodes:    int(in.Placement.Nodes),
 		Leader:   fmt.Sprintf("%s-0.%s.%s.svc", SetName(in.Workspace), PeersName(in), in.Workspace.Namespace),
 		Port:     kaitov1alpha1.PortRendezvous,
 		Variable: envRank,
-	})
-	c.Command, c.Args = command.Command, command.Args
+	}
+	command := in.Engine.Software.Ranked(engine.Command{Command: c.Command, Args: c.Args}, group)
+	c.Command, c.Args = supervised(command, group), command.Args
+	c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "ranks", MountPath: ranksDir, ReadOnly: true})
+	spec.Volumes = append(spec.Volumes, emptyDir("ranks"))
+	spec.InitContainers = append(spec.InitContainers, supervisor(in))
 	c.Env = append(c.Env, corev1.EnvVar{Name: envRank, ValueFrom: &corev1.EnvVarSource{
 		FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.labels['" + appsv1.PodIndexLabel + "']"},
 	}})

@@ -81,13 +81,13 @@ type decided struct {
 
 // outcomes is what the steps have come to.
 type outcomes struct {
-	blocked   *outcome // [configure, stage, models, plan, secrets] why nothing may be created
-	refused   *outcome // [place] why the missing claims are not created
-	claims    outcome  // [place] of the claims
-	resource  outcome  // [place] of all nodes
-	started   outcome  // [tune]
-	inference outcome  // [serve]
-	changes   []change // [judge, status] what is worth an event
+	blocked   *outcome  // [configure, stage, models, plan, secrets] why nothing may be created
+	refused   *outcome  // [place] why the missing claims are not created
+	claims    outcome   // [place] of the claims
+	resource  outcome   // [place] of all nodes
+	started   outcome   // [tune]
+	inference outcome   // [serve]
+	warnings  []warning // [judge, status] what is published as events
 }
 
 // stage is what nodes are wanted for.
@@ -122,14 +122,11 @@ func stalled(reason, message string) outcome {
 
 var pending = unfinished(kaitov1alpha1.ReasonPending, "an earlier stage has not ended")
 
-// change is worth an event.
-type change struct {
-	reason, message string
-	warning         bool
-}
+// warning is published as an event.
+type warning struct{ reason, message string }
 
 func (s *scope) warn(reason, message string) {
-	s.changes = append(s.changes, change{reason: reason, message: message, warning: true})
+	s.warnings = append(s.warnings, warning{reason, message})
 }
 
 // block keeps anything from being created. The first reason stays.

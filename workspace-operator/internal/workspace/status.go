@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	recorder "k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -27,7 +28,7 @@ import (
 
 // The status is what users and tools read.
 // +kubebuilder:rbac:groups=kaito.sh,resources=workspaces/status,verbs=patch
-// Failures are published as events, too.
+// Steps and failures are published as events, too.
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // statusWriter makes the status of a pass, and writes it once, when it has changed.
@@ -57,15 +58,23 @@ func (sw statusWriter) finish(ctx context.Context, s *scope, failed error) (time
 	if err := writeStatus(ctx, sw.client, s.before, s.workspace); err != nil {
 		return 0, errors.Join(failed, err)
 	}
-	for _, c := range s.changes {
-		kind := corev1.EventTypeNormal
-		if c.warning {
-			kind = corev1.EventTypeWarning
-		}
-		events.Publish(sw.events, s.workspace, kind, c.reason, c.message)
-	}
+	sw.publish(s)
 	sw.metrics.record(s.stored, s.workspace)
 	return 0, failed
+}
+
+// publish publishes the warnings of the pass, and the step that the Workspace has come to, where it is another
+// than before. There are no more events of steps than writes of the status.
+func (sw statusWriter) publish(s *scope) {
+	for _, w := range s.warnings {
+		events.Publish(sw.events, s.workspace, corev1.EventTypeWarning, w.reason, w.message)
+	}
+	was := meta.FindStatusCondition(s.stored.Conditions, conditions.Ready)
+	is := conditions.Get(s.workspace, conditions.Ready)
+	if is == nil || was != nil && was.Reason == is.Reason || conditions.IsTrue(s.workspace, conditions.Stalled) {
+		return
+	}
+	events.Publish(sw.events, s.workspace, corev1.EventTypeNormal, is.Reason, is.Message)
 }
 
 // writeStatus fails with a conflict when another client has written since before was read.
@@ -249,7 +258,7 @@ func onlyProgress(s *scope) bool {
 		return false
 	case conditions.IsTrue(before, conditions.Ready), conditions.IsTrue(before, conditions.Stalled):
 		return false
-	case len(s.changes) > 0, len(s.own) > 0, len(before.Status.Attempts) != len(now.Status.Attempts):
+	case len(s.warnings) > 0, len(s.own) > 0, len(before.Status.Attempts) != len(now.Status.Attempts):
 		return false
 	}
 	for _, c := range before.Status.Conditions {

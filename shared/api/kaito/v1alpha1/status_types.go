@@ -119,6 +119,11 @@ type PlanStatus struct {
 	// priceDate is the day of the price list, YYYY-MM-DD.
 	// +optional
 	PriceDate string `json:"priceDate,omitempty"`
+	// warnings are what to know of the plan: a context that is shorter than the model's, or a size that Azure has retired.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=10
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // MemoryPlan is the arithmetic of one GPU: decimals in GiB (2^30 bytes).

@@ -49,15 +49,13 @@ func arguments(s engine.Server) []string {
 // Ranked adds vLLM's multi-node flags: each rank gets the number of ranks, its own rank, and the address on which rank
 // 0 waits for the others. All ranks but the first answer no requests.
 func (Engine) Ranked(c engine.Command, r engine.Ranks) engine.Command {
-	model := c.Command[len(c.Command)-1]
-	start := `if [ "$` + r.Variable + `" != 0 ]; then set -- "$@" --headless; fi; exec vllm serve "$@"`
-	c.Command = []string{"/bin/sh", "-c", start, "vllm"}
-	c.Args = slices.Concat([]string{model}, c.Args, []string{
+	c.Args = slices.Concat(c.Args, []string{
 		"--distributed-executor-backend=mp",
 		"--master-addr=" + r.Leader,
 		"--master-port=" + strconv.Itoa(int(r.Port)),
 		"--nnodes=" + strconv.Itoa(r.Nodes),
 		"--node-rank=$(" + r.Variable + ")",
 	})
+	c.FollowerArgs = []string{"--headless"}
 	return c
 }

@@ -5,6 +5,7 @@ package vllm
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -125,8 +126,8 @@ func (c *section) plan(flag, text string) (bool, error) {
 		return true, err
 	case "gpu-memory-utilization":
 		f, err := strconv.ParseFloat(text, 64)
-		if err != nil || f <= 0.1 || f > 0.98 {
-			return true, fmt.Errorf("is %q; allowed: more than 0.1, at most 0.98", text)
+		if err != nil || math.IsNaN(f) || f <= 0 || f > 0.98 {
+			return true, fmt.Errorf("is %q; allowed: more than 0, at most 0.98", text)
 		}
 		c.Utilization = f
 		return true, nil
