@@ -133,13 +133,14 @@ func group(parsed engineargs.Arguments) (Group, error) {
 		}
 		return otherwise
 	}
+	nodes, err := strconv.Atoi(value("nnodes", "1"))
+	if err != nil || nodes < 2 {
+		return Group{}, err
+	}
 	g := Group{
+		Nodes:    nodes,
 		Address:  net.JoinHostPort(value("master-addr", "127.0.0.1"), value("master-port", "29501")),
 		Headless: value("headless", "false") == "true",
-	}
-	var err error
-	if g.Nodes, err = strconv.Atoi(value("nnodes", "1")); err != nil {
-		return g, fmt.Errorf("argument --nnodes: %w", err)
 	}
 	if g.Rank, err = strconv.Atoi(value("node-rank", "0")); err != nil {
 		return g, fmt.Errorf("argument --node-rank: %w", err)

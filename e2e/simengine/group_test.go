@@ -59,9 +59,9 @@ func TestAGroupMeetsOnce(t *testing.T) {
 func TestRanksAreRefusedAsTheEngineDoes(t *testing.T) {
 	none := func(string) string { return "" }
 	for want, args := range map[string][]string{
-		"argument --node-rank: be between 0 and 1; got 2":                   {"m", "--nnodes=2", "--node-rank=2", "--headless"},
-		"rank 1 of 2 with headless=false: all ranks but 0 must be headless": {"m", "--nnodes=2", "--node-rank=1"},
-		"argument --nnodes: invalid int value: 'two'":                       {"m", "--nnodes=two"},
+		"argument --node-rank: be between 0 and 1; got 2":                       {"m", "--nnodes=2", "--node-rank=2", "--headless"},
+		"rank 1 of 2 with headless=false: all ranks but 0 must be headless":     {"m", "--nnodes=2", "--node-rank=1"},
+		"argument --nnodes: invalid value: is \"two\"; allowed: a whole number": {"m", "--nnodes=two"},
 	} {
 		_, _, err := simengine.ParseArgs(args, none)
 		assert.EqualError(t, err, want)
