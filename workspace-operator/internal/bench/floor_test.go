@@ -152,8 +152,10 @@ func (f *floor) status(ctx context.Context, w *kaitov1alpha1.Workspace, ready bo
 	if err := f.client.Status().Patch(ctx, w, client.MergeFrom(before)); err != nil {
 		return fmt.Errorf("writing the status: %w", err)
 	}
-	is := conditions.Get(w, conditions.Ready)
-	events.Publish(f.events, w, corev1.EventTypeNormal, is.Reason, is.Message)
+	// The operator publishes the steps whose status it writes: in this world, where all comes at once, the last one.
+	if is := conditions.Get(w, conditions.Ready); ready {
+		events.Publish(f.events, w, corev1.EventTypeNormal, is.Reason, is.Message)
+	}
 	return nil
 }
 
