@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -70,7 +71,7 @@ func (c Children) Keep(ctx context.Context, in Input, found Found) error {
 // applySurroundings applies the NetworkPolicy, before there is a pod, and the PodDisruptionBudget of several nodes.
 func (c Children) applySurroundings(ctx context.Context, in Input, several bool) error {
 	if in.Fenced() {
-		if err := c.applyChild(ctx, in.Workspace, NetworkPolicy(in)); err != nil {
+		if err := c.applyNetworkPolicy(ctx, in); err != nil {
 			return err
 		}
 	}
@@ -78,6 +79,21 @@ func (c Children) applySurroundings(ctx context.Context, in Input, several bool)
 		return nil
 	}
 	return c.applyChild(ctx, in.Workspace, DisruptionBudget(in))
+}
+
+// applyNetworkPolicy renders the policy only where the one that exists is new or has changed.
+func (c Children) applyNetworkPolicy(ctx context.Context, in Input) error {
+	current, err := Get(ctx, c.Client, client.ObjectKeyFromObject(in.Workspace), &networkingv1.NetworkPolicy{})
+	if err != nil || current != nil && c.Drift.Settled(current) {
+		return err
+	}
+	applied, err := patch.ApplyOwned(
+		ctx, c.Client, c.Client, kaitov1alpha1.FieldManager, in.Workspace, NetworkPolicy(in),
+	)
+	if err == nil && !applied && current != nil {
+		c.Drift.Settle(current)
+	}
+	return err
 }
 
 func (c Children) applyService(ctx context.Context, in Input, current *corev1.Service) error {

@@ -78,10 +78,35 @@ type Drift struct {
 	mu sync.Mutex
 	// tolerated has digests by Workspace and object.
 	tolerated map[types.UID]map[types.UID]string
+	// settled has, by Workspace, the version of an object that always has the same specification.
+	settled map[types.UID]objectVersion
+}
+
+// objectVersion is one state of an object.
+type objectVersion struct {
+	uid             types.UID
+	resourceVersion string
 }
 
 // NewDrift returns an empty memory.
-func NewDrift() *Drift { return &Drift{tolerated: map[types.UID]map[types.UID]string{}} }
+func NewDrift() *Drift {
+	return &Drift{tolerated: map[types.UID]map[types.UID]string{}, settled: map[types.UID]objectVersion{}}
+}
+
+// Settled returns whether the object is as it was when Settle was called with it.
+func (d *Drift) Settled(obj client.Object) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.settled[workspaceOf(obj)] == objectVersion{obj.GetUID(), obj.GetResourceVersion()}
+}
+
+// Settle records an object that needs no change, so that it is not rendered again to find that out. There is one a
+// Workspace.
+func (d *Drift) Settle(obj client.Object) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.settled[workspaceOf(obj)] = objectVersion{obj.GetUID(), obj.GetResourceVersion()}
+}
 
 func workspaceOf(obj client.Object) types.UID {
 	return types.UID(obj.GetLabels()[kaitov1alpha1.LabelWorkspaceUID])
@@ -117,6 +142,7 @@ func (d *Drift) Forget(w types.UID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.tolerated, w)
+	delete(d.settled, w)
 }
 
 // Current returns the object that patch.Apply compares with: without its intent where it has drifted, so that it is

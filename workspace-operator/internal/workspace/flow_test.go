@@ -15,6 +15,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -328,6 +329,16 @@ func TestAPolicyOfOneProcessIsMadeAndMadeAgain(t *testing.T) {
 	patchWorkspace(t, w, func(w *kaitov1alpha1.Workspace) { w.Labels = map[string]string{"touched": "yes"} })
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		assert.NoError(c, shared.client.Get(t.Context(), client.ObjectKeyFromObject(w), policy))
+	}, eventually.Long, eventually.Tick)
+
+	// A change is seen, though the policy was found to be right before.
+	rules := len(policy.Spec.Ingress)
+	opened := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"annotations":null},"spec":{"ingress":[{}]}}`))
+	require.NoError(t, shared.client.Patch(t.Context(), policy, opened))
+	patchWorkspace(t, w, func(w *kaitov1alpha1.Workspace) { w.Labels = map[string]string{"touched": "again"} })
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		assert.NoError(c, shared.client.Get(t.Context(), client.ObjectKeyFromObject(w), policy))
+		assert.Len(c, policy.Spec.Ingress, rules)
 	}, eventually.Long, eventually.Tick)
 }
 
