@@ -150,7 +150,7 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.mux.ServeHTTP(w, r)
 }
 
-// Stall lets every request wait from now on, as vLLM does when a rank of another node is gone.
+// Stall lets every request wait from now on: nothing is computed while a rank is gone.
 func (e *Engine) Stall() {
 	e.mu.Lock()
 	defer e.mu.Unlock()

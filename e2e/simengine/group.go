@@ -17,7 +17,7 @@ import (
 //
 //   - A leader that was started again waits for ever for followers that met its predecessor.
 //   - A follower stays when its leader is gone, and one that was started again waits for ever.
-//   - A leader that has lost a follower accepts requests, and answers none.
+//   - A leader that has lost a follower accepts requests, and answers none. This is assumed: it was not watched on vLLM.
 type Group struct {
 	// Nodes is the number of processes; 0 or 1: there is one.
 	Nodes int
@@ -32,7 +32,7 @@ type Group struct {
 // dialPause is the time between two attempts to meet the leader.
 const dialPause = 200 * time.Millisecond
 
-// validate refuses what vLLM refuses.
+// validate refuses a rank that is out of range, as vLLM does, and a follower that would answer requests.
 func (g Group) validate() error {
 	switch {
 	case g.Nodes > 1 && (g.Rank < 0 || g.Rank >= g.Nodes):

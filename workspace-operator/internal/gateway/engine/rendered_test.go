@@ -5,6 +5,7 @@ package engine
 import (
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -133,4 +134,5 @@ func install(t *testing.T, k *kubelet, pod corev1.PodSpec) {
 	p, err := k.launcher.Start(k.spec("pod", c))
 	require.NoError(t, err)
 	<-p.Ended()
+	require.FileExists(t, filepath.Join(k.folder, "ranks", "ranks"), "the engine's container starts this copy")
 }
