@@ -49,13 +49,16 @@ func ParseArgs(args []string, getenv func(string) string) (Options, string, erro
 	if opts.Group, err = group(parsed); err != nil {
 		return Options{}, "", err
 	}
-	given := func(flag, otherwise string) string {
-		if values := parsed.Values[flag]; len(values) > 0 {
-			return values[0]
-		}
-		return otherwise
+	address := net.JoinHostPort(given(parsed, "host", "0.0.0.0"), given(parsed, "port", "8000")) // vLLM's defaults
+	return opts, address, nil
+}
+
+// given is the value of a flag, or the engine's default.
+func given(parsed engineargs.Arguments, flag, otherwise string) string {
+	if values := parsed.Values[flag]; len(values) > 0 {
+		return values[0]
 	}
-	return opts, net.JoinHostPort(given("host", "0.0.0.0"), given("port", "8000")), nil // vLLM's defaults
+	return otherwise
 }
 
 // own takes the simulation's own flags off args, and returns the rest and the release.
@@ -127,22 +130,16 @@ func (o *Options) set(table *engineargs.Table, parsed engineargs.Arguments) erro
 
 // group reads the flags of several nodes; the address is vLLM's default where none is given.
 func group(parsed engineargs.Arguments) (Group, error) {
-	value := func(flag, otherwise string) string {
-		if values := parsed.Values[flag]; len(values) > 0 {
-			return values[0]
-		}
-		return otherwise
-	}
-	nodes, err := strconv.Atoi(value("nnodes", "1"))
+	nodes, err := strconv.Atoi(given(parsed, "nnodes", "1"))
 	if err != nil || nodes < 2 {
 		return Group{}, err
 	}
 	g := Group{
 		Nodes:    nodes,
-		Address:  net.JoinHostPort(value("master-addr", "127.0.0.1"), value("master-port", "29501")),
-		Headless: value("headless", "false") == "true",
+		Address:  net.JoinHostPort(given(parsed, "master-addr", "127.0.0.1"), given(parsed, "master-port", "29501")),
+		Headless: given(parsed, "headless", "false") == "true",
 	}
-	if g.Rank, err = strconv.Atoi(value("node-rank", "0")); err != nil {
+	if g.Rank, err = strconv.Atoi(given(parsed, "node-rank", "0")); err != nil {
 		return g, fmt.Errorf("argument --node-rank: %w", err)
 	}
 	return g, g.validate()

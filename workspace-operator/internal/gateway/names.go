@@ -65,6 +65,10 @@ func (g *Gateway) explainUnknown(res *http.Response) error {
 	if err != nil {
 		return err
 	}
+	if len(body) == maxProbeBytes { // no refusal of the engine's is this long: it passes as it is
+		res.Body = &joined{Reader: io.MultiReader(bytes.NewReader(body), res.Body), Closer: res.Body}
+		return nil
+	}
 	_ = res.Body.Close() // read only
 	refusal := engineRefusal(res.StatusCode, body)
 	before := refusal.message
@@ -77,4 +81,10 @@ func (g *Gateway) explainUnknown(res *http.Response) error {
 	res.Body, res.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	res.Header.Set("Content-Length", strconv.Itoa(len(body)))
 	return nil
+}
+
+// joined is a body whose beginning was read already.
+type joined struct {
+	io.Reader
+	io.Closer
 }
