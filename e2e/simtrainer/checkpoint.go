@@ -56,7 +56,7 @@ func (s Settings) resume() (int, error) {
 	if err := json.Unmarshal(text, &m); err != nil || m.Fingerprint != s.Fingerprint {
 		return 0, permanent(
 			"CheckpointInvalid",
-			"the checkpoint volume holds checkpoints of another training configuration or model (%s); empty it, or name another volume",
+			"the checkpoint volume holds checkpoints of another training configuration, model or dataset (%s); empty it, or name another volume",
 			s.folder(step),
 		)
 	}

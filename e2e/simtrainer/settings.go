@@ -79,9 +79,34 @@ func Read(getenv func(string) string) (Settings, error) {
 		s.Steps = config.Trainer.MaxSteps
 	}
 	s.LoRA = config.LoRA
-	sum := sha256.Sum256([]byte(raw + "\n" + s.BaseModel))
+	facts, err := readFacts(getenv("KAITO_FACTS_FILE"))
+	if err != nil {
+		return s, err
+	}
+	sum := sha256.Sum256([]byte(strings.Join([]string{raw, s.BaseModel, facts.BaseRevision, facts.DatasetDigest}, "\n")))
 	s.Fingerprint = hex.EncodeToString(sum[:8])
 	return s, s.check()
+}
+
+// facts are what the runner has fetched, as far as a checkpoint depends on it.
+type facts struct {
+	BaseRevision  string `json:"baseRevision"`
+	DatasetDigest string `json:"datasetDigest"`
+}
+
+// readFacts reads the file that fetch wrote; jobs of an older operator name none.
+func readFacts(path string) (f facts, err error) {
+	if path == "" {
+		return f, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return f, fmt.Errorf("reading what was fetched: %w", err)
+	}
+	if err := json.Unmarshal(text, &f); err != nil {
+		return f, fmt.Errorf("reading what was fetched: %w", err)
+	}
+	return f, nil
 }
 
 // check looks at what a real trainer would load.

@@ -111,13 +111,29 @@ func TestAStoppedRunGoesOnFromItsCheckpoint(t *testing.T) {
 }
 
 func TestACheckpointOfAnotherConfigurationIsRefused(t *testing.T) {
-	env, dir := environment(t)
-	train(t, t.Context(), env, dir, time.Microsecond)
-	env["KAITO_BASE_MODEL"] = "org/other"
-	code, o, _ := train(t, t.Context(), env, dir, time.Microsecond)
-	assert.Equal(t, 65, code)
-	assert.Equal(t, "CheckpointInvalid", o.Reason)
-	assert.True(t, o.Permanent)
+	for name, change := range map[string]func(env map[string]string, dir string){
+		"another model": func(env map[string]string, _ string) { env["KAITO_BASE_MODEL"] = "org/other" },
+		"another revision": func(_ map[string]string, dir string) {
+			writeFacts(t, dir, `{"baseRevision":"r2","datasetDigest":"sha256:1"}`)
+		},
+		"other data": func(_ map[string]string, dir string) {
+			writeFacts(t, dir, `{"baseRevision":"r1","datasetDigest":"sha256:2"}`)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			env, dir := environment(t)
+			writeFacts(t, dir, `{"baseRevision":"r1","datasetDigest":"sha256:1"}`)
+			env["KAITO_FACTS_FILE"] = dir + "/facts.json"
+			train(t, t.Context(), env, dir, time.Microsecond)
+			code, _, _ := train(t, t.Context(), env, dir, time.Microsecond)
+			assert.Zero(t, code, "nothing has changed")
+			change(env, dir)
+			code, o, _ := train(t, t.Context(), env, dir, time.Microsecond)
+			assert.Equal(t, 65, code)
+			assert.Equal(t, "CheckpointInvalid", o.Reason)
+			assert.True(t, o.Permanent)
+		})
+	}
 }
 
 func TestAModelThatWasNotFetchedIsNotTrained(t *testing.T) {
@@ -126,4 +142,9 @@ func TestAModelThatWasNotFetchedIsNotTrained(t *testing.T) {
 	code, o, _ := train(t, t.Context(), env, dir, time.Microsecond)
 	assert.Equal(t, 1, code)
 	assert.Equal(t, "TrainingFailed", o.Reason)
+}
+
+func writeFacts(t *testing.T, dir, text string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(dir+"/facts.json", []byte(text), 0o600))
 }

@@ -1,11 +1,15 @@
 """The training data: the same files, formats and columns as in the check of the runner."""
 
 import os
+import re
 
 from report import Failure
 
 _EXTENSIONS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
 _METADATA = {"dataset_infos.json", "dataset_info.json", "state.json"}
+# The words by which HuggingFace's datasets library tells splits from the names of files and folders.
+_TRAINING = {"train", "training"}
+_HELD_OUT = {"validation", "valid", "dev", "val", "test", "testing", "eval", "evaluation"}
 
 
 def files(folder, path=""):
@@ -17,7 +21,16 @@ def files(folder, path=""):
     for root, folders, names in os.walk(start):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         found += [os.path.join(root, n) for n in names if os.path.splitext(n)[1].lower() in _EXTENSIONS and n not in _METADATA and not n.startswith(".")]
-    return sorted(found)
+    return sorted(_trained_on(folder, found))
+
+
+def _trained_on(folder, found):
+    """Leave out files of a test or validation split, unless there are no other files."""
+    def held_out(file):
+        words = set(re.split(r"[-._ 0-9/]+", os.path.relpath(file, folder).lower()))
+        return words & _HELD_OUT and not words & _TRAINING
+
+    return [file for file in found if not held_out(file)] or found
 
 
 def _kind(path):

@@ -39,8 +39,12 @@ class Settings:
         self.keep = int(env.get("KAITO_CHECKPOINT_KEEP", "2"))
         self.base_model = env.get("KAITO_BASE_MODEL", "")
         self.parts = {}
-        # A checkpoint of another configuration is not resumed.
-        self.fingerprint = hashlib.sha256(json.dumps([self.config, self.base_model], sort_keys=True).encode()).hexdigest()[:16]
+        # A checkpoint of another configuration, model or dataset is not resumed. The facts are what the runner has fetched.
+        parts = [self.config, self.base_model]
+        if path := env.get("KAITO_FACTS_FILE"):
+            facts = json.loads(pathlib.Path(path).read_text())
+            parts += [facts.get("baseRevision"), facts.get("datasetDigest")]
+        self.fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def shrink(self, batch, accumulation):
         """Use smaller parts of the same steps. Checkpoints stay valid."""
@@ -96,7 +100,7 @@ def load_model(settings, reporter):
     tokenizer = AutoTokenizer.from_pretrained(settings.model, trust_remote_code=trust)
     template = settings.config.get("chatTemplate")
     if template:
-        tokenizer.chat_template = pathlib.Path(template).read_text() if os.path.isfile(template) else template
+        tokenizer.chat_template = template
     model = AutoModelForCausalLM.from_pretrained(settings.model, torch_dtype=dtype, trust_remote_code=trust, **args)
     reporter.event("loaded", str(dtype), parameters=model.num_parameters())
     return model, tokenizer, dtype
@@ -252,7 +256,7 @@ def resume_from(settings, reporter):
     if path is None:
         return None
     if checkpoint.fingerprint(path) != settings.fingerprint:
-        raise Failure("CheckpointInvalid", "the checkpoint volume has checkpoints of another training configuration or model (%s); empty it, or use another volume" % path)
+        raise Failure("CheckpointInvalid", "the checkpoint volume has checkpoints of another training configuration, model or dataset (%s); empty it, or use another volume" % path)
     reporter.event("resuming", path, step=step)
     return path
 

@@ -153,6 +153,7 @@ func trainContainer(in Input, config string) corev1.Container {
 		{Name: "KAITO_PROGRESS_PORT", Value: strconv.Itoa(ProgressPort)},
 		// The base model that the adapter names: the path of the folder is only valid in this pod.
 		{Name: "KAITO_BASE_MODEL", Value: podspec.Escape(in.Model.ID)},
+		{Name: "KAITO_FACTS_FILE", Value: factsFile},
 		{Name: "HOME", Value: workDir + "/home"},
 		{Name: "HF_HUB_OFFLINE", Value: "1"},
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
 func build(method string, in sectionMap) (Config, error) {
@@ -134,7 +135,7 @@ func (c *Config) model(in sectionMap) (err error) {
 			return &ConfigError{Key: sectionModel + "." + key, Why: "is not allowed here: set QuantizationConfig." + key}
 		}
 	}
-	if c.ChatTemplate, err = text(in, sectionModel, "chat_template"); err != nil {
+	if err := c.chatTemplate(in); err != nil {
 		return err
 	}
 	for key, v := range in[sectionModel] {
@@ -147,6 +148,28 @@ func (c *Config) model(in sectionMap) (err error) {
 		}
 	}
 	return nil
+}
+
+// chatTemplate reads the text of a template. A path would be a file of the trainer's image, which has none: the model
+// would be trained on the path.
+func (c *Config) chatTemplate(in sectionMap) (err error) {
+	const key = "chat_template"
+	if c.ChatTemplate, err = text(in, sectionModel, key); err != nil {
+		return err
+	}
+	if t := c.ChatTemplate; t != "" && !strings.ContainsAny(t, "{}\n") {
+		return &ConfigError{Key: sectionModel + "." + key, Why: fmt.Sprintf(
+			"is %q, and the trainer has no such file: write the template's text, or remove the key to use the model's own", t,
+		)}
+	}
+	path, err := text(in, sectionArguments, "chat_template_path")
+	if err != nil || path == "" {
+		return err
+	}
+	return &ConfigError{
+		Key: sectionArguments + ".chat_template_path",
+		Why: fmt.Sprintf("is %q: set %s.%s to the template's text", path, sectionModel, key),
+	}
 }
 
 func (c *Config) lora(in sectionMap) error {

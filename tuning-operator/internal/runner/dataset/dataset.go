@@ -38,11 +38,13 @@ func (c Columns) explicit() bool { return c != Columns{} }
 
 // Report is the result of the check.
 type Report struct {
-	Files  []string `json:"files"`
-	Format Format   `json:"format"`
-	Schema Schema   `json:"schema"`
-	Rows   int64    `json:"rows"`
-	Bytes  int64    `json:"bytes"`
+	Files []string `json:"files"`
+	// HeldOut are files that are not trained on: their names say that they are for tests or for validation.
+	HeldOut []string `json:"heldOut,omitempty"`
+	Format  Format   `json:"format"`
+	Schema  Schema   `json:"schema"`
+	Rows    int64    `json:"rows"`
+	Bytes   int64    `json:"bytes"`
 	// Digest is the SHA-256 of the sorted lines "<SHA-256 of a file>  <its name>", as sha256sum prints them.
 	Digest string    `json:"digest"`
 	Tokens Histogram `json:"tokens"`
@@ -77,9 +79,10 @@ func Inspect(dir, path string, columns Columns) (Report, error) {
 	if len(names) == 0 {
 		return Report{}, invalid(fmt.Errorf("no parquet, jsonl, json or csv file was found in the dataset"))
 	}
-	report := Report{Files: names, Tokens: newHistogram()}
+	report := Report{Tokens: newHistogram()}
+	report.Files, report.HeldOut = training(names)
 	sums := sha256.New()
-	for _, name := range names {
+	for _, name := range report.Files {
 		sum, size, err := digest(filepath.Join(dir, filepath.FromSlash(name)))
 		if err != nil {
 			return Report{}, err
@@ -92,7 +95,7 @@ func Inspect(dir, path string, columns Columns) (Report, error) {
 		}
 	}
 	if report.Rows == 0 {
-		return Report{}, invalid(fmt.Errorf("the dataset has no rows (files: %s)", strings.Join(names, ", ")))
+		return Report{}, invalid(fmt.Errorf("the dataset has no rows (files: %s)", strings.Join(report.Files, ", ")))
 	}
 	report.Tokens.finish()
 	report.Digest = "sha256:" + hex.EncodeToString(sums.Sum(nil))

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -99,6 +100,32 @@ func TestInspectAccepts(t *testing.T) {
 				sum += b.Rows
 			}
 			assert.Equal(t, r.Rows, sum, "every row is in one bucket")
+		})
+	}
+}
+
+func TestFilesOfOtherSplitsAreNotTrainedOn(t *testing.T) {
+	row := `{"text":"a"}`
+	for name, c := range map[string]struct{ files, heldOut []string }{
+		"beside a training file":  {[]string{"train.jsonl"}, []string{"test.jsonl", "validation.jsonl"}},
+		"beside any other file":   {[]string{"data.jsonl"}, []string{"data_eval.jsonl", "my.dev.jsonl"}},
+		"in folders":              {[]string{"a/train/0.jsonl"}, []string{"a/val/0.jsonl"}},
+		"numbered":                {[]string{"train-00000-of-00001.jsonl"}, []string{"test-00000-of-00001.jsonl", "valid1.jsonl"}},
+		"words in words":          {[]string{"contest.jsonl", "developers.jsonl", "latest.jsonl"}, nil},
+		"a part of the training":  {[]string{"train_test_a.jsonl", "x.jsonl"}, nil},
+		"nothing but a test file": {[]string{"test.jsonl"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			files := map[string]string{}
+			for _, file := range slices.Concat(c.files, c.heldOut) {
+				files[file] = row
+			}
+			dir := write(t, files)
+			r, err := dataset.Inspect(dir, "", dataset.Columns{})
+			require.NoError(t, err)
+			assert.ElementsMatch(t, c.files, r.Files)
+			assert.ElementsMatch(t, c.heldOut, r.HeldOut)
+			assert.EqualValues(t, len(c.files), r.Rows)
 		})
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	tuningv1alpha1 "kaito.sh/shared/api/tuning/v1alpha1"
+	"kaito.sh/tuning-operator/internal/runner/dataset"
 	"kaito.sh/tuning-operator/internal/runner/fault"
 	"kaito.sh/tuning-operator/internal/runner/retry"
 )
@@ -176,7 +177,7 @@ func DatasetFiles(s Snapshot) ([]HubFile, error) {
 	for _, ext := range []string{".parquet", ".jsonl", ".json", ".csv"} {
 		var out []HubFile
 		for _, f := range s.Files {
-			if path.Ext(f.Path) == ext && !heldOut(f.Path) && !isMetadata(f.Path) {
+			if path.Ext(f.Path) == ext && !dataset.HeldOut(f.Path) && !isMetadata(f.Path) {
 				out = append(out, f)
 			}
 		}
@@ -188,10 +189,6 @@ func DatasetFiles(s Snapshot) ([]HubFile, error) {
 		tuningv1alpha1.ReasonDatasetInvalid, "dataset %s at %s has no parquet, jsonl, json or csv file", s.ID, s.Commit,
 	)
 }
-
-var heldOutName = regexp.MustCompile(`(^|[/_.-])(test|val|validation|dev|eval)([/_.-]|$)`)
-
-func heldOut(p string) bool { return heldOutName.MatchString(strings.ToLower(p)) }
 
 func isMetadata(p string) bool {
 	base := path.Base(p)
