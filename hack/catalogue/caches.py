@@ -19,7 +19,7 @@ import configs
 from shapes import Model, folder_of, refusals
 
 # Those of the catalogue's GPUs that the newest release serves.
-CAPABILITIES = ("7.5", "8.0", "8.6", "9.0")
+CAPABILITIES = ("7.5", "8.0", "8.6", "9.0", "12.0")
 # bfloat16 is computed from here on; older GPUs are given float16, as the operator does.
 BFLOAT16 = (8, 0)
 # The fewest GPUs are enough: which backend a layer has depends on the size of its heads, not on their number.

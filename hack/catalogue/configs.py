@@ -48,7 +48,7 @@ class Configs:
 
     def config(self, name: str) -> dict:
         entry = self.models[name]
-        if unknown := entry.keys() - {"from", "like", "approximate", "older", "processor", "without", "set", "pattern", "note"}:
+        if unknown := entry.keys() - {"from", "like", "approximate", "others", "processor", "without", "set", "pattern", "note"}:
             raise SystemExit(f"{name}: configs.yaml has unknown fields: {sorted(unknown)}")
         config = {}
         if "from" in entry:

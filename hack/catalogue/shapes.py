@@ -442,21 +442,22 @@ def refusals(name, tensor, question):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--older", action="store_true", help="only models that differ on older GPUs, in files of their own")
+    parser.add_argument("--other", metavar="CAPABILITY", help="only models that differ on GPUs of this compute capability, in files of their own")
     parser.add_argument("configs", type=pathlib.Path, help="the folder of the publishers' config.json files")
     parser.add_argument("out", type=pathlib.Path, help="the folder that the files are written to")
     parser.add_argument("models", nargs="*", help="models of configs.yaml; without any, all")
     arguments = parser.parse_args()
-    import vllm
-
     known = configs.Configs(pathlib.Path(__file__).with_name("configs.yaml"), arguments.configs)
     arguments.out.mkdir(parents=True, exist_ok=True)
     names = arguments.models or list(known.models)
-    if arguments.older:
-        names = [name for name in names if known.models[name].get("older")]
+    if arguments.other:
+        os.environ["PRETEND_CAPABILITY"] = arguments.other.replace(".", ",")
+        names = [name for name in names if arguments.other in known.models[name].get("others", ())]
+    import vllm  # here, because it asks what GPU there is
+
     for number, name in enumerate(names, 1):
         print(f"{number} of {len(names)}: {name}", file=sys.stderr, flush=True)
-        file = arguments.out / (name.replace("/", "--") + ("@8.0" if arguments.older else "") + ".json")
+        file = arguments.out / (name.replace("/", "--") + (f"@{arguments.other}" if arguments.other else "") + ".json")
         file.write_text(written(table(name, vllm.__version__, ask(name, known.config(name)), known.models[name])))
 
 

@@ -135,7 +135,7 @@ func TestASizeIsFoundByItsAlias(t *testing.T) {
 
 func TestSizesHavePricesAndEngines(t *testing.T) {
 	c := load(t)
-	require.Len(t, c.Sizes(), 21)
+	require.Len(t, c.Sizes(), 30)
 	for _, s := range c.Sizes() {
 		assert.Greater(t, s.MemoryGiB, s.DeviceGiB, "%s: CUDA reports less than what is sold", s.Name)
 		assert.Greater(t, s.DeviceGiB, 0.9*s.MemoryGiB, s.Name)

@@ -163,6 +163,7 @@ func decodeSize(d decoder, path string, n *yaml.Node) (Size, error) {
 		optional("utilization", measure(&s.Utilization, 1)),
 		optional("retired", text(&s.Retired, dateText, "a day, YYYY-MM-DD")),
 		optional("replacedBy", text(&s.ReplacedBy, nameText, "a VM size")),
+		optional("needs", text(&s.Needs, anyText, "what its nodes need")),
 	)
 	s.PhysicalGPUs = s.GPUs
 	return s, err

@@ -55,7 +55,7 @@ prices:
 	assert.Equal(t, catalog.Price{USDPerHour: 4, Date: "2026-11-01"}, price)
 	other, found := c.Price("Standard_NC6s_v3", "westus2", catalog.CapacityOnDemand)
 	assert.True(t, found, "prices are replaced one by one, got %v", other)
-	require.Len(t, c.Sizes(), 21, "the override replaced a size")
+	require.Len(t, c.Sizes(), 30, "the override replaced a size")
 }
 
 func TestSchemaErrorsNameTheLine(t *testing.T) {

@@ -20,6 +20,7 @@ type Size struct {
 	PhysicalGPUs int     // equals GPUs unless partitioned
 	Retired      string  // the day from which Azure does not offer the size, YYYY-MM-DD; empty: none is announced
 	ReplacedBy   string  // the size that Azure recommends instead
+	Needs        string  // what its nodes need besides what all need; empty: nothing. Planned only where it is named
 }
 
 // UsableGiB returns the memory that a plan may use on each GPU.

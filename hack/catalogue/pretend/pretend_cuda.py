@@ -8,7 +8,12 @@ import types
 
 CAPABILITY = tuple(int(part) for part in os.environ.get("PRETEND_CAPABILITY", "9,0").split(","))
 MEMORY = int(float(os.environ.get("PRETEND_GIB", "79.1")) * 2**30)
-NAME = "NVIDIA H100 80GB HBM3" if CAPABILITY >= (9, 0) else "NVIDIA A100 80GB PCIe"
+# A GPU of each kind, and the shared memory of a block, by the lowest capability (NVIDIA, CUDA C++ Programming Guide, technical specifications).
+NAME, SHARED_MEMORY = next(kind[1:] for kind in (
+    ((12, 0), "NVIDIA RTX PRO 6000 Blackwell Server Edition", 101376),
+    ((9, 0), "NVIDIA H100 80GB HBM3", 232448),
+    ((0, 0), "NVIDIA A100 80GB PCIe", 166912),
+) if CAPABILITY >= kind[0])
 DEVICES = 8
 PROCESSORS = 108
 
@@ -53,7 +58,7 @@ def pretend_triton():
         return
     if not hasattr(driver, "set_active"):
         return
-    shared = {"max_shared_mem": 232448 if CAPABILITY >= (9, 0) else 166912, "multiprocessor_count": PROCESSORS}
+    shared = {"max_shared_mem": SHARED_MEMORY, "multiprocessor_count": PROCESSORS}
     target = types.SimpleNamespace(backend="cuda", arch=CAPABILITY[0] * 10 + CAPABILITY[1], warp_size=32)
     driver.set_active(types.SimpleNamespace(
         get_current_target=lambda: target, get_current_device=lambda: 0,

@@ -199,7 +199,7 @@ func (q *question) sizes() ([]catalog.Size, error) {
 			}
 		}
 		for _, size := range q.catalog.Sizes() {
-			if _, priced := q.price(size.Name, catalog.CapacityOnDemand); priced {
+			if _, priced := q.price(size.Name, catalog.CapacityOnDemand); priced && size.Needs == "" {
 				sizes = append(sizes, size)
 			}
 		}

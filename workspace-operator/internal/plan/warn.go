@@ -4,14 +4,17 @@ package plan
 
 import "fmt"
 
-// warnings are what the user should know of the best plan: a size that Azure retires, and a context below the model's.
-// Existing nodes, and sizes that the user names, are used nevertheless.
+// warnings are what the user should know of the best plan: a size that Azure retires or that needs something, and a
+// context below the model's. Existing nodes, and sizes that the user names, are used nevertheless.
 func (q *question) warnings(best *Plan, feasible []*Plan) []string {
 	var out []string
 	if s := best.Size; s.Retired != "" {
 		out = append(out, fmt.Sprintf(
 			"Azure has retired %s on %s, and creates none any more: use %s", s.Name, s.Retired, s.ReplacedBy,
 		))
+	}
+	if s := best.Size; s.Needs != "" {
+		out = append(out, fmt.Sprintf("nodes of size %s need %s", s.Name, s.Needs))
 	}
 	if q.request.Mode != ModeInference || q.config.MaxModelLen > 0 || best.MaxModelLen >= q.model.Context {
 		return out

@@ -26,6 +26,24 @@ func TestWarnings(t *testing.T) {
 	assert.Empty(t, mustPlan(t, c, inference("llama-3.1-8b-instruct", "Standard_NC24ads_A100_v4")).Warnings)
 }
 
+// TestSizesWithNeedsArePlannedOnlyByName: a cluster that lacks what they need would have nodes that serve nothing.
+func TestSizesWithNeedsArePlannedOnlyByName(t *testing.T) {
+	t.Parallel()
+	c := load(t)
+	named := mustPlan(t, c, inference("llama-3.1-8b-instruct", "Standard_NC36lds_xl_RTXPRO6000BSE_v6"))
+	assert.Equal(
+		t, []string{"nodes of size Standard_NC36lds_xl_RTXPRO6000BSE_v6 need NVIDIA's device plugin with MIG_STRATEGY=single"},
+		named.Warnings[:1],
+	)
+	cheapest := mustPlan(t, c, inference("llama-3.1-8b-instruct"))
+	for _, candidate := range cheapest.Candidates {
+		size, err := c.Size(candidate.InstanceType)
+		assert.NoError(t, err)
+		assert.Empty(t, size.Needs, size.Name)
+	}
+	assert.Greater(t, cheapest.CostPerHour, named.CostPerHour, "it would be chosen for its price")
+}
+
 // TestRetiredSizesAreTheLastChoice: Azure creates none, so they are planned only where nothing else fits.
 func TestRetiredSizesAreTheLastChoice(t *testing.T) {
 	t.Parallel()

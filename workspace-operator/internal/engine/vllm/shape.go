@@ -34,8 +34,11 @@ var read sync.Map
 func (Engine) Shape(model catalog.Model, release catalog.Engine, gpu catalog.ComputeCapability) *engine.Shape {
 	name := "shapes/" + strings.ReplaceAll(model.ID, "/", "--")
 	var s *shaped
-	if gpu.Less(hopper) {
+	switch {
+	case gpu.Less(hopper):
 		s = shapeIn(name + "@8.0.json")
+	case !gpu.Less(blackwell):
+		s = shapeIn(name + "@12.0.json")
 	}
 	if s == nil {
 		s = shapeIn(name + ".json")
@@ -46,8 +49,12 @@ func (Engine) Shape(model catalog.Model, release catalog.Engine, gpu catalog.Com
 	return &s.Shape
 }
 
-// hopper is the capability from which on the engine has other kernels for some kinds of weights.
-var hopper = catalog.ComputeCapability{Major: 9}
+// The capabilities from which on the engine has other kernels for some kinds of weights. A GPU of 12.0 has fewer of
+// them than one of 9.0: it lacks the larger Blackwell's instructions.
+var (
+	hopper    = catalog.ComputeCapability{Major: 9}
+	blackwell = catalog.ComputeCapability{Major: 12}
+)
 
 // shapeIn returns the shape of an embedded file; nil: there is no such file.
 func shapeIn(name string) *shaped {
