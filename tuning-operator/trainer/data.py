@@ -55,7 +55,40 @@ def columns(config, have):
     for shape in (("messages",), ("prompt", "completion"), ("text",)):
         if all(name in have for name in shape):
             return {name: name for name in shape}
-    raise Failure("DatasetInvalid", "the dataset has the columns %s; messages, prompt and completion, or text is required" % ", ".join(sorted(have)))
+    if "conversations" in have:
+        return {"messages": "conversations"}
+    for answer in ("output", "response"):
+        if "instruction" in have and answer in have:
+            return {"prompt": "instruction", "completion": answer}
+    raise Failure("DatasetInvalid", "the dataset has the columns %s; messages, prompt and completion, instruction and output, conversations, or text is required" % ", ".join(sorted(have)))
+
+
+# The names that ShareGPT's data has for the roles.
+_SPEAKERS = {"human": "user", "gpt": "assistant"}
+
+
+def _turns(conversation):
+    """Return a conversation with role and content. ShareGPT's turns have from and value."""
+    return [{"role": _SPEAKERS.get(turn["from"], turn["from"]), "content": turn["value"]} if turn.get("from") else turn for turn in conversation]
+
+
+def _mapped(data):
+    """Return the data with Alpaca's input in the prompt, and ShareGPT's turns as messages."""
+    if "messages" in data.column_names and len(data) and data[0]["messages"] and "from" in data[0]["messages"][0]:
+        return data.map(lambda row: {"said": _turns(row["messages"])}, remove_columns=["messages"]).rename_column("said", "messages")
+    if "input" not in data.column_names:
+        return data
+    joined = data.map(lambda row: {"prompt": row["prompt"] + "\n\n" + row["input"] if (row["input"] or "").strip() else row["prompt"]})
+    return joined.remove_columns(["input"])
+
+
+def as_turns(data):
+    """Return rows of prompt and completion as turns, so that the model's chat template is trained, with which it is served."""
+    if "prompt" not in data.column_names or not len(data) or not isinstance(data[0]["prompt"], str):
+        return data
+    return data.map(lambda row: {
+        "prompt": [{"role": "user", "content": row["prompt"]}], "completion": [{"role": "assistant", "content": row["completion"]}],
+    })
 
 
 def load(folder, config):
@@ -73,10 +106,15 @@ def load(folder, config):
     missing = [name for name in wanted.values() if name not in data.column_names]
     if missing:
         raise Failure("DatasetInvalid", "the dataset has no column " + ", ".join(missing))
-    data = data.select_columns(list(wanted.values()))
+    # The chat template has the tools that a conversation may call.
+    others = [name for name in ("tools",) if name in data.column_names and "text" not in wanted]
+    if wanted.get("prompt") == "instruction" and "input" in data.column_names:
+        others.append("input")
+    data = data.select_columns([*wanted.values(), *others])
     for name, column in wanted.items():
         if name != column:
             data = data.rename_column(column, name)
+    data = _mapped(data)
     if config.get("shuffle", True):
         data = data.shuffle(seed=config.get("seed", 42))
     fraction = config.get("trainFraction", 1)

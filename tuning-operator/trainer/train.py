@@ -168,6 +168,8 @@ def make_trainer(settings, reporter, stop):
 
     model, tokenizer, dtype = load_model(settings, reporter)
     train, held_out = data.load(settings.data, settings.config["dataset"])
+    if tokenizer.chat_template:
+        train, held_out = data.as_turns(train), data.as_turns(held_out) if held_out else None
     args = arguments(settings, dtype)
     trainer = SFTTrainer(
         model=model, args=args, processing_class=tokenizer, peft_config=construct("LoraConfig", LoraConfig, settings.config["lora"]),

@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ TRAINER = os.path.dirname(HERE)
 sys.path[:0] = [TRAINER, HERE]
 
 import checkpoint  # noqa: E402
+import data as training_data  # noqa: E402
 import report  # noqa: E402
 import tiny  # noqa: E402
 import train  # noqa: E402
@@ -31,6 +33,7 @@ PORT = 19400  # the port of jobs is 9400
 TOTAL = 24  # 48 rows, batches of 4, 2 epochs
 LIMIT = 300  # seconds for one run; it takes about fifteen
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
+PLAN = os.path.join(TRAINER, os.pardir, os.pardir, "workspace-operator", "internal", "plan", "tuning.go")
 GOLDEN = os.path.join(TRAINER, os.pardir, "internal", "training", "testdata")  # golden files of the operator
 
 
@@ -248,6 +251,18 @@ class Trainer(unittest.TestCase):
         self.assertEqual(run.code, report.EXIT_PERMANENT, run.stderr)
         self.assertEqual((run.message["reason"], run.message["permanent"]), ("CheckpointInvalid", True))
 
+    def test_checkpoints_of_other_data_are_refused(self):
+        work = self.folder("other-data")
+        facts = os.path.join(work, "facts.json")
+        for revision, digest, code in (("r1", "sha256:1", 0), ("r1", "sha256:1", 0), ("r2", "sha256:1", report.EXIT_PERMANENT), ("r1", "sha256:2", report.EXIT_PERMANENT)):
+            with open(facts, "w") as out:
+                json.dump({"baseRevision": revision, "datasetDigest": digest}, out)
+            with unittest.mock.patch.dict(os.environ, KAITO_FACTS_FILE=facts):
+                run = Run(work, config=configuration(num_train_epochs=1)).end()
+            self.assertEqual(run.code, code, run.stderr)
+            if code:
+                self.assertEqual(run.message["reason"], "CheckpointInvalid")
+
     def test_a_key_that_no_library_knows_is_named(self):
         run = Run(self.folder("unknown"), config=configuration(leaning_rate=1)).end()
         self.assertEqual(run.code, report.EXIT_PERMANENT, run.stderr)
@@ -272,6 +287,13 @@ class Trainer(unittest.TestCase):
         with unittest.mock.patch.dict(os.environ, PARTS=str(parts)):
             return Run(self.folder(name), config=configuration(**trainer), launcher=[os.path.join(HERE, "small_gpu.py")]).end()
 
+    def test_the_loss_takes_what_the_plan_counts(self):
+        measured = float(subprocess.run([sys.executable, os.path.join(HERE, "loss_memory.py")], stdout=subprocess.PIPE, text=True, check=True).stdout)
+        with open(PLAN) as source:
+            planned = float(re.search(r"logitBytes = ([\d.]+)", source.read()).group(1))
+        self.assertGreaterEqual(planned, measured)
+        self.assertLess(planned, 1.2 * measured, "no larger GPU is rented for nothing")
+
     def test_too_little_memory_is_told_with_what_would_do(self):
         run = self.small_gpu("short", 1)
         self.assertEqual(run.code, report.EXIT_PERMANENT, run.stderr)
@@ -292,6 +314,32 @@ class Trainer(unittest.TestCase):
         self.assertEqual(run.code, report.EXIT_PERMANENT, run.stderr)
         self.assertIn("lower max_length, for example to 32", run.message["message"])
         self.assertIn("qlora", run.message["message"])
+
+    def test_the_data_of_other_projects_is_mapped(self):
+        turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+        for name, row, want in (
+            ("sharegpt", {"id": "1", "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}, {"messages": turns}),
+            ("alpaca", {"instruction": "i", "input": "x", "output": "o"}, {"prompt": "i\n\nx", "completion": "o"}),
+            ("alpaca-without", {"instruction": "i", "input": "", "output": "o"}, {"prompt": "i", "completion": "o"}),
+            ("instructions", {"instruction": "i", "response": "o"}, {"prompt": "i", "completion": "o"}),
+            ("tools", {"messages": turns, "tools": [{"name": "f"}], "n": 1}, {"messages": turns, "tools": [{"name": "f"}]}),
+        ):
+            with self.subTest(name):
+                folder = self.folder("mapped-" + name)
+                with open(os.path.join(folder, "a.jsonl"), "w") as out:
+                    out.write(json.dumps(row) + "\n")
+                rows, _ = training_data.load(folder, {})
+                self.assertEqual(list(rows), [want])
+
+    def test_prompts_are_turns_where_the_model_has_a_template(self):
+        folder = self.folder("turns")
+        with open(os.path.join(folder, "a.jsonl"), "w") as out:
+            out.write(json.dumps({"prompt": "p", "completion": "c"}) + "\n")
+        rows, _ = training_data.load(folder, {})
+        self.assertEqual(
+            list(training_data.as_turns(rows)),
+            [{"prompt": [{"role": "user", "content": "p"}], "completion": [{"role": "assistant", "content": "c"}]}],
+        )
 
     def test_columns_of_other_names_and_a_held_out_part(self):
         folder = self.folder("csv")

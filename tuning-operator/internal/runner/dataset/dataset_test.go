@@ -87,6 +87,9 @@ func TestInspectAccepts(t *testing.T) {
 		"text in CSV with a BOM":         {map[string]string{"a.csv": "\xef\xbb\xbftext,n\n\"one, two\nthree\",1\nfour,2\n"}, dataset.Columns{}, dataset.CSV, dataset.Text, 2},
 		"JSON that is lines after all":   {map[string]string{"a.json": "{\"text\":\"a\"}\n{\"text\":\"b\"}\n"}, dataset.Columns{}, dataset.JSON, dataset.Text, 2},
 		"named columns":                  {map[string]string{"a.csv": "question,answer\nq,a\n"}, dataset.Columns{Prompt: "question", Completion: "answer"}, dataset.CSV, dataset.PromptCompletion, 1},
+		"ShareGPT's":                     {map[string]string{"a.jsonl": `{"id":"1","conversations":[{"from":"system","value":"s"},{"from":"human","value":"q"},{"from":"gpt","value":"a"}]}`}, dataset.Columns{}, dataset.JSONL, dataset.Messages, 1},
+		"Alpaca's":                       {map[string]string{"a.json": `[{"instruction":"i","input":"","output":"o"},{"instruction":"i","input":"x","output":"o"},{"instruction":"i","input":null,"output":"o"}]`}, dataset.Columns{}, dataset.JSON, dataset.PromptCompletion, 3},
+		"instruction and response":       {map[string]string{"a.jsonl": `{"instruction":"i","response":"o"}`}, dataset.Columns{}, dataset.JSONL, dataset.PromptCompletion, 1},
 		"several files":                  {map[string]string{"a.jsonl": `{"text":"a"}`, "sub/b.jsonl": `{"text":"b"}`, "README.md": "x", ".cache/c.jsonl": "junk", "dataset_infos.json": "{}"}, dataset.Columns{}, dataset.JSONL, dataset.Text, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -143,7 +146,10 @@ func TestInspectNamesTheFirstBadRow(t *testing.T) {
 		"no turn of the assistant":             {map[string]string{"a.jsonl": `{"messages":[{"role":"user","content":"x"}]}`}, dataset.Columns{}, 1, "assistant"},
 		"an empty conversation":                {map[string]string{"a.parquet": chats(t, good(), chat{})}, dataset.Columns{}, 2, "empty list"},
 		"a conversation that is text":          {map[string]string{"a.csv": "messages\n\"[{}]\"\n"}, dataset.Columns{}, 1, "a list of {role, content}"},
-		"unknown columns":                      {map[string]string{"a.csv": "instruction,output\ni,o\n"}, dataset.Columns{}, 1, "instruction, output"},
+		"unknown columns":                      {map[string]string{"a.csv": "ask,say\ni,o\n"}, dataset.Columns{}, 1, "ask, say"},
+		"text that would be lost":              {map[string]string{"a.jsonl": `{"instruction":"i","input":"","output":"o"}` + "\n" + `{"instruction":"i","input":"x","output":"o"}`}, dataset.Columns{Prompt: "instruction", Completion: "output"}, 2, "remove context_column and response_column"},
+		"an input that is a list":              {map[string]string{"a.jsonl": `{"instruction":"i","input":[1],"output":"o"}`}, dataset.Columns{}, 1, "a list"},
+		"another speaker":                      {map[string]string{"a.jsonl": `{"conversations":[{"from":"observation","value":"v"}]}`}, dataset.Columns{}, 1, "observation"},
 		"a missing named column":               {map[string]string{"a.csv": "text\nt\n"}, dataset.Columns{Messages: "conv"}, 1, `"conv"`},
 		"an empty completion":                  {map[string]string{"a.jsonl": "{\"prompt\":\"p\",\"completion\":\"c\"}\n{\"prompt\":\"p\",\"completion\":\" \"}"}, dataset.Columns{}, 2, `"completion" is empty`},
 		"a null text":                          {map[string]string{"a.jsonl": "{\"text\":\"x\"}\n{\"text\":null}"}, dataset.Columns{}, 2, `"text" is missing or null`},

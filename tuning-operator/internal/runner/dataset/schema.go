@@ -24,7 +24,16 @@ const (
 type Schema struct {
 	Kind    Kind    `json:"kind"`
 	Columns Columns `json:"columns"`
+	// Input is a column whose text is added to the prompt where a row has any, as in Alpaca's data.
+	Input string `json:"input,omitempty"`
 }
+
+// The columns of Alpaca's data, and that of ShareGPT's.
+const (
+	columnInstruction   = "instruction"
+	columnInput         = "input"
+	columnConversations = "conversations"
+)
 
 // detect returns the schema of the columns that the user names, or the first of TRL's schemas that fits the row.
 func detect(row map[string]any, c Columns) (Schema, error) {
@@ -56,14 +65,23 @@ func detect(row map[string]any, c Columns) (Schema, error) {
 	}
 	switch {
 	case has("messages"):
-		return Schema{Messages, Columns{Messages: "messages"}}, nil
+		return Schema{Kind: Messages, Columns: Columns{Messages: "messages"}}, nil
 	case has("prompt") && has("completion"):
-		return Schema{PromptCompletion, Columns{Prompt: "prompt", Completion: "completion"}}, nil
+		return Schema{Kind: PromptCompletion, Columns: Columns{Prompt: "prompt", Completion: "completion"}}, nil
 	case has("text"):
-		return Schema{Text, Columns{Text: "text"}}, nil
+		return Schema{Kind: Text, Columns: Columns{Text: "text"}}, nil
+	case has(columnConversations):
+		return Schema{Kind: Messages, Columns: Columns{Messages: columnConversations}}, nil
 	}
-	return Schema{}, errors.New(have + "; messages, prompt and completion, or text is required: rename the columns, " +
-		"or set messages_column, or context_column and response_column, in DatasetConfig")
+	for _, answer := range []string{"output", "response"} {
+		if has(columnInstruction) && has(answer) {
+			return Schema{
+				Kind: PromptCompletion, Columns: Columns{Prompt: columnInstruction, Completion: answer}, Input: columnInput,
+			}, nil
+		}
+	}
+	return Schema{}, errors.New(have + "; messages, prompt and completion, instruction and output, conversations, or text is required: " +
+		"rename the columns, or set messages_column, or context_column and response_column, in DatasetConfig")
 }
 
 func (s Schema) names() []string {
@@ -98,7 +116,27 @@ func (s Schema) check(row map[string]any) ([]piece, error) {
 		}
 		out = append(out, pieces...)
 	}
-	return out, nil
+	input, err := s.input(row)
+	return append(out, input...), err
+}
+
+// input returns the text that is added to the prompt. Where the user names the columns, text beside an instruction
+// would be lost.
+func (s Schema) input(row map[string]any) ([]piece, error) {
+	v := row[columnInput]
+	text, ok := asText(v)
+	switch {
+	case v == nil || s.Columns.Prompt != columnInstruction || strings.TrimSpace(text) == "" && ok:
+		return nil, nil
+	case !ok:
+		return nil, fmt.Errorf("column %q is %s: use text", columnInput, describe(v))
+	case s.Input == "":
+		return nil, fmt.Errorf(
+			"column %q has text, which would not be used: remove context_column and response_column from DatasetConfig, and it is added to the instruction",
+			columnInput,
+		)
+	}
+	return []piece{{text: text}}, nil
 }
 
 func (s Schema) value(name string, v any) ([]piece, error) {
@@ -123,6 +161,25 @@ func (s Schema) value(name string, v any) ([]piece, error) {
 // roles are the roles that chat templates support.
 var roles = []string{"system", "developer", "user", "assistant", "tool"}
 
+// speakers are the names that ShareGPT's data has for the roles.
+var speakers = map[string]string{
+	"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system", "tool": "tool",
+}
+
+// turnOf returns a turn with role and content; ShareGPT's have from and value.
+func turnOf(turn map[string]any) map[string]any {
+	_, has := turn["role"]
+	from, ok := asText(turn["from"])
+	if has || !ok {
+		return turn
+	}
+	role, known := speakers[from]
+	if !known {
+		role = from
+	}
+	return map[string]any{"role": role, "content": turn["value"]}
+}
+
 func conversation(name string, list []any, whole bool) ([]piece, error) {
 	if len(list) == 0 {
 		return nil, fmt.Errorf("column %q is an empty list", name)
@@ -134,6 +191,7 @@ func conversation(name string, list []any, whole bool) ([]piece, error) {
 		if !ok {
 			return nil, fmt.Errorf("%s[%d] is %s: use an object with role and content", name, i, describe(v))
 		}
+		turn = turnOf(turn)
 		role, ok := asText(turn["role"])
 		if !ok || !slices.Contains(roles, role) {
 			return nil, fmt.Errorf(
