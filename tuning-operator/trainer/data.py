@@ -92,7 +92,7 @@ def as_turns(data):
 
 
 def load(folder, config):
-    """Return (training set, held-out set or None)."""
+    """Return the rows in the order of the files, with the columns that TRL reads."""
     from datasets import load_dataset
 
     found = files(folder, config.get("path", ""))
@@ -114,7 +114,11 @@ def load(folder, config):
     for name, column in wanted.items():
         if name != column:
             data = data.rename_column(column, name)
-    data = _mapped(data)
+    return _mapped(data)
+
+
+def split(data, config):
+    """Return (training set, held-out set or None)."""
     if config.get("shuffle", True):
         data = data.shuffle(seed=config.get("seed", 42))
     fraction = config.get("trainFraction", 1)

@@ -17,6 +17,7 @@ import time
 
 import checkpoint
 import data
+import lengths
 import memory
 from report import Failure, Preempted, Reporter, exit_code, write_result
 
@@ -129,6 +130,17 @@ def arguments(settings, dtype):
     return construct("TrainingArguments", SFTConfig, args)
 
 
+def load_data(settings, tokenizer, args, reporter):
+    """Return (training set, held-out set or None)."""
+    config = settings.config["dataset"]
+    rows = data.load(settings.data, config)
+    if tokenizer.chat_template:
+        rows = data.as_turns(rows)
+    if not args.packing:  # rows are joined, and cut nowhere
+        rows = lengths.check(rows, tokenizer, args.max_length, config.get("maxTruncatedAnswers", lengths.ALLOWED), reporter)
+    return data.split(rows, config)
+
+
 def keep_the_order_when_resuming():
     """Resume the second and later epochs with the correct rows.
 
@@ -167,10 +179,8 @@ def make_trainer(settings, reporter, stop):
     from trl import SFTTrainer
 
     model, tokenizer, dtype = load_model(settings, reporter)
-    train, held_out = data.load(settings.data, settings.config["dataset"])
-    if tokenizer.chat_template:
-        train, held_out = data.as_turns(train), data.as_turns(held_out) if held_out else None
     args = arguments(settings, dtype)
+    train, held_out = load_data(settings, tokenizer, args, reporter)
     trainer = SFTTrainer(
         model=model, args=args, processing_class=tokenizer, peft_config=construct("LoraConfig", LoraConfig, settings.config["lora"]),
         train_dataset=train, eval_dataset=held_out if args.eval_strategy != "no" else None,
@@ -319,13 +329,24 @@ def attempt(settings, reporter, stop):
     return None
 
 
-def explain(error):
-    """Return the Failure for an error of the libraries."""
+def cause_of(error):
+    """Return the error that began it: the libraries wrap errors of their processes."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def explain(error, begun):
+    """Return the Failure for an error of the libraries. begun: a step was trained."""
     if isinstance(error, (Failure, Preempted)):
         return error
     if memory.is_short(error):  # before the first step: only the model is in memory
         return Failure("GPUOutOfMemory", "the GPU's memory is too small for the model itself: %s; use method qlora, or choose a larger size" % str(error).splitlines()[0])
-    return Failure("TrainingFailed", "%s: %s" % (type(error).__name__, error), permanent=False)
+    cause = cause_of(error)
+    text = "%s: %s" % (type(cause).__name__, cause)
+    # Before the first step, only the configuration, the model and the data have been read: another attempt reads the same.
+    repeats = not begun and not isinstance(cause, (OSError, RuntimeError, MemoryError)) or isinstance(cause, ImportError)
+    return Failure("TrainingFailed", text, permanent=repeats)
 
 
 def main(env):
@@ -341,7 +362,7 @@ def main(env):
         import traceback
 
         traceback.print_exc()
-        raw = reporter.result(failure=explain(error))
+        raw = reporter.result(failure=explain(error, begun=reporter.train["step"] > reporter.train["fromStep"]))
         write_result(raw, *paths, first=True)
         return exit_code(raw)
     else:

@@ -84,6 +84,9 @@ type Dataset struct {
 	Shuffle          bool    `json:"shuffle"`
 	Seed             int64   `json:"seed"`
 	TrainFraction    float64 `json:"trainFraction"`
+	// MaxTruncatedAnswers is the share of the rows that may lose their whole answer because of max_length. nil: the
+	// trainer's default, a tenth.
+	MaxTruncatedAnswers *float64 `json:"maxTruncatedAnswers,omitempty"`
 }
 
 // JSON returns the document for the trainer.

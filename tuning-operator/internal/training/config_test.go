@@ -107,6 +107,7 @@ func TestErrorsNameTheKey(t *testing.T) {
 		"a rank that is not a number":          {"lora", "LoraConfig: {r: eight}", nil, "LoraConfig.r", false, "number"},
 		"a learning rate of 0":                 {"lora", "TrainingArguments: {learning_rate: 0}", nil, "TrainingArguments.learning_rate", false, "more than 0"},
 		"a split above 1":                      {"lora", "DatasetConfig: {train_test_split: 80}", nil, "DatasetConfig.train_test_split", false, "at most 1"},
+		"a share above 1":                      {"lora", "DatasetConfig: {max_truncated_answers: 10}", nil, "DatasetConfig.max_truncated_answers", false, "from 0 to 1"},
 		"two formats of data":                  {"lora", "DatasetConfig: {messages_column: m, context_column: c}", nil, "DatasetConfig.messages_column and context_column", true, "keep one"},
 		"a path outside of the dataset":        {"lora", "DatasetConfig: {dataset_path: ../x}", nil, "DatasetConfig.dataset_path", false, "inside"},
 		"a chat template's path":               {"lora", "ModelConfig: {chat_template: /workspace/chat_templates/phi-3.jinja}", nil, "ModelConfig.chat_template", false, "remove the key"},

@@ -13,7 +13,7 @@ import (
 // datasetKeys are the keys of the section DatasetConfig.
 var datasetKeys = []string{
 	"messages_column", "context_column", "response_column", "dataset_path", "dataset_extension", "shuffle_dataset",
-	"shuffle_seed", "train_test_split",
+	"shuffle_seed", "train_test_split", "max_truncated_answers",
 }
 
 // dataset reads the section DatasetConfig. The defaults are KAITO's shuffle_seed and the split of its templates.
@@ -88,6 +88,16 @@ func (c *Config) split(in sectionMap, d *Dataset) error {
 			}
 		}
 		d.TrainFraction = f
+	}
+	if f, set, err := number(in, sectionDataset, "max_truncated_answers"); err != nil {
+		return err
+	} else if set {
+		if f < 0 || f > 1 {
+			return &ConfigError{
+				Key: sectionDataset + ".max_truncated_answers", Why: fmt.Sprintf("is %v: use a share of the rows, from 0 to 1", f),
+			}
+		}
+		d.MaxTruncatedAnswers = &f
 	}
 	return nil
 }

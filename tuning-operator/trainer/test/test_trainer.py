@@ -277,6 +277,30 @@ class Trainer(unittest.TestCase):
         self.assertEqual(run.message["reason"], "ConfigInvalid")
         self.assertIn("rank", run.message["message"])
 
+    def test_what_fails_in_the_same_way_again_is_not_tried_again(self):
+        wrong = configuration()
+        wrong["lora"]["target_modules"] = ["no_such_layer"]
+        attention = configuration()
+        attention["model"] = {"attn_implementation": "flash_attention_2"}
+        for name, config, says in (("modules", wrong, "no_such_layer"), ("attention", attention, "flash_attn")):
+            with self.subTest(name):
+                run = Run(self.folder("again-" + name), config=config).end()
+                self.assertEqual(run.code, report.EXIT_PERMANENT, run.stderr)
+                self.assertEqual((run.message["reason"], run.message["permanent"]), ("TrainingFailed", True))
+                self.assertIn(says, run.message["message"])
+
+    def test_the_cause_of_an_error_is_told(self):
+        try:
+            try:
+                raise KeyError("role")
+            except KeyError as error:
+                raise RuntimeError("one of the subprocesses died") from error
+        except RuntimeError as error:
+            failure = train.explain(error, begun=False)
+        self.assertEqual((str(failure), failure.permanent), ("KeyError: 'role'", True))
+        self.assertFalse(train.explain(RuntimeError("CUDA error"), begun=False).permanent, "another node may do")
+        self.assertFalse(train.explain(ValueError("x"), begun=True).permanent)
+
     def test_a_loss_that_is_no_number_ends_the_run(self):
         run = Run(self.folder("diverged"), config=configuration(learning_rate=1e30, max_grad_norm=0)).end()
         self.assertEqual(run.code, report.EXIT_PERMANENT, run.stderr)
@@ -328,18 +352,41 @@ class Trainer(unittest.TestCase):
                 folder = self.folder("mapped-" + name)
                 with open(os.path.join(folder, "a.jsonl"), "w") as out:
                     out.write(json.dumps(row) + "\n")
-                rows, _ = training_data.load(folder, {})
+                rows = training_data.load(folder, {})
                 self.assertEqual(list(rows), [want])
 
     def test_prompts_are_turns_where_the_model_has_a_template(self):
         folder = self.folder("turns")
         with open(os.path.join(folder, "a.jsonl"), "w") as out:
             out.write(json.dumps({"prompt": "p", "completion": "c"}) + "\n")
-        rows, _ = training_data.load(folder, {})
+        rows = training_data.load(folder, {})
         self.assertEqual(
             list(training_data.as_turns(rows)),
             [{"prompt": [{"role": "user", "content": "p"}], "completion": [{"role": "assistant", "content": "c"}]}],
         )
+
+    def long_rows(self, name, prompts, **dataset):
+        """Run with max_length 32 on rows of which the prompts have so many words."""
+        folder = self.folder(name + "-data")
+        with open(os.path.join(folder, "a.jsonl"), "w") as out:
+            for words in prompts:
+                row = {"messages": [{"role": "user", "content": " ".join(["Paris"] * words)}, {"role": "assistant", "content": "the sky is blue"}]}
+                out.write(json.dumps(row) + "\n")
+        config = configuration(num_train_epochs=1, max_length=32)
+        config["dataset"].update(dataset)
+        return Run(self.folder(name), config=config, data=folder).end()
+
+    def test_answers_beyond_max_length_are_refused(self):
+        run = self.long_rows("lost", [3, 3, 3, 100])
+        self.assertEqual(run.code, report.EXIT_PERMANENT, run.stderr)
+        self.assertEqual(run.message["reason"], "DatasetInvalid")
+        for part in ("max_length is 32 tokens", "the first is row 4", "at most 10% of the rows", "max_truncated_answers"):
+            self.assertIn(part, run.message["message"])
+
+    def test_few_answers_beyond_max_length_are_left_out(self):
+        run = self.long_rows("few", [3, 3, 3, 100], maxTruncatedAnswers=0.25)
+        self.assertEqual(run.code, 0, run.stderr)
+        self.assertEqual(run.message["train"]["totalSteps"], 1, "three rows, batches of 4")
 
     def test_columns_of_other_names_and_a_held_out_part(self):
         folder = self.folder("csv")
