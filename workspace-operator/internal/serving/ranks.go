@@ -14,8 +14,9 @@ import (
 	"kaito.sh/workspace-operator/internal/ranks"
 )
 
-// ranksDir has the supervisor of the ranks, in the engine's container.
-const ranksDir = "/ranks"
+// ranksDir has the supervisor of the ranks, in the engine's container. It must not be the path of the program in the
+// gateway's image, which the mount would hide.
+const ranksDir = "/supervisor"
 
 // portRanks is where the supervisor of rank 0 listens.
 const portRanks = 29501

@@ -138,7 +138,7 @@ func (k *kubelet) spec(pod string, c corev1.Container, own ...string) process.Sp
 		words = append([]string{filepath.Join(k.folder, "bin", c.Name)}, words...)
 	}
 	path := words[0]
-	if file, err := os.Stat(path); err != nil || file.IsDir() { // it is in the image
+	if _, err := os.Stat(path); err != nil { // it is in the image
 		path = filepath.Join(k.folder, "bin", filepath.Base(path))
 	}
 	return process.Spec{Name: pod + "-" + c.Name, Binary: path, Args: words[1:], Env: env}

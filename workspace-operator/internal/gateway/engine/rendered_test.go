@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 
@@ -130,7 +129,7 @@ func install(t *testing.T, k *kubelet, pod corev1.PodSpec) {
 	t.Helper()
 	require.Len(t, pod.InitContainers, 2, "the weights are there")
 	c := pod.InitContainers[1]
-	k.write(t, strings.TrimPrefix(c.VolumeMounts[0].MountPath, "/")+"/.folder", "", 0o600)
+	k.write(t, c.VolumeMounts[0].Name+"/.folder", "", 0o600)
 	p, err := k.launcher.Start(k.spec("pod", c))
 	require.NoError(t, err)
 	<-p.Ended()
