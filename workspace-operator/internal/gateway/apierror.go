@@ -133,7 +133,7 @@ func unauthorized() *apiError {
 		status:      http.StatusUnauthorized,
 		kind:        typeInvalidRequest,
 		code:        "invalid_api_key",
-		message:     "This model requires a valid API key. Send it as \"Authorization: Bearer KEY\".",
+		message:     "This model requires a valid API key. Send it as \"Authorization: Bearer KEY\" or \"X-Api-Key: KEY\".",
 		headerName:  "WWW-Authenticate",
 		headerValue: "Bearer",
 	}

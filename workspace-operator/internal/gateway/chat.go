@@ -13,6 +13,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"kaito.sh/shared/excerpt"
 )
 
 // chatRequest is a validated and translated POST /chat.
@@ -105,6 +107,12 @@ func translateChat(body []byte, model string, api PromptAPI) (*chatRequest, erro
 				"unknown_parameter", "stream",
 				"stream is not a key of /chat, which returns complete answers. For a stream, call /v1/chat/completions.",
 			)
+		}
+		if neutral, known := neutralKeys[key]; known {
+			if _, ok := neutral.parse(keys[key]); !ok && !isNull(keys[key]) {
+				return nil, invalidRequest("invalid_value", key, "%s is %s: it must be %s.", key, quote(string(keys[key])), neutral.allowed)
+			}
+			continue
 		}
 		if !slices.Contains(chatKeys, key) {
 			return nil, invalidRequest(
@@ -250,6 +258,9 @@ func (g *Gateway) answerChat(w http.ResponseWriter, r *http.Request, chat *chatR
 	return nil
 }
 
+// maxDetail bounds what is passed on of an error that has another form.
+const maxDetail = 1000
+
 // engineRefusal converts the engine's error into OpenAI's form. vLLM's errors have a number as code.
 func engineRefusal(status int, body []byte) *apiError {
 	var vllm struct {
@@ -258,6 +269,8 @@ func engineRefusal(status int, body []byte) *apiError {
 			Type    string `json:"type"`
 			Param   string `json:"param"`
 		} `json:"error"`
+		// Detail is what FastAPI answers: a text, or a list with a msg for each wrong field.
+		Detail json.RawMessage `json:"detail"`
 	}
 	refusal := &apiError{status: status, kind: typeInvalidRequest}
 	if status >= 500 {
@@ -268,6 +281,10 @@ func engineRefusal(status int, body []byte) *apiError {
 	refusal.code = strings.ReplaceAll(strings.ToLower(http.StatusText(refusal.status)), " ", "_")
 	if err := json.Unmarshal(body, &vllm); err == nil && vllm.Error.Message != "" {
 		refusal.message, refusal.param = vllm.Error.Message, vllm.Error.Param
+		return refusal
+	}
+	if len(vllm.Detail) > 0 {
+		refusal.message = "The inference engine refuses the request: " + excerpt.Head(strings.Trim(string(vllm.Detail), `"`), maxDetail)
 		return refusal
 	}
 	refusal.message = fmt.Sprintf("The inference engine answered with status %d and no message.", status)

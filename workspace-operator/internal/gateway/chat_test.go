@@ -54,6 +54,11 @@ func TestChatIsTranslatedIntoTheEngineCall(t *testing.T) {
 			body: `{"prompt":"q","generate_kwargs":{"num_beams":1,"early_stopping":false,"num_return_sequences":1,"typical_p":1.0,"pad_token_id":0,"no_repeat_ngram_size":0}}`,
 			want: `{"model":"m","messages":[{"role":"user","content":"q"}]}`,
 		},
+		"what KAITO's earlier chat took and what changes nothing": {
+			body: `{"prompt":"q","clean_up_tokenization_spaces":true,"prefix":"","handle_long_generation":null,
+				"generate_kwargs":{"num_beam_groups":1,"diversity_penalty":0.0,"use_cache":true,"clean_up_tokenization_spaces":false,"guidance_scale":1}}`,
+			want: `{"model":"m","messages":[{"role":"user","content":"q"}]}`,
+		},
 		"null is as if it were not there": {
 			body: `{"prompt":"q","messages":null,"generate_kwargs":{"temperature":null}}`,
 			want: `{"model":"m","messages":[{"role":"user","content":"q"}]}`,
@@ -88,6 +93,8 @@ func TestChatRefusesByName(t *testing.T) {
 		"null":                            {`null`, "invalid_json", "", "JSON object"},
 		"an unknown key":                  {`{"prompt":"a","promt":"b"}`, "unknown_parameter", "promt", `"promt" is not a key of /chat`},
 		"a key in other letters":          {`{"Prompt":"a"}`, "unknown_parameter", "Prompt", "Allowed are"},
+		"a prefix":                        {`{"prompt":"a","prefix":"b"}`, "invalid_value", "prefix", "before the prompt"},
+		"groups of beams":                 {`{"prompt":"a","generate_kwargs":{"num_beam_groups":2}}`, "invalid_value", "generate_kwargs.num_beam_groups", "no beam search"},
 		"a stream":                        {`{"prompt":"a","stream":true}`, "unknown_parameter", "stream", "/v1/chat/completions"},
 		"nothing to answer":               {`{}`, "invalid_prompt", "prompt", "either prompt or messages"},
 		"both":                            {`{"prompt":"a","messages":[{"role":"user"}]}`, "invalid_prompt", "prompt", "either prompt or messages"},

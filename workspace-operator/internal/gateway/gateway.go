@@ -177,10 +177,10 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) {
 
 // handle answers r, or returns an error response to write. It returns nil without writing if the client disconnected.
 func (g *Gateway) handle(w http.ResponseWriter, r *http.Request, ex *exchange) *apiError {
-	if r.Method != ex.route.method {
+	if !ex.route.allows(r.Method) {
 		return methodNotAllowed(r.Method, ex.route.pattern, ex.route.method)
 	}
-	if g.keys != nil && !g.keys.allows(r) {
+	if g.keys != nil && !ex.route.open && !g.keys.allows(r) {
 		return unauthorized()
 	}
 	if ex.route.chat {

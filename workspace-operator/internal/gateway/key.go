@@ -63,13 +63,18 @@ func newKeyRing(path string, c clock.PassiveClock, logger *slog.Logger, onReload
 	return k, nil
 }
 
-// allows reports whether r has one of the keys as bearer token.
+// allows reports whether r has one of the keys: as bearer token, which OpenAI's clients send, or as X-Api-Key, which
+// Anthropic's send.
 func (k *keyRing) allows(r *http.Request) bool {
 	k.refresh()
-	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !ok || !strings.EqualFold(scheme, "Bearer") {
-		return false
+	if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") && k.has(token) {
+		return true
 	}
+	token := r.Header.Get("X-Api-Key")
+	return token != "" && k.has(token)
+}
+
+func (k *keyRing) has(token string) bool {
 	sum := sha256.Sum256([]byte(strings.TrimSpace(token)))
 	found := 0
 	for _, key := range *k.keys.Load() {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,21 +56,26 @@ func TestWithoutAKeyNothingIsAnswered(t *testing.T) {
 		header string
 		want   int
 	}{
-		"none":                       {"", 401},
-		"a wrong one":                {"Bearer gamma-key", 401},
-		"the beginning of one":       {"Bearer alpha", 401},
-		"an empty one":               {"Bearer ", 401},
-		"a comment":                  {"Bearer # team a", 401},
-		"another scheme":             {"Basic alpha-key", 401},
-		"no scheme":                  {"alpha-key", 401},
-		"the first":                  {"Bearer alpha-key", 200},
-		"the second, without spaces": {"Bearer beta-key", 200},
-		"the scheme in small":        {"bearer alpha-key", 200},
+		"none":                        {"", 401},
+		"a wrong one":                 {"Bearer gamma-key", 401},
+		"the beginning of one":        {"Bearer alpha", 401},
+		"an empty one":                {"Bearer ", 401},
+		"a comment":                   {"Bearer # team a", 401},
+		"another scheme":              {"Basic alpha-key", 401},
+		"no scheme":                   {"alpha-key", 401},
+		"the first":                   {"Bearer alpha-key", 200},
+		"the second, without spaces":  {"Bearer beta-key", 200},
+		"the scheme in small":         {"bearer alpha-key", 200},
+		"as Anthropic's clients":      {"X-Api-Key: alpha-key", 200},
+		"a wrong one of Anthropic's":  {"X-Api-Key: gamma-key", 401},
+		"an empty one of Anthropic's": {"X-Api-Key: ", 401},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, call := range [][2]string{{http.MethodPost, "/chat"}, {http.MethodGet, "/v1/models"}} {
 				var header []string
-				if tc.header != "" {
+				if key, other := strings.CutPrefix(tc.header, "X-Api-Key: "); other {
+					header = []string{"X-Api-Key", key}
+				} else if tc.header != "" {
 					header = []string{"Authorization", tc.header}
 				}
 				before := len(f.requests())
@@ -84,7 +90,7 @@ func TestWithoutAKeyNothingIsAnswered(t *testing.T) {
 			}
 		})
 	}
-	for _, open := range []string{"/healthz", "/metrics"} {
+	for _, open := range []string{"/healthz", "/metrics", "/health", "/ping"} {
 		res, _ := f.do(t, http.MethodGet, open, "")
 		assert.Equal(t, http.StatusOK, res.StatusCode, "probes and scrapes carry no key")
 	}

@@ -59,6 +59,24 @@ var kwargs = map[string]kwarg{
 	"renormalize_logits":      onlyFalse("false"),
 	"output_scores":           onlyFalse("false, because /chat returns only text"),
 	"return_dict_in_generate": onlyFalse("false, because /chat returns only text"),
+	"output_attentions":       onlyFalse("false, because /chat returns only text"),
+	"output_hidden_states":    onlyFalse("false, because /chat returns only text"),
+	"num_beam_groups":         only("1, because the engine has no beam search", 1),
+	"diversity_penalty":       only("0, because the engine has no beam search", 0),
+	"guidance_scale":          only("1, because the engine does not support it", 1),
+	"remove_invalid_values":   onlyFalse("false"),
+	// The engine decides these itself, and its answer is the same.
+	"clean_up_tokenization_spaces": {allowed: "true or false, which has no effect here", parse: boolean("").parse},
+	"use_cache":                    {allowed: "true or false, which has no effect here", parse: boolean("").parse},
+}
+
+// neutralKeys are keys of KAITO's earlier /chat, with the only values that change nothing. The map is read only.
+var neutralKeys = map[string]kwarg{
+	"clean_up_tokenization_spaces": {allowed: "true or false, which has no effect here", parse: boolean("").parse},
+	"prefix": {allowed: "empty: put the text before the prompt", parse: func(raw json.RawMessage) (any, bool) {
+		return nil, string(raw) == `""`
+	}},
+	"handle_long_generation": {allowed: "null", parse: func(json.RawMessage) (any, bool) { return nil, false }},
 }
 
 // engineParamsOf translates generate_kwargs. The error is an *apiError that names the key.

@@ -56,23 +56,24 @@ func (g *Gateway) nameModels(ctx context.Context, refusal *apiError) {
 	refusal.code, refusal.param = "model_not_found", "model"
 }
 
-// explainUnknown puts the names that there are into the engine's answer that it does not have a model.
-func (g *Gateway) explainUnknown(res *http.Response) error {
-	if res.StatusCode != http.StatusNotFound || res.Header.Get("Content-Encoding") != "" {
+// shapeError puts an error of the engine into the form of OpenAI's API where it has another: that of its web framework,
+// or plain text. It adds the names that there are to the answer that the engine does not have a model.
+func (g *Gateway) shapeError(res *http.Response) error {
+	if res.StatusCode < 400 || res.Header.Get("Content-Encoding") != "" {
 		return nil
 	}
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxProbeBytes))
 	if err != nil {
 		return err
 	}
-	if len(body) == maxProbeBytes { // no refusal of the engine's is this long: it passes as it is
+	if len(body) == maxProbeBytes { // no error of the engine's is this long: it passes as it is
 		res.Body = &joined{Reader: io.MultiReader(bytes.NewReader(body), res.Body), Closer: res.Body}
 		return nil
 	}
 	_ = res.Body.Close() // read only
 	refusal := engineRefusal(res.StatusCode, body)
 	before := refusal.message
-	if g.nameModels(res.Request.Context(), refusal); refusal.message != before {
+	if g.nameModels(res.Request.Context(), refusal); refusal.message != before || !isError(body) {
 		if body, err = json.Marshal(refusal.body()); err != nil {
 			return err
 		}
@@ -81,6 +82,16 @@ func (g *Gateway) explainUnknown(res *http.Response) error {
 	res.Body, res.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	res.Header.Set("Content-Length", strconv.Itoa(len(body)))
 	return nil
+}
+
+// isError reports whether a body has the form {"error": {"message": …}}, which OpenAI's and Anthropic's clients read.
+func isError(body []byte) bool {
+	var shape struct {
+		Error struct {
+			Message *string `json:"message"`
+		} `json:"error"`
+	}
+	return json.Unmarshal(body, &shape) == nil && shape.Error.Message != nil
 }
 
 // joined is a body whose beginning was read already.

@@ -53,6 +53,7 @@ func (g *Gateway) newProxy() *httputil.ReverseProxy {
 		Rewrite: func(p *httputil.ProxyRequest) {
 			ex := exchangeOf(p.In.Context())
 			p.Out.URL.Scheme, p.Out.URL.Host = g.engine.Scheme, g.engine.Host
+			p.Out.Method = ex.route.method // vLLM has no HEAD; net/http leaves the body out
 			// Forward the path that was checked, without the client's encoding.
 			p.Out.URL.RawPath = ""
 			p.Out.URL.User, p.Out.URL.Fragment, p.Out.URL.Opaque = nil, "", ""
@@ -70,7 +71,7 @@ func (g *Gateway) newProxy() *httputil.ReverseProxy {
 			res.Header.Del("Server")
 			res.Header.Del("X-Request-Id") // the gateway sets it
 			g.extendStream(res)
-			return g.explainUnknown(res)
+			return g.shapeError(res)
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if refusal := g.engineFailure(r.Context(), err); refusal != nil {

@@ -118,7 +118,7 @@ func TestRequestsReachTheEngineAsTheyWereSent(t *testing.T) {
 		w.Header().Set("Server", "uvicorn")
 		w.Header().Set("X-Request-Id", r.Header.Get("X-Request-Id")) // as vLLM does with --enable-request-id-headers
 		w.Header().Set("X-Engine", "yes")
-		w.WriteHeader(http.StatusTeapot)
+		w.WriteHeader(http.StatusNonAuthoritativeInfo)
 		_, _ = io.Copy(w, r.Body)
 	})
 	body := `{"model":"adapters/dolly-15k","messages":[ ],"logit_bias":{"1":2}}`
@@ -128,7 +128,7 @@ func TestRequestsReachTheEngineAsTheyWereSent(t *testing.T) {
 		"Authorization", "Bearer secret", "Cookie", "a=b", "X-Api-Key", "secret", "X-Data-Parallel-Rank", "3",
 		"X-Forwarded-For", "10.0.0.1", "Forwarded", "for=10.0.0.1",
 	)
-	assert.Equal(t, http.StatusTeapot, res.StatusCode)
+	assert.Equal(t, http.StatusNonAuthoritativeInfo, res.StatusCode)
 	assert.Equal(t, body, got, "a LoRA adapter's name and unknown fields are the engine's business")
 	assert.Equal(t, "yes", res.Header.Get("X-Engine"))
 	assert.Empty(t, res.Header.Get("Server"))

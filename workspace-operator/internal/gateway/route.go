@@ -16,12 +16,23 @@ type route struct {
 	engineWork bool
 	// chat is true if the gateway translates the request into its own call of the engine.
 	chat bool
+	// open routes need no key: load balancers, which have none, ask them. They answer nothing about the model.
+	open bool
 }
 
-// routes are all paths that reach the engine: OpenAI's inference calls, and rerank and score, which vLLM added. Clients
-// cannot reach other paths of the engine. The table is read only.
+// allows reports whether the route has the method. HEAD is GET without the body.
+func (r *route) allows(method string) bool {
+	return method == r.method || method == http.MethodHead && r.method == http.MethodGet
+}
+
+// routes are all paths that reach the engine: OpenAI's inference calls, rerank and score, which vLLM added, and the
+// probes by which clients of vLLM see that it is there. Clients cannot reach other paths of the engine. The table is
+// read only.
 var routes = []route{
 	{pattern: "/chat", method: http.MethodPost, engineWork: true, chat: true},
+	{pattern: "/health", method: http.MethodGet, open: true},
+	{pattern: "/ping", method: http.MethodGet, open: true},
+	{pattern: "/version", method: http.MethodGet},
 	{pattern: "/v1/models", method: http.MethodGet},
 	{pattern: "/v1/chat/completions", method: http.MethodPost, engineWork: true},
 	{pattern: "/v1/completions", method: http.MethodPost, engineWork: true},
