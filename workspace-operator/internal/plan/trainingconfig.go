@@ -30,6 +30,10 @@ func parseTraining(text string) (training, error) {
 	if inner, ok := document["training_config"].(map[string]any); ok {
 		document = inner
 	}
+	lora, _ := document["LoraConfig"].(map[string]any)
+	if err := checkAdapter(lora); err != nil {
+		return out, err
+	}
 	for _, f := range []struct {
 		section, key string
 		into         *int
