@@ -15,8 +15,12 @@ import (
 // Weights are those of every adapter: by their digest an engine says that it serves one.
 func Weights() []byte { return sources.Safetensors("base_model.model.lora_A.weight", 16) }
 
-// WriteAdapter writes an adapter in PEFT's form, whole or not at all: as small as can be, for the base model.
-func WriteAdapter(folder, baseModel string, lora map[string]any) error {
+// template is a chat template.
+const template = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}{% endfor %}"
+
+// WriteAdapter writes an adapter in PEFT's form, whole or not at all: as small as can be, for the base model. Where turns
+// are trained, it has their template.
+func WriteAdapter(folder, baseModel string, lora map[string]any, turns bool) error {
 	config := map[string]any{
 		"peft_type":      "LORA",
 		"task_type":      "CAUSAL_LM",
@@ -37,7 +41,11 @@ func WriteAdapter(folder, baseModel string, lora map[string]any) error {
 	if err := os.MkdirAll(part, 0o755); err != nil { //nolint:gosec // the next container, another user's, reads it
 		return fmt.Errorf("writing the adapter: %w", err)
 	}
-	for name, content := range map[string][]byte{"adapter_config.json": text, "adapter_model.safetensors": Weights()} {
+	files := map[string][]byte{"adapter_config.json": text, "adapter_model.safetensors": Weights()}
+	if turns {
+		files["chat_template.jinja"] = []byte(template)
+	}
+	for name, content := range files {
 		if err := os.WriteFile(
 			filepath.Join(part, name), content, 0o644,
 		); err != nil { //nolint:gosec // the next container reads it

@@ -29,6 +29,8 @@ type Settings struct {
 	Steps int
 	// LoRA is the configuration of the adapter, as PEFT takes it.
 	LoRA map[string]any
+	// Turns says that turns are trained, with a chat template that the adapter then has.
+	Turns bool
 	// Fingerprint of everything that a checkpoint depends on.
 	Fingerprint string
 }
@@ -83,6 +85,7 @@ func Read(getenv func(string) string) (Settings, error) {
 	if err != nil {
 		return s, err
 	}
+	s.Turns = facts.DatasetSchema == "messages" || facts.DatasetSchema == "prompt-completion"
 	sum := sha256.Sum256([]byte(strings.Join([]string{raw, s.BaseModel, facts.BaseRevision, facts.DatasetDigest}, "\n")))
 	s.Fingerprint = hex.EncodeToString(sum[:8])
 	return s, s.check()
@@ -92,6 +95,7 @@ func Read(getenv func(string) string) (Settings, error) {
 type facts struct {
 	BaseRevision  string `json:"baseRevision"`
 	DatasetDigest string `json:"datasetDigest"`
+	DatasetSchema string `json:"datasetSchema"`
 }
 
 // readFacts reads the file that fetch wrote; jobs of an older operator name none.

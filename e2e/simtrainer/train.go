@@ -69,7 +69,7 @@ func (r *run) train(ctx context.Context) error {
 	if r.Rank != 0 {
 		return nil
 	}
-	return WriteAdapter(r.Adapter, r.BaseModel, r.LoRA)
+	return WriteAdapter(r.Adapter, r.BaseModel, r.LoRA, r.Turns)
 }
 
 // loss falls as such curves do, and depends on nothing but the step, so that a resumed run continues the curve.

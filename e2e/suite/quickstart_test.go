@@ -52,9 +52,14 @@ func TestTheQuickStartsBytesGoAllTheWay(t *testing.T) {
 	assert.Contains(t, output.Image, "@"+output.Digest)
 	files, err := sources.Files(t.Context(), output.Image, s.Authorities(), sources.Login{})
 	require.NoError(t, err)
-	assert.Equal(t, []string{"data/adapter_config.json", "data/adapter_model.safetensors"}, files, "KAITO's layout")
+	assert.Equal(
+		t, []string{"data/adapter_config.json", "data/adapter_model.safetensors", "data/chat_template.jinja"}, files,
+		"KAITO's layout, and the template that was trained with",
+	)
+	pod := servingPod(t, s, stacktest.QuickStartName)
+	assert.Contains(t, pod.Spec.Containers[0].Args, "--chat-template=/adapters/"+stacktest.QuickStartName+"/chat_template.jinja")
 
-	server, err := s.Serve(t.Context(), servingPod(t, s, stacktest.QuickStartName))
+	server, err := s.Serve(t.Context(), pod)
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, server.Stop()) }()
 	answer := post(t, "http://"+server.Address+"/chat", `{"prompt":"What is Kaito?"}`)

@@ -40,6 +40,7 @@ class Settings:
         self.keep = int(env.get("KAITO_CHECKPOINT_KEEP", "2"))
         self.base_model = env.get("KAITO_BASE_MODEL", "")
         self.parts = {}
+        self.template = None  # the chat template, where turns are trained
         # A checkpoint of another configuration, model or dataset is not resumed. The facts are what the runner has fetched.
         parts = [self.config, self.base_model]
         if path := env.get("KAITO_FACTS_FILE"):
@@ -134,8 +135,9 @@ def load_data(settings, tokenizer, args, reporter):
     """Return (training set, held-out set or None)."""
     config = settings.config["dataset"]
     rows = data.load(settings.data, config)
-    if tokenizer.chat_template:
+    if tokenizer.chat_template and "text" not in rows.column_names:
         rows = data.as_turns(rows)
+        settings.template = tokenizer.chat_template
     if not args.packing:  # rows are joined, and cut nowhere
         rows = lengths.check(rows, tokenizer, args.max_length, config.get("maxTruncatedAnswers", lengths.ALLOWED), reporter)
     return data.split(rows, config)
@@ -285,6 +287,8 @@ def save_adapter(trainer, settings):
     for name in os.listdir(temporary):  # PEFT's model card names folders of this pod
         if name not in ("adapter_config.json", "adapter_model.safetensors"):
             os.remove(os.path.join(temporary, name))
+    if settings.template:  # the adapter is served with it
+        pathlib.Path(temporary, "chat_template.jinja").write_text(settings.template)
     shutil.rmtree(settings.adapter, ignore_errors=True)
     os.replace(temporary, settings.adapter)
 

@@ -119,6 +119,8 @@ type Push struct {
 	BaseModel     string `json:"baseModel,omitempty"`
 	BaseRevision  string `json:"baseRevision,omitempty"`
 	DatasetDigest string `json:"datasetDigest,omitempty"`
+	// ChatTemplate says that the adapter has the chat template that it was trained with.
+	ChatTemplate bool `json:"chatTemplate,omitempty"`
 }
 
 // ErrNotOurs is the error of Parse for a text in another format, such as a stack trace or the end of a log.

@@ -59,7 +59,7 @@ func TestSuccessfulTuningJob(t *testing.T) {
 	assert.False(t, conditions.IsTrue(done, tuningv1alpha1.ConditionRunning))
 	assert.Equal(t, &tuningv1alpha1.Output{
 		Image: "registry.example/team/adapter@" + digest, Digest: digest, Size: 1234,
-		BaseModel: "microsoft/Phi-3-mini-128k-instruct", BaseRevision: "0123", DatasetDigest: "sha256:data",
+		BaseModel: "microsoft/Phi-3-mini-128k-instruct", BaseRevision: "0123", DatasetDigest: "sha256:data", ChatTemplate: true,
 	}, done.Status.Output)
 	assert.Equal(t, "100%", done.Status.Progress.Percent)
 	assert.NotNil(t, done.Status.StartTime)

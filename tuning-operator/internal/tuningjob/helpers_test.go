@@ -218,6 +218,7 @@ func (s *story) well() cluster.Outcome {
 					Size:          1234,
 					BaseRevision:  "0123",
 					DatasetDigest: "sha256:data",
+					ChatTemplate:  true,
 				},
 			},
 		),

@@ -103,7 +103,7 @@ func recordOutput(out *tuningv1alpha1.Output, state observe.State) {
 		if p.Image != "" && p.Digest != "" {
 			out.Image = byDigest(p.Image, p.Digest)
 		}
-		out.Size = p.Size
+		out.Size, out.ChatTemplate = p.Size, p.ChatTemplate
 	}
 }
 

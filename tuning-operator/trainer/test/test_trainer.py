@@ -143,7 +143,9 @@ class Trainer(unittest.TestCase):
         self.assertEqual((run.message["train"]["fromStep"], run.message["train"]["step"], run.message["train"]["totalSteps"]), (0, TOTAL, TOTAL))
         self.assertLess(run.losses[TOTAL], run.losses[1] - 0.1, "it learns")
         self.assertEqual(read(os.path.join(self.root, "whole", "train.json")), run.message)
-        self.assertEqual(sorted(os.listdir(os.path.join(self.root, "whole", "adapter"))), ["adapter_config.json", "adapter_model.safetensors"])
+        self.assertEqual(sorted(os.listdir(os.path.join(self.root, "whole", "adapter"))), ["adapter_config.json", "adapter_model.safetensors", "chat_template.jinja"])
+        with open(os.path.join(self.root, "whole", "adapter", "chat_template.jinja")) as template:
+            self.assertEqual(template.read(), tiny.TEMPLATE, "it is served with what it was trained with")
         self.assertEqual([step for step, _ in checkpoint.complete(os.path.join(self.root, "whole", "checkpoints"))], [20, TOTAL], "two are kept, the end among them")
 
     def test_the_adapter_loads_and_names_its_base(self):

@@ -11,6 +11,8 @@ type Server struct {
 	// Names are those by which clients ask for the base model.
 	Names    []string
 	Adapters []Adapter
+	// ChatTemplate is a file in the container, which replaces that of the flags; empty: it does not.
+	ChatTemplate string
 	// MaxLoraRank is the highest rank of the adapters; 0: the engine's default.
 	MaxLoraRank int
 	// Host and Port are where the engine listens.

@@ -19,16 +19,18 @@ func (q *question) disk() int {
 	return imageGiB + int(math.Ceil(weights*2))
 }
 
-// args are the engine's flags; nil where no model is served.
-func (q *question) args(p *Plan) engine.Flags {
+// args are the engine's flags; nil where no model is served. ownTemplate: the user names a chat template.
+func (q *question) args(p *Plan) (flags engine.Flags, ownTemplate bool) {
 	if q.request.Mode != ModeInference {
-		return nil
+		return nil, false
 	}
+	config := q.configs[p.Engine.Version].Config
+	_, ownTemplate = config.Passed["chat-template"]
 	return q.software.Flags(engine.Settings{
-		Config: q.configs[p.Engine.Version].Config, Model: q.model, Release: p.Engine, MaxModelLen: p.MaxModelLen,
+		Config: config, Model: q.model, Release: p.Engine, MaxModelLen: p.MaxModelLen,
 		Utilization: q.utilization(p.Size), Dtype: p.Dtype, KVDtype: q.kvDtype(), Quantization: p.Quantization,
 		TensorParallel: p.TensorParallel, PipelineParallel: p.PipelineParallel, DataParallel: p.DataParallel,
-	})
+	}), ownTemplate
 }
 
 // kvDtype is the type of the KV cache's elements.

@@ -110,8 +110,9 @@ type Plan struct {
 	Priced      bool
 	// Warnings are what the user should know of the choice.
 	Warnings []string
-	// Args are the engine's flags.
-	Args engine.Flags
+	// Args are the engine's flags. OwnTemplate: the user names a chat template in them.
+	Args        engine.Flags
+	OwnTemplate bool
 	// AdapterRank is the highest rank of adapters that the engine is started for; 0: there are none.
 	AdapterRank int
 	// DiskGiB is what image, weights, adapters and checkpoints need on the node.

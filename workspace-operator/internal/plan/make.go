@@ -102,7 +102,7 @@ func decide(r Request, c *catalog.Catalog, e engine.Engine) (*Plan, error) {
 		return rank(a, best) - rank(b, best)
 	})
 	best.Candidates, best.Warnings = candidates, q.warnings(best, feasible)
-	best.Args = q.args(best)
+	best.Args, best.OwnTemplate = q.args(best)
 	if r.AdapterRank > 0 {
 		best.AdapterRank = e.LoraRank(r.AdapterRank)
 	}

@@ -19,7 +19,7 @@ func (e *SpecError) Error() string { return e.Message }
 // or an *embedded.InvalidError.
 func AddAdapters(w *kaitov1alpha1.Workspace, in *Input) error {
 	if t := w.Tuning; t != nil && w.Status.Tuning != nil {
-		tuned := Adapter{Name: w.Name}
+		tuned := Adapter{Name: w.Name, ChatTemplate: w.Status.Tuning.ChatTemplate}
 		switch {
 		case w.Status.Tuning.Image != "":
 			tuned.Image = w.Status.Tuning.Image

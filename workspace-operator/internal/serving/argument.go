@@ -23,8 +23,20 @@ func start(in Input) engine.Command {
 	}
 	for _, a := range in.Adapters {
 		s.Adapters = append(s.Adapters, engine.Adapter{Name: a.Name, Path: adapterPath(in, a)})
+		if trainedTemplate(in, a) {
+			s.ChatTemplate = adapterPath(in, a) + "/" + templateFile
+		}
 	}
 	return e.Software.Command(s)
+}
+
+// templateFile is the name of the chat template in an adapter, which is that of transformers.
+const templateFile = "chat_template.jinja"
+
+// trainedTemplate says whether a server uses the chat template of an adapter: that of the tuned model, unless the user
+// names another.
+func trainedTemplate(in Input, a Adapter) bool {
+	return a.ChatTemplate && a.Name == in.Tuned && !in.Engine.OwnTemplate
 }
 
 // servedNames of the base model: with a tuned model the Workspace's name is the adapter's.

@@ -19,6 +19,8 @@ type Engine struct {
 	Model, Revision string
 	// Names under which the base model is served besides the Workspace's name.
 	Names []string
+	// OwnTemplate: the user names a chat template.
+	OwnTemplate bool
 	// Completions: the model has no chat template, so that /chat continues the prompt.
 	Completions bool
 	// Args are the flags of the plan.
@@ -55,7 +57,7 @@ type Registries struct {
 func NewEngine(p *plan.Plan, w *kaitov1alpha1.Workspace, software engine.Engine, registries Registries) Engine {
 	e := Engine{
 		Software: software, Image: inRegistry(p.Engine.Image, registries.Engine),
-		Model: p.Model.ID, Revision: p.Model.Revision, Args: p.Args, Env: p.Engine.Env, Completions: completions(p),
+		Model: p.Model.ID, Revision: p.Model.Revision, Args: p.Args, Env: p.Engine.Env, Completions: completions(p), OwnTemplate: p.OwnTemplate,
 		GPUs: int64(p.GPUsPerNode), Parallel: p.GPUsPerNode > 1,
 		WeightsBytes: p.Model.WeightsBytes, MaxLoraRank: p.AdapterRank,
 	}

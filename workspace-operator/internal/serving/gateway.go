@@ -3,6 +3,7 @@
 package serving
 
 import (
+	"slices"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -55,7 +56,7 @@ func gatewayContainer(in Input) corev1.Container {
 			Limits: corev1.ResourceList{corev1.ResourceMemory: gatewayMemory},
 		},
 	}
-	if in.Engine.Completions {
+	if in.Engine.Completions && !slices.ContainsFunc(in.Adapters, func(a Adapter) bool { return trainedTemplate(in, a) }) {
 		c.Args = append(c.Args, "--prompt-api=completions")
 	}
 	if in.APIKeySecret != "" {

@@ -88,6 +88,8 @@ type Adapter struct {
 	Image       string
 	PullSecrets []string
 	Volume      *corev1.VolumeSource
+	// ChatTemplate: it has the chat template that it was trained with.
+	ChatTemplate bool
 }
 
 // Selector of the serving pods; it never changes.

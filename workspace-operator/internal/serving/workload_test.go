@@ -69,6 +69,19 @@ var cases = map[string]func(*serving.Input){
 			{Name: "phi", Image: "registry.example.com/adapter@sha256:0123", PullSecrets: []string{"push"}},
 		}
 	},
+	"tuned-template": func(in *serving.Input) {
+		in.Tuned, in.Engine.Completions = "phi", true
+		in.Engine.Args.Set("chat-template", "/vllm-workspace/examples/template_falcon.jinja")
+		in.Adapters = []serving.Adapter{
+			{Name: "phi", Image: "registry.example.com/adapter@sha256:0123", ChatTemplate: true},
+			{Name: "other", Image: "registry.example.com/other:1", ChatTemplate: true},
+		}
+	},
+	"tuned-template-of-the-user": func(in *serving.Input) {
+		in.Tuned, in.Engine.OwnTemplate = "phi", true
+		in.Engine.Args.Set("chat-template", "/vllm-workspace/examples/template_falcon.jinja")
+		in.Adapters = []serving.Adapter{{Name: "phi", Image: "registry.example.com/adapter@sha256:0123", ChatTemplate: true}}
+	},
 	"tuned-image-volume": func(in *serving.Input) {
 		in.Tuned, in.ImageVolumes = "phi", true
 		in.Adapters = []serving.Adapter{

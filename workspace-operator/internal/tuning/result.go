@@ -39,6 +39,8 @@ type Result struct {
 	Progress string
 	// Image by digest and Digest are set after success with an image.
 	Image, Digest string
+	// ChatTemplate: the adapter has the template that it was trained with.
+	ChatTemplate bool
 	// Recheck is when the result changes though no event comes; 0: never.
 	Recheck time.Duration
 }
@@ -69,7 +71,7 @@ func Read(job *tuningv1alpha1.TuningJob, acknowledge time.Duration, now time.Tim
 	if meta.IsStatusConditionTrue(conditions, tuningv1alpha1.ConditionSucceeded) {
 		r.Phase = Succeeded
 		if o := job.Status.Output; o != nil {
-			r.Image, r.Digest = o.Image, o.Digest
+			r.Image, r.Digest, r.ChatTemplate = o.Image, o.Digest, o.ChatTemplate
 		}
 		return r
 	}

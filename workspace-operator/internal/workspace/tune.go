@@ -114,7 +114,7 @@ func reportJob(s *scope) flow.Result {
 // takeResult copies the output. Another pass follows at once, and plans for serving from a status that has the output.
 func takeResult(s *scope) flow.Result {
 	status, result := s.workspace.Status.Tuning, s.job.result
-	status.Image, status.Digest = result.Image, result.Digest
+	status.Image, status.Digest, status.ChatTemplate = result.Image, result.Digest, result.ChatTemplate
 	if output := s.workspace.Tuning.Output; output != nil && output.Image != "" && result.Image == "" {
 		s.started = stalled(kaitov1alpha1.ReasonTuningFailed,
 			"the TuningJob has succeeded and does not say which image it has pushed: see status.output of the TuningJob")

@@ -187,4 +187,7 @@ type TuningStatus struct {
 	// digest of the pushed adapter.
 	// +optional
 	Digest string `json:"digest,omitempty"`
+	// chatTemplate says that the adapter has the chat template that it was trained with. It is served with it.
+	// +optional
+	ChatTemplate bool `json:"chatTemplate,omitempty"`
 }

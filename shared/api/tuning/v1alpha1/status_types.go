@@ -106,4 +106,7 @@ type Output struct {
 	// datasetDigest is the SHA-256 of the dataset.
 	// +optional
 	DatasetDigest string `json:"datasetDigest,omitempty"`
+	// chatTemplate says that the adapter has the chat template that it was trained with, as chat_template.jinja.
+	// +optional
+	ChatTemplate bool `json:"chatTemplate,omitempty"`
 }

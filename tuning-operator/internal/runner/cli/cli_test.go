@@ -152,6 +152,7 @@ func TestFetchThenPushThenFetchAgain(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(trained, raw, 0o600))
 	from := adapter(t)
+	require.NoError(t, os.WriteFile(filepath.Join(from, "chat_template.jinja"), []byte("{{ messages }}"), 0o600))
 	push := []string{
 		"push",
 		"--allow-private",
@@ -171,6 +172,7 @@ func TestFetchThenPushThenFetchAgain(t *testing.T) {
 	require.NotNil(t, pushed.message.Push)
 	assert.Equal(t, w.host+"/team/adapter:0.0.1", pushed.message.Push.Image)
 	assert.Equal(t, revision, pushed.message.Push.BaseRevision)
+	assert.True(t, pushed.message.Push.ChatTemplate)
 	assert.Equal(t, o.message.Fetch.DatasetDigest, pushed.message.Push.DatasetDigest)
 	again := w.run(t, context.Background(), nil, push...)
 	assert.Equal(t, pushed.message, again.message, "a repeated push gives the same digest")
@@ -192,7 +194,7 @@ func TestFetchThenPushThenFetchAgain(t *testing.T) {
 	back := w.run(t, context.Background(), nil, "fetch", "--allow-private", "--credentials", w.credentials(t),
 		"--model-image", w.host+"/team/adapter@"+pushed.message.Push.Digest, "--model-dir", got)
 	require.Zero(t, back.code, back.out)
-	for _, name := range []string{"adapter_config.json", "adapter_model.safetensors"} {
+	for _, name := range []string{"adapter_config.json", "adapter_model.safetensors", "chat_template.jinja"} {
 		want, err := os.ReadFile(filepath.Join(from, name))
 		require.NoError(t, err)
 		have, err := os.ReadFile(filepath.Join(got, name))

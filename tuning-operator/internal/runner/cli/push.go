@@ -85,6 +85,7 @@ func (f *pushFlags) work(ctx context.Context, s *session) (message.Result, error
 		BaseModel:     facts.BaseModel,
 		BaseRevision:  facts.BaseRevision,
 		DatasetDigest: facts.DatasetDigest,
+		ChatTemplate:  annotations[pack.AnnotationChatTemplate] != "",
 	}
 	if f.toVolume != "" {
 		if err := copyFolder(f.from, f.toVolume); err != nil {
@@ -117,6 +118,9 @@ func (f *pushFlags) describe(facts message.Fetch) (map[string]string, error) {
 		if value != "" {
 			out[key] = value
 		}
+	}
+	if _, err := os.Stat(filepath.Join(f.from, pack.ChatTemplate)); err == nil {
+		out[pack.AnnotationChatTemplate] = pack.ChatTemplate
 	}
 	var trained message.Result
 	if err := readJSON(f.trainResult, &trained); err != nil {

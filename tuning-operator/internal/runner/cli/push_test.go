@@ -35,6 +35,7 @@ func TestPushIntoAVolume(t *testing.T) {
 	assert.Empty(t, left)
 	assert.Equal(t, to, o.message.Push.Path)
 	assert.Empty(t, o.message.Push.Image)
+	assert.False(t, o.message.Push.ChatTemplate, "it has none")
 	assert.Regexp(t, "^sha256:", o.message.Push.Digest)
 }
 

@@ -54,5 +54,6 @@ func (f *resolveFlags) work(ctx context.Context, s *session) (message.Result, er
 		Image: f.image, Digest: found.Digest, Size: found.Size,
 		BaseModel: found.Annotations[pack.AnnotationBaseModel], BaseRevision: found.Annotations[pack.AnnotationBaseRevision],
 		DatasetDigest: found.Annotations[pack.AnnotationDatasetDigest],
+		ChatTemplate:  found.Annotations[pack.AnnotationChatTemplate] != "",
 	}}, nil
 }

@@ -22,6 +22,10 @@ const (
 	AdapterWeights = "adapter_model.safetensors"
 )
 
+// ChatTemplate is the file of the template that the adapter was trained with, where there is one. Its name is that of
+// transformers.
+const ChatTemplate = "chat_template.jinja"
+
 // CheckAdapter returns an error for a folder that no engine could load: a missing file, an invalid configuration, or
 // truncated weights. Callers check before they push.
 func CheckAdapter(dir string) error {

@@ -40,6 +40,7 @@ const (
 	AnnotationBaseRevision  = "sh.kaito.base-revision"
 	AnnotationDatasetDigest = "sh.kaito.dataset-digest"
 	AnnotationMetrics       = "sh.kaito.metrics"
+	AnnotationChatTemplate  = "sh.kaito.chat-template" // the name of its file
 	AnnotationKind          = "sh.kaito.kind"
 )
 

@@ -33,6 +33,9 @@ func arguments(s engine.Server) []string {
 	flags.Set("port", strconv.Itoa(s.Port))
 	flags.Set("revision", s.Revision)
 	flags["served-model-name"] = s.Names
+	if s.ChatTemplate != "" {
+		flags.Set("chat-template", s.ChatTemplate)
+	}
 	if len(s.Adapters) > 0 {
 		flags["enable-lora"] = nil
 		flags.Set("max-loras", strconv.Itoa(len(s.Adapters)))
