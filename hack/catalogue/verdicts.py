@@ -9,12 +9,18 @@ import contextlib
 import io
 import json
 import pathlib
+import re
 import sys
 import tempfile
 
 import yaml
 
 from flags import serve_parser
+
+
+def without_addresses(text):
+    """The text without the addresses of Python's objects, which differ from run to run."""
+    return re.sub(r" at 0x[0-9a-f]+", "", text)
 
 
 def verdict(parser, args):
@@ -25,9 +31,9 @@ def verdict(parser, args):
             parser.parse_args(["serve", "org/model", *args])
     except SystemExit:
         said = said.getvalue()
-        return "refused: " + " ".join(said[said.find("error: ") + 7 :].split())[:200]
+        return "refused: " + without_addresses(" ".join(said[said.find("error: ") + 7 :].split()))[:200]
     except Exception as error:  # what the parser does not catch ends the engine as well
-        return f"refused: {type(error).__name__}: {error}".replace("\n", " ")[:200]
+        return without_addresses(f"refused: {type(error).__name__}: {error}".replace("\n", " "))[:200]
     return "accepted"
 
 
