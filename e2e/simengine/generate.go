@@ -77,7 +77,9 @@ func (e *Engine) infer(w http.ResponseWriter, r *http.Request, j *job, question 
 	}
 	label, ok := e.who(j)
 	if !ok {
-		writeError(w, http.StatusNotFound, "NotFoundError", "model", fmt.Sprintf("The model `%s` does not exist.", j.model))
+		// vllm/entrypoints/serve/engine/serving.py of 0.32.0
+		text := fmt.Sprintf("The model `%s` does not exist. Valid aliases: %s.", j.model, strings.Join(e.opts.ServedNames, ", "))
+		writeError(w, http.StatusNotFound, "NotFoundError", "model", text)
 		return
 	}
 	if param, why := e.prepare(j, label, question); why != "" {

@@ -52,7 +52,9 @@ func (g *Gateway) nameModels(ctx context.Context, refusal *apiError) {
 	if len(names) > maxListed {
 		names, more = names[:maxListed], ", …"
 	}
-	refusal.message += " Available: " + strings.Join(names, ", ") + more + "."
+	// From 0.32 on, vLLM lists the names of the base model itself, without those of the adapters.
+	message, _, _ := strings.Cut(refusal.message, " Valid aliases: ")
+	refusal.message = message + " Available: " + strings.Join(names, ", ") + more + "."
 	refusal.code, refusal.param = "model_not_found", "model"
 }
 
