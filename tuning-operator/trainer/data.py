@@ -3,6 +3,7 @@
 import os
 import re
 
+import rows
 from report import Failure
 
 _EXTENSIONS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
@@ -72,12 +73,14 @@ def _turns(conversation):
     return [{"role": _SPEAKERS.get(turn["from"], turn["from"]), "content": turn["value"]} if turn.get("from") else turn for turn in conversation]
 
 
-def _mapped(data):
+def _mapped(data, named):
     """Return the data with Alpaca's input in the prompt, and ShareGPT's turns as messages."""
     if "messages" in data.column_names and len(data) and data[0]["messages"] and "from" in data[0]["messages"][0]:
         return data.map(lambda row: {"said": _turns(row["messages"])}, remove_columns=["messages"]).rename_column("said", "messages")
     if "input" not in data.column_names:
         return data
+    if named and any((value or "").strip() for value in data["input"]):
+        raise Failure("DatasetInvalid", "column input has text, which would not be used: remove context_column and response_column from DatasetConfig")
     joined = data.map(lambda row: {"prompt": row["prompt"] + "\n\n" + row["input"] if (row["input"] or "").strip() else row["prompt"]})
     return joined.remove_columns(["input"])
 
@@ -91,17 +94,30 @@ def as_turns(data):
     })
 
 
+def _read(kind, found, config):
+    """Return the data with its columns, as one dataset."""
+    if kind == "json":
+        return rows.read_json(found, lambda first: [*columns(config, first).values(), *(name for name in rows.BESIDES if name in first)])
+    if kind == "csv":
+        return rows.read_csv(found)
+    from datasets import Value, load_dataset
+
+    data = load_dataset(kind, data_files=found, split="train")
+    for name, feature in data.features.items():  # text that was written as bytes
+        if getattr(feature, "dtype", "") in ("binary", "large_binary"):
+            data = data.cast_column(name, Value("string"))
+    return data
+
+
 def load(folder, config):
     """Return the rows in the order of the files, with the columns that TRL reads."""
-    from datasets import load_dataset
-
     found = files(folder, config.get("path", ""))
     if not found:
         raise Failure("DatasetInvalid", "no parquet, jsonl, json or csv file was found in the dataset")
     kinds = {_kind(f) for f in found}
     if len(kinds) > 1:
         raise Failure("DatasetInvalid", "the dataset mixes the formats " + ", ".join(sorted(kinds)))
-    data = load_dataset(kinds.pop(), data_files=found, split="train")
+    data = _read(kinds.pop(), found, config)
     wanted = columns(config, data.column_names)
     missing = [name for name in wanted.values() if name not in data.column_names]
     if missing:
@@ -114,7 +130,7 @@ def load(folder, config):
     for name, column in wanted.items():
         if name != column:
             data = data.rename_column(column, name)
-    return _mapped(data)
+    return rows.check(_mapped(data, named=bool(config.get("promptColumn"))))
 
 
 def split(data, config):

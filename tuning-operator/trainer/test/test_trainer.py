@@ -4,7 +4,9 @@ A run that is killed and resumed must have the loss curve of an uninterrupted ru
 reproduces it.
 """
 
+import contextlib
 import glob
+import io
 import itertools
 import json
 import os
@@ -24,6 +26,7 @@ TRAINER = os.path.dirname(HERE)
 sys.path[:0] = [TRAINER, HERE]
 
 import checkpoint  # noqa: E402
+import corpus  # noqa: E402
 import data as training_data  # noqa: E402
 import report  # noqa: E402
 import tiny  # noqa: E402
@@ -34,6 +37,7 @@ TOTAL = 24  # 48 rows, batches of 4, 2 epochs
 LIMIT = 300  # seconds for one run; it takes about fifteen
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
 PLAN = os.path.join(TRAINER, os.pardir, os.pardir, "workspace-operator", "internal", "plan", "tuning.go")
+DATASETS = os.path.join(TRAINER, os.pardir, "internal", "runner", "dataset", "testdata")  # the corpus that the runner checks
 GOLDEN = os.path.join(TRAINER, os.pardir, "internal", "training", "testdata")  # golden files of the operator
 
 
@@ -340,6 +344,46 @@ class Trainer(unittest.TestCase):
         self.assertEqual(run.code, report.EXIT_PERMANENT, run.stderr)
         self.assertIn("lower max_length, for example to 32", run.message["message"])
         self.assertIn("qlora", run.message["message"])
+
+    def loaded(self, name, settings):
+        """Return the number of rows that the libraries make batches of, or None where they fail."""
+        import lengths
+        from peft import LoraConfig
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from trl import SFTConfig, SFTTrainer
+
+        tokenizer = AutoTokenizer.from_pretrained(self.model)
+        try:
+            rows = training_data.load(os.path.join(DATASETS, "corpus", name), settings)
+            if "text" not in rows.column_names:
+                rows = training_data.as_turns(rows)
+            rows = lengths.check(rows, tokenizer, 64, 1, unittest.mock.Mock())
+            trainer = SFTTrainer(
+                model=AutoModelForCausalLM.from_pretrained(self.model), processing_class=tokenizer, train_dataset=rows,
+                args=SFTConfig(output_dir=self.folder("corpus"), report_to="none", use_cpu=True, bf16=False, max_length=64),
+                peft_config=LoraConfig(r=1, target_modules=["q_proj"], task_type="CAUSAL_LM"),
+            )
+            for _ in trainer.get_train_dataloader():
+                pass
+            return len(trainer.train_dataset)
+        except Exception:  # noqa: BLE001  (each reason that the libraries have)
+            return None
+
+    def test_the_libraries_agree_with_the_check(self):
+        verdicts = read(os.path.join(DATASETS, "verdicts.json"))
+        names = [name for name, _, _ in corpus.shapes()]
+        self.assertEqual(sorted(names), sorted(verdicts))
+        with contextlib.redirect_stderr(io.StringIO()):  # a line of progress for each file
+            said = {name: self.loaded(name, verdicts[name].get("settings", {})) for name in names}
+        self.assertEqual(said, {name: verdicts[name].get("rows") for name in names})
+        print("%d datasets: %d loaded, %d refused" % (len(said), sum(rows is not None for rows in said.values()), sum(rows is None for rows in said.values())))
+
+    def test_the_corpus_is_what_the_script_writes(self):
+        folder = self.folder("written")
+        corpus.write(folder)
+        for path in glob.glob(os.path.join(folder, "**", "*.*"), recursive=True):
+            with open(path, "rb") as want, open(os.path.join(DATASETS, "corpus", os.path.relpath(path, folder)), "rb") as have:
+                self.assertEqual(want.read(), have.read(), path)
 
     def test_the_data_of_other_projects_is_mapped(self):
         turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]

@@ -105,6 +105,10 @@ func Inspect(dir, path string, columns Columns) (Report, error) {
 func (r *Report) file(dir, name string, columns Columns) error {
 	path := filepath.Join(dir, filepath.FromSlash(name))
 	format, err := sniff(path)
+	var broken *unreadableError
+	if errors.As(err, &broken) {
+		return invalid(&BadRowError{File: name, Why: broken.why})
+	}
 	if err != nil {
 		return err
 	}
@@ -136,7 +140,6 @@ func (r *Report) file(dir, name string, columns Columns) error {
 		return nil
 	})
 	var bad *BadRowError
-	var broken *unreadableError
 	switch {
 	case errors.As(err, &bad):
 		return invalid(bad)

@@ -16,6 +16,8 @@ import (
 	"strings"
 
 	"github.com/parquet-go/parquet-go"
+	"golang.org/x/text/encoding"
+	"golang.org/x/text/transform"
 )
 
 // maxRowBytes limits one JSON line. 64 MiB are about sixteen million tokens, which no valid row has.
@@ -42,6 +44,9 @@ func sniff(path string) (Format, error) {
 		return "", fmt.Errorf("reading the dataset: %w", err)
 	}
 	head = bytes.TrimLeft(bytes.TrimPrefix(head[:n], []byte("\xef\xbb\xbf")), " \t\r\n")
+	if why := notData(head); why != "" {
+		return "", &unreadableError{why: why}
+	}
 	switch {
 	case bytes.HasPrefix(head, []byte("PAR1")):
 		return Parquet, nil
@@ -72,15 +77,16 @@ func rows(path string, format Format, each visit) error {
 		return fmt.Errorf("reading the dataset: %w", err)
 	}
 	defer func() { _ = in.Close() }()
+	text := transform.NewReader(in, encoding.UTF8Validator)
 	switch format {
 	case Parquet:
 		return parquetRows(in, each)
 	case JSONL:
-		return jsonLines(in, each)
+		return jsonLines(text, each)
 	case JSON:
-		return jsonDocument(in, each)
+		return jsonDocument(text, each)
 	case CSV:
-		return csvRows(in, each)
+		return csvRows(text, each)
 	}
 	return fmt.Errorf("format %q is unknown", format)
 }
@@ -159,9 +165,9 @@ func jsonLines(in io.Reader, each visit) error {
 		if len(line) == 0 {
 			continue
 		}
-		var row map[string]any
-		if err := json.Unmarshal(line, &row); err != nil {
-			return &unreadableError{row: n, why: "not a JSON object: " + err.Error()}
+		row, err := object(line)
+		if err != nil {
+			return &unreadableError{row: n, why: err.Error()}
 		}
 		if err := each(n, row); err != nil {
 			return err
@@ -170,7 +176,7 @@ func jsonLines(in io.Reader, each visit) error {
 	if errors.Is(scanner.Err(), bufio.ErrTooLong) {
 		return &unreadableError{row: n + 1, why: fmt.Sprintf("longer than %d MiB", maxRowBytes>>20)}
 	}
-	return scanner.Err()
+	return unreadable(n+1, scanner.Err())
 }
 
 // jsonDocument reads an array of objects, or a sequence of objects.
@@ -196,11 +202,15 @@ func jsonDocument(in io.Reader, each visit) error {
 			}
 			return nil
 		}
-		var row map[string]any
-		if err := dec.Decode(&row); errors.Is(err, io.EOF) && !array {
+		var raw json.RawMessage
+		if err := dec.Decode(&raw); errors.Is(err, io.EOF) && !array {
 			return nil
 		} else if err != nil {
-			return &unreadableError{row: n, why: "not a JSON object: " + err.Error()}
+			return unreadable(n, fmt.Errorf("not JSON: %w", err))
+		}
+		row, err := object(raw)
+		if err != nil {
+			return &unreadableError{row: n, why: err.Error()}
 		}
 		if err := each(n, row); err != nil {
 			return err
@@ -227,13 +237,13 @@ func csvRows(in io.Reader, each visit) error {
 		_, _ = buf.Discard(3) // peeked above
 	}
 	r := csv.NewReader(buf)
-	r.ReuseRecord = true
+	r.ReuseRecord, r.LazyQuotes = true, true // a quote within a field is a part of it
 	first, err := r.Read()
 	if errors.Is(err, io.EOF) {
 		return nil
 	}
 	if err != nil {
-		return &unreadableError{why: "not CSV: " + err.Error()}
+		return unreadable(0, fmt.Errorf("not CSV: %w", err))
 	}
 	head := append([]string(nil), first...)
 	for n := int64(1); ; n++ {
@@ -242,7 +252,7 @@ func csvRows(in io.Reader, each visit) error {
 			return nil
 		}
 		if err != nil {
-			return &unreadableError{row: n, why: "not CSV: " + err.Error()}
+			return unreadable(n, fmt.Errorf("not CSV: %w", err))
 		}
 		row := make(map[string]any, len(head))
 		for i, name := range head {

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Kind is the kind of a schema.
@@ -217,7 +218,7 @@ func asText(v any) (string, bool) {
 	case string:
 		return v, true
 	case []byte:
-		return string(v), true
+		return string(v), utf8.Valid(v)
 	}
 	return "", false
 }
