@@ -18,8 +18,8 @@ func Weights() []byte { return sources.Safetensors("base_model.model.lora_A.weig
 // template is a chat template.
 const template = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}{% endfor %}"
 
-// WriteAdapter writes an adapter in PEFT's form, whole or not at all: as small as can be, for the base model. Where turns
-// are trained, it has their template.
+// WriteAdapter writes an adapter in PEFT's form, whole or not at all: as small as can be, for the base model. Where
+// turns are trained, it has their template.
 func WriteAdapter(folder, baseModel string, lora map[string]any, turns bool) error {
 	config := map[string]any{
 		"peft_type":      "LORA",

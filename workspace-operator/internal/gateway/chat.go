@@ -110,7 +110,9 @@ func translateChat(body []byte, model string, api PromptAPI) (*chatRequest, erro
 		}
 		if neutral, known := neutralKeys[key]; known {
 			if _, ok := neutral.parse(keys[key]); !ok && !isNull(keys[key]) {
-				return nil, invalidRequest("invalid_value", key, "%s is %s: it must be %s.", key, quote(string(keys[key])), neutral.allowed)
+				return nil, invalidRequest(
+					"invalid_value", key, "%s is %s: it must be %s.", key, quote(string(keys[key])), neutral.allowed,
+				)
 			}
 			continue
 		}

@@ -67,10 +67,11 @@ func newKeyRing(path string, c clock.PassiveClock, logger *slog.Logger, onReload
 // Anthropic's send.
 func (k *keyRing) allows(r *http.Request) bool {
 	k.refresh()
-	if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") && k.has(token) {
+	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	if ok && strings.EqualFold(scheme, "Bearer") && k.has(token) {
 		return true
 	}
-	token := r.Header.Get("X-Api-Key")
+	token = r.Header.Get("X-Api-Key")
 	return token != "" && k.has(token)
 }
 

@@ -44,7 +44,7 @@ func TestALongAnswerPassesAsItIs(t *testing.T) {
 			long := strings.Replace(frame, `""`, `"`+strings.Repeat("x", size-len(frame))+`"`, 1)
 			res, body := missing(t, long).do(t, http.MethodPost, "/v1/completions", `{"model":"x"}`)
 			assert.Equal(t, http.StatusNotFound, res.StatusCode)
-			assert.Equal(t, size, len(body))
+			assert.Len(t, body, size)
 			assert.Equal(t, long, body)
 		})
 	}

@@ -20,7 +20,8 @@ var (
 	servableModules = []string{"classifier", "score"}
 )
 
-// checkAdapter refuses an adapter that the engine does not load, before it is trained: a Workspace serves what it tunes.
+// checkAdapter refuses an adapter that the engine does not load, before it is trained: a Workspace serves what it
+// tunes.
 func checkAdapter(lora map[string]any) error {
 	for _, key := range unservableSwitches {
 		if lora[key] != nil && lora[key] != false {

@@ -57,8 +57,9 @@ type Registries struct {
 func NewEngine(p *plan.Plan, w *kaitov1alpha1.Workspace, software engine.Engine, registries Registries) Engine {
 	e := Engine{
 		Software: software, Image: inRegistry(p.Engine.Image, registries.Engine),
-		Model: p.Model.ID, Revision: p.Model.Revision, Args: p.Args, Env: p.Engine.Env, Completions: completions(p), OwnTemplate: p.OwnTemplate,
-		GPUs: int64(p.GPUsPerNode), Parallel: p.GPUsPerNode > 1,
+		Model: p.Model.ID, Revision: p.Model.Revision, Args: p.Args, Env: p.Engine.Env, Completions: completions(p),
+		OwnTemplate: p.OwnTemplate,
+		GPUs:        int64(p.GPUsPerNode), Parallel: p.GPUsPerNode > 1,
 		WeightsBytes: p.Model.WeightsBytes, MaxLoraRank: p.AdapterRank,
 	}
 	// Loading and tokenizing need CPU and memory in proportion to the GPUs. Half of the node's share leaves room for

@@ -38,7 +38,8 @@ func training(names []string) (used, heldOut []string) {
 
 // words are the parts of a path between its separators.
 func words(name string) []string {
-	return strings.FieldsFunc(strings.ToLower(name), func(r rune) bool { return strings.ContainsRune("-._ 0123456789/", r) })
+	const separators = "-._ 0123456789/"
+	return strings.FieldsFunc(strings.ToLower(name), func(r rune) bool { return strings.ContainsRune(separators, r) })
 }
 
 func contained(in []string) func(string) bool {

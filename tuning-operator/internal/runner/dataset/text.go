@@ -46,7 +46,7 @@ func halfCharacter(raw []byte) string {
 		first := raw[found[i][0]:found[i][1]]
 		switch {
 		case !highHalf.Match(first) && !lowHalf.Match(first):
-		case highHalf.Match(first) && i+1 < len(found) && found[i+1][0] == found[i][1] && lowHalf.Match(raw[found[i+1][0]:found[i+1][1]]):
+		case highHalf.Match(first) && lowHalf.Match(raw[found[i][1]:]):
 			i++ // both halves
 		default:
 			return string(first)
