@@ -70,6 +70,20 @@ def one_gpu(plans, files, templates):
         print(json.dumps({**plan, **answer}), flush=True)
 
 
+def parse_only(plans, templates):
+    """Prints what the parser of an older release says about our argument lists: how many it refuses, and why."""
+    from flags import serve_parser
+
+    parser, refused = serve_parser(), []
+    for plan in plans:
+        try:
+            parser.parse_args(["MODEL", *(w.replace("/vllm-workspace/examples", str(templates)) for w in plan["words"])])
+        except (Exception, SystemExit) as why:  # noqa: BLE001  (each reason that the parser has)
+            refused.append(f"{plan['model']} on {plan['hardware']}: {why}")
+    print(f"# vLLM {plans[0]['release']}: {len(plans)} argument lists parsed, {len(refused)} refused.")
+    sys.exit("\n".join(refused))
+
+
 def tokenizer_into(folder):
     """Writes a small tokenizer that has every mark which one of the release's parsers names in its source."""
     import vllm
@@ -162,6 +176,7 @@ def row(p):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--parse", action="store_true", help="only parse the arguments: for older releases")
     parser.add_argument("--release", default="0.32.0", help="the plans of other releases are left out")
     parser.add_argument("plans", type=pathlib.Path, help="what `go test ./internal/plan -args -plans=FILE` has written")
     parser.add_argument("configs", type=pathlib.Path, help="the folder of the publishers' config.json files")
@@ -170,6 +185,9 @@ def main():
     if arguments.one:
         one_gpu([json.loads(line) for line in sys.stdin], arguments.configs, arguments.templates)
         return
+    if arguments.parse:
+        plans = [plan for line in arguments.plans.read_text().splitlines() if (plan := json.loads(line))["release"] == arguments.release]
+        parse_only(plans, arguments.templates)
     rows = list(all_gpus(arguments))
     refused = [p for p in rows if p["verdict"] not in ("ok", "configured", "parsed")]
     short = [p for p in rows if p.get("engineCache", 0) > p["cache"] + p["free"]]
