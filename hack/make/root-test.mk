@@ -5,7 +5,8 @@ MOD ?= $(MODULES)
 PKG ?=
 TEST_TIMEOUT ?= 30m
 .PHONY: test
-test: test-go test-demo ## Run every test: unit, integration on a real API server, and the short demo.
+test: ## Run every test: unit, integration on a real API server, and the short demo.
+	@DEMO=1 $(MAKE) --no-print-directory test-go
 
 .PHONY: test-go
 test-go: controlplane-karpenter $(KUSTOMIZE) binaries ## Run the Go tests of every module; at the end of all of e2e, report which rights of the operators no call needed.
