@@ -35,6 +35,7 @@ func ParseArgs(args []string, getenv func(string) string) (Options, string, erro
 	for len(args) > 0 && (args[0] == "vllm" || args[0] == "serve") {
 		args = args[1:]
 	}
+	opts.Release = version
 	table, err := engineargs.For(version)
 	if err != nil {
 		return Options{}, "", err

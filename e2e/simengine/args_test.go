@@ -26,7 +26,7 @@ func TestAPodsArgumentsAreRead(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "127.0.0.1:8000", address)
 	assert.Equal(t, Options{
-		ServedNames: []string{"workspace-phi-3", "phi-3-mini-128k-instruct"}, Model: "microsoft/Phi-3-mini-128k-instruct",
+		ServedNames: []string{"workspace-phi-3", "phi-3-mini-128k-instruct"}, Release: "0.32.0", Model: "microsoft/Phi-3-mini-128k-instruct",
 		Adapters:    []Adapter{{Name: "dolly", Path: "/adapters/dolly"}, {Name: "b", Path: "/b"}},
 		MaxModelLen: 2048, MaxNumSeqs: 64, MaxLoras: 2, EnableLoRA: true, RuntimeLoRA: true, DevMode: true,
 		LoadTime: 30 * time.Second, FirstToken: 200 * time.Millisecond, EachToken: 20 * time.Millisecond,

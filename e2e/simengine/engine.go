@@ -21,6 +21,8 @@ import (
 type Options struct {
 	// ServedNames are the names the model answers to; the first is the one it uses of itself.
 	ServedNames []string
+	// Release is the engine's that is simulated; empty: the newest.
+	Release string
 	// Model is what was loaded, such as microsoft/Phi-3-mini-128k-instruct; empty means the first of ServedNames.
 	Model string
 	// Adapters are loaded from the start.

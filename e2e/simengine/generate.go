@@ -77,8 +77,10 @@ func (e *Engine) infer(w http.ResponseWriter, r *http.Request, j *job, question 
 	}
 	label, ok := e.who(j)
 	if !ok {
-		// vllm/entrypoints/serve/engine/serving.py of 0.32.0
-		text := fmt.Sprintf("The model `%s` does not exist. Valid aliases: %s.", j.model, strings.Join(e.opts.ServedNames, ", "))
+		text := fmt.Sprintf("The model `%s` does not exist.", j.model)
+		if e.opts.Release != "0.10.2" { // vllm/entrypoints/serve/engine/serving.py of 0.32.0
+			text += " Valid aliases: " + strings.Join(e.opts.ServedNames, ", ") + "."
+		}
 		writeError(w, http.StatusNotFound, "NotFoundError", "model", text)
 		return
 	}

@@ -97,7 +97,7 @@ def as_turns(data):
 def _read(kind, found, config):
     """Return the data with its columns, as one dataset."""
     if kind == "json":
-        return rows.read_json(found, lambda first: [*columns(config, first).values(), *(name for name in rows.BESIDES if name in first)])
+        return rows.read_json(found, lambda first: columns(config, first).values())
     if kind == "csv":
         return rows.read_csv(found)
     from datasets import Value, load_dataset

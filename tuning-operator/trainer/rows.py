@@ -1,13 +1,18 @@
 """The rows of data files, read as the runner's check reads them: what one accepts, the other one does."""
 
 import csv
+import hashlib
 import json
+import os
+import tempfile
 
 from report import Failure
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 # Columns that are used where they are: the tools of a conversation, and Alpaca's input.
 BESIDES = ("tools", "input")
+# Bytes from which the library infers the types of columns. A field that comes later than that is refused.
+CHUNK = 256 << 20
 
 
 def of_json(paths):
@@ -36,16 +41,24 @@ def _objects(text, decoder):
 
 
 def read_json(paths, wanted):
-    """Return a dataset with the columns that wanted names. Other columns may have any content."""
-    from datasets import Dataset
+    """Return a dataset with the columns that wanted names, and those of BESIDES that a row has.
 
-    names = wanted(next(iter(of_json(paths)), {}))
+    The library reads a copy without the other columns, so that they may have any content. The processes of a pod share it.
+    """
+    from datasets import load_dataset
+    from filelock import FileLock
 
-    def generate():
-        for row in of_json(paths):
-            yield {name: row.get(name) for name in names}
-
-    return Dataset.from_generator(generate)
+    names = [*wanted(next(of_json(paths), {}))]
+    names += sorted({name for row in of_json(paths) for name in BESIDES if name not in names and row.get(name)})
+    key = hashlib.sha256(json.dumps([names, [(path, os.path.getsize(path), os.path.getmtime(path)) for path in paths]]).encode())
+    copy = os.path.join(tempfile.gettempdir(), "rows-%s.jsonl" % key.hexdigest()[:16])
+    with FileLock(copy + ".lock"):
+        if not os.path.exists(copy):
+            with open(copy + ".part", "w", encoding="utf-8") as out:
+                for row in of_json(paths):
+                    out.write(json.dumps({name: row.get(name) for name in names}, ensure_ascii=False) + "\n")
+            os.replace(copy + ".part", copy)
+    return load_dataset("json", data_files=copy, split="train", chunksize=CHUNK)
 
 
 def read_csv(paths):

@@ -137,8 +137,9 @@ def load_data(settings, tokenizer, args, reporter):
     rows = data.load(settings.data, config)
     if tokenizer.chat_template and "text" not in rows.column_names:
         rows = data.as_turns(rows)
-        settings.template = tokenizer.chat_template
-    if not args.packing:  # rows are joined, and cut nowhere
+        # Some models have several templates, one of them for tools.
+        settings.template = tokenizer.get_chat_template(tools=[] if "tools" in rows.column_names else None)
+    if not args.packing or args.packing_strategy != "wrapped":  # that one cuts no row off, it continues it
         rows = lengths.check(rows, tokenizer, args.max_length, config.get("maxTruncatedAnswers", lengths.ALLOWED), reporter)
     return data.split(rows, config)
 

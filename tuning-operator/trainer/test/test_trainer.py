@@ -401,6 +401,42 @@ class Trainer(unittest.TestCase):
                 rows = training_data.load(folder, {})
                 self.assertEqual(list(rows), [want])
 
+    def test_fields_that_come_late_are_read(self):
+        turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+        called = [turns[0], {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": {"name": "f"}}]}]
+        first = {"messages": turns}
+        for name, rows, column, want in (
+            ("input", [{"instruction": "i", "output": "o"}] * 1500 + [{"instruction": "i", "input": "x", "output": "o"}], "prompt", "i\n\nx"),
+            ("tools", [first] * 1500 + [{**first, "tools": [{"name": "f"}]}], "tools", [{"name": "f"}]),
+            ("calls", [first] * 1500 + [{"messages": called}], "messages", None),
+        ):
+            with self.subTest(name):
+                folder = self.folder("late-" + name)
+                with open(os.path.join(folder, "a.jsonl"), "w") as out:
+                    out.write("".join(json.dumps(row) + "\n" for row in rows))
+                read_rows = training_data.load(folder, {})
+                self.assertEqual(len(read_rows), len(rows))
+                if want:
+                    self.assertEqual(read_rows[-1][column], want)
+                else:
+                    self.assertEqual(read_rows[-1]["messages"][1]["tool_calls"][0]["function"]["name"], "f")
+
+    def test_a_model_of_several_templates_is_served_with_the_one_that_was_trained(self):
+        from transformers import AutoTokenizer
+
+        for name, row, want in (
+            ("plain", {"prompt": "p", "completion": "c"}, "one"),
+            ("tools", {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "tools": [{"name": "f"}]}, "two"),
+        ):
+            folder = self.folder("templates-" + name)
+            with open(os.path.join(folder, "a.jsonl"), "w") as out:
+                out.write(json.dumps(row) + "\n")
+            tokenizer = AutoTokenizer.from_pretrained(self.model)
+            tokenizer.chat_template = {"default": "one", "tool_use": "two"}
+            settings = unittest.mock.Mock(data=folder, config={"dataset": {}})
+            train.load_data(settings, tokenizer, unittest.mock.Mock(packing=False, max_length=1024), unittest.mock.Mock())
+            self.assertEqual(settings.template, want)
+
     def test_prompts_are_turns_where_the_model_has_a_template(self):
         folder = self.folder("turns")
         with open(os.path.join(folder, "a.jsonl"), "w") as out:

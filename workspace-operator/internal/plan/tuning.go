@@ -22,8 +22,8 @@ const (
 	// trainingWeightsFactor is what weights need in memory, in parts of their files: buffers are kept beside them.
 	trainingWeightsFactor = 1.02
 	// logitBytes: the loss keeps the logits and their logarithms in 32 bits, and the gradient of each in turn. That is 12
-	// bytes of live tensors, which make test-trainer measures with the trainer's own libraries; the rest is what an
-	// allocator adds to large tensors: without it, 13.7 bytes were measured in the process.
+	// bytes of live tensors, which make test-trainer measures with the trainer's own libraries; the rest is a
+	// margin for what CUDA's allocator keeps, which was not measured.
 	logitBytes = 14
 )
 

@@ -188,17 +188,17 @@ func jsonDocument(in io.Reader, each visit) error {
 	dec := json.NewDecoder(buf)
 	array, err := opensArray(buf)
 	if err != nil {
-		return &unreadableError{why: "not JSON: " + err.Error()}
+		return unreadable(0, fmt.Errorf("not JSON: %w", err))
 	}
 	if array {
 		if _, err := dec.Token(); err != nil {
-			return &unreadableError{why: "not JSON: " + err.Error()}
+			return unreadable(0, fmt.Errorf("not JSON: %w", err))
 		}
 	}
 	for n := int64(1); ; n++ {
 		if array && !dec.More() {
 			if _, err := dec.Token(); err != nil {
-				return &unreadableError{row: n, why: "the array does not end: " + err.Error()}
+				return unreadable(n, fmt.Errorf("the array does not end: %w", err))
 			}
 			return nil
 		}

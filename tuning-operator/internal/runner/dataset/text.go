@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"regexp"
 
 	"golang.org/x/text/encoding"
@@ -55,11 +56,13 @@ func halfCharacter(raw []byte) string {
 	return ""
 }
 
-// unreadable is an error of a reader from a row on; nil stays nil.
+// unreadable is an error of a reader from a row on; nil stays nil. An error of the disk stays what it is: another
+// attempt may read the file.
 func unreadable(row int64, err error) error {
+	var disk *fs.PathError
 	switch {
-	case err == nil:
-		return nil
+	case err == nil || errors.As(err, &disk):
+		return err
 	case errors.Is(err, encoding.ErrInvalidUTF8):
 		return &unreadableError{row: row, why: "the text is not UTF-8: save the file as UTF-8"}
 	}

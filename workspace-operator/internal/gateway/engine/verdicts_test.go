@@ -89,7 +89,7 @@ func TestAdaptersHaveTheEnginesVerdict(t *testing.T) {
 		{"modules_to_save": []string{"lm_head"}}, {"modules_to_save": []string{"score"}}, {"modules_to_save": []string{}},
 		{"init_lora_weights": true}, {"init_lora_weights": false}, {"init_lora_weights": "pissa"}, {"init_lora_weights": "Gaussian"},
 		{"init_lora_weights": "olora"}, {"init_lora_weights": "eva"}, {"init_lora_weights": "loftq"}, {"init_lora_weights": "pissa_niter_4"},
-		{"use_qalora": true}, {"use_rslora": true}, {"alora_invocation_tokens": []int{1}}, {"layer_replication": [][]int{{0, 4}}},
+		{"use_qalora": true}, {"use_bdlora": map[string]any{"nblocks": 2}}, {"use_rslora": true}, {"alora_invocation_tokens": []int{1}}, {"layer_replication": [][]int{{0, 4}}},
 		{"rank_pattern": map[string]int{"q_proj": 16}}, {"r": 256},
 	}
 	given, err := json.Marshal(cases)
